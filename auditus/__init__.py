@@ -1,2 +1,27 @@
-"Audio embeddings as a chain of small transforms: a path goes in, a vector comes out."
+"""Audio embeddings as a chain of small transforms: a path goes in, a vector comes out.
+
+    from auditus import AudioPipeline
+    AudioPipeline('birdnet')('bird.ogg')
+
+Names are loaded when they are first used, so that `import auditus` costs next to nothing.
+"""
 __version__ = "0.1.0"
+
+_homes = {
+    'core': ['AudioArray', 'Windows', 'Transform', 'Pipeline', 'AuditusError', 'AudioNotFoundError', 'AudioDecodeError',
+             'AudioInputError', 'ModelNotFoundError', 'SettingError'],
+    'models.base': ['AudioModel', 'ModelFrames', 'load_model'],
+    'transform': ['AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'Normalize', 'AudioPipeline'],
+}
+_home = {name: module for module, names in _homes.items() for name in names}
+__all__ = list(_home)
+
+
+def __getattr__(name):
+    if name not in _home: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from importlib import import_module
+    value = globals()[name] = getattr(import_module(f'.{_home[name]}', __name__), name)
+    return value
+
+
+def __dir__(): return [*globals(), *__all__]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['max_channels', 'brief', 'AuditusError', 'AudioNotFoundError', 'AudioDecodeError', 'AudioInputError',
-           'ModelNotFoundError', 'SettingError', 'naming_item', 'check_choice', 'check_positive', 'as_rate',
+           'ModelNotFoundError', 'SettingError', 'naming_item', 'unnamed', 'check_choice', 'check_positive', 'as_rate',
            'as_samples', 'AudioArray', 'Windows', 'is_many', 'stack', 'show_progress', 'Transform', 'flow', 'Pipeline']
 
 # %% ../nbs/00_core.ipynb #fd2d7196
@@ -28,7 +28,7 @@ def brief(
     half = max_chars//2
     return s if len(s)<=max_chars else f'{s[:half]}…{s[-half:]}'
 
-# %% ../nbs/00_core.ipynb #dd7fbcca
+# %% ../nbs/00_core.ipynb #a2c0fcda
 class AuditusError(Exception):
     "Base of every error of `auditus`. For one of many items, `index` and `item` say which."
     index,item = None,None
@@ -51,6 +51,14 @@ def naming_item(
     try: yield
     except AuditusError as e:
         e.index,e.item = index,item
+        raise
+
+@contextmanager
+def unnamed():
+    "Take the name off again, where there was but one item to begin with."
+    try: yield
+    except AuditusError as e:
+        e.index = e.item = None
         raise
 
 # %% ../nbs/00_core.ipynb #32beadbe

@@ -95,7 +95,7 @@ def plot_spectrogram(
     ax.set_yticks([librosa.hz_to_mel(hz)/mels[1]*len(db) for hz in ticks], [f'{hz:,}' for hz in ticks])
     return ax
 
-# %% ../nbs/03_show.ipynb #f6e20492
+# %% ../nbs/03_show.ipynb #5bb02520
 def plot_sound(
     x:AudioArray, # any number of channels
 ): # matplotlib figure
@@ -112,8 +112,8 @@ def sound_html(
     "What a notebook shows of a sound: its line, its pictures, its player."
     import html
     import matplotlib.pyplot as plt
-    fig,png = plot_sound(x),io.BytesIO()
-    fig.savefig(png, format='png', dpi=72)
+    fig,picture = plot_sound(x),io.BytesIO()
+    fig.savefig(picture, format='webp', dpi=80, pil_kwargs={'quality': 80})
     plt.close(fig)
-    picture = f'<img alt="waveform and spectrogram" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
-    return f'<div><code>{html.escape(repr(x))}</code><br>{picture}<br>{player_html(x)}</div>'
+    img = f'<img alt="waveform and spectrogram" src="data:image/webp;base64,{base64.b64encode(picture.getvalue()).decode()}">'
+    return f'<div><code>{html.escape(repr(x))}</code><br>{img}<br>{player_html(x)}</div>'
