@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['max_channels', 'brief', 'AuditusError', 'AudioNotFoundError', 'AudioDecodeError', 'AudioInputError',
            'ModelNotFoundError', 'SettingError', 'naming_item', 'unnamed', 'check_choice', 'check_positive', 'as_rate',
-           'as_samples', 'AudioArray', 'Windows', 'is_many', 'stack', 'show_progress', 'Transform', 'flow', 'Pipeline']
+           'as_samples', 'AudioArray', 'Windows', 'is_many', 'stack', 'show_progress', 'singly', 'Transform', 'flow',
+           'Pipeline']
 
-# %% ../nbs/00_core.ipynb #fd2d7196
+# %% ../nbs/00_core.ipynb #22d25772
 import inspect, os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 import numpy as np
 from fastcore.basics import patch, store_attr
 
@@ -244,7 +246,16 @@ def show_progress(
     from tqdm.auto import tqdm
     return iter(tqdm(ys, total=total, unit='item', delay=0 if progress else 1))
 
-# %% ../nbs/00_core.ipynb #3b6bb0c0
+# %% ../nbs/00_core.ipynb #19fa8da6
+def singly(
+    f, # a callable
+    xs:Iterable, # items for it, one at a time
+)->Iterator:
+    "Apply a callable to each item; an error names the item."
+    for i,x in enumerate(xs):
+        with naming_item(i, x): y = f(x)
+        yield y
+
 class Transform:
     "One step of a chain. A subclass writes `one` and keeps its settings as attributes, unchanged."
     progress = None
@@ -255,9 +266,7 @@ class Transform:
 
     def each(self, xs:Iterable)->Iterator:
         "Results for many items, in order, as they come."
-        for i,x in enumerate(xs):
-            with naming_item(i, x): y = self.one(x)
-            yield y
+        return singly(self.one, xs)
 
     def many(self, xs:Iterable):
         "Results for many items: stacked where their shapes agree, else a list."
@@ -292,23 +301,19 @@ class Transform:
     def __rshift__(self, other): return Pipeline([self, other])
     def __rrshift__(self, other): return Pipeline([other, self])
 
-# %% ../nbs/00_core.ipynb #a3ea7cd4
+# %% ../nbs/00_core.ipynb #983a603a
 def flow(
-    steps:list, # transforms or plain callables
+    stages:list, # functions from an iterator to an iterator, one result for each item and in order
     xs:Iterable, # items
 )->Iterator:
-    "Send items through steps, in order; an error names the item that went in."
+    "Send items through stages; an error in any of them names the item that went in at the start."
     given = {}
     def remember():
         for i,x in enumerate(xs):
             given[i] = x
             yield x
-    def singly(step, ys):
-        for i,y in enumerate(ys):
-            with naming_item(i, y): y = step(y)
-            yield y
     ys = remember()
-    for step in steps: ys = step.each(ys) if isinstance(step, Transform) else singly(step, ys)
+    for stage in stages: ys = stage(ys)
     try:
         for i,y in enumerate(ys):
             given.pop(i)
@@ -328,7 +333,7 @@ class Pipeline(Transform):
     def one(self, x):
         for step in self.steps: x = step(x)
         return x
-    def each(self, xs): return flow(self.steps, xs)
+    def each(self, xs): return flow([s.each if isinstance(s, Transform) else partial(singly, s) for s in self.steps], xs)
     def __rshift__(self, other): return Pipeline([*self.steps, other])
     def __rrshift__(self, other): return Pipeline([other, *self.steps])
     def __getitem__(self, i): return Pipeline(self.steps[i]) if isinstance(i, slice) else self.steps[i]

@@ -7,11 +7,12 @@ __all__ = ['default_model', 'stretch_batches', 'saved_as', 'of_this_machine', 'T
            'Pooling', 'Normalize', 'Row', 'AudioPipeline', 'cat', 'AudioArray', 'Windows', 'AudioLoader', 'Resampling',
            'Windowing']
 
-# %% ../nbs/10_transform.ipynb #0ad486ae
+# %% ../nbs/10_transform.ipynb #98977f2b
 import json, os, warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -142,7 +143,7 @@ def embed_waves(self:AudioEmbedding,
             stretch = []
     if stretch: yield from run(stretch)
 
-# %% ../nbs/10_transform.ipynb #d30c6edd
+# %% ../nbs/10_transform.ipynb #8bcaa10d
 @patch
 def waves_of(self:AudioEmbedding,
     x, # `AudioArray` or `Windows`
@@ -165,16 +166,27 @@ def each(self:AudioEmbedding,
     pool=None, # applied to each wave's frames, before they leave the model's device
 )->Iterator: # for each sound `(tokens, dim)`; for windows `(windows, tokens, dim)`, or a list where they differ
     "Embed many sounds or windows, in batches across all of them."
-    shapes = deque() # of the items whose waves are on their way
+    waiting = deque() # the items whose waves are on their way
     def waves():
         for i,x in enumerate(xs):
             with naming_item(i, x): ws = self.waves_of(x)
-            shapes.append(len(ws) if isinstance(x, Windows) else None)
+            waiting.append((i, x))
             yield from ws
     rows = (to_tensors(r if pool is None else pool(r), self.return_tensors) for r in self.embed_waves(waves()))
     for row in rows:
-        n = shapes.popleft()
-        yield row if n is None else stack([row, *islice(rows, n-1)])
+        i,x = waiting.popleft()
+        found = [row, *islice(rows, len(x)-1)] if isinstance(x, Windows) else [row]
+        with naming_item(i, x): self.check_finite(found)
+        yield stack(found) if isinstance(x, Windows) else row
+
+@patch
+def check_finite(self:AudioEmbedding,
+    found:list, # what the model made of one item
+):
+    "Refuse to hand out numbers that are none."
+    if all(np.isfinite(o).all() if isinstance(o, np.ndarray) else o.isfinite().all() for o in found): return
+    raise AudioInputError(f'{self.model.name} makes numbers of this sound that are not finite'
+                          + (": its dtype can't hold them, use 'float32'" if self.dtype is not None else ': is there nothing but silence in it?'))
 
 @patch
 def one(self:AudioEmbedding, x):
@@ -280,7 +292,7 @@ class AudioPipeline(Transform):
         "The size of a vector."
         return self.model and self.embedding.dim
 
-# %% ../nbs/10_transform.ipynb #37191e3e
+# %% ../nbs/10_transform.ipynb #311e0349
 @patch
 def windows(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
@@ -299,12 +311,11 @@ def vectors(self:AudioPipeline,
 )->Iterator: # `(starts, ends, results)` of one sound
     "The times and the vectors of each sound's windows, as they come."
     times = deque()
-    def cut():
-        for i,x in enumerate(xs):
-            with naming_item(i, x): w = self.windows(x)
-            times.append((w.starts, w.ends))
-            yield w
-    for v in self.embedding.each(cut(), pool=self.pool_frames): yield *times.popleft(), v
+    def cut(x):
+        w = self.windows(x)
+        times.append((w.starts, w.ends))
+        return w
+    for v in flow([partial(singly, cut), partial(self.embedding.each, pool=self.pool_frames)], xs): yield *times.popleft(), v
 
 @patch
 def gather(self:AudioPipeline,

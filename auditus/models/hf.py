@@ -7,8 +7,8 @@ __all__ = ['settings_files', 'safe_weights', 'pickled_weights', 'ways_on', 'trai
            'check_folder', 'quiet', 'read_weights', 'as_device', 'as_dtype', 'HFModel', 'merge', 'ASTModel',
            'WhisperModel', 'CLAPModel', 'huggingface']
 
-# %% ../../nbs/05_models.hf.ipynb #688747ed
-import threading
+# %% ../../nbs/05_models.hf.ipynb #34c35817
+import threading, warnings
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -63,7 +63,7 @@ def check_folder(
         raise ModelNotFoundError(f'{brief(folder)} holds its weights as pickles only (pytorch_model.bin), which can run code when opened. If you trust where they '
                                  'come from: allow_pickle=True. Better: convert them once, with model.save_pretrained(FOLDER)')
 
-# %% ../../nbs/05_models.hf.ipynb #44b002a4
+# %% ../../nbs/05_models.hf.ipynb #2d308383
 trained_only = 'masked_spec_embed', 'mask_emb' # used in training alone, so checkpoints may lack them
 
 @contextmanager
@@ -73,10 +73,13 @@ def quiet():
     level,bar = logging.get_verbosity(),logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    try: yield
-    finally:
-        logging.set_verbosity(level)
-        if bar: logging.enable_progress_bar()
+    with warnings.catch_warnings():
+        # AST's own settings leave its lowest bands empty, as they were when it learnt
+        warnings.filterwarnings('ignore', message='At least one mel filter has all zero values')
+        try: yield
+        finally:
+            logging.set_verbosity(level)
+            if bar: logging.enable_progress_bar()
 
 def read_weights(
     cls, # a model class of `transformers`
@@ -306,7 +309,7 @@ class WhisperModel(HFModel):
         real = torch.tensor([-(-len(w)//samples) for w in waves])
         return torch.arange(n_tokens)[None] < real[:,None]
 
-# %% ../../nbs/05_models.hf.ipynb #9c7e7d38
+# %% ../../nbs/05_models.hf.ipynb #650cac45
 class CLAPModel(HFModel):
     "CLAP: sounds and words in one space (arXiv 2211.06687)."
     n_layers = None # its stages differ in size
@@ -340,11 +343,12 @@ class CLAPModel(HFModel):
         "The half of the model that reads."
         from transformers import AutoTokenizer, ClapModel
         if self.config.model_type!='clap': raise SettingError(f'{self.name} is the audio side of CLAP alone: words need the whole model')
+        # where there is no vocabulary, transformers makes an empty one up
+        if not any((self.folder/f).exists() for f in ('tokenizer.json', 'vocab.json')):
+            raise ModelNotFoundError(f'{brief(self.folder)} holds no tokenizer (tokenizer.json), so {self.name} can not read words: save it there, or get the whole model')
         net = read_weights(ClapModel, self.folder, dtype=self.dtype, **self.reading)
         del net.audio_model, net.audio_projection
-        with quiet():
-            try: tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-            except (OSError, ValueError) as e: raise ModelNotFoundError(f'{brief(self.folder)} holds no tokenizer, so {self.name} can not read words: {e}') from e
+        with quiet(): tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
         return net.to(self.device),tokenizer
 
     def embed_text(self,
@@ -359,7 +363,7 @@ class CLAPModel(HFModel):
     @property
     def logit_scale(self): return self.text_side[0].logit_scale_a.exp().item()
 
-# %% ../../nbs/05_models.hf.ipynb #e501e6d6
+# %% ../../nbs/05_models.hf.ipynb #0b3f6f3c
 families = {'audio-spectrogram-transformer': ASTModel, 'whisper': WhisperModel, 'clap': CLAPModel, 'clap_audio_model': CLAPModel}
 
 def huggingface(
@@ -388,7 +392,8 @@ def huggingface(
         raise ModelNotFoundError(f'{name} is no audio model: its {type(extractor).__name__} has no sampling rate')
     for k,v in (feature_kwargs or {}).items():
         if not hasattr(extractor, k): raise SettingError(f"{type(extractor).__name__} has no setting `{k}`; it has {', '.join(sorted(extractor.to_dict()))}")
-    if feature_kwargs: extractor = type(extractor)(**{**extractor.to_dict(), **feature_kwargs})
+    with quiet():
+        if feature_kwargs: extractor = type(extractor)(**{**extractor.to_dict(), **feature_kwargs})
     safe = any(f for p in safe_weights for f in folder.glob(p))
     reading = dict(use_safetensors=safe, trust_remote_code=trust_remote_code, **({} if safe else {'weights_only': True}))
     return families.get(config.model_type, HFModel)(str(name), folder, config, extractor, device, dtype, **reading)

@@ -1,0 +1,386 @@
+"Every architecture against its own library, alone and in company; and folders that are no models."
+import copy
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from tiny_models import architectures, headed, make_folder, small, three
+
+from auditus import AudioArray, AudioEmbedding, AudioInputError, AudioPipeline, ModelNotFoundError, SettingError, Windows, load_model
+from auditus.models.base import AudioModel, ModelFrames
+
+seven_seconds = 1., .5, 2.3, 1., 3.1, .5, 1.7
+names = list(architectures)
+
+
+@pytest.fixture(scope='session')
+def checkpoint(tmp_path_factory):
+    "`checkpoint(name)` gives folder, model and extractor of a small checkpoint."
+    made = {}
+    def get(name, makers=architectures):
+        key = (name, makers is headed)
+        if key not in made:
+            folder = tmp_path_factory.mktemp(name)
+            made[key] = folder, *make_folder(makers[name], folder)
+        return made[key]
+    return get
+
+
+def noise(rng, seconds, sr): return rng.normal(0, .1, round(seconds*sr)).astype(np.float32)
+
+
+def by_hand(name, model, extractor, wave):
+    "Frames and summary as a user of `transformers` would get them for one wave."
+    inputs = extractor(wave, sampling_rate=extractor.sampling_rate, return_tensors='pt')
+    with torch.inference_mode():
+        if name.startswith('clap'):
+            inputs['is_longer'] = torch.zeros(1, 1, dtype=torch.bool)
+            out = model.get_audio_features(**inputs)
+            return out.last_hidden_state.flatten(2).transpose(1, 2)[0], out.pooler_output[0]
+        if name == 'whisper':
+            out = model.model.encoder(inputs['input_features'])
+            return out.last_hidden_state[0, :int(np.ceil(len(wave)/320))], None
+        if name == 'speech-to-text': return model.get_encoder()(**inputs).last_hidden_state[0], None
+        out = model(**inputs)
+        frames = out.last_hidden_state[0]
+        if name == 'wav2vec2-bert': frames = frames[inputs['attention_mask'][0].bool()]
+        return frames, getattr(out, 'pooler_output', [None])[0]
+
+
+@pytest.mark.parametrize('name', names)
+def test_frames_are_the_librarys(name, checkpoint, rng):
+    folder, model, extractor = checkpoint(name)
+    embed = AudioEmbedding(folder)
+    for seconds in (1., 2.35):
+        wave = noise(rng, seconds, embed.sr)
+        frames, pooled = by_hand(name, model, extractor, wave)
+        got = embed(AudioArray(wave, embed.sr))
+        assert got.shape == frames.shape == (len(frames), embed.dim)
+        assert np.abs(got-frames.numpy()).max() < 1e-5
+        if embed.model.pooled_dim is None: continue
+        summary = AudioEmbedding(folder, output='pooled')(AudioArray(wave, embed.sr))
+        assert summary.shape == (embed.model.pooled_dim,)
+        assert np.abs(summary-pooled.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize('name', names)
+def test_alone_in_a_batch_and_in_another_order(name, checkpoint, rng):
+    embed = AudioEmbedding(checkpoint(name)[0], batch_size=4)
+    sounds = [AudioArray(noise(rng, s, embed.sr), embed.sr) for s in seven_seconds]
+    alone, together = [embed(s) for s in sounds], embed(sounds)
+    order = rng.permutation(len(sounds))
+    shuffled = embed([sounds[i] for i in order])
+    for i in range(len(sounds)):
+        assert alone[i].shape == together[i].shape
+        assert np.abs(alone[i]-together[i]).max() < 1e-5
+        assert np.abs(alone[i]-shuffled[list(order).index(i)]).max() < 1e-5
+
+
+@pytest.mark.parametrize('name', names)
+def test_forward_takes_mixed_lengths_and_masks_its_padding(name, checkpoint, rng):
+    model = load_model(checkpoint(name)[0])
+    waves = [noise(rng, s, model.sr) for s in (1.2, .6, 1.2)]
+    out = model.forward(waves)
+    assert isinstance(out, ModelFrames) and out.frames.shape[2] == model.frame_dim and out.frames.shape[:2] == out.mask.shape
+    for w, frames, mask in zip(waves, out.frames, out.mask):
+        alone = model.forward([w])
+        assert (frames[mask]-alone.frames[0][alone.mask[0]]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize('name', [n for n in names if n != 'speech-to-text'])
+def test_short_and_silent_sounds_give_finite_frames(name, checkpoint):
+    embed = AudioEmbedding(checkpoint(name)[0])
+    for samples in (1, 25, 399, embed.sr):
+        frames = embed(AudioArray(np.zeros(samples), embed.sr))
+        assert len(frames) >= 1 and np.isfinite(frames).all()
+
+
+def test_an_extractor_that_makes_nan_of_silence_is_an_error(checkpoint):
+    embed = AudioEmbedding(checkpoint('speech-to-text')[0])
+    with pytest.warns(RuntimeWarning), pytest.raises(AudioInputError, match='not finite'): embed(AudioArray(np.zeros(16000), 16000))
+
+
+@pytest.mark.parametrize('name,context', [('ast', 10.24), ('whisper', 30.), ('clap-fusion', 10.), ('clap-rand_trunc', 10.), ('hubert-group', None), ('sew', None)])
+def test_context_and_rate(name, context, checkpoint):
+    folder, _, extractor = checkpoint(name)
+    model = load_model(folder)
+    assert (model.context, model.sr) == (context, extractor.sampling_rate)
+
+
+@pytest.mark.parametrize('name', ['clap-fusion', 'clap-rand_trunc'])
+def test_clap_draws_no_lots(name, checkpoint, rng):
+    embed = AudioEmbedding(checkpoint(name)[0], output='pooled')
+    long = AudioArray(noise(rng, 14, 48000), 48000)
+    with pytest.warns(UserWarning, match='hears 10 s at once'): first = embed(long)
+    assert np.array_equal(first, embed(long))
+    assert np.array_equal(first, embed(AudioArray(long[:480000], 48000)))
+
+
+@pytest.mark.parametrize('name', ['clap-fusion', 'clap-rand_trunc'])
+def test_clap_reads_words(name, checkpoint, rng):
+    folder, model, _ = checkpoint(name)
+    with pytest.raises(ModelNotFoundError, match='holds no tokenizer'): load_model(folder).embed_text(['a dog'])
+    words = {w: i for i, w in enumerate(['<s>', '<pad>', '</s>', '<unk>', '<mask>', 'a', 'dog', 'barks', 'rain'])}
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    core = Tokenizer(models.WordLevel(words, unk_token='<unk>'))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    read = tf.PreTrainedTokenizerFast(tokenizer_object=core, pad_token='<pad>', unk_token='<unk>', bos_token='<s>', eos_token='</s>', model_max_length=64)
+    whole = folder.parent/f'{name}-words'
+    shutil.copytree(folder, whole)
+    read.save_pretrained(whole)
+    clap = load_model(whole)
+    texts = ['a dog barks', 'rain']
+    with torch.inference_mode():
+        inputs = read(texts, padding=True, return_tensors='pt')
+        reference = model.get_text_features(input_ids=inputs['input_ids'], attention_mask=inputs['attention_mask']).pooler_output
+    got = clap.embed_text(texts)
+    assert got.shape == (2, clap.pooled_dim)
+    assert (got-reference).abs().max() < 1e-5
+    assert (got.norm(dim=1)-1).abs().max() < 1e-5
+    assert clap.logit_scale == pytest.approx(model.logit_scale_a.exp().item())
+
+
+def test_only_clap_reads_words(checkpoint): assert load_model(checkpoint('ast')[0]).embed_text is None
+
+
+@pytest.mark.parametrize('name', list(headed))
+def test_heads_give_the_librarys_logits_and_the_same_frames(name, checkpoint, rng):
+    folder, model, extractor = checkpoint(name, headed)
+    found = load_model(folder)
+    assert (found.labels, found.activation) == (['yes', 'no', 'stop'], 'softmax')
+    for seconds in (1., 2.5):
+        wave = noise(rng, seconds, found.sr)
+        inputs = extractor(wave, sampling_rate=found.sr, return_tensors='pt')
+        out = found.forward([wave])
+        with torch.inference_mode():
+            assert (out.logits[0]-model(**inputs).logits[0]).abs().max() < 1e-5
+            base = model.encoder if name == 'whisper' else model.base_model
+            frames = base(**({'input_features': inputs['input_features']} if name == 'whisper' else inputs)).last_hidden_state
+        assert (out.frames[0][out.mask[0]]-frames[0, :int(out.mask.sum())]).abs().max() < 1e-5
+
+
+def test_problem_type_decides_the_activation(tmp_path):
+    make_folder(lambda: (tf.ASTForAudioClassification(tf.ASTConfig(**small, **three, problem_type='multi_label_classification')), tf.ASTFeatureExtractor()), tmp_path)
+    assert load_model(tmp_path).activation == 'sigmoid'
+
+
+@pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'hubert-group', 'wav2vec2-bert', 'whisper'])
+def test_hidden_layers_are_the_librarys(name, checkpoint, rng):
+    folder, model, extractor = checkpoint(name)
+    wave = noise(rng, 1.3, extractor.sampling_rate)
+    sound, inputs = AudioArray(wave, extractor.sampling_rate), extractor(wave, sampling_rate=extractor.sampling_rate, return_tensors='pt')
+    with torch.inference_mode():
+        run = model.model.encoder if name == 'whisper' else model
+        inputs = {'input_features': inputs['input_features']} if name == 'whisper' else inputs
+        states = run(**inputs, output_hidden_states=True).hidden_states
+    for layer in (0, 1, 3, -2):
+        got = AudioEmbedding(folder, layer=layer)(sound)
+        assert np.abs(got-states[layer][0, :len(got)].numpy()).max() < 1e-5
+    mean = AudioEmbedding(folder, layer='mean')(sound)
+    assert np.abs(mean-torch.stack(states).mean(0)[0, :len(mean)].numpy()).max() < 1e-5
+    with pytest.raises(SettingError, match='hidden states -4 to 3'): AudioEmbedding(folder, layer=9)(sound)
+
+
+def test_layers_and_summaries_that_a_model_lacks(checkpoint, rng):
+    sound = AudioArray(noise(rng, 1., 16000), 16000)
+    with pytest.raises(SettingError, match='no summary of its own'): AudioEmbedding(checkpoint('hubert-group')[0], output='pooled')(sound)
+    with pytest.raises(SettingError, match='last layer only'): AudioEmbedding(checkpoint('clap-fusion')[0], layer=1)(AudioArray(sound.a, 48000))
+    with pytest.raises(SettingError, match='layer=-1'): AudioEmbedding(layer=2, output='pooled')
+
+
+def test_default_ast_hears_a_recording_as_transformers_does(tmp_path, sounds):
+    import soundfile as sf
+    import soxr
+    model, extractor = make_folder(lambda: (tf.ASTModel(tf.ASTConfig()), tf.ASTFeatureExtractor()), tmp_path)
+    samples, sr = sf.read(sounds/'chirp.ogg', dtype='float32')
+    samples = np.tile(samples, 7)[:round(19.8*sr)]
+    at_16k = soxr.resample(samples, sr, 16000, quality='HQ')
+    with torch.inference_mode(): reference = model(**extractor(at_16k, sampling_rate=16000, return_tensors='pt')).last_hidden_state[0].numpy()
+    from auditus import Resampling
+    sound = AudioArray(samples, sr)
+    with pytest.warns(UserWarning, match='hears 10.24 s at once'): got = AudioEmbedding(tmp_path)(Resampling(16000)(sound))
+    assert got.shape == (1214, 768)
+    assert np.abs(got-reference).max() < 1e-5
+    pipe = AudioPipeline(tmp_path)
+    vector = pipe(sound)
+    assert vector.shape == (768,) == (pipe.dim,)
+    changed = samples.copy()
+    changed[-sr:] = 0
+    assert np.abs(pipe(AudioArray(changed, sr))-vector).max() > 1e-3
+
+
+def test_bfloat16_is_the_librarys_and_comes_out_as_float32(checkpoint, rng):
+    folder, _, extractor = checkpoint('hubert-layer')
+    wave = noise(rng, 2., 16000)
+    model = tf.HubertModel.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    with torch.inference_mode(): reference = model(extractor(wave, sampling_rate=16000, return_tensors='pt')['input_values'].bfloat16()).last_hidden_state[0]
+    got = AudioEmbedding(folder, dtype='bfloat16')(AudioArray(wave, 16000))
+    assert got.dtype == np.float32 and np.abs(got-reference.float().numpy()).max() < 1e-5
+
+
+def test_feature_kwargs_reach_the_extractor(checkpoint, rng):
+    folder, model, extractor = checkpoint('wav2vec2-group')
+    wave = noise(rng, 1., 16000)+.5
+    raw = tf.Wav2Vec2FeatureExtractor(do_normalize=False)(wave, sampling_rate=16000, return_tensors='pt')
+    with torch.inference_mode(): reference = model(**raw).last_hidden_state[0].numpy()
+    assert np.abs(AudioEmbedding(folder, feature_kwargs={'do_normalize': False})(AudioArray(wave, 16000))-reference).max() < 1e-5
+    with pytest.raises(SettingError, match='has no setting `loudness`; it has .*do_normalize'): load_model(folder, feature_kwargs={'loudness': 1})
+
+
+# loading: once, quietly, whole
+
+def test_models_are_shared_and_follow_their_files(checkpoint, tmp_path):
+    folder = tmp_path/'m'
+    shutil.copytree(checkpoint('hubert-group')[0], folder)
+    first = load_model(folder)
+    assert load_model(str(folder)) is first is copy.deepcopy(first) is pickle.loads(pickle.dumps(first))
+    assert load_model(folder, dtype='bfloat16') is not first
+    # weights are mapped from their file, so it is replaced, not written over
+    (make_and_get(tmp_path/'other', seed=1)/'model.safetensors').replace(folder/'model.safetensors')
+    again = load_model(folder)
+    assert again is not first
+    wave = [np.ones(800, np.float32)]
+    assert not torch.equal(again.forward(wave).frames, first.forward(wave).frames)
+
+
+def make_and_get(folder, name='hubert-group', seed=0):
+    make_folder(architectures[name], folder, seed)
+    return folder
+
+
+def test_loading_is_quiet(checkpoint, tmp_path, capfd):
+    make_and_get(tmp_path)
+    capfd.readouterr()
+    load_model(tmp_path)
+    seen = capfd.readouterr()
+    assert (seen.out, seen.err) == ('', '')
+
+
+def test_saved_pipelines_open_anywhere(checkpoint, tmp_path, rng):
+    for name in ('ast', 'whisper', 'clap-fusion', 'wav2vec2-layer'):
+        folder = checkpoint(name)[0]
+        pipe = AudioPipeline(folder, window=.8, pooling='max', dtype=torch.float32)
+        sound = AudioArray(noise(rng, 2., pipe.sr), pipe.sr)
+        reference = pipe(sound)
+        pipe.save(tmp_path/name)
+        moved = (tmp_path/name).rename(tmp_path/f'{name}-moved')
+        again = AudioPipeline.load(moved)
+        assert str(moved) in str(again.model_name) and np.array_equal(again(sound), reference)
+    with pytest.raises(ModelNotFoundError, match='holds no saved pipeline'): AudioPipeline.load(tmp_path/'nothing')
+    with pytest.raises(SettingError, match='has no setting `colour`'): AudioPipeline.load(moved, colour='red')
+    (moved/'auditus.json').write_text('{')
+    with pytest.raises(ModelNotFoundError, match='damaged'): AudioPipeline.load(moved)
+
+
+def test_names_that_lead_nowhere(tmp_path):
+    for name in ('no/such-model', 'nosuchmodel', './no/such', '/no/such', 'a/b/c/d'):
+        with pytest.raises(ModelNotFoundError, match='Three ways on') as e: load_model(name, local_files_only=True)
+        assert isinstance(e.value, OSError) and 'birdnet' in str(e.value) and 'hf download' in str(e.value)
+    with pytest.raises(SettingError, match='empty'): load_model('')
+    with pytest.raises(SettingError, match='named by a str or a Path'): load_model(3)
+    (tmp_path/'model.bin').write_text('x')
+    with pytest.raises(ModelNotFoundError, match='is a file'): load_model(tmp_path/'model.bin')
+
+
+def test_folders_that_are_no_whole_model(tmp_path):
+    def folder(name): return make_and_get(tmp_path/name)
+    empty = tmp_path/'empty'
+    empty.mkdir()
+    with pytest.raises(ModelNotFoundError, match='holds no config.json'): load_model(empty)
+    (f := folder('deaf')/'preprocessor_config.json').unlink()
+    with pytest.raises(ModelNotFoundError, match='holds no preprocessor_config.json'): load_model(f.parent)
+    (f := folder('weightless')/'model.safetensors').unlink()
+    with pytest.raises(ModelNotFoundError, match='holds no weights'): load_model(f.parent)
+    (f := folder('cut')/'model.safetensors').write_bytes(f.read_bytes()[:1000])
+    with pytest.raises(ModelNotFoundError, match='can not be opened'): load_model(f.parent)
+    (f := folder('garbled')/'config.json').write_text('{')
+    with pytest.raises(ModelNotFoundError, match='can not be read'): load_model(f.parent)
+    (f := folder('stranger')/'config.json').write_text('{"model_type": "nobody-knows-it"}')
+    with pytest.raises(ModelNotFoundError, match='can not be read'): load_model(f.parent)
+
+
+def test_missing_weights_are_no_random_weights(tmp_path):
+    from safetensors.torch import load_file, save_file
+    make_and_get(tmp_path)
+    weights = load_file(tmp_path/'model.safetensors')
+    gone = next(k for k in weights if 'layers.1' in k)
+    del weights[gone]
+    save_file(weights, tmp_path/'model.safetensors', metadata={'format': 'pt'})
+    with pytest.raises(ModelNotFoundError, match='1 tensors are missing'): load_model(tmp_path)
+    make_and_get(tmp_path)
+    settings = json.loads((tmp_path/'config.json').read_text())
+    (tmp_path/'config.json').write_text(json.dumps(settings | {'intermediate_size': 64}))
+    with pytest.raises(ModelNotFoundError): load_model(tmp_path)
+
+
+def test_pickles_are_opened_only_when_asked_and_never_run(tmp_path, rng):
+    model = make_folder(architectures['hubert-group'], tmp_path)[0]
+    (tmp_path/'model.safetensors').unlink()
+    torch.save(model.state_dict(), tmp_path/'pytorch_model.bin')
+    with pytest.raises(ModelNotFoundError, match='as pickles only'): load_model(tmp_path)
+    wave = noise(rng, 1., 16000)
+    allowed = load_model(tmp_path, allow_pickle=True)
+    with torch.inference_mode(): reference = model(**tf.Wav2Vec2FeatureExtractor()(wave, sampling_rate=16000, return_tensors='pt')).last_hidden_state
+    assert (allowed.forward([wave]).frames-reference).abs().max() < 1e-5
+
+    class Harm:
+        def __reduce__(self): return (tmp_path/'harm').touch, ()
+    torch.save({'weight': Harm()}, tmp_path/'pytorch_model.bin')
+    with pytest.raises(ModelNotFoundError, match='can not be opened'): load_model(tmp_path, allow_pickle=True)
+    assert not (tmp_path/'harm').exists()
+
+
+def test_a_model_that_hears_nothing(tmp_path):
+    vision = tf.ViTModel(tf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16))
+    vision.save_pretrained(tmp_path)
+    (tmp_path/'preprocessor_config.json').write_text(json.dumps({'image_processor_type': 'ViTImageProcessor', 'size': 32}))
+    with pytest.raises(ModelNotFoundError): load_model(tmp_path)
+
+
+def test_settings_that_mean_nothing(checkpoint):
+    folder = checkpoint('ast')[0]
+    with pytest.raises(SettingError, match='`dtype` must be one of'): load_model(folder, dtype='float31')
+    with pytest.raises(SettingError, match='`device`'): load_model(folder, device='abacus')
+    with pytest.raises(SettingError, match='`backend` must be one of'): load_model(folder, backend='abacus')
+    with pytest.raises(SettingError, match='has no setting `checkpoint`'): load_model(folder, checkpoint='x')
+    if not torch.cuda.is_available():
+        with pytest.raises(SettingError, match='no CUDA GPU'): load_model(folder, device='cuda')
+
+
+# the contract, with a model that is not ours
+
+class Loudness(AudioModel):
+    "One number a tenth of a second."
+    name, sr, min_samples, frame_dim = 'loudness', 1000, 100, 1
+    def forward(self, waves, layer=-1):
+        n = [len(w)//100 for w in waves]
+        frames, mask = np.zeros((len(waves), max(n), 1), np.float32), np.zeros((len(waves), max(n)), bool)
+        for i, w in enumerate(waves):
+            frames[i, :n[i], 0] = np.sqrt((w[:n[i]*100].reshape(-1, 100)**2).mean(1))
+            mask[i, :n[i]] = True
+        return ModelFrames(frames, mask)
+
+
+def test_the_contract_is_all_that_a_model_needs(rng, tmp_path):
+    pipe = AudioPipeline(Loudness(), window=.5)
+    sound = AudioArray(noise(rng, 2.2, 1000), 1000)
+    reference = [np.sqrt((sound[s:s+500].reshape(-1, 100)**2).mean(1)).mean() for s in (0, 500, 1000, 1500)]
+    got = pipe(sound)
+    assert got.shape == (5, 1) and np.abs(got[:4, 0]-reference).max() < 1e-6
+    assert len(AudioEmbedding(Loudness())(Windows([sound[:150]], 1000, [0.], [.15]))) == 1
+    with pytest.raises(SettingError, match='can not be saved'): pipe.save(tmp_path)
+
+
+def test_entry_points_bring_in_models_of_others(tmp_path, monkeypatch):
+    (tmp_path/'other-1.0.dist-info').mkdir()
+    (tmp_path/'other-1.0.dist-info'/'METADATA').write_text('Metadata-Version: 2.1\nName: other\nVersion: 1.0\n')
+    (tmp_path/'other-1.0.dist-info'/'entry_points.txt').write_text('[auditus.models]\nloud = other_models:Loud\nlvl = other_models:Loud\n')
+    (tmp_path/'other_models.py').write_text('from test_models import Loudness\nclass Loud(Loudness):\n    def __init__(self, name, checkpoint=None): self.name = str(name)\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_model('loud').name == 'loud'
+    assert load_model('some/file.lvl').name == 'some/file.lvl'
+    with pytest.raises(SettingError, match='has no setting `dtype`; it has checkpoint'): load_model('loud', dtype='bfloat16')
