@@ -16,16 +16,18 @@ from functools import partial
 import numpy as np
 from fastcore.basics import patch, store_attr
 
-# %% ../nbs/00_core.ipynb #cc8d9f9a
+# %% ../nbs/00_core.ipynb #749fead4
 def brief(
     item, # anything that a transform may be given
     max_chars:int=100, # longer descriptions are cut in the middle
 )->str: # one line that tells it from its neighbours
     "Name an item in an error message without printing all of it."
     if isinstance(item, (bytes, bytearray, memoryview)): return f'{len(item)} bytes'
-    if isinstance(item, Mapping): item = item.get('path') or f'dict with keys {list(item)}'
-    elif isinstance(item, tuple): item = f"({', '.join(type(o).__name__ for o in item)})"
-    elif hasattr(item, 'dtype') and hasattr(item, 'shape'): return f'{type(item).__name__} of shape {tuple(item.shape)}'
+    if isinstance(item, tuple): return f"({', '.join(type(o).__name__ for o in item)})"
+    if hasattr(item, 'dtype') and hasattr(item, 'shape'): return f'{type(item).__name__} of shape {tuple(item.shape)}'
+    if isinstance(item, Mapping):
+        if not item.get('path'): return f'dict with keys {list(item)}'
+        item = item['path']
     s = repr(os.fspath(item)) if isinstance(item, (str, os.PathLike)) else str(item)
     half = max_chars//2
     return s if len(s)<=max_chars else f'{s[:half]}…{s[-half:]}'
