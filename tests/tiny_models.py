@@ -3,7 +3,8 @@ import torch
 import transformers as tf
 
 small = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=48)
-convolving = dict(small, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4)
+# a seventh of the usual width: the first layers take most of the time
+convolving = dict(small, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, conv_dim=(64,)*7)
 group = dict(feat_extract_norm='group', do_stable_layer_norm=False)
 layer = dict(feat_extract_norm='layer', do_stable_layer_norm=True, conv_bias=True)
 
@@ -64,7 +65,7 @@ architectures = {
     'data2vec-audio': speech(tf.Data2VecAudioConfig, tf.Data2VecAudioModel, conv_pos_kernel_size=7, num_conv_pos_embeddings=2),
     'unispeech-sat-group': speech(tf.UniSpeechSatConfig, tf.UniSpeechSatModel, group),
     'unispeech-sat-layer': speech(tf.UniSpeechSatConfig, tf.UniSpeechSatModel, layer),
-    'sew': speech(tf.SEWConfig, tf.SEWModel, squeeze_factor=2, feat_extract_norm='group'),
+    'sew': speech(tf.SEWConfig, tf.SEWModel, squeeze_factor=2, feat_extract_norm='group', conv_dim=(64,)*13),
     'wav2vec2-bert': wav2vec2_bert,
     'whisper': whisper(),
     'clap-fusion': clap('fusion'),
