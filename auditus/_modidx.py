@@ -157,6 +157,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'auditus.models.hf.HFModel.save': ('models.hf.html#hfmodel.save', 'auditus/models/hf.py'),
                                    'auditus.models.hf.HFModel.token_mask': ('models.hf.html#hfmodel.token_mask', 'auditus/models/hf.py'),
                                    'auditus.models.hf.HFModel.tokens': ('models.hf.html#hfmodel.tokens', 'auditus/models/hf.py'),
+                                   'auditus.models.hf.HFModel.try_out': ('models.hf.html#hfmodel.try_out', 'auditus/models/hf.py'),
                                    'auditus.models.hf.WhisperModel': ('models.hf.html#whispermodel', 'auditus/models/hf.py'),
                                    'auditus.models.hf.WhisperModel.context': ( 'models.hf.html#whispermodel.context',
                                                                                'auditus/models/hf.py'),

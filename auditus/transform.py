@@ -101,7 +101,7 @@ class AudioEmbedding(Transform):
     # a pickle holds settings; the weights are found again where they lie
     def __getstate__(self): return {**self.__dict__, '_model': None}
 
-# %% ../nbs/10_transform.ipynb #8f4420f9
+# %% ../nbs/10_transform.ipynb #f8406278
 stretch_batches = 8 # batches that are sorted by length together
 
 @patch
@@ -127,13 +127,16 @@ def default_batch(self:AudioEmbedding)->int:
 @patch
 def embed_waves(self:AudioEmbedding,
     waves:Iterable, # arrays `(n_i,)` of samples at the model's rate
-)->Iterator: # `(tokens_i, dim)`, or `(dim,)` for the summary; in order
+    pool=None, # applied to each wave's frames, on the model's device
+)->Iterator: # `(tokens_i, dim)`, or `(dim,)` for the summary, or what `pool` makes of them; in order
     "Run waves through the model."
     def run(stretch):
         found = [None]*len(stretch)
         for places in self.batches(stretch):
             out = self.model.forward([stretch[i] for i in places], **({} if self.layer==-1 else {'layer': self.layer}))
-            for row,i in enumerate(places): found[i] = out.frames[row][out.mask[row]] if self.output=='frames' else out.pooled[row]
+            for row,i in enumerate(places):
+                y = out.frames[row][out.mask[row]] if self.output=='frames' else out.pooled[row]
+                found[i] = to_tensors(y if pool is None else pool(y), self.return_tensors)
         return found
     size,stretch = stretch_batches*(self.batch_size or self.default_batch),[]
     for w in waves:
@@ -143,7 +146,7 @@ def embed_waves(self:AudioEmbedding,
             stretch = []
     if stretch: yield from run(stretch)
 
-# %% ../nbs/10_transform.ipynb #8bcaa10d
+# %% ../nbs/10_transform.ipynb #2300185d
 @patch
 def waves_of(self:AudioEmbedding,
     x, # `AudioArray` or `Windows`
@@ -172,7 +175,7 @@ def each(self:AudioEmbedding,
             with naming_item(i, x): ws = self.waves_of(x)
             waiting.append((i, x))
             yield from ws
-    rows = (to_tensors(r if pool is None else pool(r), self.return_tensors) for r in self.embed_waves(waves()))
+    rows = self.embed_waves(waves(), pool)
     for row in rows:
         i,x = waiting.popleft()
         found = [row, *islice(rows, len(x)-1)] if isinstance(x, Windows) else [row]

@@ -79,7 +79,7 @@ def find_entry(
         raise ModelNotFoundError('no models are registered: auditus is not installed, only imported. Install it with: pip install auditus')
     return entry
 
-# %% ../../nbs/04_models.base.ipynb #3d65b86d
+# %% ../../nbs/04_models.base.ipynb #aa2dae02
 _loaded = WeakValueDictionary()
 _loading = threading.RLock()
 _noted = set()
@@ -87,9 +87,10 @@ _noted = set()
 class LicenseWarning(UserWarning): "The weights in use are less free than the library."
 
 def folder_state(
-    name, # a model's name or folder
+    name, # a model's name, folder or file, or `None`
 )->tuple: # changes when a file in the folder does; empty for a name
     "What tells one state of a local model from another."
+    if name is None: return ()
     path = Path(name).expanduser()
     files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
     return tuple((p.name, s.st_size, s.st_mtime_ns) for p in files for s in [p.stat()])
@@ -121,7 +122,7 @@ def load_model(
     if not str(name): raise SettingError('the name of the model is empty')
     check_choice('backend', backend, ('torch',))
     if feature_kwargs is not None and not isinstance(feature_kwargs, dict): raise SettingError(f'`feature_kwargs` must be a dict, got {feature_kwargs!r}')
-    key = (repr(sorted((k, str(v)) for k,v in settings.items())), folder_state(name), folder_state(checkpoint or ''))
+    key = (repr(sorted((k, str(v)) for k,v in settings.items())), folder_state(name), folder_state(checkpoint))
     with _loading:
         model = _loaded.get(key)
         if model is None:
