@@ -181,7 +181,7 @@ def _repr_html_(self:AudioArray):
     from auditus.show import sound_html
     return sound_html(self)
 
-# %% ../nbs/00_core.ipynb #01a83b07
+# %% ../nbs/00_core.ipynb #d92bd41c
 class Windows:
     "Pieces of one sound, each with the seconds at which its real audio starts and ends."
     def __init__(self,
@@ -192,7 +192,8 @@ class Windows:
     ):
         store_attr()
         if not len(waves)==len(starts)==len(ends):
-            raise AudioInputError(f'windows need a start and an end each, got {len(waves)} waves, {len(starts)} starts, {len(ends)} ends')
+            raise AudioInputError('windows need a start and an end each, got '
+                                  f'{len(waves)} waves, {len(starts)} starts, {len(ends)} ends')
 
     @property
     def seconds(self)->np.ndarray: # `(windows,)`
@@ -213,7 +214,7 @@ class Windows:
         if not len(self): return f'Windows(none at {self.sr} Hz)'
         return f'Windows({len(self)} from {self.starts[0]:g} to {self.ends[-1]:g} s at {self.sr} Hz)'
 
-# %% ../nbs/00_core.ipynb #3cb7be47
+# %% ../nbs/00_core.ipynb #6d7b8589
 def is_many(
     x, # what a transform was called with
 )->bool:
@@ -230,8 +231,7 @@ def stack(
     ys:list, # results, one for each item
 ): # one array where all are arrays of one shape, else the list
     "Join results along a new first axis where they fit together."
-    fits = len(ys)>0 and all(hasattr(y, 'dtype') and hasattr(y, 'shape') and type(y) is type(ys[0]) and y.shape==ys[0].shape for y in ys)
-    if not fits: return ys
+    if not ys or not hasattr(ys[0], 'dtype') or any(type(y) is not type(ys[0]) or y.shape!=ys[0].shape for y in ys): return ys
     if isinstance(ys[0], np.ndarray): return np.stack(ys)
     import torch
     return torch.stack(ys)
@@ -248,7 +248,7 @@ def show_progress(
     from tqdm.auto import tqdm
     return iter(tqdm(ys, total=total, unit='item', delay=0 if progress else 1))
 
-# %% ../nbs/00_core.ipynb #19fa8da6
+# %% ../nbs/00_core.ipynb #e0cd3917
 def singly(
     f, # a callable
     xs:Iterable, # items for it, one at a time
@@ -297,7 +297,8 @@ class Transform:
 
     def __repr__(self):
         default = self.defaults()
-        changed = [f'{k}={v!r}' for k,v in self.get_params().items() if not (v is default[k] or (type(v) is type(default[k]) and v==default[k]))]
+        def same(a, b): return a is b or type(a) is type(b) and a==b
+        changed = [f'{k}={v!r}' for k,v in self.get_params().items() if not same(v, default[k])]
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __rshift__(self, other): return Pipeline([self, other])

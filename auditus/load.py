@@ -15,7 +15,7 @@ from fastcore.basics import patch, store_attr
 from .core import *
 from .signal import Resampling
 
-# %% ../nbs/02_load.ipynb #562725b8
+# %% ../nbs/02_load.ipynb #3eab08bb
 def fetch(
     url:str, # http or https
     max_mb:float, # give up beyond this size (MB)
@@ -28,8 +28,10 @@ def fetch(
     limit = int(max_mb*1e6)
     try:
         with urlopen(Request(url, headers={'User-Agent': 'auditus'}), timeout=timeout_s) as r: data = r.read(limit+1)
-    except (URLError, HTTPException, OSError, ValueError) as e: raise AudioNotFoundError(f'could not fetch {brief(url)}: {e}') from e
-    if len(data)>limit: raise AudioInputError(f'{brief(url)} is larger than {max_mb:g} MB: raise `max_download_mb`, or download it first')
+    except (URLError, HTTPException, OSError, ValueError) as e:
+        raise AudioNotFoundError(f'could not fetch {brief(url)}: {e}') from e
+    if len(data)>limit:
+        raise AudioInputError(f'{brief(url)} is larger than {max_mb:g} MB: raise `max_download_mb`, or download it first')
     return data
 
 def check_file(
@@ -39,14 +41,16 @@ def check_file(
     path,name = Path(path).expanduser(),brief(path)
     try: kind = path.stat()
     except (OSError, ValueError) as e:
-        raise AudioNotFoundError(f'there is no file {name}: {getattr(e, "strerror", None) or e}; looked in {brief(path.parent.absolute())}') from e
-    if path.is_dir(): raise AudioInputError(f'{name} is a folder: give a file, or a list of files such as list(Path({name}).glob("*.wav"))')
+        reason = getattr(e, 'strerror', None) or e
+        raise AudioNotFoundError(f'there is no file {name}: {reason}; looked in {brief(path.parent.absolute())}') from e
+    if path.is_dir():
+        raise AudioInputError(f'{name} is a folder: give a file, or a list of files such as list(Path({name}).glob("*.wav"))')
     if not path.is_file(): raise AudioInputError(f'{name} is neither a file nor a folder')
     if not kind.st_size: raise AudioDecodeError(f'{name} is empty (0 bytes)')
     if not os.access(path, os.R_OK): raise AudioNotFoundError(f'{name} may not be read by this user')
     return path
 
-# %% ../nbs/02_load.ipynb #bb3cfe59
+# %% ../nbs/02_load.ipynb #d944d1eb
 block_frames = 2**18 # 5 s at 48 kHz: large enough that a block costs nothing, small enough to stay in the cache
 fine_frames = 2**12 # where a file may break off, a block that fails takes no more than this with it
 
@@ -61,7 +65,8 @@ def blocks(
         try: a = f.read(fine_frames if keep else block_frames, dtype='float32', always_2d=True)
         except (sf.SoundFileError, RuntimeError) as e:
             if keep: return
-            raise AudioDecodeError(f"{name} is truncated or damaged: decoding fails before the end of its {f.frames} frames. {remedy_cut}") from e
+            raise AudioDecodeError(f'{name} is truncated or damaged: '
+                                   f'decoding fails before the end of its {f.frames} frames. {remedy_cut}') from e
         if not len(a): return
         yield a
 
@@ -133,7 +138,7 @@ def shortfall(
     if frames<f.frames<unknown_frames: return f'its header promises {f.frames} frames, {frames} came'
     return ''
 
-# %% ../nbs/02_load.ipynb #136295f0
+# %% ../nbs/02_load.ipynb #a9bc0dee
 def decode(
     source, # a path, or an open, seekable binary file
     name:str, # for errors
@@ -145,8 +150,9 @@ def decode(
     import soundfile as sf
     try: f = sf.SoundFile(source)
     except (sf.SoundFileError, RuntimeError, TypeError, ValueError) as e:
-        raise AudioDecodeError(f"can't decode {name}: {getattr(e, 'error_string', e)} Is it a sound? wav, flac, ogg, opus, mp3 and aiff can be read; "
-                               "m4a, webm and video must be turned into one of them first (ffmpeg -i IN OUT.flac)") from e
+        raise AudioDecodeError(f"can't decode {name}: {getattr(e, 'error_string', e)} Is it a sound? "
+                               "wav, flac, ogg, opus, mp3 and aiff can be read; m4a, webm and video must be turned "
+                               "into one of them first (ffmpeg -i IN OUT.flac)") from e
     with f:
         rate,frames,kept = as_rate(f.samplerate),0,[]
         def counted():
@@ -164,9 +170,9 @@ def decode(
     try: return AudioArray(np.concatenate(kept).T, rate if sr is None else sr)
     except AudioInputError as e: raise AudioInputError(f'{name}: {e}') from e
 
-# %% ../nbs/02_load.ipynb #4db3697b
+# %% ../nbs/02_load.ipynb #53ab1167
 class AudioLoader(Transform):
-    "Make an `AudioArray` of a path, a link, bytes, an open file, `(array, sr)`, a dict of Hugging Face `datasets` or a torchcodec decoder."
+    "Make an `AudioArray` of a path, link, bytes, open file, `(array, sr)`, dict of Hugging Face `datasets`, or torchcodec decoder."
     def __init__(self,
         sr:int|None=None, # resample to this rate (Hz); `None`: keep the sound's own
         mono:bool=True, # average the channels? `False` keeps `(channels, n)`
@@ -181,7 +187,8 @@ class AudioLoader(Transform):
 
     def one(self, x)->AudioArray:
         "Load one sound."
-        if isinstance(x, str) and x.lower().startswith(('http://', 'https://')): return self.from_bytes(fetch(x, self.max_download_mb), brief(x))
+        if isinstance(x, str) and x.lower().startswith(('http://', 'https://')):
+            return self.from_bytes(fetch(x, self.max_download_mb), brief(x))
         if isinstance(x, (str, os.PathLike)): return self.decode(check_file(x), brief(x))
         if isinstance(x, (bytes, bytearray, memoryview)): return self.from_bytes(x, brief(x))
         if hasattr(x, 'read'): return self.from_file(x)
@@ -209,7 +216,7 @@ def from_file(self:AudioLoader, f)->AudioArray:
     f.seek(0)
     return self.decode(f, name)
 
-# %% ../nbs/02_load.ipynb #cca16118
+# %% ../nbs/02_load.ipynb #527e053e
 @patch
 def as_array(self:AudioLoader, x)->AudioArray:
     "Samples that come with their rate, as an `AudioArray`."
@@ -225,9 +232,13 @@ def as_array(self:AudioLoader, x)->AudioArray:
     if hasattr(x, 'get_all_samples'):
         samples = x.get_all_samples()
         return AudioArray(samples.data, samples.sample_rate)
-    if hasattr(x, 'columns'): raise AudioInputError(f"{type(x).__name__} is a table: give one of its columns, such as table['path']")
-    if hasattr(x, 'dtype'): raise AudioInputError(f'an array of shape {tuple(x.shape)} without a rate is no sound: give (array, sr) or AudioArray(array, sr)')
-    raise AudioInputError(f'no sound can be made of {type(x).__name__}: give a path, a link, bytes, an open file, (array, sr), a dict or an AudioArray')
+    if hasattr(x, 'columns'):
+        raise AudioInputError(f"{type(x).__name__} is a table: give one of its columns, such as table['path']")
+    if hasattr(x, 'dtype'):
+        raise AudioInputError(f'an array of shape {tuple(x.shape)} without a rate is no sound: '
+                              'give (array, sr) or AudioArray(array, sr)')
+    raise AudioInputError(f'no sound can be made of {type(x).__name__}: '
+                          'give a path, a link, bytes, an open file, (array, sr), a dict or an AudioArray')
 
 @patch
 def finish(self:AudioLoader, x:AudioArray)->AudioArray:

@@ -11,7 +11,7 @@ import numpy as np
 from fastcore.basics import store_attr
 from .core import *
 
-# %% ../nbs/01_signal.ipynb #98664da7
+# %% ../nbs/01_signal.ipynb #9ec8bda0
 def as_audio(
     x, # what a transform was given
     step:str, # the transform's name, for the error
@@ -22,10 +22,11 @@ def as_audio(
         raise AudioInputError(f'{step} takes an AudioArray, got {brief(x) if hasattr(x, "dtype") else type(x).__name__}: '
                               'put an AudioLoader() before it, or make one with AudioArray(samples, sr)')
     if mono and x.channels>1:
-        raise AudioInputError(f'{step} takes a mono sound, got {x.channels} channels: use AudioLoader(mono=True) or .mono(), or take a channel at a time')
+        raise AudioInputError(f'{step} takes a mono sound, got {x.channels} channels: '
+                              'use AudioLoader(mono=True) or .mono(), or take a channel at a time')
     return x
 
-# %% ../nbs/01_signal.ipynb #55d21d4e
+# %% ../nbs/01_signal.ipynb #95b0e6b9
 class Resampling(Transform):
     "Bring a sound to another rate, band-limited; one that has the rate already comes back untouched."
     def __init__(self,
@@ -41,7 +42,8 @@ class Resampling(Transform):
         if as_audio(x, 'Resampling').sr==self.target_sr: return x
         import soxr
         a = soxr.resample(x.a.T, x.sr, self.target_sr, quality='HQ').T
-        if a.shape[-1]==0: raise AudioInputError(f'{len(x)} samples at {x.sr} Hz are too short to resample to {self.target_sr} Hz')
+        if a.shape[-1]==0:
+            raise AudioInputError(f'{len(x)} samples at {x.sr} Hz are too short to resample to {self.target_sr} Hz')
         return AudioArray(a, self.target_sr)
 
 # %% ../nbs/01_signal.ipynb #9f12dd06
@@ -62,7 +64,7 @@ def window_bounds(
         k += 1
     return bounds
 
-# %% ../nbs/01_signal.ipynb #73a95228
+# %% ../nbs/01_signal.ipynb #50d706bf
 class Windowing(Transform):
     "Cut a sound into windows of equal length."
     def __init__(self,
@@ -95,6 +97,7 @@ class Windowing(Transform):
         bounds = window_bounds(len(x), x.sr, self.window, self.hop or self.window)
         if self.pad=='drop': bounds = [(s,e) for s,e in bounds if e-s==size]
         if not bounds:
-            raise AudioInputError(f"{x.duration:g} s are shorter than one window of {self.window:g} s, and pad='drop' leaves nothing: use pad=None or 'zero'")
+            raise AudioInputError(f"{x.duration:g} s are shorter than one window of {self.window:g} s, "
+                                  "and pad='drop' leaves nothing: use pad=None or 'zero'")
         waves = [x.a[s:e] if e-s==size else self.fill(x.a[s:e], x.a, size) for s,e in bounds]
         return Windows(waves, x.sr, [s/x.sr for s,_ in bounds], [e/x.sr for _,e in bounds])

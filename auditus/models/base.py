@@ -24,7 +24,7 @@ class ModelFrames(NamedTuple):
     pooled:Any = None # `(n, pooled_dim)`: the model's own summary of each clip
     logits:Any = None # `(n, classes)`: its scores, before `activation`
 
-# %% ../../nbs/04_models.base.ipynb #3c931165
+# %% ../../nbs/04_models.base.ipynb #47ebef63
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
@@ -57,7 +57,8 @@ class AudioModel:
     def __repr__(self):
         heard = 'any length' if self.context is None else f'{self.context:g} s'
         dims = f'{self.frame_dim}' + (f', pooled {self.pooled_dim}' if self.pooled_dim else '')
-        return f"{type(self).__name__}({str(self.name)!r}: {self.sr} Hz, hears {heard}, dims {dims}{f', {len(self.labels)} labels' if self.labels else ''})"
+        classes = f', {len(self.labels)} labels' if self.labels else ''
+        return f'{type(self).__name__}({str(self.name)!r}: {self.sr} Hz, hears {heard}, dims {dims}{classes})'
 
     # a model is what its settings make of the weights on disk: a pickle holds those, a copy shares the weights
     def __reduce__(self): return (partial(load_model, **self.origin), ()) if self.origin else object.__reduce_ex__(self, 2)
@@ -79,7 +80,7 @@ def find_entry(
         raise ModelNotFoundError('no models are registered: auditus is not installed, only imported. Install it with: pip install auditus')
     return entry
 
-# %% ../../nbs/04_models.base.ipynb #aa2dae02
+# %% ../../nbs/04_models.base.ipynb #171f52b0
 _loaded = WeakValueDictionary()
 _loading = threading.RLock()
 _noted = set()
@@ -121,7 +122,8 @@ def load_model(
     if not isinstance(name, (str, os.PathLike)): raise SettingError(f'a model is named by a str or a Path, got {brief(name)}')
     if not str(name): raise SettingError('the name of the model is empty')
     check_choice('backend', backend, ('torch',))
-    if feature_kwargs is not None and not isinstance(feature_kwargs, dict): raise SettingError(f'`feature_kwargs` must be a dict, got {feature_kwargs!r}')
+    if feature_kwargs is not None and not isinstance(feature_kwargs, dict):
+        raise SettingError(f'`feature_kwargs` must be a dict, got {feature_kwargs!r}')
     key = (repr(sorted((k, str(v)) for k,v in settings.items())), folder_state(name), folder_state(checkpoint))
     with _loading:
         model = _loaded.get(key)
@@ -131,7 +133,8 @@ def load_model(
             taken = inspect.signature(make).parameters
             for k,v in settings.items():
                 if k not in taken and k!='name' and v!=default[k].default:
-                    raise SettingError(f"the model '{entry.name}' has no setting `{k}`; it has {', '.join(o for o in taken if o in settings and o!='name')or 'none'}")
+                    has = ', '.join(o for o in taken if o in settings and o!='name') or 'none'
+                    raise SettingError(f"the model '{entry.name}' has no setting `{k}`; it has {has}")
             model = make(**{k:v for k,v in settings.items() if k in taken})
             model.origin = settings
             _loaded[key] = model

