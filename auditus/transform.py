@@ -26,7 +26,7 @@ from .models.base import AudioModel, load_model
 # %% ../nbs/10_transform.ipynb #f7a44639
 _all_ = ['AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing']
 
-# %% ../nbs/10_transform.ipynb #c55eea8b
+# %% ../nbs/10_transform.ipynb #0dfe1067
 default_model = 'MIT/ast-finetuned-audioset-10-10-0.4593'
 
 load_settings = [*inspect.signature(load_model).parameters][1:] # all but the name
@@ -53,7 +53,7 @@ class AudioEmbedding(Transform):
         layer=-1, # -1: the model's output; another number: that hidden state; 'mean': the mean of them all
         device:str|None=None, # as in `load_model`
         dtype=None, # as in `load_model`
-        batch_size:int|None=None, # windows in one pass; `None`: 2 on a CPU, 32 on a GPU
+        batch_size:int|None=None, # windows in one pass; `None`: what is fast, 2 on a CPU, 32 on a GPU
         backend:str='torch', # as in `load_model`
         checkpoint=None, # as in `load_model`
         revision:str|None=None, # as in `load_model`
@@ -79,13 +79,15 @@ class AudioEmbedding(Transform):
     def model(self)->AudioModel:
         "The model, loaded when it is first asked for."
         if self._model is None:
-            self._model = load_model(self.model_name, **{k:getattr(self, k) for k in load_settings})
-            self.check_model()
+            model = load_model(self.model_name, **{k:getattr(self, k) for k in load_settings})
+            self.check_model(model)
+            self._model = model
         return self._model
 
-    def check_model(self):
+    def check_model(self,
+        m:AudioModel, # the model that was loaded
+    ):
         "Refuse settings that this model can't serve."
-        m = self._model
         if self.output=='pooled' and m.pooled_dim is None:
             raise SettingError(f"{m.name} has no summary of its own: use output='frames' and Pooling(), "
                                "or pooling='mean' in a pipeline")
@@ -108,7 +110,7 @@ class AudioEmbedding(Transform):
     # a pickle holds settings; the weights are found again where they lie
     def __getstate__(self): return {**self.__dict__, '_model': None}
 
-# %% ../nbs/10_transform.ipynb #f8406278
+# %% ../nbs/10_transform.ipynb #3fcd1f04
 stretch_batches = 8 # batches that are sorted by length together
 
 @patch
@@ -116,7 +118,7 @@ def batches(self:AudioEmbedding,
     waves:list, # arrays of samples
 )->Iterator[list]: # places in `waves`
     "Divide waves into batches that are safe to run together."
-    size = self.batch_size or self.default_batch
+    size = self.batch_size or self.model.best_batch
     order = range(len(waves)) if self.model.context else sorted(range(len(waves)), key=lambda i: len(waves[i]))
     batch = []
     for i in order:
@@ -125,11 +127,6 @@ def batches(self:AudioEmbedding,
             batch = []
         batch.append(i)
     if batch: yield batch
-
-@patch(as_prop=True)
-def default_batch(self:AudioEmbedding)->int:
-    "A batch that is fast: on a CPU larger ones don't help, on a GPU they do."
-    return 2 if getattr(self.model.device if hasattr(self.model, 'device') else None, 'type', 'cpu')=='cpu' else 32
 
 @patch
 def embed_waves(self:AudioEmbedding,
@@ -145,7 +142,7 @@ def embed_waves(self:AudioEmbedding,
                 y = out.frames[row][out.mask[row]] if self.output=='frames' else out.pooled[row]
                 found[i] = to_tensors(y if pool is None else pool(y), self.return_tensors)
         return found
-    size,stretch = stretch_batches*(self.batch_size or self.default_batch),[]
+    size,stretch = stretch_batches*(self.batch_size or self.model.best_batch),[]
     for w in waves:
         stretch.append(np.pad(w, (0, self.model.min_samples-len(w))) if len(w)<self.model.min_samples else w)
         if len(stretch)==size:

@@ -321,3 +321,9 @@ def test_pooling_is_over_time():
     assert Pooling()(np.stack([frames, frames])).shape == (2, 3)
     assert Pooling(None)(frames) is frames
     assert torch.equal(Pooling('max')(torch.tensor(frames)), torch.tensor(frames).amax(0))
+
+
+def test_a_setting_refused_once_is_refused_again(hubert, noise):
+    pipe = AudioPipeline(hubert, pooling='model')
+    for _ in range(2):
+        with pytest.raises(SettingError, match='no summary of its own'): pipe(noise)

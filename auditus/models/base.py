@@ -24,7 +24,7 @@ class ModelFrames(NamedTuple):
     pooled:Any = None # `(n, pooled_dim)`: the model's own summary of each clip
     logits:Any = None # `(n, classes)`: its scores, before `activation`
 
-# %% ../../nbs/04_models.base.ipynb #47ebef63
+# %% ../../nbs/04_models.base.ipynb #601a4a9f
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
@@ -33,6 +33,7 @@ class AudioModel:
     min_samples:int = 1 # shorter waves are filled with zeros to this length
     frame_dim:int = 0 # size of a frame
     pooled_dim:int|None = None # size of the summary; `None`: there is none
+    best_batch:int = 2 # waves in a pass that are fast: on a CPU more don't help
     n_layers:int|None = None # how many hidden layers `forward` can give; `None`: only the last
     labels:list|None = None # names of the classes
     activation:str = 'none' # what makes scores of logits: 'softmax', 'sigmoid' or 'none'

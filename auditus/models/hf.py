@@ -132,7 +132,7 @@ def as_dtype(
     check_choice('dtype', name, ('float32', 'bfloat16', 'float16'))
     return getattr(torch, name)
 
-# %% ../../nbs/05_models.hf.ipynb #f63c1c22
+# %% ../../nbs/05_models.hf.ipynb #73ae5d39
 heads = 'ForAudioClassification', 'ForSequenceClassification'
 # of any length, and tested here against their own library
 proven = {'wav2vec2', 'hubert', 'wavlm', 'data2vec-audio', 'unispeech', 'unispeech-sat', 'sew', 'wav2vec2-bert', 'wav2vec2-conformer'}
@@ -179,6 +179,9 @@ class HFModel(AudioModel):
             raise ModelNotFoundError(f'{self.name} can not be served: its {type(self.encoder).__name__} does not make frames of what '
                                      f'its {type(self.extractor).__name__} makes ({type(e).__name__}: {e}). '
                                      'CONTRIBUTING.md says how to add a model') from e
+
+    @property
+    def best_batch(self): return AudioModel.best_batch if self.device.type=='cpu' else 32
 
     @property
     def n_layers(self): return getattr(self.encoder.config, 'num_hidden_layers', None)
