@@ -16,13 +16,14 @@ from functools import partial
 import numpy as np
 from fastcore.basics import patch, store_attr
 
-# %% ../nbs/00_core.ipynb #749fead4
+# %% ../nbs/00_core.ipynb #39aed3b8
 def brief(
     item, # anything that a transform may be given
     max_chars:int=100, # longer descriptions are cut in the middle
 )->str: # one line that tells it from its neighbours
     "Name an item in an error message without printing all of it."
     if isinstance(item, (bytes, bytearray, memoryview)): return f'{len(item)} bytes'
+    if isinstance(item, np.str_): item = str(item)
     if isinstance(item, tuple): return f"({', '.join(type(o).__name__ for o in item)})"
     if hasattr(item, 'dtype') and hasattr(item, 'shape'): return f'{type(item).__name__} of shape {tuple(item.shape)}'
     if isinstance(item, Mapping):
@@ -86,7 +87,7 @@ def check_positive(
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, kinds) or not 0<value<float('inf'):
         raise SettingError(f'`{name}` must be {what} {unit}, got {value!r}')
 
-# %% ../nbs/00_core.ipynb #3dbcaad3
+# %% ../nbs/00_core.ipynb #16954212
 _pcm_scale = {'uint8': (128, 128), 'int16': (0, 2**15), 'int32': (0, 2**31)} # dtype: (zero, full scale)
 max_channels = 64 # more rows than this, and more rows than columns: the array lies on its side
 
@@ -101,11 +102,13 @@ def as_rate(
 
 def as_samples(
     a, # numpy array, torch tensor or list; float of any width, or uint8, int16 or int32 PCM
-)->np.ndarray: # float32, `(n,)` or `(channels, n)`
+)->np.ndarray: # float32, `(n,)`, or `(channels, n)` for two and more
     "Check samples and bring them to float32."
-    if hasattr(a, 'detach'): a = a.detach().cpu()
-    try: a = np.asarray(a)
-    except ValueError as e: raise AudioInputError(f'samples must form one array: {e}') from e
+    try:
+        # numpy has no bfloat16, which torch tensors may be of
+        if hasattr(a, 'detach'): a = (a.float() if a.is_floating_point() else a).detach().cpu()
+        a = np.asarray(a)
+    except (ValueError, TypeError) as e: raise AudioInputError(f'samples must form one array: {e}') from e
     if a.dtype.name in _pcm_scale:
         zero,full = _pcm_scale[a.dtype.name]
         a = (a.astype(np.float32)-zero)/full
@@ -115,9 +118,11 @@ def as_samples(
     if a.size==0: raise AudioInputError(f'a sound needs at least one sample, got shape {a.shape}')
     if a.shape[0]>max(max_channels, a.shape[-1]) and a.ndim==2:
         raise AudioInputError(f'samples have the shape (channels, n), got {a.shape}: transpose the array')
+    if a.ndim==2 and len(a)==1: a = a[0]
     with np.errstate(over='ignore'): a = np.ascontiguousarray(a, dtype=np.float32)
     # a float64 sum over float32 can't overflow, so it is finite just where every sample is
-    if not np.isfinite(a.sum(dtype=np.float64)):
+    with np.errstate(invalid='ignore'): total = a.sum(dtype=np.float64)
+    if not np.isfinite(total):
         raise AudioInputError(f'{int((~np.isfinite(a)).sum())} of {a.size} samples are NaN or infinite')
     return a
 
@@ -214,7 +219,7 @@ class Windows:
         if not len(self): return f'Windows(none at {self.sr} Hz)'
         return f'Windows({len(self)} from {self.starts[0]:g} to {self.ends[-1]:g} s at {self.sr} Hz)'
 
-# %% ../nbs/00_core.ipynb #6d7b8589
+# %% ../nbs/00_core.ipynb #59274b9f
 def is_many(
     x, # what a transform was called with
 )->bool:
@@ -231,8 +236,10 @@ def stack(
     ys:list, # results, one for each item
 ): # one array where all are arrays of one shape, else the list
     "Join results along a new first axis where they fit together."
-    if not ys or not hasattr(ys[0], 'dtype') or any(type(y) is not type(ys[0]) or y.shape!=ys[0].shape for y in ys): return ys
-    if isinstance(ys[0], np.ndarray): return np.stack(ys)
+    kind = type(ys[0]) if ys else None
+    is_tensor = kind is not None and kind.__module__=='torch'
+    if not (kind is np.ndarray or is_tensor) or any(type(y) is not kind or y.shape!=ys[0].shape for y in ys): return ys
+    if not is_tensor: return np.stack(ys)
     import torch
     return torch.stack(ys)
 
@@ -248,7 +255,7 @@ def show_progress(
     from tqdm.auto import tqdm
     return iter(tqdm(ys, total=total, unit='item', delay=0 if progress else 1))
 
-# %% ../nbs/00_core.ipynb #e0cd3917
+# %% ../nbs/00_core.ipynb #d8dc40c5
 def singly(
     f, # a callable
     xs:Iterable, # items for it, one at a time
@@ -292,7 +299,9 @@ class Transform:
         valid = self.defaults()
         for k in params:
             if k not in valid: raise SettingError(f"{type(self).__name__} has no setting `{k}`; it has {', '.join(valid)}")
-        self.__init__(**{**self.get_params(), **params})
+        changed = {**self.get_params(), **params}
+        type(self)(**changed) # where this is refused, the old settings stay
+        self.__init__(**changed)
         return self
 
     def __repr__(self):

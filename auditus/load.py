@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['block_frames', 'fine_frames', 'remedy_cut', 'ogg_page_max', 'unknown_sizes', 'unknown_frames', 'fetch', 'check_file',
-           'blocks', 'resampled', 'ogg_is_cut', 'riff_is_cut', 'mp3_tells_length', 'shortfall', 'decode', 'AudioLoader']
+           'blocks', 'resampled', 'ogg_is_cut', 'ogg_is_chained', 'riff_is_cut', 'mp3_tells_length', 'shortfall',
+           'through_pipe', 'with_flac_length', 'opened', 'decode', 'AudioLoader']
 
-# %% ../nbs/02_load.ipynb #e7f99ba5
-import io, os, struct
+# %% ../nbs/02_load.ipynb #1a79b027
+import io, os, struct, threading
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
 from .core import *
 from .signal import Resampling
 
-# %% ../nbs/02_load.ipynb #3eab08bb
+# %% ../nbs/02_load.ipynb #b1ce03f7
 def fetch(
     url:str, # http or https
     max_mb:float, # give up beyond this size (MB)
@@ -27,11 +29,13 @@ def fetch(
     from http.client import HTTPException
     limit = int(max_mb*1e6)
     try:
-        with urlopen(Request(url, headers={'User-Agent': 'auditus'}), timeout=timeout_s) as r: data = r.read(limit+1)
+        with urlopen(Request(url, headers={'User-Agent': 'auditus'}), timeout=timeout_s) as r:
+            data,promised = r.read(limit+1),int(r.headers.get('Content-Length') or 0)
     except (URLError, HTTPException, OSError, ValueError) as e:
         raise AudioNotFoundError(f'could not fetch {brief(url)}: {e}') from e
     if len(data)>limit:
         raise AudioInputError(f'{brief(url)} is larger than {max_mb:g} MB: raise `max_download_mb`, or download it first')
+    if len(data)<promised: raise AudioNotFoundError(f'the download of {brief(url)} broke off after {len(data)} of {promised} bytes: try again')
     return data
 
 def check_file(
@@ -85,7 +89,7 @@ def resampled(
 
 remedy_cut = "Get it again, or take what is there with AudioLoader(truncated='keep')"
 
-# %% ../nbs/02_load.ipynb #7d9a4848
+# %% ../nbs/02_load.ipynb #18333035
 ogg_page_max = 27+255+255*255 # bytes: header, segment table, segments (RFC 3533)
 unknown_sizes = 0, 2**32-1 # what a stream writes where it can't know its length yet
 unknown_frames = 2**62 # libsndfile gives 2**63-1 where a file doesn't say
@@ -103,16 +107,28 @@ def ogg_is_cut(
     body = sum(tail[at+27:at+27+segments])
     return not flags & 4 or len(tail)<at+27+segments+body
 
+def ogg_is_chained(
+    f, # an open binary file
+)->bool:
+    "Whether an Ogg file ends in another stream than it starts with; a stream's number is in bytes 14 to 17 of each page."
+    f.seek(0)
+    first = f.read(18)[14:]
+    size = f.seek(0, io.SEEK_END)
+    f.seek(max(0, size-2*ogg_page_max))
+    tail = f.read()
+    at = tail.rfind(b'OggS')
+    return at>=0 and tail[at+14:at+18]!=first
+
 def riff_is_cut(
     f, # an open binary file
 )->bool:
-    "Whether a RIFF (wav) or FORM (aiff) file is shorter than its header says."
+    "Whether a RIFF or RF64 (wav) or FORM (aiff) file is shorter than its header says."
     size = f.seek(0, io.SEEK_END)
     f.seek(0)
-    head = f.read(8)
-    order = {b'RIFF': '<I', b'RIFX': '>I', b'FORM': '>I'}.get(head[:4])
-    if order is None or len(head)<8: return False
-    said = struct.unpack(order, head[4:])[0]
+    head = f.read(28)
+    form = {b'RIFF': '<4xI', b'RIFX': '>4xI', b'FORM': '>4xI', b'RF64': '<20xQ'}.get(head[:4]) # RF64 has its size in the chunk ds64
+    if form is None or len(head)<28: return False
+    said = struct.unpack_from(form, head)[0]
     return said not in unknown_sizes and said+8>size+1 # some writers leave out the last chunk's padding byte
 
 def mp3_tells_length(
@@ -133,12 +149,70 @@ def shortfall(
 )->str: # what is missing, or ''
     "What a file promised and didn't keep."
     if f.format=='OGG' and ogg_is_cut(raw): return 'its last page is missing'
-    if f.format in ('WAV', 'WAVEX', 'AIFF') and riff_is_cut(raw): return 'it is shorter than its header says'
-    if f.format=='MP3' and not mp3_tells_length(raw): return ''
+    if f.format=='OGG' and ogg_is_chained(raw): return 'it holds several sounds one after the other, and only the first can be read'
+    if f.format in ('WAV', 'WAVEX', 'RF64', 'AIFF') and riff_is_cut(raw): return 'it is shorter than its header says'
     if frames<f.frames<unknown_frames: return f'its header promises {f.frames} frames, {frames} came'
     return ''
 
-# %% ../nbs/02_load.ipynb #a9bc0dee
+# %% ../nbs/02_load.ipynb #78e7ab80
+@contextmanager
+def through_pipe(
+    data:bytes, # a file
+): # an open `soundfile.SoundFile`
+    "Open a file so that the decoder can't guess at its length."
+    import soundfile as sf
+    out,into = os.pipe()
+    def feed():
+        # the reader may close its end early, when it has seen enough
+        with suppress(BrokenPipeError), os.fdopen(into, 'wb') as pipe: pipe.write(data)
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
+    try:
+        with sf.SoundFile(out) as f: yield f
+    finally: feeder.join()
+
+def with_flac_length(
+    data:bytes, # a FLAC file that doesn't say how many frames it has
+)->bytes: # the same file, which does
+    "Count the frames of a FLAC file, and write the number into its header (RFC 9639: 36 bits, 13 bytes into STREAMINFO)."
+    import soundfile as sf
+    n = 0
+    for step in (fine_frames, 1): # the read that reaches the end fails, so the last stretch is walked in single steps
+        with sf.SoundFile(io.BytesIO(data)) as f, suppress(sf.SoundFileError):
+            for _ in range(n//fine_frames): f.read(fine_frames, dtype='float32')
+            while len(f.read(step, dtype='float32')): n += step
+    n += 1 # the frame that reached the end
+    at,counted = 8+13,bytearray(data)
+    counted[at] = counted[at] & 0xf0 | n>>32
+    counted[at+1:at+5] = struct.pack('>I', n & 0xffffffff)
+    return bytes(counted)
+
+@contextmanager
+def opened(
+    source, # a path, or an open, seekable binary file
+    name:str, # for errors
+): # an open `soundfile.SoundFile`, and the file's bytes as an open binary file
+    "Open a sound file of any length, told or not."
+    import soundfile as sf
+    with ExitStack() as stack:
+        raw = stack.enter_context(open(source, 'rb')) if isinstance(source, (str, os.PathLike)) else source
+        def whole():
+            raw.seek(0)
+            return raw.read()
+        try:
+            f = stack.enter_context(sf.SoundFile(source))
+            at = raw.tell() # where the decoder stands, if it reads from the same file
+            estimated = f.format=='MP3' and not mp3_tells_length(raw)
+            raw.seek(at)
+            if estimated: f = stack.enter_context(through_pipe(whole()))
+            elif f.format=='FLAC' and f.frames>=unknown_frames: f = stack.enter_context(sf.SoundFile(io.BytesIO(with_flac_length(whole()))))
+        except (sf.SoundFileError, RuntimeError, TypeError, ValueError) as e:
+            raise AudioDecodeError(f"can't decode {name}: {getattr(e, 'error_string', e)} Is it a sound? "
+                                   "wav, flac, ogg, opus, mp3 and aiff can be read; m4a, webm and video must be turned "
+                                   "into one of them first (ffmpeg -i IN OUT.flac)") from e
+        yield f,raw
+
+# %% ../nbs/02_load.ipynb #4a0b47e8
 def decode(
     source, # a path, or an open, seekable binary file
     name:str, # for errors
@@ -147,26 +221,17 @@ def decode(
     truncated:str='raise', # a file that breaks off: 'raise' an error, or 'keep' what came
 )->AudioArray:
     "Decode a whole file."
-    import soundfile as sf
-    try: f = sf.SoundFile(source)
-    except (sf.SoundFileError, RuntimeError, TypeError, ValueError) as e:
-        raise AudioDecodeError(f"can't decode {name}: {getattr(e, 'error_string', e)} Is it a sound? "
-                               "wav, flac, ogg, opus, mp3 and aiff can be read; m4a, webm and video must be turned "
-                               "into one of them first (ffmpeg -i IN OUT.flac)") from e
-    with f:
-        rate,frames,kept = as_rate(f.samplerate),0,[]
+    with opened(source, name) as (f,raw):
+        rate,frames = as_rate(f.samplerate),0
         def counted():
             nonlocal frames
             for a in blocks(f, name, keep=truncated=='keep'):
                 frames += len(a)
                 yield a[:,0] if a.shape[1]==1 else a.mean(1) if mono else a
         kept = list(counted() if sr in (None, rate) else resampled(counted(), rate, sr))
-        if truncated=='raise':
-            if isinstance(source, (str, os.PathLike)):
-                with open(source, 'rb') as raw: gone = shortfall(f, raw, frames)
-            else: gone = shortfall(f, source, frames)
-            if gone: raise AudioDecodeError(f'{name} is truncated: {gone}. {remedy_cut}')
-        if not frames: raise AudioDecodeError(f'{name} holds no samples')
+        gone = shortfall(f, raw, frames) if truncated=='raise' else ''
+    if gone: raise AudioDecodeError(f'{name} is truncated: {gone}. {remedy_cut}')
+    if not frames: raise AudioDecodeError(f'{name} holds no samples')
     try: return AudioArray(np.concatenate(kept).T, rate if sr is None else sr)
     except AudioInputError as e: raise AudioInputError(f'{name}: {e}') from e
 
@@ -194,7 +259,7 @@ class AudioLoader(Transform):
         if hasattr(x, 'read'): return self.from_file(x)
         return self.finish(self.as_array(x))
 
-# %% ../nbs/02_load.ipynb #daa588b0
+# %% ../nbs/02_load.ipynb #d450d0f6
 @patch
 def decode(self:AudioLoader, source, name:str)->AudioArray:
     "Decode with this loader's settings."
@@ -209,21 +274,24 @@ def from_bytes(self:AudioLoader, data, name:str)->AudioArray:
 @patch
 def from_file(self:AudioLoader, f)->AudioArray:
     "Decode an open file, from its start."
-    name = brief(getattr(f, 'name', None) or type(f).__name__)
-    if isinstance(f, io.TextIOBase): raise AudioInputError(f"{name} is open as text: open it with mode 'rb'")
-    if not f.seekable(): return self.from_bytes(f.read(), name)
+    name = getattr(f, 'name', None)
+    name = brief(name) if isinstance(name, (str, os.PathLike)) else type(f).__name__
+    try: nothing = f.read(0)
+    except (OSError, ValueError) as e: raise AudioInputError(f'{name} can not be read from: {e}') from e
+    if isinstance(nothing, str): raise AudioInputError(f"{name} is open as text: open it with mode 'rb'")
+    if not getattr(f, 'seekable', lambda: False)(): return self.from_bytes(f.read(), name)
     if f.seek(0, io.SEEK_END)==0: raise AudioDecodeError(f'{name} is empty (0 bytes)')
     f.seek(0)
     return self.decode(f, name)
 
-# %% ../nbs/02_load.ipynb #527e053e
+# %% ../nbs/02_load.ipynb #8f74a269
 @patch
 def as_array(self:AudioLoader, x)->AudioArray:
     "Samples that come with their rate, as an `AudioArray`."
     if isinstance(x, AudioArray): return x
     if isinstance(x, Mapping):
         if x.get('array') is not None and x.get('sampling_rate') is not None: return AudioArray(x['array'], x['sampling_rate'])
-        if x.get('bytes') is not None: return self.from_bytes(x['bytes'], brief(x))
+        if isinstance(x.get('bytes'), (bytes, bytearray, memoryview)): return self.from_bytes(x['bytes'], brief(x))
         if x.get('array') is None and x.get('path') is not None: return self.one(x['path'])
         raise AudioInputError(f"a dict needs 'array' and 'sampling_rate', or 'bytes', or 'path'; got {list(x)}")
     if isinstance(x, tuple):

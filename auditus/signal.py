@@ -46,25 +46,25 @@ class Resampling(Transform):
             raise AudioInputError(f'{len(x)} samples at {x.sr} Hz are too short to resample to {self.target_sr} Hz')
         return AudioArray(a, self.target_sr)
 
-# %% ../nbs/01_signal.ipynb #9f12dd06
+# %% ../nbs/01_signal.ipynb #83d12982
 def window_bounds(
     n:int, # samples to cover
     sr:int, # samples a second (Hz)
     window:float, # seconds a window
-    hop:float, # seconds from start to start
+    hop:float|None=None, # seconds from start to start; `None`: windows touch
 )->list: # `(first sample, one past the last)` for each window; only the last one may be short
     "Where windows start and end, in samples, so that every sample that a window can reach is in one."
     size = max(1, round(window*sr))
     bounds,k = [],0
     while True:
-        start = round(k*hop*sr)
+        start = k*size if hop is None else round(k*hop*sr)
         if start>=n: break
         bounds.append((start, min(start+size, n)))
         if start+size>=n: break
         k += 1
     return bounds
 
-# %% ../nbs/01_signal.ipynb #50d706bf
+# %% ../nbs/01_signal.ipynb #6d1352bd
 class Windowing(Transform):
     "Cut a sound into windows of equal length."
     def __init__(self,
@@ -94,7 +94,7 @@ class Windowing(Transform):
         "Cut one sound."
         x = as_audio(x, 'Windowing', mono=True)
         size = max(1, round(self.window*x.sr))
-        bounds = window_bounds(len(x), x.sr, self.window, self.hop or self.window)
+        bounds = window_bounds(len(x), x.sr, self.window, self.hop)
         if self.pad=='drop': bounds = [(s,e) for s,e in bounds if e-s==size]
         if not bounds:
             raise AudioInputError(f"{x.duration:g} s are shorter than one window of {self.window:g} s, "

