@@ -24,4 +24,4 @@ def __getattr__(name):
     return value
 
 
-def __dir__(): return [*globals(), *__all__]
+def __dir__(): return sorted({*globals(), *__all__})

@@ -7,19 +7,19 @@ __all__ = ['default_model', 'load_settings', 'stretch_batches', 'saved_as', 'of_
            'AudioEmbedding', 'Pooling', 'Normalize', 'Row', 'AudioPipeline', 'cat', 'AudioArray', 'Windows',
            'AudioLoader', 'Resampling', 'Windowing']
 
-# %% ../nbs/10_transform.ipynb #d76c5d5d
+# %% ../nbs/10_transform.ipynb #51cd5f0a
 import inspect, json, warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from functools import partial
-from itertools import islice
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch, store_attr
 from .core import *
-from .signal import Resampling, Windowing, as_audio
+from .signal import Resampling, Window, Windowing, as_audio, as_windows
 from .load import AudioLoader
 from .models.base import AudioModel, load_model
 
@@ -150,7 +150,7 @@ def embed_waves(self:AudioEmbedding,
             stretch = []
     if stretch: yield from run(stretch)
 
-# %% ../nbs/10_transform.ipynb #e3a62fce
+# %% ../nbs/10_transform.ipynb #481464b4
 @patch
 def waves_of(self:AudioEmbedding,
     x, # `AudioArray` or `Windows`
@@ -161,31 +161,50 @@ def waves_of(self:AudioEmbedding,
         raise AudioInputError(f'{self.model.name} was made for {self.sr} Hz, got {x.sr} Hz: put a Resampling({self.sr}) before it')
     if isinstance(x, Windows) and not len(x): raise AudioInputError('there is not a single window to embed')
     waves = x.waves if isinstance(x, Windows) else [x.a]
-    context,longest = self.model.context,max(map(len, waves))
-    if context is not None and longest>round(context*x.sr) and not self._warned:
-        self._warned = True
-        warnings.warn(f'{self.model.name} hears {context:g} s at once, and of {longest/x.sr:.2f} s only the start: '
-                      'cut the sound first, with Windowing(seconds), or let AudioPipeline cover all of it', TruncationWarning, stacklevel=2)
+    self.note_context(max(map(len, waves)))
     return waves
+
+@patch
+def note_context(self:AudioEmbedding,
+    n:int, # samples that the model is about to be given
+):
+    "Say, once, that a model doesn't hear all of a wave."
+    context = self.model.context
+    if self._warned or context is None or n<=round(context*self.sr): return
+    self._warned = True
+    warnings.warn(f'{self.model.name} hears {context:g} s at once, and of {n/self.sr:.2f} s only the start: cut the sound first, '
+                  'with Windowing(seconds), or let AudioPipeline cover all of it', TruncationWarning, stacklevel=2)
+
+@patch
+def embed_groups(self:AudioEmbedding,
+    groups:Iterable, # an iterable of waves for each item
+    pool=None, # applied to each wave's frames, before they leave the model's device
+)->Iterator[list]: # what was made of each item's waves
+    "Embed waves that belong together, in batches across all of them."
+    owners = deque() # of the waves that are on their way
+    def waves():
+        for i,group in enumerate(groups):
+            for w in group:
+                owners.append(i)
+                yield w
+    owned = ((owners.popleft(), y) for y in self.embed_waves(waves(), pool))
+    for _,found in groupby(owned, key=itemgetter(0)): yield [y for _,y in found]
 
 @patch
 def each(self:AudioEmbedding,
     xs:Iterable, # `AudioArray` or `Windows` each
-    pool=None, # applied to each wave's frames, before they leave the model's device
 )->Iterator: # for each sound `(tokens, dim)`; for windows `(windows, tokens, dim)`, or a list where they differ
-    "Embed many sounds or windows, in batches across all of them."
-    waiting = deque() # the items whose waves are on their way
-    def waves():
+    "Embed many sounds or windows."
+    given = deque()
+    def groups():
         for i,x in enumerate(xs):
-            with naming_item(i, x): ws = self.waves_of(x)
-            waiting.append((i, x))
-            yield from ws
-    rows = self.embed_waves(waves(), pool)
-    for row in rows:
-        i,x = waiting.popleft()
-        found = [row, *islice(rows, len(x)-1)] if isinstance(x, Windows) else [row]
+            with naming_item(i, x): waves = self.waves_of(x)
+            given.append((i, x))
+            yield waves
+    for found in self.embed_groups(groups()):
+        i,x = given.popleft()
         with naming_item(i, x): self.check_finite(found)
-        yield stack(found) if isinstance(x, Windows) else row
+        yield stack(found) if isinstance(x, Windows) else found[0]
 
 @patch
 def check_finite(self:AudioEmbedding,
@@ -307,30 +326,48 @@ class AudioPipeline(Transform):
         "The size of a vector."
         return self.model and self.embedding.dim
 
-# %% ../nbs/10_transform.ipynb #311e0349
+# %% ../nbs/10_transform.ipynb #feb8b70c
+@patch
+def cut(self:AudioPipeline,
+    x, # anything that `AudioLoader` takes
+)->Iterator[Window]: # real samples, at the model's rate
+    "Load one sound and cut it as this pipeline does, window by window: memory holds little more than one."
+    context,sr = self.model.context,self.sr
+    blocks = (a for _,a in AudioLoader(sr=sr).stream(x))
+    if self.window is None:
+        a = np.concatenate(list(blocks))
+        yield Window(0., len(a)/sr, a)
+    else:
+        seconds = self.window if self.windowed else context or self.max_seconds
+        yield from Windowing(seconds, self.hop, self.pad).stream(blocks, sr)
+
 @patch
 def windows(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
 )->Windows: # real samples, at the model's rate
-    "Load one sound and cut it as this pipeline does."
-    context,sr = self.model.context,self.sr
-    audio = AudioLoader(sr=sr)(x)
-    whole = self.window is None or self.window=='auto' and context is None and audio.duration<=self.max_seconds
-    if whole: return Windows([audio.a], sr, [0.], [audio.duration])
-    seconds = self.window if self.windowed else context or self.max_seconds
-    return Windowing(seconds, self.hop, self.pad)(audio)
+    "The windows of one sound, all at once."
+    return as_windows(self.cut(x), self.sr)
 
 @patch
 def vectors(self:AudioPipeline,
     xs:Iterable, # sounds
-)->Iterator: # `(starts, ends, results)` of one sound
+)->Iterator[tuple]: # `(item, starts, ends, vectors)` of each sound's windows
     "The times and the vectors of each sound's windows, as they come."
-    times = deque()
-    def cut(x):
-        w = self.windows(x)
-        times.append((w.starts, w.ends))
-        return w
-    for v in flow([partial(singly, cut), partial(self.embedding.each, pool=self.pool_frames)], xs): yield *times.popleft(), v
+    given = deque()
+    def waves(i, x, times):
+        with naming_item(i, x):
+            for w in self.cut(x):
+                self.embedding.note_context(len(w.wave))
+                times.append((w.start, w.end))
+                yield w.wave
+    def groups():
+        for i,x in enumerate(xs):
+            given.append((i, x, times:=[]))
+            yield waves(i, x, times)
+    for found in self.embedding.embed_groups(groups(), self.pool_frames):
+        i,x,times = given.popleft()
+        with naming_item(i, x): self.embedding.check_finite(found)
+        yield x,*map(list, zip(*times)),stack(found)
 
 @patch
 def gather(self:AudioPipeline,
@@ -357,14 +394,14 @@ def cat(tensors):
 @patch
 def each(self:AudioPipeline, xs:Iterable)->Iterator:
     "The result of each sound, in order, as they come."
-    for times_and_vectors in self.vectors(xs): yield self.gather(*times_and_vectors)
+    for _,*found in self.vectors(xs): yield self.gather(*found)
 
 @patch
 def one(self:AudioPipeline, x):
     "The result of one sound."
     with unnamed(): return next(self.each([x]))
 
-# %% ../nbs/10_transform.ipynb #997e2e0f
+# %% ../nbs/10_transform.ipynb #028e5d14
 @patch
 def stream(self:AudioPipeline,
     xs, # a list, a generator, or one sound
@@ -372,14 +409,10 @@ def stream(self:AudioPipeline,
     "Vectors with their file and times, as they come: memory holds a few, however many files there are."
     if self.pooling is None:
         raise SettingError("stream gives vectors, and pooling=None leaves frames: choose 'mean', 'max' or 'model'")
-    many,given = is_many(xs),deque()
-    def remember():
-        for x in xs if many else [xs]:
-            given.append(x)
-            yield x
+    many = is_many(xs)
     with nullcontext() if many else unnamed():
-        for starts,ends,vectors in self.vectors(remember()):
-            file,y = given.popleft(),self.gather(starts, ends, vectors)
+        for file,starts,ends,vectors in self.vectors(xs if many else [xs]):
+            y = self.gather(starts, ends, vectors)
             if self.windowed: yield from (Row(file, *o) for o in zip(starts, ends, y))
             else: yield Row(file, starts[0], ends[-1], y)
 

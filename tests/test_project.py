@@ -261,7 +261,8 @@ def test_readme_script(tmp_path):
         cell('f()', output('display_data', data={'text/plain': '<Figure>', 'image/png': 'aGk='}),
              output('display_data', data={'text/plain': '```', 'text/markdown': '| a |'})),
         cell('"```"', output('execute_result', data={'text/plain': "'```'"})),
-        cell('[c](00_core.ipynb#x) [l](../LICENSE) [w](https://a.b/c) [n](nowhere.py)', kind='markdown')]}), encoding='utf-8')
+        cell('[c](00_core.ipynb#x) [l](../LICENSE) [w](https://a.b/c) [n](nowhere.py)', kind='markdown'),
+    ]}), encoding='utf-8')
     script = [sys.executable, 'tools/readme.py']
     run(*script, cwd=tmp_path)
     made = read(tmp_path/'README.md')
@@ -315,7 +316,8 @@ def wheel(tmp_path_factory):
     pytest.importorskip('setuptools', minversion='77')
     pytest.importorskip('build')
     folder = tmp_path_factory.mktemp('wheel')
-    run(sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', folder/'dist', cwd=copy_tree(folder/'copy'))
+    copy = copy_tree(folder/'copy')
+    run(sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', folder/'dist', cwd=copy)
     [made] = (folder/'dist').iterdir()
     return made
 
@@ -335,7 +337,8 @@ def test_wheel_holds_the_package_and_no_more(wheel, pyproject):
     project = pyproject['project']
     assert dict(entries['auditus.models']) == project['entry-points']['auditus.models']
     assert dict(entries['console_scripts']) == project['scripts'] == {'auditus': 'auditus.cli:app'}
-    assert (meta['Name'], meta['Version'], meta['License-Expression']) == ('auditus', auditus.__version__, project['license'])
+    assert [meta[k] for k in ('Name', 'Version')] == ['auditus', auditus.__version__]
+    assert meta['License-Expression'] == project['license']
 
 
 def test_wheel_installs(wheel, tmp_path):

@@ -30,9 +30,8 @@ from sklearn.base import clone
 from auditus import (AudioArray, AudioDecodeError, AudioInputError, AudioLoader, AudioNotFoundError, AuditusError, ModelNotFoundError,
                      Pipeline, Resampling, SettingError, Transform, Windowing, Windows)
 from auditus.core import as_rate, as_samples, is_many, stack
-from auditus.load import block_frames
+from auditus.load import block_samples
 from auditus.show import as_flac, envelope, mel_db, plot_sound, plot_spectrogram, plot_waveform, player_html
-from auditus.signal import window_bounds
 
 matplotlib.use('Agg')
 plt = pytest.importorskip('matplotlib.pyplot')
@@ -477,7 +476,8 @@ def test_windows_cover_what_they_can_reach(rng):
 def test_windows_do_not_drift_over_an_hour(sr, window, hop):
     "Counted in whole numbers, no start is more than half a sample from where it should be."
     n, hop = 3600*sr, Fraction(hop)
-    bounds = np.array(window_bounds(n, sr, window, float(hop)))
+    w = Windowing(window, float(hop))(AudioArray(np.zeros(n, np.float32), sr))
+    bounds = np.rint(np.stack([w.starts, w.ends], axis=1)*sr).astype(int)
     exact = np.arange(len(bounds))*hop.numerator*sr
     assert np.abs(bounds[:, 0]*hop.denominator-exact).max() <= hop.denominator/2
     assert bounds[-1, 1] == n and bounds[-2, 1] < n
@@ -569,7 +569,7 @@ every_kind = pytest.mark.parametrize('format,subtype', kinds)
 @pytest.mark.parametrize('channels', [1, 2])
 def test_samples_are_soundfiles(format, subtype, channels, tmp_path):
     "Also where a file is longer than a block."
-    a = noise(channels, 2*block_frames+999) if channels > 1 else noise(block_frames+999)
+    a = noise(channels, 2*block_samples+999) if channels > 1 else noise(block_samples+999)
     path = put(tmp_path/'a.bin', encoded(a, 48000, format, subtype))
     by_hand, _ = sf.read(path, dtype='float32', always_2d=True)
     x = AudioLoader(mono=False)(path)
@@ -702,6 +702,21 @@ def as_chunks(data, *ats):
     return bytes(data)
 
 
+def id3(n):
+    "An ID3v2 tag with n bytes in it, such as a picture; its size is written in 4 × 7 bits."
+    return b'ID3\x04\0\0'+bytes(n >> shift & 127 for shift in (21, 14, 7, 0))+bytes(n)
+
+
+@pytest.mark.parametrize('n', [256, 5000, 300_000])
+def test_mp3_with_a_tag(n):
+    for seconds in (.3, 3):
+        data = encoded(noise(round(seconds*16000)), 16000, **vbr)
+        for mp3 in (data, without_xing(data)):
+            x = AudioLoader()(mp3)
+            for tagged in (id3(n)+mp3, mp3+b'TAG'+bytes(125)): assert len(AudioLoader()(tagged)) == len(x) >= seconds*16000
+            np.testing.assert_allclose(AudioLoader()(id3(n)+mp3).a, x.a, atol=1e-6)
+
+
 def test_wav_of_unknown_length():
     "What ffmpeg writes to a pipe: 2**32-1 for a length."
     data = encoded(noise(9000), 16000)
@@ -709,19 +724,33 @@ def test_wav_of_unknown_length():
     assert same(AudioLoader()(as_chunks(data, (4, b'\xff'*4), (at, b'\xff'*4))), AudioLoader()(data))
 
 
-def test_flac_of_unknown_length(tmp_path):
-    "What encoders write to a pipe: no number of samples (RFC 9639: 36 bits from byte 13 of the stream's information on)."
-    data = encoded(noise(80000), 16000, 'FLAC')
-    streamed = as_chunks(data, (8+13, bytes([data[8+13] & 0xf0])+bytes(4)))
+def streamed(flac):
+    "As encoders write FLAC to a pipe: with no number of samples (RFC 9639: 36 bits, 13 bytes into STREAMINFO)."
+    return as_chunks(flac, (8+13, bytes([flac[8+13] & 0xf0])+bytes(4)))
+
+
+@pytest.mark.parametrize('n', [1, 4095, 4096, 4097, 81920])
+def test_flac_of_unknown_length(n, tmp_path):
+    data = encoded(noise(n), 16000, 'FLAC')
     x = AudioLoader()(data)
-    assert same(AudioLoader()(streamed), x) and same(AudioLoader()(put(tmp_path/'a.flac', streamed)), x)
+    for way in (streamed(data), put(tmp_path/'a.flac', streamed(data))):
+        for truncated in ('raise', 'keep'): assert same(AudioLoader(truncated=truncated)(way), x)
+
+
+@pytest.mark.parametrize('share', [.3, .5, .9, .999])
+def test_flac_of_unknown_length_that_breaks_off(share):
+    data = streamed(whole('FLAC', 'PCM_16'))
+    cut = data[:int(share*len(data))]
+    with pytest.raises(AudioDecodeError, match='truncated'): AudioLoader()(cut)
+    kept = AudioLoader(truncated='keep')(cut)
+    assert (share-.3)*80000 < len(kept) < 80000
+    np.testing.assert_array_equal(kept.a, AudioLoader()(whole('FLAC', 'PCM_16')).a[:len(kept)])
 
 
 def test_what_stands_around_the_sound():
-    wav, mp3 = encoded(noise(9000), 16000), encoded(noise(9000), 16000, 'MP3')
+    wav = encoded(noise(9000), 16000)
     riff = as_chunks(wav, (4, (len(wav)-8+16).to_bytes(4, 'little')))+b'LIST\x08\0\0\0INFOabcd'
     assert same(AudioLoader()(riff), AudioLoader()(wav)) and same(AudioLoader()(wav+b'garbage'*9), AudioLoader()(wav))
-    assert same(AudioLoader()(b'ID3\x04\0\0\0\0\x02\0'+bytes(256)+mp3), AudioLoader()(mp3))
     ogg = encoded(noise(9000), 16000, 'OGG')
     assert same(AudioLoader()(ogg+bytes(100)), AudioLoader()(ogg))
 

@@ -99,8 +99,9 @@ def main():
     old = target.read_text(encoding='utf-8') if target.exists() else ''
     if not check: target.write_text(new, encoding='utf-8')
     elif new != old:
-        diff = difflib.unified_diff(old.splitlines(), new.splitlines(), 'README.md', 'nbs/index.ipynb', n=1, lineterm='')
-        sys.exit('\n'.join([*list(diff)[:30], 'README.md is not what nbs/index.ipynb says: run `python tools/readme.py`']))
+        names = 'README.md', 'nbs/index.ipynb'
+        diff = [*difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=1, lineterm='')]
+        sys.exit('\n'.join([*diff[:30], 'README.md is not what nbs/index.ipynb says: run `python tools/readme.py`']))
 
 
 if __name__ == '__main__': main()
