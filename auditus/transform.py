@@ -150,7 +150,7 @@ def embed_waves(self:AudioEmbedding,
             stretch = []
     if stretch: yield from run(stretch)
 
-# %% ../nbs/10_transform.ipynb #481464b4
+# %% ../nbs/10_transform.ipynb #f9c68d6b
 @patch
 def waves_of(self:AudioEmbedding,
     x, # `AudioArray` or `Windows`
@@ -179,7 +179,7 @@ def note_context(self:AudioEmbedding,
 def embed_groups(self:AudioEmbedding,
     groups:Iterable, # an iterable of waves for each item
     pool=None, # applied to each wave's frames, before they leave the model's device
-)->Iterator[list]: # what was made of each item's waves
+)->Iterator[tuple]: # the item's number, and what was made of its waves; an item with no waves is passed over
     "Embed waves that belong together, in batches across all of them."
     owners = deque() # of the waves that are on their way
     def waves():
@@ -188,7 +188,7 @@ def embed_groups(self:AudioEmbedding,
                 owners.append(i)
                 yield w
     owned = ((owners.popleft(), y) for y in self.embed_waves(waves(), pool))
-    for _,found in groupby(owned, key=itemgetter(0)): yield [y for _,y in found]
+    for i,found in groupby(owned, key=itemgetter(0)): yield i,[y for _,y in found]
 
 @patch
 def each(self:AudioEmbedding,
@@ -199,10 +199,10 @@ def each(self:AudioEmbedding,
     def groups():
         for i,x in enumerate(xs):
             with naming_item(i, x): waves = self.waves_of(x)
-            given.append((i, x))
+            given.append(x)
             yield waves
-    for found in self.embed_groups(groups()):
-        i,x = given.popleft()
+    for i,found in self.embed_groups(groups()):
+        x = given.popleft()
         with naming_item(i, x): self.check_finite(found)
         yield stack(found) if isinstance(x, Windows) else found[0]
 
@@ -326,7 +326,7 @@ class AudioPipeline(Transform):
         "The size of a vector."
         return self.model and self.embedding.dim
 
-# %% ../nbs/10_transform.ipynb #feb8b70c
+# %% ../nbs/10_transform.ipynb #e039da02
 @patch
 def cut(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
@@ -362,10 +362,10 @@ def vectors(self:AudioPipeline,
                 yield w.wave
     def groups():
         for i,x in enumerate(xs):
-            given.append((i, x, times:=[]))
+            given.append((x, times:=[]))
             yield waves(i, x, times)
-    for found in self.embedding.embed_groups(groups(), self.pool_frames):
-        i,x,times = given.popleft()
+    for i,found in self.embedding.embed_groups(groups(), self.pool_frames):
+        x,times = given.popleft()
         with naming_item(i, x): self.embedding.check_finite(found)
         yield x,*map(list, zip(*times)),stack(found)
 
