@@ -6,15 +6,17 @@
 __all__ = ['suffixes', 'path_columns', 'files_per_part', 'most_files_per_part', 'waves_ahead', 'part_metadata', 'Item',
            'sounds_in', 'rows_of', 'collect', 'read_list', 'digest', 'cut_parts', 'file_state', 'part_key', 'beside',
            'locked', 'write_whole', 'Failed', 'embed_part', 'schema_of', 'table_of', 'Summary', 'run_settings',
-           'same_settings', 'part_facts', 'extract', 'run_parts', 'part_name', 'finish', 'forget', 'load']
+           'same_settings', 'part_facts', 'extract', 'Clock', 'Run', 'run_parts', 'part_name', 'finish', 'forget',
+           'load']
 
-# %% ../nbs/20_extract.ipynb #bffa2685
+# %% ../nbs/20_extract.ipynb #489ace57
 import hashlib, json, os, queue, threading, time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
+from fastcore.basics import store_attr
 from .core import *
 from .transform import AudioPipeline
 
@@ -238,7 +240,7 @@ def table_of(
         if f.name not in columns: columns[f.name] = pa.array([r[0].more[f.name] for r in rows], f.type)
     return pa.table([pa.array(columns[f.name], f.type) if isinstance(columns[f.name], list) else columns[f.name] for f in schema], schema=schema)
 
-# %% ../nbs/20_extract.ipynb #0f1a094e
+# %% ../nbs/20_extract.ipynb #9d59687a
 class Summary(NamedTuple):
     "What a run came to, with what earlier runs had done already."
     files:int # embedded
@@ -249,10 +251,13 @@ class Summary(NamedTuple):
     parts:int # in all
     sound_seconds:float # embedded by this run
     seconds:float # that this run took
+    files_left:int # that the time was not enough for
+    seconds_left:float # that they would take, by what was measured
     def __str__(self):
         rate = f', {self.sound_seconds/self.seconds:.0f} s of sound a second' if self.sound_seconds and self.seconds else ''
+        left = f'; the time was not enough for {self.files_left:,} files, which would take {self.seconds_left/60:.1f} min more' if self.files_left else ''
         return (f'{self.rows:,} vectors of {self.files:,} files, {self.hours:.2f} h of sound, {len(self.errors):,} errors; '
-                f'{self.parts_done} of {self.parts} parts were missing, {self.seconds:.1f} s{rate}')
+                f'{self.parts_done} of {self.parts} parts done now, in {self.seconds:.1f} s{rate}{left}')
 
 def run_settings(
     pipe:AudioPipeline, # embeds
@@ -300,11 +305,13 @@ def extract(
     on_error:str='record', # a broken file: 'record' it and go on, or 'raise'
     embedding_dtype:str='float32', # or 'float16', half the size
     row_id:bool=False, # with BirdCLEF's `row_id`?
+    time_budget:float|None=None, # stop cleanly before so many seconds have passed
     progress:bool|None=None, # a bar; `None`: where somebody is watching
 )->Summary:
     "Embed a collection into a table that survives being killed."
     check_choice('on_error', on_error, ('record', 'raise'))
     check_choice('embedding_dtype', embedding_dtype, ('float32', 'float16'))
+    if time_budget is not None: check_positive('time_budget', time_budget, 'seconds')
     if pipeline.pooling is None: raise SettingError("a table holds vectors, and pooling=None leaves frames: choose 'mean', 'max' or 'model'")
     changes = {k:v for k,v in dict(window=window, hop=hop, batch_size=batch_size).items() if v is not None}
     pipe = AudioPipeline(**{**pipeline.get_params(), **changes, 'return_tensors': 'np'})
@@ -321,15 +328,62 @@ def extract(
         with locked(state):
             if not resume: forget(folder, state)
             same_settings(state, settings)
-            done,heard = run_parts(pipe, cut_parts(items), folder, schema, settings, on_error, progress)
-            summary = finish(out, folder, state, single, schema, done, heard, began)
+            clock = Clock(began, time_budget)
+            run = run_parts(pipe, cut_parts(items), folder, schema, settings, on_error, clock, progress)
+            summary = finish(out, folder, state, single and not run.files_left, schema, run, began)
     except OSError as e:
         if isinstance(e, AuditusError): raise
         raise SettingError(f'can not write to {brief(out)}: {e.strerror or e}. What was done is kept; run the same again to go on') from e
-    if single: forget(folder, state, all_of_it=True)
+    if single and not summary.files_left: forget(folder, state, all_of_it=True)
     return summary
 
-# %% ../nbs/20_extract.ipynb #b6eaa658
+# %% ../nbs/20_extract.ipynb #87770865
+class Clock:
+    "Foresees how long recordings will take, by the bytes that were done."
+    margin = 1.2 # parts differ
+
+    def __init__(self,
+        began:float, # as `time.perf_counter` counts
+        budget:float|None=None, # seconds in all; `None`: no end
+    ):
+        store_attr()
+        self.bytes,self.seconds = 0,0.
+
+    def cost(self,
+        items:list, # of `Item`
+    )->int: # bytes
+        "How large recordings are; one that isn't there costs next to nothing."
+        return sum((file_state(i.path) or [0])[0] for i in items)
+
+    def note(self,
+        items:list, # that were done
+        seconds:float, # that they took
+    ):
+        "Learn from what was done."
+        self.bytes += self.cost(items)
+        self.seconds += seconds
+
+    def foresee(self,
+        items:list, # to be done
+    )->float: # seconds
+        "What recordings will take; 0 where nothing was measured yet."
+        return self.cost(items)*self.seconds/self.bytes if self.bytes else 0.
+
+    def allows(self,
+        items:list, # to be done
+    )->bool:
+        "Whether there is time for them."
+        return self.budget is None or time.perf_counter()-self.began+self.margin*self.foresee(items) < self.budget
+
+# %% ../nbs/20_extract.ipynb #01b11959
+class Run(NamedTuple):
+    "What a run did, and what it left."
+    parts_done:int
+    parts:int # in all
+    sound_seconds:float # in what was done
+    files_left:int # that the time was not enough for
+    seconds_left:float # that they would take
+
 def run_parts(
     pipe:AudioPipeline, # embeds
     parts:list, # lists of `Item`
@@ -337,23 +391,30 @@ def run_parts(
     schema, # pyarrow schema
     settings:dict, # of the run
     on_error:str, # 'record' or 'raise'
+    clock:Clock, # says when to stop
     progress:bool|None, # a bar?
-)->tuple: # parts that were missing, and seconds of sound in them
+)->Run:
     "Do what is missing."
     import pyarrow as pa, pyarrow.parquet as pq
     wanted = {part_key(p, settings):(i, p) for i,p in enumerate(parts)}
     there = {f.stem.rpartition('-')[2]:f for f in sorted(folder.glob('part-*.parquet'))}
-    missing,heard = [(k, *o) for k,o in wanted.items() if k not in there],0.
+    missing = [(k, *o) for k,o in wanted.items() if k not in there]
+    done,heard = 0,0.
     # its place in the order may have changed since
     for key in wanted.keys() & there.keys(): there[key].replace(folder/part_name(wanted[key][0], key))
     for key,i,items in show_progress(missing, len(missing), progress):
+        if not clock.allows(items): break
+        started = time.perf_counter()
         rows,errors,seconds = embed_part(pipe, items, on_error)
         facts = {'files': len(items)-len(errors), 'rows': len(rows), 'seconds': seconds, 'errors': [list(e) for e in errors]}
         table = table_of(rows, schema.with_metadata({**schema.metadata, part_metadata: json.dumps(facts)}))
         write_whole(folder/part_name(i, key), lambda p: pq.write_table(table, p))
-        heard += seconds
-    for key in there.keys()-wanted.keys(): there[key].unlink(missing_ok=True)
-    return len(missing),heard
+        clock.note(items, time.perf_counter()-started)
+        done,heard = done+1,heard+seconds
+    left = [item for _,_,items in missing[done:] for item in items]
+    if not left:
+        for key in there.keys()-wanted.keys(): there[key].unlink(missing_ok=True)
+    return Run(done, len(parts), heard, len(left), clock.foresee(left))
 
 def part_name(
     i:int, # place in the order
@@ -362,7 +423,15 @@ def part_name(
     "What a part is called: sorted by name, parts are sorted by what is in them."
     return f'part-{i:06}-{key}.parquet'
 
-def finish(out, folder, state, single, schema, done, heard, began)->Summary:
+def finish(
+    out:Path, # as in `extract`
+    folder:Path, # of the parts
+    state:Path, # of the run
+    single:bool, # join the parts into one file?
+    schema, # pyarrow schema
+    run:Run, # what was done
+    began:float, # as `time.perf_counter` counts
+)->Summary:
     "Put the errors together, and the parts of a single file."
     import pyarrow as pa, pyarrow.parquet as pq
     parts = sorted(folder.glob('part-*.parquet'))
@@ -382,7 +451,8 @@ def finish(out, folder, state, single, schema, done, heard, began)->Summary:
                 for part in parts: w.write_table(pq.read_table(part).replace_schema_metadata(schema.metadata))
         write_whole(out, join)
     def total(k): return sum(f[k] for f in facts)
-    return Summary(total('files'), total('rows'), total('seconds')/3600, [Failed(*e) for e in errors], done, len(parts), heard, time.perf_counter()-began)
+    return Summary(total('files'), total('rows'), total('seconds')/3600, [Failed(*e) for e in errors], run.parts_done, run.parts, run.sound_seconds,
+                   time.perf_counter()-began, run.files_left, run.seconds_left)
 
 def forget(
     folder:Path, # of parts

