@@ -122,7 +122,7 @@ def part_key(
     "Changes when the settings or one of the files do."
     return digest([settings, [[i.name, file_state(i.path), sorted((k, str(v)) for k,v in i.more.items())] for i in items]])
 
-# %% ../nbs/20_extract.ipynb #98f88eec
+# %% ../nbs/20_extract.ipynb #e45c807c
 def beside(
     out:Path, # folder or file of results
 )->Path: # folder for the state of the run
@@ -151,9 +151,10 @@ def locked(
 def write_whole(
     path:Path, # where it is to be
     write, # called with the path to write to
+    through:Path|None=None, # folder to write it in first, on the same disk; `None`: its own
 ):
     "Write a file under another name, sync it, and give it its name when it is whole."
-    part = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    part = (through or path.parent)/f'.{path.name}.tmp'
     try:
         write(part)
         with open(part, 'rb+') as f: os.fsync(f.fileno())
@@ -240,7 +241,7 @@ def table_of(
         if f.name not in columns: columns[f.name] = pa.array([r[0].more[f.name] for r in rows], f.type)
     return pa.table([pa.array(columns[f.name], f.type) if isinstance(columns[f.name], list) else columns[f.name] for f in schema], schema=schema)
 
-# %% ../nbs/20_extract.ipynb #9d59687a
+# %% ../nbs/20_extract.ipynb #bae92c1c
 class Summary(NamedTuple):
     "What a run came to, with what earlier runs had done already."
     files:int # embedded
@@ -320,8 +321,7 @@ def extract(
     out = Path(out).expanduser()
     single,state = out.suffix=='.parquet',beside(out)
     folder = state/'parts' if single else out
-    named = str(source) if isinstance(source, (str, os.PathLike)) else 'a list'
-    settings = run_settings(pipe, embedding_dtype=embedding_dtype, row_id=row_id, source=named)
+    settings = run_settings(pipe, embedding_dtype=embedding_dtype, row_id=row_id)
     schema = schema_of(items, pipe.dim, settings, embedding_dtype, row_id)
     try:
         for f in (state, folder): f.mkdir(parents=True, exist_ok=True)
@@ -329,7 +329,7 @@ def extract(
             if not resume: forget(folder, state)
             same_settings(state, settings)
             clock = Clock(began, time_budget)
-            run = run_parts(pipe, cut_parts(items), folder, schema, settings, on_error, clock, progress)
+            run = run_parts(pipe, cut_parts(items), folder, state, schema, settings, on_error, clock, progress)
             summary = finish(out, folder, state, single and not run.files_left, schema, run, began)
     except OSError as e:
         if isinstance(e, AuditusError): raise
@@ -375,7 +375,7 @@ class Clock:
         "Whether there is time for them."
         return self.budget is None or time.perf_counter()-self.began+self.margin*self.foresee(items) < self.budget
 
-# %% ../nbs/20_extract.ipynb #01b11959
+# %% ../nbs/20_extract.ipynb #9689d3e8
 class Run(NamedTuple):
     "What a run did, and what it left."
     parts_done:int
@@ -388,6 +388,7 @@ def run_parts(
     pipe:AudioPipeline, # embeds
     parts:list, # lists of `Item`
     folder:Path, # for the parts
+    state:Path, # of the run, beside it
     schema, # pyarrow schema
     settings:dict, # of the run
     on_error:str, # 'record' or 'raise'
@@ -398,6 +399,9 @@ def run_parts(
     import pyarrow as pa, pyarrow.parquet as pq
     wanted = {part_key(p, settings):(i, p) for i,p in enumerate(parts)}
     there = {f.stem.rpartition('-')[2]:f for f in sorted(folder.glob('part-*.parquet'))}
+    if there and not wanted.keys() & there.keys():
+        raise SettingError(f'{brief(folder)} holds another collection: not one of its {len(there)} parts is of these files as they are now. '
+                           'Choose another `out`, or begin anew with resume=False')
     missing = [(k, *o) for k,o in wanted.items() if k not in there]
     done,heard = 0,0.
     # its place in the order may have changed since
@@ -408,7 +412,7 @@ def run_parts(
         rows,errors,seconds = embed_part(pipe, items, on_error)
         facts = {'files': len(items)-len(errors), 'rows': len(rows), 'seconds': seconds, 'errors': [list(e) for e in errors]}
         table = table_of(rows, schema.with_metadata({**schema.metadata, part_metadata: json.dumps(facts)}))
-        write_whole(folder/part_name(i, key), lambda p: pq.write_table(table, p))
+        write_whole(folder/part_name(i, key), lambda p: pq.write_table(table, p), through=state)
         clock.note(items, time.perf_counter()-started)
         done,heard = done+1,heard+seconds
     left = [item for _,_,items in missing[done:] for item in items]
