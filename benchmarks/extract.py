@@ -7,6 +7,7 @@ import argparse
 import tempfile
 import time
 import warnings
+from functools import update_wrapper
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,9 @@ def ast_folder(folder):
 
 class Timed:
     "Adds up the time spent in a callable."
-    def __init__(self, f): self.f, self.seconds = f, 0.
+    def __init__(self, f):
+        self.f, self.seconds = f, 0.
+        update_wrapper(self, f)  # callers may ask for the signature
     def __call__(self, *args, **kwargs):
         began = time.perf_counter()
         try: return self.f(*args, **kwargs)
