@@ -6,8 +6,8 @@
 __all__ = ['app', 'model_help', 'window_help', 'errors_shown', 'say', 'count', 'plain_words', 'as_window', 'as_seconds',
            'as_source', 'embed', 'info', 'models']
 
-# %% ../nbs/25_cli.ipynb #c2548874
-import json, os, sys, time, warnings
+# %% ../nbs/25_cli.ipynb #84a46b09
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
@@ -41,7 +41,7 @@ def plain_words():
             say(f'error: {e}')
             raise typer.Exit(1) from e
 
-# %% ../nbs/25_cli.ipynb #32ea55f3
+# %% ../nbs/25_cli.ipynb #7b11978d
 def as_window(
     text:str, # what was typed
 ): # as `AudioPipeline` takes it
@@ -65,16 +65,16 @@ def as_source(
     "A single path as it is; of several, the files that are named and the sounds in the folders."
     from auditus.extract import sounds_in
     if len(paths)==1: return paths[0]
-    return [f for p in paths for f in ([i.path for i in sounds_in(p)] if p.is_dir() else [str(p)])]
+    return [f for p in paths for f in ([i.path for i in sounds_in(Path(p))] if Path(p).is_dir() else [p])]
 
-# %% ../nbs/25_cli.ipynb #1b51a00e
+# %% ../nbs/25_cli.ipynb #e50b429a
 model_help = "A Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."
 window_help = "'auto': one vector a file; seconds: one a window; 'none': the model's own single pass."
 errors_shown = 10 # of the files that were left out; all are in the file of errors
 
 @app.command()
 def embed(
-    paths: Annotated[list[Path], typer.Argument(help='Sounds, folders of sounds, or a CSV, Parquet or text file that lists them.')],
+    paths: Annotated[list[str], typer.Argument(help='Sounds, folders of sounds, or a CSV, Parquet or text file that lists them.')],
     model: Annotated[str, typer.Option('--model', '-m', help=model_help)] = 'MIT/ast-finetuned-audioset-10-10-0.4593',
     window: Annotated[str, typer.Option(help=window_help)] = 'auto',
     hop: Annotated[Optional[float], typer.Option(help='Seconds from one window to the next; without it they touch.')] = None,
@@ -104,7 +104,7 @@ def embed(
         say(f'{done} → {out}')
         if not done.rows: raise typer.Exit(1)
 
-# %% ../nbs/25_cli.ipynb #c418caef
+# %% ../nbs/25_cli.ipynb #3112fd38
 @app.command()
 def info(
     files: Annotated[list[Path], typer.Argument(help='Sounds.')],
@@ -119,7 +119,7 @@ def info(
             failed += 1
             say(f'error: {e}')
             continue
-        about = sf.info(str(file))
+        about = sf.info(str(file.expanduser()))
         def db(v): return f'{20*np.log10(v):.1f} dB' if v>0 else 'silence'
         typer.echo(f'{file}\n  {about.format}, {about.subtype}, {file.stat().st_size:,} bytes\n'
                    f'  {x.sr} Hz, {count(x.channels, "channel")}, {x.duration:.3f} s ({len(x):,} samples)\n'

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['block_samples', 'unknown_frames', 'remedy_cut', 'ogg_page_max', 'unknown_sizes', 'fetch', 'check_file', 'blocks',
            'resampled', 'ogg_is_cut', 'ogg_is_chained', 'riff_is_cut', 'shortfall', 'id3_bytes', 'mp3_tells_length',
-           'through_pipe', 'opened', 'decode_blocks', 'join_blocks', 'decode', 'AudioLoader', 'in_memory', 'check_open',
-           'as_array']
+           'through_pipe', 'has_surrogates', 'opened', 'decode_blocks', 'join_blocks', 'decode', 'AudioLoader',
+           'in_memory', 'check_open', 'as_array']
 
 # %% ../nbs/02_load.ipynb #1a79b027
 import io, os, struct, threading
@@ -18,7 +18,7 @@ from fastcore.basics import patch, store_attr
 from .core import *
 from .signal import Resampling
 
-# %% ../nbs/02_load.ipynb #b1ce03f7
+# %% ../nbs/02_load.ipynb #e5cb5706
 def fetch(
     url:str, # http or https
     max_mb:float, # give up beyond this size (MB)
@@ -43,9 +43,11 @@ def check_file(
     path, # str or Path
 )->Path:
     "Refuse a path that names no file, or one with nothing in it."
-    path,name = Path(path).expanduser(),brief(path)
-    try: kind = path.stat()
-    except (OSError, ValueError) as e:
+    name,path = brief(path),Path(path)
+    try:
+        path = path.expanduser()
+        kind = path.stat()
+    except (OSError, ValueError, RuntimeError) as e: # a home of nobody is a RuntimeError
         reason = getattr(e, 'strerror', None) or e
         raise AudioNotFoundError(f'there is no file {name}: {reason}; looked in {brief(path.parent.absolute())}') from e
     if path.is_dir():
@@ -148,7 +150,7 @@ def shortfall(
     if frames<f.frames<unknown_frames: return f'its header promises {f.frames} frames, {frames} came'
     return ''
 
-# %% ../nbs/02_load.ipynb #43a22902
+# %% ../nbs/02_load.ipynb #4c0b2be1
 def id3_bytes(
     head:bytes, # the first ten bytes of a file
 )->int: # 0 where there is no tag
@@ -180,6 +182,12 @@ def through_pipe(
         with sf.SoundFile(out) as f: yield f
     finally: feeder.join()
 
+def has_surrogates(
+    name:str, # of a file
+)->bool:
+    "Whether a name has bytes in it that are no UTF-8."
+    return any('\ud800'<=c<='\udfff' for c in name)
+
 @contextmanager
 def opened(
     source, # a path, or an open, seekable binary file
@@ -190,7 +198,8 @@ def opened(
     with ExitStack() as stack:
         raw = stack.enter_context(open(source, 'rb')) if isinstance(source, (str, os.PathLike)) else source
         try:
-            f = stack.enter_context(sf.SoundFile(source))
+            # libsndfile takes no name that isn't UTF-8
+            f = stack.enter_context(sf.SoundFile(raw if has_surrogates(str(source)) else source))
             at = raw.tell() # where the decoder stands, if it reads from the same file
             estimated = f.format=='MP3' and not mp3_tells_length(raw)
             raw.seek(at)
@@ -203,7 +212,7 @@ def opened(
                                    "into one of them first (ffmpeg -i IN OUT.flac)") from e
         yield f,raw
 
-# %% ../nbs/02_load.ipynb #5b94334d
+# %% ../nbs/02_load.ipynb #611af69a
 def decode_blocks(
     source, # a path, or an open, seekable binary file
     name:str, # for errors
@@ -213,16 +222,19 @@ def decode_blocks(
 )->Iterator[tuple]: # rate (Hz) and samples, `(n_i,)` or `(channels, n_i)`
     "Decode a file block by block; what is missing at its end is an error there."
     with opened(source, name) as (f,raw):
-        rate,frames = as_rate(f.samplerate),0
+        rate,frames,came = as_rate(f.samplerate),0,0
         def counted():
             nonlocal frames
             for a in blocks(f, name, keep=truncated=='keep'):
                 frames += len(a)
                 yield a[:,0] if a.shape[1]==1 else a.mean(1) if mono else a
-        for a in counted() if sr in (None, rate) else resampled(counted(), rate, sr): yield sr or rate,a.T
+        for a in counted() if sr in (None, rate) else resampled(counted(), rate, sr):
+            came += len(a)
+            yield sr or rate,a.T
         gone = shortfall(f, raw, frames) if truncated=='raise' else ''
     if gone: raise AudioDecodeError(f'{name} is truncated: {gone}. {remedy_cut}')
     if not frames: raise AudioDecodeError(f'{name} holds no samples')
+    if not came: raise AudioInputError(f'{name} is too short: of {frames} samples at {rate} Hz none is left at {sr} Hz')
 
 def join_blocks(
     parts:Iterator[tuple], # rates and samples, as `decode_blocks` gives them
@@ -295,7 +307,7 @@ def check_open(
     f.seek(0)
     return f,name
 
-# %% ../nbs/02_load.ipynb #589b4219
+# %% ../nbs/02_load.ipynb #15295c60
 @patch
 def find_in_dict(self:AudioLoader, x)->tuple: # as `find`
     "The sound in a dict of Hugging Face `datasets`."
@@ -310,7 +322,7 @@ def as_array(
     "Samples that come with their rate, as an `AudioArray`."
     if isinstance(x, AudioArray): return x
     if isinstance(x, tuple):
-        if len(x)==2 and np.ndim(x[0])>0 and np.ndim(x[1])==0: return AudioArray(*x)
+        if len(x)==2 and (hasattr(x[0], 'shape') or isinstance(x[0], list)) and np.ndim(x[1])==0: return AudioArray(*x)
         raise AudioInputError(f'a tuple is one sound, (array, sr); got {brief(x)}. For many sounds give a list')
     if hasattr(x, 'get_all_samples'):
         samples = x.get_all_samples()

@@ -73,7 +73,7 @@ class Windowing(Transform):
         x = as_audio(x, 'Windowing', mono=True)
         return as_windows(self.stream([x.a], x.sr), x.sr)
 
-# %% ../nbs/01_signal.ipynb #cb0801d8
+# %% ../nbs/01_signal.ipynb #385f91ba
 def as_windows(
     cut:Iterable[Window], # windows of one sound, in order
     sr:int, # their rate (Hz)
@@ -88,20 +88,29 @@ def stream(self:Windowing,
     sr:int, # their rate (Hz)
 )->Iterator[Window]:
     "Cut a sound that comes in blocks."
-    if self.hop is not None and self.hop*sr<1: raise SettingError(f'`hop` is {self.hop:g} s, less than one sample at {sr} Hz')
-    size = max(1, round(self.window*sr))
+    for name in ('window', 'hop'):
+        seconds = getattr(self, name)
+        if seconds is not None and seconds*sr<1: raise SettingError(f'`{name}` is {seconds:g} s, less than one sample at {sr} Hz')
+    size = round(self.window*sr)
     def start_of(k): return k*size if self.hop is None else round(k*self.hop*sr)
-    k,n,covered,kept,head = 0,0,0,np.zeros(0, np.float32),np.zeros(0, np.float32) # `kept` ends where the sound has come to, `n`
+    k,n,covered,start,waiting,head = 0,0,0,0,[],np.zeros(0, np.float32)
+    kept = head # ends where the sound has come to, `n`
     for block in blocks:
         n += len(block)
         if self.pad=='wrap' and len(head)<size: head = np.concatenate([head, block[:size-len(head)]])
-        kept = np.concatenate([kept, block]) if len(kept) else block
+        waiting.append(block)
+        if start+size>n: continue # joined when there is a window to be had, not block by block
+        kept = np.concatenate([kept, *waiting]) if len(kept) or len(waiting)>1 else block
+        waiting = []
         while (start:=start_of(k))+size<=n:
             covered,at = start+size,start-(n-len(kept))
             yield Window(start/sr, covered/sr, kept[at:at+size])
             k += 1
         kept = kept[max(0, len(kept)-(n-start)):] if start<n else kept[:0]
-    if covered<n and start<n and self.pad!='drop': yield Window(start/sr, n/sr, self.fill(kept, head, size))
+    if n==0: raise AudioInputError(f'the sound is too short: not a sample is left at {sr} Hz')
+    if covered<n and start<n and self.pad!='drop':
+        kept = np.concatenate([kept, *waiting])
+        yield Window(start/sr, n/sr, self.fill(kept[len(kept)-(n-start):], head, size))
     elif not k: raise AudioInputError(f"{n/sr:g} s are shorter than one window of {self.window:g} s, "
                                       "and pad='drop' leaves nothing: use pad=None or 'zero'")
 

@@ -318,3 +318,14 @@ def test_ctrl_c_ends_with_one_line(sounds, tmp_path):
     process.send_signal(signal.SIGINT)
     assert 'stopped: what was done is kept' in (last := process.stderr.read().strip().splitlines()[-1]), last
     assert process.wait() == 130
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='file names are bytes on Linux only')
+def test_names_that_are_no_text(pipe, folder, tmp_path):
+    odd = os.fsencode(folder)+b'/n\xff.wav'
+    sf.write(folder/'plain.wav', np.ones(900)*.1, 1000)
+    os.rename(folder/'plain.wav', odd)
+    Path(os.fsdecode(os.fsencode(folder)+b'/broken\xfe.wav')).write_text('no sound')
+    done = extract(folder, tmp_path/'out', pipe)
+    assert done.files == 201 and [e.file for e in done.errors] == ['broken\ufffd.wav'] and 'n\ufffd.wav' in table(tmp_path/'out')['file'].to_pylist()
+    assert extract(folder, tmp_path/'out', pipe).parts_done == 0

@@ -327,3 +327,98 @@ def test_a_setting_refused_once_is_refused_again(hubert, noise):
     pipe = AudioPipeline(hubert, pooling='model')
     for _ in range(2):
         with pytest.raises(SettingError, match='no summary of its own'): pipe(noise)
+
+
+# what a second pair of eyes found
+
+def test_a_saved_folder_decides_nothing_about_what_is_run(hubert, tmp_path):
+    import json
+    AudioPipeline(hubert, allow_pickle=True).save(tmp_path/'s')
+    saved = json.loads((tmp_path/'s'/'auditus.json').read_text())
+    assert not {'trust_remote_code', 'allow_pickle', 'device'} & saved['settings'].keys()
+    saved['settings'] |= {'trust_remote_code': True, 'allow_pickle': True}
+    (tmp_path/'s'/'auditus.json').write_text(json.dumps(saved))
+    opened = AudioPipeline.load(tmp_path/'s')
+    assert (opened.trust_remote_code, opened.allow_pickle) == (False, False)
+    assert AudioPipeline.load(tmp_path/'s', allow_pickle=True).allow_pickle
+
+
+def test_saving_over_a_model_in_use_leaves_it_alone(hubert, ast, noise, tmp_path):
+    AudioPipeline(hubert, window=np.float32(4), batch_size=np.int64(2)).save(tmp_path/'s')
+    live = AudioPipeline.load(tmp_path/'s')
+    before = live(noise)
+    AudioPipeline(ast).save(tmp_path/'s')
+    assert np.array_equal(live(noise), before)
+    again = AudioPipeline.load(tmp_path/'s')
+    assert again.model.context == 10.24
+    again.save(tmp_path/'s')
+    assert np.array_equal(AudioPipeline.load(tmp_path/'s')(noise), again(noise))
+
+
+def test_pandas_output_of_a_list(hubert, files):
+    table = AudioPipeline(hubert).set_output(transform='pandas').transform([str(f) for f in files])
+    assert table.shape == (len(files), 32) and list(table.index) == list(range(len(files)))
+
+
+def test_chains_with_ragged_windows_take_lists(hubert, sounds):
+    chain = AudioLoader() >> Resampling(16000) >> Windowing(5) >> AudioEmbedding(hubert) >> Pooling() >> Normalize()
+    one, many = chain(sounds/'long.ogg'), chain([sounds/'long.ogg', sounds/'chirp.ogg'])
+    assert one.shape == (3, 32) and np.abs(many[0]-one).max() < 1e-5 and many[1].shape == (1, 32)
+
+
+def test_pad_never_fills_what_is_heard_in_one_pass(hubert, sounds):
+    reference = AudioPipeline(hubert)(sounds/'chirp.ogg')
+    for pad in ('zero', 'repeat', 'wrap', 'drop'): assert np.array_equal(AudioPipeline(hubert, pad=pad)(sounds/'chirp.ogg'), reference)
+
+
+def test_stream_gives_what_was_finished_before_it_fails(hubert, files):
+    seen = []
+    with pytest.raises(AudioNotFoundError, match='item 3'):
+        for row in AudioPipeline(hubert).stream([*files[:3], 'gone.wav', *files]): seen.append(row.file)
+    assert seen == files[:3]
+
+
+def test_rows_of_one_pass_end_where_the_hearing_does(ast, noise):
+    with pytest.warns(auditus.transform.TruncationWarning): row, = AudioPipeline(ast, window=None).stream(noise)
+    assert (row.start, row.end) == (0., 10.24)
+
+
+def test_settings_beside_a_loaded_model_and_rates_by_the_back_door(hubert, ast, noise):
+    model = AudioPipeline(hubert).model
+    assert AudioPipeline(model)(noise).shape == (32,)
+    with pytest.raises(SettingError, match='is loaded already: `dtype`'): AudioPipeline(model, dtype='bfloat16')(noise)
+    with pytest.raises(SettingError, match='can not change the rate'): AudioPipeline(hubert, feature_kwargs={'sampling_rate': 8000})(noise)
+    with pytest.raises(SettingError, match='do not fit'): AudioPipeline(ast, feature_kwargs={'num_mel_bins': 64})(noise)
+    for device in ('xpu', 'meta', 0):
+        with pytest.raises(SettingError, match='`device` must be'): AudioPipeline(hubert, device=device)(noise)
+
+
+def test_one_sample_at_a_high_rate_says_it_is_too_short(hubert, tmp_path):
+    import soundfile as sf
+    sf.write(tmp_path/'a.wav', [.5], 48000)
+    with pytest.raises(AudioInputError, match='too short'): AudioPipeline(hubert)(tmp_path/'a.wav')
+    for settings in (dict(window=1e-6), dict(window=1, hop=1e-6)):
+        with pytest.raises(SettingError, match='less than one sample'): AudioPipeline(hubert, **settings)((np.zeros(999), 16000))
+
+
+def test_a_search_loads_its_model_once(hubert, files, monkeypatch):
+    from auditus.models import base, hf
+    base._last[0] = None
+    loads, real = [], hf.read_weights
+    monkeypatch.setattr(hf, 'read_weights', lambda *args, **kwargs: loads.append(args) or real(*args, **kwargs))
+    for pooling in ('mean', 'max', 'mean'): AudioPipeline(hubert, pooling=pooling)(files[0])
+    assert len(loads) <= 1
+
+
+@pytest.mark.skipif(not hasattr(__import__('os'), 'fork'), reason='no fork on this system')
+def test_a_fork_after_first_use_does_not_hang(hubert, sounds, tmp_path):
+    import subprocess
+    import sys
+    code = '''
+import multiprocessing, sys, warnings; warnings.simplefilter('ignore')
+from auditus import AudioPipeline
+pipe = AudioPipeline(sys.argv[1])
+first = pipe(sys.argv[2])
+with multiprocessing.get_context('fork').Pool(2) as pool: assert all(abs(v-first).max() < 1e-5 for v in pool.map(pipe, [sys.argv[2]]*4))
+'''
+    subprocess.run([sys.executable, '-c', code, str(hubert), str(sounds/'long.ogg')], check=True, timeout=120)

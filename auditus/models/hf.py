@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['settings_files', 'safe_weights', 'pickled_weights', 'ways_on', 'trained_only', 'heads', 'proven', 'families',
            'find_folder', 'check_folder', 'quiet', 'read_weights', 'as_device', 'as_dtype', 'HFModel', 'merge',
-           'ASTModel', 'WhisperModel', 'CLAPModel', 'huggingface']
+           'ASTModel', 'WhisperModel', 'CLAPModel', 'huggingface', 'survive_fork']
 
-# %% ../../nbs/05_models.hf.ipynb #c52c7436
+# %% ../../nbs/05_models.hf.ipynb #faf51b55
 import threading, warnings
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from ..core import *
 from .base import AudioModel, ModelFrames, hash_files
 
-# %% ../../nbs/05_models.hf.ipynb #9e7a25f7
+# %% ../../nbs/05_models.hf.ipynb #878feec9
 settings_files = ['*.json', '*.txt', '*.model', '*.py'] # code is fetched, and not run unless trusted
 safe_weights = ['model.safetensors', 'model-*.safetensors', 'model.safetensors.index.json']
 pickled_weights = ['pytorch_model.bin', 'pytorch_model-*.bin', 'pytorch_model.bin.index.json']
@@ -35,15 +35,17 @@ def find_folder(
     "The folder that holds a model's files, downloaded where it has to be."
     # imported first, even where it isn't needed: after transformers, huggingface_hub 2.4 prints two import errors that mean nothing
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-    path = Path(name).expanduser()
-    if path.is_dir(): return path
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir(): return path
+    except (OSError, RuntimeError) as e: raise ModelNotFoundError(f'{brief(name)} can not be a folder: {e}. {ways_on}') from e
     if path.exists(): raise ModelNotFoundError(f"{brief(name)} is a file: a Hugging Face model is a folder. {ways_on}")
     if path.is_absolute() or str(name)[0] in '.~' or str(name).count('/')>1:
         raise ModelNotFoundError(f"there is no folder {brief(name)} (looked for {brief(path.absolute())}). {ways_on}")
     wanted = settings_files + safe_weights + (pickled_weights if allow_pickle else [])
     try: return Path(snapshot_download(str(name), revision=revision, local_files_only=local_files_only, allow_patterns=wanted))
-    except (OSError, ValueError, HfHubHTTPError) as e:
+    # a network fails in as many ways as there are layers beneath it
+    except Exception as e:
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise ModelNotFoundError(f"there is no model {brief(name)}: no such folder here, not in the hub's cache, "
                                  f"and the hub did not give it ({type(e).__name__}: {reason}). {ways_on}") from e
@@ -107,15 +109,17 @@ def read_weights(
                                  f'{len(odd)} tensors are missing or of another shape, {odd[0]} first. Is the checkpoint whole?')
     return net.eval()
 
-# %% ../../nbs/05_models.hf.ipynb #62e41646
+# %% ../../nbs/05_models.hf.ipynb #25b32460
 def as_device(
     device:str|None, # as `load_model` takes it
 ): # torch device
     "Check a device."
     import torch
-    try: found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    except (RuntimeError, TypeError) as e:
-        raise SettingError(f"`device` must be 'cpu', 'cuda', 'cuda:N' or 'mps', got {device!r}") from e
+    if device is None: device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    wrong = SettingError(f"`device` must be 'cpu', 'cuda', 'cuda:N' or 'mps', got {device!r}")
+    try: found = torch.device(device)
+    except (RuntimeError, TypeError) as e: raise wrong from e
+    if isinstance(device, int) or found.type not in ('cpu', 'cuda', 'mps'): raise wrong
     if found.type=='cuda' and not torch.cuda.is_available():
         raise SettingError(f"`device` is {device!r}, but torch sees no CUDA GPU here: use 'cpu'")
     if found.type=='mps' and not torch.backends.mps.is_available():
@@ -132,7 +136,7 @@ def as_dtype(
     check_choice('dtype', name, ('float32', 'bfloat16', 'float16'))
     return getattr(torch, name)
 
-# %% ../../nbs/05_models.hf.ipynb #73ae5d39
+# %% ../../nbs/05_models.hf.ipynb #6ee452c3
 heads = 'ForAudioClassification', 'ForSequenceClassification'
 # of any length, and tested here against their own library
 proven = {'wav2vec2', 'hubert', 'wavlm', 'data2vec-audio', 'unispeech', 'unispeech-sat', 'sew', 'wav2vec2-bert', 'wav2vec2-conformer'}
@@ -179,6 +183,9 @@ class HFModel(AudioModel):
             raise ModelNotFoundError(f'{self.name} can not be served: its {type(self.encoder).__name__} does not make frames of what '
                                      f'its {type(self.extractor).__name__} makes ({type(e).__name__}: {e}). '
                                      'CONTRIBUTING.md says how to add a model') from e
+
+    @property
+    def layer_dim(self): return getattr(self.encoder.config, 'hidden_size', self.frame_dim) # an adapter comes after the layers
 
     @property
     def best_batch(self): return AudioModel.best_batch if self.device.type=='cpu' else 32
@@ -407,7 +414,7 @@ class CLAPModel(HFModel):
     @property
     def logit_scale(self): return self.text_side[0].logit_scale_a.exp().item()
 
-# %% ../../nbs/05_models.hf.ipynb #9aea5164
+# %% ../../nbs/05_models.hf.ipynb #9f82beb2
 families = {'audio-spectrogram-transformer': ASTModel, 'whisper': WhisperModel, 'clap': CLAPModel, 'clap_audio_model': CLAPModel}
 
 def huggingface(
@@ -436,11 +443,23 @@ def huggingface(
             raise ModelNotFoundError(f'the settings in {brief(folder)} can not be read: {type(e).__name__}: {e}') from e
     if not hasattr(extractor, 'sampling_rate'):
         raise ModelNotFoundError(f'{name} is no audio model: its {type(extractor).__name__} has no sampling rate')
-    for k,v in (feature_kwargs or {}).items():
-        if not hasattr(extractor, k):
+    for k in feature_kwargs or {}:
+        if k=='sampling_rate': raise SettingError(f'`feature_kwargs` can not change the rate that {name} was made for ({extractor.sampling_rate} Hz)')
+        if k not in extractor.to_dict():
             raise SettingError(f"{type(extractor).__name__} has no setting `{k}`; it has {', '.join(sorted(extractor.to_dict()))}")
     with quiet():
         if feature_kwargs: extractor = type(extractor)(**{**extractor.to_dict(), **feature_kwargs})
     safe = any(f for p in safe_weights for f in folder.glob(p))
     reading = dict(use_safetensors=safe, trust_remote_code=trust_remote_code, **({} if safe else {'weights_only': True}))
-    return families.get(config.model_type, HFModel)(str(name), folder, config, extractor, device, dtype, **reading)
+    survive_fork()
+    model = families.get(config.model_type, HFModel)(str(name), folder, config, extractor, device, dtype, **reading)
+    if feature_kwargs:
+        try: model.try_out()
+        except ModelNotFoundError as e: raise SettingError(f'`feature_kwargs` {feature_kwargs} do not fit {name}: {e}') from e
+    return model
+
+@cache
+def survive_fork():
+    "A forked process lacks the threads that torch believes it has, and would wait for them forever: let it use its own."
+    import os, torch
+    if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
