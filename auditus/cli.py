@@ -67,7 +67,7 @@ def as_source(
     if len(paths)==1: return paths[0]
     return [f for p in paths for f in ([i.path for i in sounds_in(Path(p))] if Path(p).is_dir() else [p])]
 
-# %% ../nbs/25_cli.ipynb #e50b429a
+# %% ../nbs/25_cli.ipynb #971d2136
 model_help = "A Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."
 window_help = "'auto': one vector a file; seconds: one a window; 'none': the model's own single pass."
 errors_shown = 10 # of the files that were left out; all are in the file of errors
@@ -89,7 +89,7 @@ def embed(
     resume: Annotated[bool, typer.Option(help='Go on with what an earlier run left in the folder.')] = True,
 ):
     "Embed sounds into a table: file, start, end, embedding."
-    from auditus.extract import beside, extract, load
+    from auditus.extract import beside, extract
     from auditus.transform import AudioPipeline
     with plain_words():
         pipe = AudioPipeline(model, window=as_window(window), hop=hop, pooling=pooling, batch_size=batch_size, device=device, normalize=normalize)

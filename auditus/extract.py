@@ -9,9 +9,8 @@ __all__ = ['suffixes', 'path_columns', 'files_per_part', 'most_files_per_part', 
            'run_settings', 'same_settings', 'part_facts', 'extract', 'Clock', 'Run', 'run_parts', 'part_name', 'finish',
            'forget', 'load']
 
-# %% ../nbs/20_extract.ipynb #489ace57
-import hashlib, json, os, queue, threading, time
-from collections.abc import Iterable, Iterator
+# %% ../nbs/20_extract.ipynb #4438c170
+import hashlib, json, os, time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -382,7 +381,7 @@ class Clock:
         "Whether there is time for them."
         return self.budget is None or time.perf_counter()-self.began+self.margin*self.foresee(items) < self.budget
 
-# %% ../nbs/20_extract.ipynb #9689d3e8
+# %% ../nbs/20_extract.ipynb #ca4df713
 class Run(NamedTuple):
     "What a run did, and what it left."
     parts_done:int
@@ -403,7 +402,7 @@ def run_parts(
     progress:bool|None, # a bar?
 )->Run:
     "Do what is missing."
-    import pyarrow as pa, pyarrow.parquet as pq
+    import pyarrow.parquet as pq
     wanted = {part_key(p, settings):(i, p) for i,p in enumerate(parts)}
     there = {f.stem.rpartition('-')[2]:f for f in sorted(folder.glob('part-*.parquet'))}
     if there and not wanted.keys() & there.keys():

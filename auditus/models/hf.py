@@ -283,7 +283,7 @@ def accepted(self:HFModel)->set:
     import inspect
     return set(inspect.signature(self.net.forward).parameters)
 
-# %% ../../nbs/05_models.hf.ipynb #6aca02bb
+# %% ../../nbs/05_models.hf.ipynb #3c700565
 @patch
 def forward(self:HFModel, waves:list, layer=-1)->ModelFrames:
     "Run the model on waves of any lengths, those of one length together."
@@ -297,7 +297,6 @@ def merge(
     n:int, # size of the batch
 )->ModelFrames: # shorter ones filled with zeros that the mask leaves out
     "Put groups of a batch back in order."
-    import torch
     first,most = parts[0][1],max(o.frames.shape[1] for _,o in parts)
     frames = first.frames.new_zeros(n, most, first.frames.shape[2])
     mask = first.mask.new_zeros(n, most)
