@@ -122,6 +122,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'auditus.load.id3_bytes': ('load.html#id3_bytes', 'auditus/load.py'),
                               'auditus.load.in_memory': ('load.html#in_memory', 'auditus/load.py'),
                               'auditus.load.join_blocks': ('load.html#join_blocks', 'auditus/load.py'),
+                              'auditus.load.last_ogg_page': ('load.html#last_ogg_page', 'auditus/load.py'),
                               'auditus.load.mp3_tells_length': ('load.html#mp3_tells_length', 'auditus/load.py'),
                               'auditus.load.ogg_is_chained': ('load.html#ogg_is_chained', 'auditus/load.py'),
                               'auditus.load.ogg_is_cut': ('load.html#ogg_is_cut', 'auditus/load.py'),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['block_samples', 'unknown_frames', 'remedy_cut', 'ogg_page_max', 'unknown_sizes', 'fetch', 'check_file', 'blocks',
-           'resampled', 'ogg_is_cut', 'ogg_is_chained', 'riff_is_cut', 'shortfall', 'id3_bytes', 'mp3_tells_length',
-           'through_pipe', 'has_surrogates', 'opened', 'decode_blocks', 'join_blocks', 'decode', 'AudioLoader',
-           'in_memory', 'check_open', 'as_array']
+           'resampled', 'last_ogg_page', 'ogg_is_cut', 'ogg_is_chained', 'riff_is_cut', 'shortfall', 'id3_bytes',
+           'mp3_tells_length', 'through_pipe', 'has_surrogates', 'opened', 'decode_blocks', 'join_blocks', 'decode',
+           'AudioLoader', 'in_memory', 'check_open', 'as_array']
 
 # %% ../nbs/02_load.ipynb #1a79b027
 import io, os, struct, threading
@@ -97,34 +97,37 @@ def resampled(
 
 remedy_cut = "Get it again, or take what is there with AudioLoader(truncated='keep')"
 
-# %% ../nbs/02_load.ipynb #4520c731
+# %% ../nbs/02_load.ipynb #83ce2b18
 ogg_page_max = 27+255+255*255 # bytes: header, segment table, segments (RFC 3533)
 unknown_sizes = 0, 2**32-1 # what a stream writes where it can't know its length yet
+
+def last_ogg_page(
+    f, # an open binary file
+)->bytes: # from the start of its last page on; empty where there is none
+    "The end of an Ogg file."
+    size = f.seek(0, io.SEEK_END)
+    f.seek(max(0, size-2*ogg_page_max))
+    tail = f.read()
+    at = tail.rfind(b'OggS')
+    return tail[at:] if at>=0 else b''
 
 def ogg_is_cut(
     f, # an open binary file
 )->bool:
     "Whether an Ogg file lacks its last page or a part of it: flag 4 marks the end of a stream (RFC 3533)."
-    size = f.seek(0, io.SEEK_END)
-    f.seek(max(0, size-2*ogg_page_max))
-    tail = f.read()
-    at = tail.rfind(b'OggS')
-    if at<0 or len(tail)<at+27: return True
-    flags,segments = tail[at+5],tail[at+26]
-    body = sum(tail[at+27:at+27+segments])
-    return not flags & 4 or len(tail)<at+27+segments+body
+    page = last_ogg_page(f)
+    if len(page)<27: return True
+    flags,segments = page[5],page[26]
+    body = sum(page[27:27+segments])
+    return not flags & 4 or len(page)<27+segments+body
 
 def ogg_is_chained(
     f, # an open binary file
 )->bool:
     "Whether an Ogg file ends in another stream than it starts with; a stream's number is in bytes 14 to 17 of each page."
     f.seek(0)
-    first = f.read(18)[14:]
-    size = f.seek(0, io.SEEK_END)
-    f.seek(max(0, size-2*ogg_page_max))
-    tail = f.read()
-    at = tail.rfind(b'OggS')
-    return at>=0 and tail[at+14:at+18]!=first
+    first,page = f.read(18)[14:],last_ogg_page(f)
+    return len(page)>0 and page[14:18]!=first
 
 def riff_is_cut(
     f, # an open binary file

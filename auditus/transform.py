@@ -109,7 +109,7 @@ class AudioEmbedding(Transform):
     # a pickle holds settings; the weights are found again where they lie
     def __getstate__(self): return {**self.__dict__, '_model': None}
 
-# %% ../nbs/10_transform.ipynb #9981e9c1
+# %% ../nbs/10_transform.ipynb #1705b9c6
 stretch_batches = 8 # batches that are sorted by length together
 
 @patch
@@ -143,7 +143,7 @@ def embed_waves(self:AudioEmbedding,
         return found
     size,stretch = stretch_batches*(self.batch_size or self.model.best_batch),[]
     failure,waves = None,iter(waves)
-    while failure is None:
+    while True:
         try: w = next(waves)
         except StopIteration: break
         # what came before a broken sound is not lost with it
