@@ -41,7 +41,7 @@ def plain_words():
             say(f'error: {e}')
             raise typer.Exit(1) from e
 
-# %% ../nbs/25_cli.ipynb #7b11978d
+# %% ../nbs/25_cli.ipynb #66f96f18
 def as_window(
     text:str, # what was typed
 ): # as `AudioPipeline` takes it
@@ -63,9 +63,9 @@ def as_source(
     paths:list, # files and folders
 ): # as `extract` takes it
     "A single path as it is; of several, the files that are named and the sounds in the folders."
-    from auditus.extract import sounds_in
+    from auditus.collect import sounds_in
     if len(paths)==1: return paths[0]
-    return [f for p in paths for f in ([i.path for i in sounds_in(Path(p))] if Path(p).is_dir() else [p])]
+    return [f for p in paths for f in ([i.at for i in sounds_in(Path(p))] if Path(p).is_dir() else [p])]
 
 # %% ../nbs/25_cli.ipynb #971d2136
 model_help = "A Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['max_rate', 'max_channels', 'brief', 'AuditusError', 'AudioNotFoundError', 'AudioDecodeError', 'AudioInputError',
            'ModelNotFoundError', 'SettingError', 'naming_item', 'unnamed', 'check_choice', 'check_positive', 'as_rate',
-           'as_samples', 'AudioArray', 'Windows', 'is_many', 'stack', 'show_progress', 'singly', 'Transform', 'flow',
-           'Pipeline']
+           'as_samples', 'AudioArray', 'Windows', 'is_many', 'stack', 'progress_bar', 'show_progress', 'singly',
+           'Transform', 'flow', 'Pipeline']
 
 # %% ../nbs/00_core.ipynb #22d25772
 import inspect, os
@@ -221,7 +221,7 @@ class Windows:
         if not len(self): return f'Windows(none at {self.sr} Hz)'
         return f'Windows({len(self)} from {self.starts[0]:g} to {self.ends[-1]:g} s at {self.sr} Hz)'
 
-# %% ../nbs/00_core.ipynb #59274b9f
+# %% ../nbs/00_core.ipynb #daefddab
 def is_many(
     x, # what a transform was called with
 )->bool:
@@ -245,17 +245,32 @@ def stack(
     import torch
     return torch.stack(ys)
 
+def progress_bar(
+    total:int|None, # how many there will be, where known
+    progress:bool|None, # `None`: only in a terminal or a notebook, and only past a second
+    **settings, # of tqdm
+): # tqdm's bar, or `None` where there is nobody to look at it
+    "A bar to count on."
+    import sys
+    watched = 'ipykernel' in sys.modules or sys.stderr.isatty()
+    if progress is False or (progress is None and not watched): return None
+    from tqdm.auto import tqdm
+    return tqdm(total=total, delay=0 if progress else 1, **settings)
+
 def show_progress(
     ys:Iterable, # results as they come
     total:int|None, # how many there will be, where known
-    progress:bool|None, # `None`: only in a terminal or a notebook, and only past a second
+    progress:bool|None, # as in `progress_bar`
 )->Iterator:
     "Hand on `ys`, with a progress bar where there is somebody to look at it."
-    import sys
-    watched = 'ipykernel' in sys.modules or sys.stderr.isatty()
-    if progress is False or (progress is None and not watched): return iter(ys)
-    from tqdm.auto import tqdm
-    return iter(tqdm(ys, total=total, unit='item', delay=0 if progress else 1))
+    bar = progress_bar(total, progress, unit='item')
+    if bar is None: return iter(ys)
+    def counted():
+        with bar:
+            for y in ys:
+                yield y
+                bar.update()
+    return counted()
 
 # %% ../nbs/00_core.ipynb #d8dc40c5
 def singly(

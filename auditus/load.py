@@ -6,7 +6,7 @@
 __all__ = ['block_samples', 'unknown_frames', 'remedy_cut', 'ogg_page_max', 'unknown_sizes', 'fetch', 'check_file', 'blocks',
            'resampled', 'last_ogg_page', 'ogg_is_cut', 'ogg_is_chained', 'riff_is_cut', 'shortfall', 'id3_bytes',
            'mp3_tells_length', 'through_pipe', 'has_surrogates', 'opened', 'decode_blocks', 'join_blocks', 'decode',
-           'AudioLoader', 'in_memory', 'check_open', 'as_array']
+           'AudioLoader', 'in_memory', 'open_url', 'check_open', 'as_array']
 
 # %% ../nbs/02_load.ipynb #1a79b027
 import io, os, struct, threading
@@ -277,11 +277,12 @@ class AudioLoader(Transform):
         if isinstance(source, AudioArray): return self.finish(source)
         return decode(source, name, sr=self.sr, mono=self.mono, truncated=self.truncated)
 
-# %% ../nbs/02_load.ipynb #281b3786
+# %% ../nbs/02_load.ipynb #d733c1ec
 @patch
 def find(self:AudioLoader, x)->tuple: # a path, an open file or an `AudioArray`; and its name, for errors
     "Where the sound is, or the sound."
     if isinstance(x, str) and x.lower().startswith(('http://', 'https://')): return in_memory(fetch(x, self.max_download_mb), brief(x))
+    if isinstance(x, str) and '://' in x: return open_url(x)
     if isinstance(x, (str, os.PathLike)): return check_file(x),brief(x)
     if isinstance(x, (bytes, bytearray, memoryview)): return in_memory(x, brief(x))
     if hasattr(x, 'read'): return check_open(x)
@@ -295,6 +296,16 @@ def in_memory(
     "Bytes as an open file."
     if not len(data): raise AudioDecodeError(f'{name}: empty (0 bytes)')
     return io.BytesIO(data),name
+
+def open_url(
+    url:str, # of any protocol that fsspec knows, such as s3:// or memory://
+)->tuple: # an open binary file, and its name
+    "Open a file that lies elsewhere; it is read as it is needed, not fetched whole."
+    import fsspec
+    try: f = fsspec.open(url, 'rb').open()
+    # each store has errors of its own
+    except Exception as e: raise AudioNotFoundError(f'can not open {brief(url)}: {type(e).__name__}: {e}') from e
+    return check_open(f)[0],brief(url)
 
 def check_open(
     f, # an open file

@@ -47,12 +47,13 @@ class Resampling(Transform):
             raise AudioInputError(f'{len(x)} samples at {x.sr} Hz are too short to resample to {self.target_sr} Hz')
         return AudioArray(a, self.target_sr)
 
-# %% ../nbs/01_signal.ipynb #1caedbd6
+# %% ../nbs/01_signal.ipynb #6b222d22
 class Window(NamedTuple):
     "A piece of a sound, and the seconds of real audio that it holds."
     start:float # seconds
     end:float # seconds
-    wave:np.ndarray # samples `(n,)`
+    wave:np.ndarray # samples `(n,)`, or `(channels, n)`
+    channel:int|None=None # which of several it is, where channels are kept apart
 
 class Windowing(Transform):
     "Cut a sound into windows of equal length."
@@ -73,18 +74,18 @@ class Windowing(Transform):
         x = as_audio(x, 'Windowing', mono=True)
         return as_windows(self.stream([x.a], x.sr), x.sr)
 
-# %% ../nbs/01_signal.ipynb #385f91ba
+# %% ../nbs/01_signal.ipynb #57a9cba0
 def as_windows(
     cut:Iterable[Window], # windows of one sound, in order
     sr:int, # their rate (Hz)
 )->Windows:
     "Collect windows that come one by one."
-    starts,ends,waves = map(list, zip(*cut))
+    starts,ends,waves = map(list, zip(*((w.start, w.end, w.wave) for w in cut)))
     return Windows(waves, sr, starts, ends)
 
 @patch
 def stream(self:Windowing,
-    blocks:Iterable[np.ndarray], # samples `(n_i,)`, one block after the other
+    blocks:Iterable[np.ndarray], # samples `(n_i,)` or `(channels, n_i)`, one block after the other
     sr:int, # their rate (Hz)
 )->Iterator[Window]:
     "Cut a sound that comes in blocks."
@@ -93,35 +94,39 @@ def stream(self:Windowing,
         if seconds is not None and seconds*sr<1: raise SettingError(f'`{name}` is {seconds:g} s, less than one sample at {sr} Hz')
     size = round(self.window*sr)
     def start_of(k): return k*size if self.hop is None else round(k*self.hop*sr)
-    k,n,covered,start,waiting,head = 0,0,0,0,[],np.zeros(0, np.float32)
-    kept = head # ends where the sound has come to, `n`
+    def join(*parts): return np.concatenate(parts, axis=-1)
+    k,n,covered,start,waiting = 0,0,0,0,[]
+    head = kept = None # `kept` ends where the sound has come to, `n`
     for block in blocks:
-        n += len(block)
-        if self.pad=='wrap' and len(head)<size: head = np.concatenate([head, block[:size-len(head)]])
+        if kept is None: head = kept = block[...,:0]
+        n += block.shape[-1]
+        if self.pad=='wrap' and head.shape[-1]<size: head = join(head, block[...,:size-head.shape[-1]])
         waiting.append(block)
         if start+size>n: continue # joined when there is a window to be had, not block by block
-        kept = np.concatenate([kept, *waiting]) if len(kept) or len(waiting)>1 else block
+        kept = join(kept, *waiting) if kept.size or len(waiting)>1 else block
         waiting = []
         while (start:=start_of(k))+size<=n:
-            covered,at = start+size,start-(n-len(kept))
-            yield Window(start/sr, covered/sr, kept[at:at+size])
+            covered,at = start+size,start-(n-kept.shape[-1])
+            yield Window(start/sr, covered/sr, kept[...,at:at+size])
             k += 1
-        kept = kept[max(0, len(kept)-(n-start)):] if start<n else kept[:0]
+        kept = kept[...,max(0, kept.shape[-1]-(n-start)):] if start<n else kept[...,:0]
     if n==0: raise AudioInputError(f'the sound is too short: not a sample is left at {sr} Hz')
     if covered<n and start<n and self.pad!='drop':
-        kept = np.concatenate([kept, *waiting])
-        yield Window(start/sr, n/sr, self.fill(kept[len(kept)-(n-start):], head, size))
+        kept = join(kept, *waiting)
+        yield Window(start/sr, n/sr, self.fill(kept[...,kept.shape[-1]-(n-start):], head, size))
     elif not k: raise AudioInputError(f"{n/sr:g} s are shorter than one window of {self.window:g} s, "
                                       "and pad='drop' leaves nothing: use pad=None or 'zero'")
 
 @patch
 def fill(self:Windowing,
-    wave:np.ndarray, # a window that came out short, `(m,)`
+    wave:np.ndarray, # a window that came out short, `(m,)` or `(channels, m)`
     head:np.ndarray, # the first window's worth of the recording
     size:int, # samples that it should have
 )->np.ndarray:
     "Bring a short window to its full length, as `pad` says."
+    missing = size-wave.shape[-1]
+    def again(a, n): return np.take(a, np.arange(n)%a.shape[-1], axis=-1)
     if self.pad is None: return wave
-    if self.pad=='zero': return np.pad(wave, (0, size-len(wave)))
-    if self.pad=='repeat': return np.resize(wave, size)
-    return np.concatenate([wave, np.resize(head, size-len(wave))])
+    if self.pad=='zero': return np.pad(wave, [(0, 0)]*(wave.ndim-1)+[(0, missing)])
+    if self.pad=='repeat': return again(wave, size)
+    return np.concatenate([wave, again(head, missing)], axis=-1)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['default_model', 'load_settings', 'stretch_batches', 'saved_as', 'of_this_machine', 'of_this_user',
            'TruncationWarning', 'to_tensors', 'AudioEmbedding', 'prefetched', 'Pooling', 'Normalize', 'Row',
-           'AudioPipeline', 'cat', 'AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing']
+           'AudioPipeline', 'Heard', 'cat', 'AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing']
 
 # %% ../nbs/10_transform.ipynb #6a470c61
 import inspect, json, queue, threading, warnings
@@ -109,7 +109,7 @@ class AudioEmbedding(Transform):
     # a pickle holds settings; the weights are found again where they lie
     def __getstate__(self): return {**self.__dict__, '_model': None}
 
-# %% ../nbs/10_transform.ipynb #1705b9c6
+# %% ../nbs/10_transform.ipynb #639498a6
 stretch_batches = 8 # batches that are sorted by length together
 
 @patch
@@ -128,59 +128,25 @@ def batches(self:AudioEmbedding,
     if batch: yield batch
 
 @patch
-def embed_waves(self:AudioEmbedding,
+def prepared(self:AudioEmbedding,
     waves:Iterable, # arrays `(n_i,)` of samples at the model's rate
-    pool=None, # applied to each wave's frames, on the model's device
-)->Iterator: # `(tokens_i, dim)`, or `(dim,)` for the summary, or what `pool` makes of them; in order
-    "Run waves through the model."
-    def run(stretch):
-        found = [None]*len(stretch)
-        for places in self.batches(stretch):
-            out = self.model.forward([stretch[i] for i in places], **({} if self.layer==-1 else {'layer': self.layer}))
-            for row,i in enumerate(places):
-                y = out.frames[row][out.mask[row]] if self.output=='frames' else out.pooled[row]
-                found[i] = to_tensors(y if pool is None else pool(y), self.return_tensors)
-        return found
-    size,stretch = stretch_batches*(self.batch_size or self.model.best_batch),[]
+)->Iterator[tuple]: # the places of a batch's waves, and what the model's `run` takes
+    "Waves in batches, ready for the network."
+    size,stretch,first = stretch_batches*(self.batch_size or self.model.best_batch),[],0
+    def ready():
+        for places in self.batches(stretch): yield [first+i for i in places],self.model.prepare([stretch[i] for i in places])
     failure,waves = None,iter(waves)
-    while True:
+    while failure is None:
         try: w = next(waves)
         except StopIteration: break
         # what came before a broken sound is not lost with it
-        except AuditusError as e:
-            failure = e
-            break
-        stretch.append(np.pad(w, (0, self.model.min_samples-len(w))) if len(w)<self.model.min_samples else w)
+        except AuditusError as e: failure = e
+        else: stretch.append(np.pad(w, (0, self.model.min_samples-len(w))) if len(w)<self.model.min_samples else w)
         if len(stretch)==size:
-            yield from run(stretch)
-            stretch = []
-    if stretch: yield from run(stretch)
+            yield from ready()
+            stretch,first = [],first+size
+    yield from ready()
     if failure is not None: raise failure
-
-# %% ../nbs/10_transform.ipynb #b3014700
-@patch
-def waves_of(self:AudioEmbedding,
-    x, # `AudioArray` or `Windows`
-)->list: # arrays of samples
-    "The waves of one item, checked."
-    if not isinstance(x, Windows): x = as_audio(x, 'AudioEmbedding', mono=True)
-    if x.sr!=self.sr:
-        raise AudioInputError(f'{self.model.name} was made for {self.sr} Hz, got {x.sr} Hz: put a Resampling({self.sr}) before it')
-    if isinstance(x, Windows) and not len(x): raise AudioInputError('there is not a single window to embed')
-    waves = x.waves if isinstance(x, Windows) else [x.a]
-    self.note_context(max(map(len, waves)))
-    return waves
-
-@patch
-def note_context(self:AudioEmbedding,
-    n:int, # samples that the model is about to be given
-):
-    "Say, once, that a model doesn't hear all of a wave."
-    context = self.model.context
-    if self._warned or context is None or n<=round(context*self.sr): return
-    self._warned = True
-    warnings.warn(f'{self.model.name} hears {context:g} s at once, and of {n/self.sr:.2f} s only the start: cut the sound first, '
-                  'with Windowing(seconds), or let AudioPipeline cover all of it', TruncationWarning, stacklevel=2)
 
 def prefetched(
     xs:Iterable, # worked off in a thread of its own
@@ -208,10 +174,52 @@ def prefetched(
         worker.join()
 
 @patch
+def embed_waves(self:AudioEmbedding,
+    waves:Iterable, # arrays `(n_i,)` of samples at the model's rate
+    pool=None, # applied to each wave's frames, on the model's device
+    ahead:int=0, # batches that a thread prepares while the model is at work
+)->Iterator: # `(tokens_i, dim)`, or `(dim,)` for the summary, or what `pool` makes of them; in order
+    "Run waves through the model."
+    batches,found,at = self.prepared(waves),{},0
+    for places,inputs in prefetched(batches, ahead) if ahead else batches:
+        out = self.model.run(inputs, self.layer)
+        for row,i in enumerate(places):
+            y = out.frames[row][out.mask[row]] if self.output=='frames' else out.pooled[row]
+            found[i] = to_tensors(y if pool is None else pool(y), self.return_tensors)
+        while at in found:
+            yield found.pop(at)
+            at += 1
+
+# %% ../nbs/10_transform.ipynb #9f708720
+@patch
+def waves_of(self:AudioEmbedding,
+    x, # `AudioArray` or `Windows`
+)->list: # arrays of samples
+    "The waves of one item, checked."
+    if not isinstance(x, Windows): x = as_audio(x, 'AudioEmbedding', mono=True)
+    if x.sr!=self.sr:
+        raise AudioInputError(f'{self.model.name} was made for {self.sr} Hz, got {x.sr} Hz: put a Resampling({self.sr}) before it')
+    if isinstance(x, Windows) and not len(x): raise AudioInputError('there is not a single window to embed')
+    waves = x.waves if isinstance(x, Windows) else [x.a]
+    self.note_context(max(map(len, waves)))
+    return waves
+
+@patch
+def note_context(self:AudioEmbedding,
+    n:int, # samples that the model is about to be given
+):
+    "Say, once, that a model doesn't hear all of a wave."
+    context = self.model.context
+    if self._warned or context is None or n<=round(context*self.sr): return
+    self._warned = True
+    warnings.warn(f'{self.model.name} hears {context:g} s at once, and of {n/self.sr:.2f} s only the start: cut the sound first, '
+                  'with Windowing(seconds), or let AudioPipeline cover all of it', TruncationWarning, stacklevel=2)
+
+@patch
 def embed_groups(self:AudioEmbedding,
     groups:Iterable, # an iterable of waves for each item
     pool=None, # applied to each wave's frames, before they leave the model's device
-    ahead:int=0, # waves that a thread prepares while the model is at work
+    ahead:int=0, # as in `embed_waves`
 )->Iterator[tuple]: # the item's number, and what was made of its waves; an item with no waves is passed over
     "Embed waves that belong together, in batches across all of them."
     owners = deque() # of the waves that are on their way
@@ -222,7 +230,7 @@ def embed_groups(self:AudioEmbedding,
                 yield w
     at,found,failure = None,[],None
     try:
-        for y in self.embed_waves(prefetched(waves(), ahead) if ahead else waves(), pool):
+        for y in self.embed_waves(waves(), pool, ahead):
             i = owners.popleft()
             if found and i!=at:
                 yield at,found
@@ -295,13 +303,14 @@ class Normalize(Transform):
         norm = x.norm(dim=-1, keepdim=True)
         return x/norm.where(norm!=0, norm.new_ones(()))
 
-# %% ../nbs/10_transform.ipynb #c9ceafa3
+# %% ../nbs/10_transform.ipynb #1399f1e4
 class Row(NamedTuple):
     "A vector, and which seconds of which file it stands for."
     file:object # the item as it was given
     start:float # seconds
     end:float # seconds
     vector:object # `(dim,)`
+    channel:int|None=None # where channels are kept apart
 
 class AudioPipeline(Transform):
     "A path to a vector: load, resample, cut, embed, pool."
@@ -316,6 +325,7 @@ class AudioPipeline(Transform):
         max_seconds:float=30., # with 'auto', a model of any length hears no more in one pass (s): its memory grows with it
         normalize:bool=False, # bring vectors to unit length?
         pad:str|None=None, # the last short window, as in `Windowing`
+        mono:bool=True, # average the channels? `False` embeds each by itself, and results get a first axis of channels
         device:str|None=None, # as in `load_model`
         dtype=None, # as in `load_model`
         batch_size:int|None=None, # as in `AudioEmbedding`
@@ -331,6 +341,7 @@ class AudioPipeline(Transform):
         store_attr()
         check_choice('pooling', pooling, ('mean', 'max', 'model', None))
         check_choice('normalize', normalize, (True, False))
+        check_choice('mono', mono, (True, False))
         check_positive('max_seconds', max_seconds, 'seconds')
         if target_sr is not None: Resampling(target_sr)
         if isinstance(window, str) and window!='auto' or isinstance(window, bool):
@@ -371,67 +382,102 @@ class AudioPipeline(Transform):
         "The size of a vector."
         return self.model and self.embedding.dim
 
-# %% ../nbs/10_transform.ipynb #6f5ffe29
+# %% ../nbs/10_transform.ipynb #5cd33125
 @patch
 def cut(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
 )->Iterator[Window]: # real samples, at the model's rate
     "Load one sound and cut it as this pipeline does, window by window: memory holds little more than one."
     context,sr = self.model.context,self.sr
-    blocks = (a for _,a in AudioLoader(sr=sr).stream(x))
+    blocks = (a for _,a in AudioLoader(sr=sr, mono=self.mono).stream(x))
     if self.window is None:
-        a = np.concatenate(list(blocks))
-        yield Window(0., min(len(a)/sr, context or float('inf')), a)
+        a = np.concatenate(list(blocks), axis=-1)
+        windows = [Window(0., min(a.shape[-1]/sr, context or float('inf')), a)]
     else:
         seconds = self.window if self.windowed else context or self.max_seconds
         # a model of any length needs no filling up, unless windows were asked for
         pad = self.pad if self.windowed or context else None
-        yield from Windowing(seconds, self.hop, pad).stream(blocks, sr)
+        windows = Windowing(seconds, self.hop, pad).stream(blocks, sr)
+    for w in windows:
+        if self.mono: yield w
+        else: yield from (Window(w.start, w.end, a, c) for c,a in enumerate(np.atleast_2d(w.wave)))
 
 @patch
 def windows(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
-)->Windows: # real samples, at the model's rate
+)->Windows: # real samples, at the model's rate; those of several channels in turns
     "The windows of one sound, all at once."
     return as_windows(self.cut(x), self.sr)
+
+class Heard(NamedTuple):
+    "What the model made of one sound."
+    place:int # among the sounds that were given
+    item:object # the sound as it was given
+    spans:list # `Window` of each, without its samples
+    vectors:object # one for each window, or its frames
 
 @patch
 def vectors(self:AudioPipeline,
     xs:Iterable, # sounds
-)->Iterator[tuple]: # `(item, starts, ends, vectors)` of each sound's windows
+    failed=None, # called with place, item and error of a sound that can't be embedded; `None`: the error is raised
+    ahead:int=0, # as in `embed_waves`
+)->Iterator[Heard]:
     "The times and the vectors of each sound's windows, as they come."
-    given = deque()
-    def waves(i, x, times):
-        with naming_item(i, x):
-            for w in self.cut(x):
-                self.embedding.note_context(len(w.wave))
-                times.append((w.start, w.end))
-                yield w.wave
+    given = {}
+    def forgive(i, x, e):
+        if failed is None: raise e
+        del given[i]
+        failed(i, x, e)
+    def waves(i, x, spans):
+        try:
+            with naming_item(i, x):
+                for w in self.cut(x):
+                    self.embedding.note_context(len(w.wave))
+                    spans.append(w._replace(wave=None))
+                    yield w.wave
+        except AuditusError as e: forgive(i, x, e)
     def groups():
         for i,x in enumerate(xs):
-            given.append((x, times:=[]))
-            yield waves(i, x, times)
-    for i,found in self.embedding.embed_groups(groups(), self.pool_frames):
-        x,times = given.popleft()
-        with naming_item(i, x): self.embedding.check_finite(found)
-        yield x,*map(list, zip(*times)),stack(found)
+            given[i] = x,[]
+            yield waves(i, *given[i])
+    for i,found in self.embedding.embed_groups(groups(), self.pool_frames, ahead):
+        if i not in given: continue # it broke off after its first windows
+        try:
+            with naming_item(i, given[i][0]): self.embedding.check_finite(found)
+        except AudioInputError as e: forgive(i, given[i][0], e)
+        else: yield Heard(i, *given.pop(i), stack(found))
 
 @patch
-def gather(self:AudioPipeline,
-    starts:list, # of the windows (s)
-    ends:list, # of the real audio in them (s)
-    vectors, # one for each window, or its frames
-): # what stands for the recording
-    "Make one result of a recording's windows."
+def summary(self:AudioPipeline,
+    spans:list, # of the windows of one channel
+    vectors, # one for each of them, or its frames
+): # what stands for the channel
+    "Make one result of a channel's windows."
     if self.windowed: y = vectors
-    elif len(starts)==1: y = vectors[0]
+    elif len(spans)==1: y = vectors[0]
     elif self.pooling is None: y = np.concatenate(list(vectors)) if self.return_tensors=='np' else cat(vectors)
     elif self.pooling=='max': y = vectors.max(0) if self.return_tensors=='np' else vectors.amax(0)
     else:
-        weight = np.subtract(ends, starts)
+        weight = np.array([s.end-s.start for s in spans])
         weight = (weight/weight.sum()).astype(np.float32)
         y = weight@vectors if self.return_tensors=='np' else vectors.new_tensor(weight)@vectors
     return Normalize()(y) if self.normalize else y
+
+@patch
+def summaries(self:AudioPipeline, heard:Heard)->list: # of `(spans, summary)`, one for each channel
+    "Make one result for each channel."
+    n = 1 if self.mono else 1+max(s.channel for s in heard.spans)
+    # channels take turns, window by window
+    return [(spans, self.summary(spans, heard.vectors[c::n])) for c in range(n) for spans in [heard.spans[c::n]]]
+
+@patch
+def rows(self:AudioPipeline, heard:Heard)->list: # of `Row`, in order of time
+    "The rows of a table that one sound fills."
+    found = []
+    for spans,y in self.summaries(heard):
+        if self.windowed: found += [Row(heard.item, s.start, s.end, v, s.channel) for s,v in zip(spans, y)]
+        else: found.append(Row(heard.item, spans[0].start, spans[-1].end, y, spans[0].channel))
+    return sorted(found, key=lambda r: (r.start, r.channel))
 
 def cat(tensors):
     "Join torch tensors along their first axis."
@@ -441,14 +487,16 @@ def cat(tensors):
 @patch
 def each(self:AudioPipeline, xs:Iterable)->Iterator:
     "The result of each sound, in order, as they come."
-    for _,*found in self.vectors(xs): yield self.gather(*found)
+    for heard in self.vectors(xs):
+        ys = [y for _,y in self.summaries(heard)]
+        yield ys[0] if self.mono else stack(ys)
 
 @patch
 def one(self:AudioPipeline, x):
     "The result of one sound."
     with unnamed(): return next(self.each([x]))
 
-# %% ../nbs/10_transform.ipynb #028e5d14
+# %% ../nbs/10_transform.ipynb #92ff7d9b
 @patch
 def stream(self:AudioPipeline,
     xs, # a list, a generator, or one sound
@@ -458,10 +506,7 @@ def stream(self:AudioPipeline,
         raise SettingError("stream gives vectors, and pooling=None leaves frames: choose 'mean', 'max' or 'model'")
     many = is_many(xs)
     with nullcontext() if many else unnamed():
-        for file,starts,ends,vectors in self.vectors(xs if many else [xs]):
-            y = self.gather(starts, ends, vectors)
-            if self.windowed: yield from (Row(file, *o) for o in zip(starts, ends, y))
-            else: yield Row(file, starts[0], ends[-1], y)
+        for heard in self.vectors(xs if many else [xs]): yield from self.rows(heard)
 
 # %% ../nbs/10_transform.ipynb #b068cbe8
 @patch
@@ -516,14 +561,15 @@ def load(cls:AudioPipeline,
         if k not in cls.defaults(): raise SettingError(f"AudioPipeline has no setting `{k}`; it has {', '.join(cls.defaults())}")
     return cls(**settings)
 
-# %% ../nbs/10_transform.ipynb #2a9aaba7
+# %% ../nbs/10_transform.ipynb #2eb5ba97
 @patch
 def fit(self:AudioPipeline, X, y=None):
     "Nothing is learnt; settings that can't serve scikit-learn are refused."
-    if self.windowed or self.pooling is None:
-        what = f'window={self.window!r} gives a row for each window' if self.windowed else 'pooling=None keeps all frames'
+    if self.windowed or self.pooling is None or not self.mono:
+        what = (f'window={self.window!r} gives a row for each window' if self.windowed else 'pooling=None keeps all frames'
+                if self.pooling is None else 'mono=False gives a row for each channel')
         raise SettingError(f'scikit-learn needs one row for each file, but {what}: '
-                           "use window='auto' or None, and pooling='mean', 'max' or 'model'")
+                           "use window='auto' or None, pooling='mean', 'max' or 'model', and mono=True")
     if not is_many(X): raise AudioInputError(f'scikit-learn takes many sounds, a list or a column of paths; got {brief(X)}')
     return self
 

@@ -14,7 +14,8 @@ import numpy as np
 import soundfile as sf
 
 from auditus import AudioPipeline
-from auditus.extract import collect, extract
+from auditus.collect import collect
+from auditus.extract import extract
 
 sr = 32000
 seconds = 1., 10.  # shortest and longest recording
@@ -60,7 +61,7 @@ def compare(pipe, files, scratch, blocks=8):
     "Seconds of `extract` and of the network alone, block by block."
     owner, name = network_of(pipe.model)
     times = []
-    for b, block in enumerate(np.array_split([i.path for i in collect(files)], blocks)):
+    for b, block in enumerate(np.array_split([i.at for i in collect(files)], blocks)):
         began = time.perf_counter()
         extract(list(block), scratch/f'{b}', pipe, progress=False)
         whole = time.perf_counter()-began

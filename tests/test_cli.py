@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from auditus import AudioPipeline
 from auditus.cli import app
-from auditus.extract import collect
+from auditus.collect import collect
 
 
 @pytest.fixture(scope='module')
@@ -32,8 +32,8 @@ def test_embed_writes_what_the_pipeline_gives(model, sounds, tmp_path):
     assert str(table.schema.field('embedding').type) == 'fixed_size_list<element: float>[32]'
     assert table.schema.names == ['file', 'start', 'end', 'embedding']
     items = collect(sounds)
-    rows = list(AudioPipeline(model, window=5, hop=2.5, pooling='max').stream([i.path for i in items]))
-    names = {i.path: i.name for i in items}
+    rows = list(AudioPipeline(model, window=5, hop=2.5, pooling='max').stream([i.at for i in items]))
+    names = {i.at: i.name for i in items}
     assert [*zip(table['file'].to_pylist(), table['start'].to_pylist(), table['end'].to_pylist())] == [(names[r.file], r.start, r.end) for r in rows]
     assert np.abs(np.array(table['embedding'].to_pylist())-[r.vector for r in rows]).max() < 1e-5
     settings = json.loads(table.schema.metadata[b'auditus'])
@@ -61,7 +61,7 @@ def test_embed_leaves_broken_files_out_and_says_so(model, sounds, tmp_path):
 
 
 @pytest.mark.parametrize('args,message', [
-    (['no/such.wav'], 'none of the 1 files could be embedded'), (['{tmp}'], 'no sounds in the folder'), (['{wav}', '--window', 'five'], '`--window` must be'), (['{wav}', '--window', '-1'], '`window` must be'),
+    (['no/such.wav'], 'none of the 1 files could be embedded'), (['{tmp}'], 'no sounds in'), (['{wav}', '--window', 'five'], '`--window` must be'), (['{wav}', '--window', '-1'], '`window` must be'),
     (['{wav}', '--pooling', 'median'], '`pooling` must be'), (['{wav}', '-m', './no/such'], 'Three ways on'), 
     (['{wav}', '-o', '{wav}/out.parquet'], 'can not write'),
 ])

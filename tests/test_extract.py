@@ -16,7 +16,9 @@ import soundfile as sf
 from test_models import Loudness
 
 from auditus import AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, SettingError
-from auditus.extract import beside, collect, cut_parts, extract, load, locked
+from auditus.collect import Item, collect, cut_parts, most_files_per_part
+from auditus.extract import extract, load
+from auditus.store import Store, beside
 
 
 class Counting(Loudness):
@@ -73,7 +75,7 @@ def test_every_library_opens_the_folder_as_one_table(pipe, folder, tmp_path):
 
 
 def test_a_second_run_does_nothing_and_a_changed_collection_little(pipe, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr('auditus.extract.files_per_part', 16)
+    monkeypatch.setattr('auditus.collect.files_per_part', 16)
     extract(folder, tmp_path/'out', pipe)
     before, Counting.heard = table(tmp_path/'out'), 0
     again = extract(folder, tmp_path/'out', pipe)
@@ -89,12 +91,11 @@ def test_a_second_run_does_nothing_and_a_changed_collection_little(pipe, folder,
 
 
 def test_cutting_is_stable(rng):
-    from auditus.extract import Item, most_files_per_part
-    items = [Item(f'{i:05}.wav', '', {}) for i in range(5000)]
+    items = [Item(f'{i:05}.wav', '') for i in range(5000)]
     parts = cut_parts(items)
     assert [i for p in parts for i in p] == items and max(map(len, parts)) <= most_files_per_part and 30 < len(parts) < 200
     for _ in range(20):
-        extra = sorted([*items, Item(f'{rng.integers(5000):05}b.wav', '', {})])
+        extra = sorted([*items, Item(f'{rng.integers(5000):05}b.wav', '')])
         names = [{tuple(i.name for i in p) for p in cut} for cut in (cut_parts(extra), parts)]
         assert len(names[0]-names[1]) <= 2
 
@@ -120,7 +121,7 @@ def test_other_settings_and_other_runs_are_refused(pipe, folder, tmp_path):
     with pytest.raises(SettingError, match=r'other settings \(window: 0.5 then, 1.0 now\)'): extract(folder, out, pipe, window=1.)
     with pytest.raises(SettingError, match='pooling'): extract(folder, out, AudioPipeline(Counting(), window=.5, pooling='max'))
     with pytest.raises(SettingError, match='another collection'): extract(tmp_path/'sounds'/'site1', out, pipe)
-    with locked(beside(out)), pytest.raises(SettingError, match='another run is writing'): extract(folder, out, pipe)
+    with Store(out).locked(), pytest.raises(SettingError, match='another run is writing'): extract(folder, out, pipe)
     assert table(out).equals(before)
     assert extract(folder, out, pipe, window=1., resume=False).parts_done > 0 and table(out).num_rows < before.num_rows
 
@@ -145,8 +146,8 @@ def test_sources(pipe, folder, tmp_path):
     pq.write_table(listed, tmp_path/'list.parquet')
     import pyarrow.csv as csv
     csv.write_csv(listed, tmp_path/'list.csv')
-    reference = [i.path for i in collect(files)]
-    for source in (tmp_path/'list.txt', tmp_path/'list.parquet', str(tmp_path/'list.csv'), (f for f in files)): assert [i.path for i in collect(source)] == reference
+    reference = [i.at for i in collect(files)]
+    for source in (tmp_path/'list.txt', tmp_path/'list.parquet', str(tmp_path/'list.csv'), (f for f in files)): assert [i.at for i in collect(source)] == reference
     assert len(collect(f'{folder}/site1/*.wav')) == 40 == len(collect(folder/'site1'))
     for name in ('list.parquet', 'list.csv'):
         extract(tmp_path/name, tmp_path/f'{name}.out', pipe, row_id=True, embedding_dtype='float16')
@@ -158,7 +159,7 @@ def test_sources(pipe, folder, tmp_path):
 
 
 @pytest.mark.parametrize('source,error,message', [
-    ('no/such/folder', AudioNotFoundError, None), ('nothing/*.wav', AudioNotFoundError, 'nothing matches'), ([], AudioNotFoundError, 'empty'), (3, AudioInputError, 'a collection is'),
+    ('no/such/folder', AudioNotFoundError, None), ('nothing/*.wav', AudioNotFoundError, 'no sounds in'), ([], AudioNotFoundError, 'it is empty'), (3, AudioInputError, 'a collection is'),
     ('gone.csv', AudioNotFoundError, 'there is no file'),
 ])
 def test_sources_that_are_none(source, error, message, pipe, tmp_path):
@@ -193,7 +194,7 @@ def test_a_full_disk_ends_with_one_message_and_keeps_what_was_done(pipe, folder,
         if len(written) == 1: raise OSError(28, 'No space left on device')
         written.append(path)
         return real(table, path, *args, **kwargs)
-    monkeypatch.setattr('auditus.extract.files_per_part', 8)
+    monkeypatch.setattr('auditus.collect.files_per_part', 8)
     monkeypatch.setattr(pq, 'write_table', write)
     with pytest.raises(SettingError, match='No space left on device. What was done is kept'): extract(folder, tmp_path/'out', pipe)
     assert len(list((tmp_path/'out').iterdir())) == 1
@@ -222,8 +223,8 @@ def installed(package):
 
 job = '''
 import sys, warnings; warnings.simplefilter('ignore')
-import auditus.extract as e; from auditus import AudioPipeline
-e.files_per_part = 4
+import auditus.collect as c, auditus.extract as e; from auditus import AudioPipeline
+c.files_per_part = 4
 print(e.extract(sys.argv[1], sys.argv[2], AudioPipeline('birdnet', window=1.)), flush=True)
 '''
 
@@ -296,7 +297,7 @@ def test_a_time_budget_stops_cleanly_and_says_what_is_left(folder, tmp_path, mon
         def forward(self, waves, layer=-1):
             time.sleep(.01*len(waves))
             return super().forward(waves, layer)
-    monkeypatch.setattr('auditus.extract.files_per_part', 8)
+    monkeypatch.setattr('auditus.collect.files_per_part', 8)
     pipe = AudioPipeline(Slow(), window=.5)
     for out in ('out', 'one.parquet'):
         first = extract(folder, tmp_path/out, pipe, time_budget=1.5)

@@ -23,7 +23,7 @@ class ModelFrames(NamedTuple):
     pooled:Any = None # `(n, pooled_dim)`: the model's own summary of each clip
     logits:Any = None # `(n, classes)`: its scores, before `activation`
 
-# %% ../../nbs/04_models.base.ipynb #7f6f88b7
+# %% ../../nbs/04_models.base.ipynb #fc546454
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
@@ -52,6 +52,19 @@ class AudioModel:
     )->ModelFrames:
         "Run the model on a batch. Each wave's result is what it would be alone."
         raise NotImplementedError(f'{type(self).__name__} has no method `forward`')
+
+    def prepare(self,
+        waves:list, # as `forward` takes them
+    ): # whatever `run` takes
+        "The part of the work that can be done ahead, in another thread: features, where the model has any."
+        return waves
+
+    def run(self,
+        prepared, # what `prepare` gave
+        layer=-1, # as in `forward`
+    )->ModelFrames:
+        "The other part: `run(prepare(waves))` is `forward(waves)`."
+        return self.forward(prepared, **({} if layer==-1 else {'layer': layer}))
 
     def weights_hash(self)->str: # 16 hex digits, or '' where there are no files
         "What tells these weights from others, whatever their folder is called."

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['settings_files', 'safe_weights', 'pickled_weights', 'ways_on', 'trained_only', 'heads', 'proven', 'families',
-           'find_folder', 'check_folder', 'quiet', 'read_weights', 'as_device', 'as_dtype', 'HFModel', 'merge',
-           'ASTModel', 'WhisperModel', 'CLAPModel', 'huggingface', 'survive_fork']
+           'find_folder', 'check_folder', 'quiet', 'read_weights', 'as_device', 'as_dtype', 'HFModel', 'Features',
+           'merge', 'ASTModel', 'WhisperModel', 'CLAPModel', 'huggingface', 'survive_fork']
 
-# %% ../../nbs/05_models.hf.ipynb #faf51b55
+# %% ../../nbs/05_models.hf.ipynb #2ba4446d
 import threading, warnings
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..core import *
@@ -212,7 +213,7 @@ class HFModel(AudioModel):
         if hasattr(self.extractor, 'stride'): return stft+(self.extractor.stride-1)*round(.01*self.sr)
         return 4*stft
 
-# %% ../../nbs/05_models.hf.ipynb #84f0502b
+# %% ../../nbs/05_models.hf.ipynb #1803acb8
 @patch
 def inputs(self:HFModel, waves:list)->dict: # tensors for the network
     "Features of a batch, as the model's library makes them."
@@ -225,14 +226,14 @@ def tokens(self:HFModel, hidden): # `(n, tokens, frame_dim)`
 
 @patch
 def token_mask(self:HFModel,
-    waves:list, # what was heard
-    inputs:dict, # its features
+    samples:list, # how many each wave had
+    inputs:dict, # their features
     n_tokens:int, # what came out
 ): # `(n, n_tokens)`, true where a token is real
     "Which tokens stand for real audio, where the extractor had to pad."
     import torch
     mask = inputs.get('attention_mask')
-    if mask is None or mask.all(): return torch.ones(len(waves), n_tokens, dtype=torch.bool)
+    if mask is None or mask.all(): return torch.ones(len(samples), n_tokens, dtype=torch.bool)
     if mask.shape[1]==n_tokens: return mask.bool()
     downsample = getattr(self.encoder, '_get_feature_vector_attention_mask', None)
     if downsample is not None: return downsample(n_tokens, mask).bool()
@@ -257,15 +258,21 @@ def pick_layer(self:HFModel, out, layer): # `(n, tokens, frame_dim)`
         n = len(out.hidden_states)
         raise SettingError(f'`layer` must lie between {-n} and {n-1} for {self.name}, got {layer}') from None
 
+class Features(NamedTuple):
+    "What one pass of the network is given."
+    places:list # of its waves in the batch
+    samples:list # how many each wave had
+    inputs:dict # tensors, by the names that the extractor gives them
+
 @patch
-def run(self:HFModel,
-    waves:list, # of equal length, unless the extractor pads to a fixed one
+def infer(self:HFModel,
+    features:Features, # of waves of one length, unless the extractor pads to a fixed one
     layer=-1, # as in `forward`
 )->ModelFrames:
     "One pass of the network."
     import torch
-    features = self.inputs(waves)
-    taken = {k:v.to(self.device, self.dtype if v.is_floating_point() else None) for k,v in features.items() if k in self.accepted}
+    inputs = features.inputs
+    taken = {k:v.to(self.device, self.dtype if v.is_floating_point() else None) for k,v in inputs.items() if k in self.accepted}
     caught = []
     with torch.inference_mode(), self.lock:
         hook = self.encoder.register_forward_hook(lambda module, args, out: caught.append(out))
@@ -273,7 +280,7 @@ def run(self:HFModel,
         finally: hook.remove()
     enc = caught[-1]
     frames = self.pick_layer(enc, layer).float()
-    mask = self.token_mask(waves, features, frames.shape[1]).to(frames.device)
+    mask = self.token_mask(features.samples, inputs, frames.shape[1]).to(frames.device)
     pooled = self.pooled(enc)
     return ModelFrames(frames, mask, None if pooled is None else pooled.float(), out.logits.float() if self.headed else None)
 
@@ -283,14 +290,24 @@ def accepted(self:HFModel)->set:
     import inspect
     return set(inspect.signature(self.net.forward).parameters)
 
-# %% ../../nbs/05_models.hf.ipynb #3c700565
+# %% ../../nbs/05_models.hf.ipynb #b528af2d
 @patch
-def forward(self:HFModel, waves:list, layer=-1)->ModelFrames:
-    "Run the model on waves of any lengths, those of one length together."
+def prepare(self:HFModel, waves:list)->list: # of `Features`
+    "Features of waves of any lengths, those of one length together."
     by_length = {}
     for i,w in enumerate(waves): by_length.setdefault(0 if self.context else len(w), []).append(i)
-    if len(by_length)==1: return self.run(waves, layer)
-    return merge([(idxs, self.run([waves[i] for i in idxs], layer)) for idxs in by_length.values()], len(waves))
+    return [Features(o, [len(waves[i]) for i in o], self.inputs([waves[i] for i in o])) for o in by_length.values()]
+
+@patch
+def run(self:HFModel, prepared:list, layer=-1)->ModelFrames:
+    "A pass for each length."
+    parts = [(f.places, self.infer(f, layer)) for f in prepared]
+    return parts[0][1] if len(parts)==1 else merge(parts, sum(map(len, (f.places for f in prepared))))
+
+@patch
+def forward(self:HFModel, waves:list, layer=-1)->ModelFrames:
+    "Run the model on waves of any lengths."
+    return self.run(self.prepare(waves), layer)
 
 def merge(
     parts:list, # `(places in the batch, ModelFrames)`
@@ -342,7 +359,7 @@ class ASTModel(HFModel):
     def pooled_dim(self): return self.config.hidden_size
     def pooled(self, out): return out.pooler_output
 
-# %% ../../nbs/05_models.hf.ipynb #6791fab9
+# %% ../../nbs/05_models.hf.ipynb #264cc4af
 class WhisperModel(HFModel):
     "The encoder of Whisper (arXiv 2212.04356)."
     frames_per_token = 2 # the second convolution has a stride of two
@@ -351,10 +368,10 @@ class WhisperModel(HFModel):
     def context(self): return float(self.extractor.chunk_length)
     @property
     def n_layers(self): return self.config.encoder_layers
-    def token_mask(self, waves, inputs, n_tokens):
+    def token_mask(self, samples, inputs, n_tokens):
         import torch
-        samples = self.extractor.hop_length*self.frames_per_token
-        real = torch.tensor([-(-len(w)//samples) for w in waves])
+        per_token = self.extractor.hop_length*self.frames_per_token
+        real = torch.tensor([-(-n//per_token) for n in samples])
         return torch.arange(n_tokens)[None] < real[:,None]
 
 # %% ../../nbs/05_models.hf.ipynb #d42a9914
