@@ -67,7 +67,7 @@ def as_source(
     if len(paths)==1: return paths[0]
     return [f for p in paths for f in ([i.at for i in sounds_in(Path(p))] if Path(p).is_dir() else [p])]
 
-# %% ../nbs/25_cli.ipynb #971d2136
+# %% ../nbs/25_cli.ipynb #32d8e7af
 model_help = "A Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."
 window_help = "'auto': one vector a file; seconds: one a window; 'none': the model's own single pass."
 errors_shown = 10 # of the files that were left out; all are in the file of errors
@@ -79,25 +79,30 @@ def embed(
     window: Annotated[str, typer.Option(help=window_help)] = 'auto',
     hop: Annotated[Optional[float], typer.Option(help='Seconds from one window to the next; without it they touch.')] = None,
     pooling: Annotated[str, typer.Option(help="'mean', 'max', or 'model' for the model's own summary.")] = 'mean',
-    out: Annotated[Path, typer.Option('--out', '-o', help='A .parquet file, or a folder for parts.')] = Path('embeddings.parquet'),
+    out: Annotated[str, typer.Option('--out', '-o', help='A .parquet file, or a folder for parts.')] = 'embeddings.parquet',
     batch_size: Annotated[Optional[int], typer.Option(help='Windows in one pass.')] = None,
     device: Annotated[Optional[str], typer.Option(help="'cpu', 'cuda', 'cuda:1' or 'mps'.")] = None,
     normalize: Annotated[bool, typer.Option('--normalize', help='Bring vectors to unit length.')] = False,
     float16: Annotated[bool, typer.Option('--float16', help='Store half as many bytes.')] = False,
     row_id: Annotated[bool, typer.Option('--row-id', help="Add BirdCLEF's row_id: the file's stem and the second at which the window ends.")] = False,
     time_budget: Annotated[Optional[str], typer.Option(help='Stop cleanly before this has passed: 90s, 85m, 1.5h.')] = None,
+    mono: Annotated[bool, typer.Option(help='Average the channels, or embed each by itself.')] = True,
+    workers: Annotated[int, typer.Option(help='Processes, or actors of Ray.')] = 1,
+    engine: Annotated[str, typer.Option(help="'local', or 'ray' for a cluster.")] = 'local',
     resume: Annotated[bool, typer.Option(help='Go on with what an earlier run left in the folder.')] = True,
 ):
     "Embed sounds into a table: file, start, end, embedding."
-    from auditus.extract import beside, extract
+    from auditus.extract import extract
+    from auditus.store import beside
     from auditus.transform import AudioPipeline
     with plain_words():
-        pipe = AudioPipeline(model, window=as_window(window), hop=hop, pooling=pooling, batch_size=batch_size, device=device, normalize=normalize)
+        pipe = AudioPipeline(model, window=as_window(window), hop=hop, pooling=pooling, batch_size=batch_size, device=device, normalize=normalize,
+                             mono=mono)
         say(str(pipe.model))
-        run = dict(resume=resume, embedding_dtype='float16' if float16 else 'float32', row_id=row_id, time_budget=as_seconds(time_budget))
+        run = dict(resume=resume, workers=workers, engine=engine, embedding_dtype='float16' if float16 else 'float32', row_id=row_id, time_budget=as_seconds(time_budget))
         try: done = extract(as_source(paths), out, pipe, **run)
         except KeyboardInterrupt:
-            say(f'stopped: what was done is kept in {beside(out) if out.suffix==".parquet" else out}; the same command goes on with it')
+            say(f'stopped: what was done is kept in {beside(Path(out)) if out.endswith(".parquet") else out}; the same command goes on with it')
             raise typer.Exit(130) from None
         for file,kind,message in done.errors[:errors_shown]: say(f'left out: {message}')
         if len(done.errors)>errors_shown: say(f'… and {len(done.errors)-errors_shown:,} more')

