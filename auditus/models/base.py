@@ -23,13 +23,14 @@ class ModelFrames(NamedTuple):
     pooled:Any = None # `(n, pooled_dim)`: the model's own summary of each clip
     logits:Any = None # `(n, classes)`: its scores, before `activation`
 
-# %% ../../nbs/04_models.base.ipynb #fe12c1b2
+# %% ../../nbs/04_models.base.ipynb #f7916a9a
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
     sr:int = 0 # the rate that it was made for (Hz)
     context:float|None = None # seconds heard at once; `None`: any length
     min_samples:int = 1 # shorter waves are filled with zeros to this length
+    grain:int|None = None # samples that a token stands for, where the rest of a wave beyond full ones gives none
     frame_dim:int = 0 # size of a frame
     pooled_dim:int|None = None # size of the summary; `None`: there is none
     best_batch:int = 2 # waves in a pass that are fast: on a CPU more don't help
@@ -102,7 +103,7 @@ def find_entry(
         raise ModelNotFoundError('no models are registered: auditus is not installed, only imported. Install it with: pip install auditus')
     return entry
 
-# %% ../../nbs/04_models.base.ipynb #4074f906
+# %% ../../nbs/04_models.base.ipynb #72011511
 _loaded = WeakValueDictionary()
 _loading = threading.RLock()
 _last = [None] # held, so that a model outlives the pipelines that follow one another in a search of settings
@@ -115,6 +116,7 @@ def folder_state(
 )->tuple: # changes when a file in the folder does; empty for a name
     "What tells one state of a local model from another."
     if name is None: return ()
+    if isinstance(name, (list, tuple)): return tuple(map(folder_state, name))
     try:
         path = Path(name).expanduser()
         files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
@@ -145,7 +147,7 @@ def load_model(
     device:str|None=None, # 'cpu', 'cuda', 'cuda:1', 'mps'; `None`: a CUDA GPU where there is one, else the CPU
     dtype=None, # 'float32', 'bfloat16' or 'float16', or torch's own; `None`: float32
     backend:str='torch', # what runs it
-    checkpoint=None, # file or folder of weights, for models that are known by a name of their own
+    checkpoint=None, # file or folder of weights, or a pair of them, for models that are known by a name of their own
     revision:str|None=None, # branch, tag or commit on the hub
     local_files_only:bool=False, # never ask the hub
     allow_pickle:bool=False, # take weights that only come as pickles; they are still read with `weights_only=True`
