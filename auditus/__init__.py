@@ -12,6 +12,8 @@ _homes = {
              'AudioInputError', 'ModelNotFoundError', 'SettingError'],
     'models.base': ['AudioModel', 'ModelFrames', 'load_model'],
     'transform': ['AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'Normalize', 'AudioPipeline'],
+    'classify': ['ModelOutput', 'ClipClassificationModel', 'AudioClassifier'],
+    'zeroshot': ['ZeroShotClassifier'],
 }
 _home = {name: module for module, names in _homes.items() for name in names}
 __all__ = list(_home)

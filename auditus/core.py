@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['max_rate', 'max_channels', 'brief', 'AuditusError', 'AudioNotFoundError', 'AudioDecodeError', 'AudioInputError',
-           'ModelNotFoundError', 'SettingError', 'naming_item', 'unnamed', 'check_choice', 'check_positive', 'as_rate',
-           'as_samples', 'AudioArray', 'Windows', 'is_many', 'stack', 'progress_bar', 'show_progress', 'singly',
-           'Transform', 'flow', 'Pipeline']
+           'ModelNotFoundError', 'SettingError', 'naming_item', 'unnamed', 'count', 'check_choice', 'check_positive',
+           'as_rate', 'as_samples', 'AudioArray', 'Windows', 'is_many', 'stack', 'progress_bar', 'show_progress',
+           'singly', 'Transform', 'flow', 'Pipeline']
 
 # %% ../nbs/00_core.ipynb #22d25772
 import inspect, os
@@ -66,7 +66,14 @@ def unnamed():
         e.index = e.item = None
         raise
 
-# %% ../nbs/00_core.ipynb #32beadbe
+# %% ../nbs/00_core.ipynb #cecdbd37
+def count(
+    n:int, # how many
+    thing:str, # of what, in the singular
+)->str:
+    "A number with its noun."
+    return f'{n:,} {thing}' + 's'*(n!=1)
+
 def check_choice(
     name:str, # the setting's name
     value, # what was given

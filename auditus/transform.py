@@ -7,7 +7,7 @@ __all__ = ['default_model', 'load_settings', 'stretch_batches', 'saved_as', 'of_
            'TruncationWarning', 'to_tensors', 'AudioEmbedding', 'prefetched', 'Pooling', 'Normalize', 'Row',
            'AudioPipeline', 'Heard', 'cat', 'AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing']
 
-# %% ../nbs/10_transform.ipynb #6a470c61
+# %% ../nbs/10_transform.ipynb #e41167b7
 import inspect, json, queue, threading, warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ from fastcore.basics import patch, store_attr
 from .core import *
 from .signal import Resampling, Window, Windowing, as_audio, as_windows
 from .load import AudioLoader
-from .models.base import AudioModel, load_model
+from .models.base import AudioModel, ModelFrames, load_model
 
 # %% ../nbs/10_transform.ipynb #f7a44639
 _all_ = ['AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing']
@@ -109,7 +109,7 @@ class AudioEmbedding(Transform):
     # a pickle holds settings; the weights are found again where they lie
     def __getstate__(self): return {**self.__dict__, '_model': None}
 
-# %% ../nbs/10_transform.ipynb #639498a6
+# %% ../nbs/10_transform.ipynb #aba97c6a
 stretch_batches = 8 # batches that are sorted by length together
 
 @patch
@@ -174,23 +174,30 @@ def prefetched(
         worker.join()
 
 @patch
+def keep(self:AudioEmbedding,
+    out:ModelFrames, # of a batch
+    row:int, # of a wave in it
+): # `(tokens, dim)`, or `(dim,)` for the summary; on the model's device
+    "What is kept of what the model said of a wave."
+    return out.frames[row][out.mask[row]] if self.output=='frames' else out.pooled[row]
+
+@patch
 def embed_waves(self:AudioEmbedding,
     waves:Iterable, # arrays `(n_i,)` of samples at the model's rate
-    pool=None, # applied to each wave's frames, on the model's device
+    keep=None, # called with `ModelFrames` and the wave's row; `None`: as this step does
     ahead:int=0, # batches that a thread prepares while the model is at work
-)->Iterator: # `(tokens_i, dim)`, or `(dim,)` for the summary, or what `pool` makes of them; in order
+)->Iterator: # what is kept of each, in order
     "Run waves through the model."
     batches,found,at = self.prepared(waves),{},0
     for places,inputs in prefetched(batches, ahead) if ahead else batches:
         out = self.model.run(inputs, self.layer)
         for row,i in enumerate(places):
-            y = out.frames[row][out.mask[row]] if self.output=='frames' else out.pooled[row]
-            found[i] = to_tensors(y if pool is None else pool(y), self.return_tensors)
+            found[i] = to_tensors((keep or self.keep)(out, row), self.return_tensors)
         while at in found:
             yield found.pop(at)
             at += 1
 
-# %% ../nbs/10_transform.ipynb #653a17f3
+# %% ../nbs/10_transform.ipynb #ad90c1a6
 @patch
 def waves_of(self:AudioEmbedding,
     x, # `AudioArray` or `Windows`
@@ -224,7 +231,7 @@ def note_context(self:AudioEmbedding,
 @patch
 def embed_groups(self:AudioEmbedding,
     groups:Iterable, # an iterable of waves for each item
-    pool=None, # applied to each wave's frames, before they leave the model's device
+    keep=None, # as in `embed_waves`
     ahead:int=0, # as in `embed_waves`
 )->Iterator[tuple]: # the item's number, and what was made of its waves; an item with no waves is passed over
     "Embed waves that belong together, in batches across all of them."
@@ -236,7 +243,7 @@ def embed_groups(self:AudioEmbedding,
                 yield w
     at,found,failure = None,[],None
     try:
-        for y in self.embed_waves(waves(), pool, ahead):
+        for y in self.embed_waves(waves(), keep, ahead):
             i = owners.popleft()
             if found and i!=at:
                 yield at,found
@@ -388,7 +395,7 @@ class AudioPipeline(Transform):
         "The size of a vector."
         return self.model and self.embedding.dim
 
-# %% ../nbs/10_transform.ipynb #379788ea
+# %% ../nbs/10_transform.ipynb #c9302f3f
 @patch
 def cut(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
@@ -424,10 +431,20 @@ class Heard(NamedTuple):
     vectors:object # one for each window, or its frames
 
 @patch
+def keep(self:AudioPipeline,
+    out:ModelFrames, # of a batch
+    row:int, # of a window in it
+):
+    "What is kept of a window: its frames pooled, on the model's device, or as the step before left them."
+    y = self.embedding.keep(out, row)
+    return y if self.pool_frames is None else self.pool_frames(y)
+
+@patch
 def vectors(self:AudioPipeline,
     xs:Iterable, # sounds
     failed=None, # called with place, item and error of a sound that can't be embedded; `None`: the error is raised
     ahead:int=0, # as in `embed_waves`
+    keep=None, # as in `embed_waves`
 )->Iterator[Heard]:
     "The times and the vectors of each sound's windows, as they come."
     given = {}
@@ -447,7 +464,7 @@ def vectors(self:AudioPipeline,
         for i,x in enumerate(xs):
             given[i] = x,[]
             yield waves(i, *given[i])
-    for i,found in self.embedding.embed_groups(groups(), self.pool_frames, ahead):
+    for i,found in self.embedding.embed_groups(groups(), keep or self.keep, ahead):
         if i not in given: continue # it broke off after its first windows
         try:
             with naming_item(i, given[i][0]): self.embedding.check_finite(found)

@@ -23,7 +23,7 @@ class ModelFrames(NamedTuple):
     pooled:Any = None # `(n, pooled_dim)`: the model's own summary of each clip
     logits:Any = None # `(n, classes)`: its scores, before `activation`
 
-# %% ../../nbs/04_models.base.ipynb #f7916a9a
+# %% ../../nbs/04_models.base.ipynb #cba9006b
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
@@ -36,6 +36,7 @@ class AudioModel:
     best_batch:int = 2 # waves in a pass that are fast: on a CPU more don't help
     n_layers:int|None = None # how many hidden layers `forward` can give; `None`: only the last
     labels:list|None = None # names of the classes
+    label_terms:tuple = ('label',) # what a label is; where it has several parts, divided by '_', what each of them is
     activation:str = 'none' # what makes scores of logits: 'softmax', 'sigmoid' or 'none'
     embed_text = None # `embed_text(texts)` gives `(n, pooled_dim)`, where there is a text side
     logit_scale:float|None = None # scales similarities of sound and text, where there is a text side
