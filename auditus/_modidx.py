@@ -88,6 +88,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'auditus.cli': { 'auditus.cli.as_seconds': ('cli.html#as_seconds', 'auditus/cli.py'),
                              'auditus.cli.as_source': ('cli.html#as_source', 'auditus/cli.py'),
                              'auditus.cli.as_window': ('cli.html#as_window', 'auditus/cli.py'),
+                             'auditus.cli.check_table': ('cli.html#check_table', 'auditus/cli.py'),
                              'auditus.cli.classify': ('cli.html#classify', 'auditus/cli.py'),
                              'auditus.cli.embed': ('cli.html#embed', 'auditus/cli.py'),
                              'auditus.cli.info': ('cli.html#info', 'auditus/cli.py'),

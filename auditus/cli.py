@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'paths_help', 'model_help', 'window_help', 'errors_shown', 'say', 'plain_words', 'as_window', 'as_seconds',
-           'as_source', 'embed', 'write_table', 'tell_scores', 'classify', 'zeroshot', 'info', 'models']
+           'as_source', 'embed', 'check_table', 'write_table', 'tell_scores', 'classify', 'zeroshot', 'info', 'models']
 
 # %% ../nbs/25_cli.ipynb #84a46b09
 import warnings
@@ -103,7 +103,15 @@ def embed(
         say(f'{done} → {out}')
         if not done.rows: raise typer.Exit(1)
 
-# %% ../nbs/25_cli.ipynb #0449489a
+# %% ../nbs/25_cli.ipynb #98810091
+def check_table(
+    out:Path, # for a table
+):
+    "Refuse, before any work is done, what no table can be written to."
+    if out.suffix not in ('.csv', '.parquet'): raise SettingError(f'`--out` must end in .csv or .parquet, got {brief(out)}')
+    try: out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise SettingError(f'can not write to {brief(out)}: {e.strerror or e}') from e
+
 def write_table(
     rows:list, # dicts of equal keys
     out:Path, # ends in .csv or .parquet
@@ -112,7 +120,6 @@ def write_table(
     import pyarrow as pa
     part,table = out.with_name(f'.{out.name}.tmp'),pa.Table.from_pylist(rows)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix=='.csv':
             import pyarrow.csv
             pa.csv.write_csv(table, part)
@@ -130,7 +137,7 @@ def tell_scores(
 ):
     "Classify files, and say what was heard."
     from auditus.collect import collect, readable
-    if out is not None and out.suffix not in ('.csv', '.parquet'): raise SettingError(f'`--out` must end in .csv or .parquet, got {brief(out)}')
+    if out is not None: check_table(out)
     items,failed,rows = collect(as_source(paths)),[],[]
     say(str(classify.model))
     for heard in classify.heard((i.sound for i in items), lambda *o: failed.append(o)):

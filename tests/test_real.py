@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers as tf
 
-from auditus import AudioEmbedding, AudioLoader, AudioPipeline, ModelNotFoundError, SettingError, load_model
+from auditus import AudioClassifier, AudioEmbedding, AudioLoader, AudioPipeline, ModelNotFoundError, SettingError, load_model
 
 
 def installed(package):
@@ -94,6 +94,24 @@ def test_birdnet_hears_the_saltator(recordings):
     assert heard[0] == saltator and scores[0].max() > .9
     assert [i for i, h in enumerate(heard) if h == saltator] == [0, 2, 3, 4, 5, 6]
     assert min(scores[i].max() for i in (0, 2, 3, 4, 5, 6)) > .75
+
+
+@needs_birdnet
+def test_the_classifier_hears_the_saltator(recordings):
+    path, saltator, there = recordings/'XC119042.ogg', 'Saltator maximus_Buff-throated Saltator', [0, 2, 3, 4, 5, 6]
+    whole = AudioClassifier('birdnet')(path)
+    assert whole[0]['label'] == saltator and whole[0]['score'] > .7
+    rows = AudioClassifier('birdnet', window=3, top_k=1)(path)
+    assert [i for i, r in enumerate(rows) if r['label'] == saltator] == there and min(rows[i]['score'] for i in there) > .75
+    assert [(r['start'], r['end']) for r in rows] == [*((3*i, 3*i+3) for i in range(6)), (18, pytest.approx(632790/32000, abs=1e-4))]
+    if not installed('soundevent'): pytest.skip('the extra auditus[soundevent] is not installed')
+    found = AudioClassifier('birdnet').process_file(path, fmt='dataset')
+    assert found.sizes == {'time': 7, 'feature': 1024, 'label': 6522} and list(found.time.values) == [0, 3, 6, 9, 12, 15, 18]
+    best = found.label[found.probabilities.argmax('label')].values
+    assert [i for i, l in enumerate(best) if l == 'Saltator maximus'] == there
+    assert (found.probabilities.sel(label='Saltator maximus').values[there] > .75).all()
+    tags = [{t.tag.value for t in p.tags} for p in AudioClassifier('birdnet').process_file(path)]
+    assert [i for i, t in enumerate(tags) if 'Saltator maximus' in t] == there
 
 
 @needs_birdnet
