@@ -223,7 +223,7 @@ def on_ray(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `Work
     finally:
         if ours: ray.shutdown()
 
-# %% ../nbs/20_extract.ipynb #9d32acfa
+# %% ../nbs/20_extract.ipynb #4e12d340
 class Summary(NamedTuple):
     "What a run came to, with what earlier runs had done already."
     files:int # embedded
@@ -250,6 +250,8 @@ def run_settings(
     from auditus import __version__
     kept = {k:v if isinstance(v, (bool, int, float, dict, type(None))) else str(v) for k,v in pipe.get_params().items()
             if k not in ('device', 'progress', 'local_files_only', 'return_tensors')}
+    # 'auto' may be something else on another machine
+    kept |= {'backend': pipe.model.backend, 'dtype': pipe.model.precision}
     return {**kept, **more, 'sr': pipe.sr, 'dim': pipe.dim, 'weights': pipe.model.weights_hash(), 'version': __version__}
 
 @patch

@@ -37,11 +37,12 @@ def birdnet_files(
             raise ModelNotFoundError(f'{where} holds no {n}: {to_install}, or give a folder that holds it as `checkpoint`')
     return found[weights_file],found[labels_file]
 
-# %% ../../nbs/07_models.birdnet.ipynb #8639bc18
+# %% ../../nbs/07_models.birdnet.ipynb #141b5963
 class BirdNET(AudioModel):
     "BirdNET 2.4, run by LiteRT (doi 10.1016/j.ecoinf.2021.101236)."
     sr,context,frame_dim,pooled_dim,activation = 48000,3.,1024,1024,'sigmoid'
     label_terms = 'scientific_name','common_name'
+    backend = 'litert'
     embedding_tensor = 'model/GLOBAL_AVG_POOL/Mean'
     license_note = ("BirdNET's weights are licensed CC BY-NC-SA 4.0 (https://creativecommons.org/licenses/by-nc-sa/4.0/): "
                     "not for commercial use; cite https://doi.org/10.1016/j.ecoinf.2021.101236")

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['settings_files', 'safe_weights', 'pickled_weights', 'ways_on', 'trained_only', 'heads', 'proven', 'families',
-           'find_folder', 'check_folder', 'quiet', 'read_weights', 'as_device', 'as_dtype', 'HFModel', 'Features',
-           'merge', 'ASTModel', 'WhisperModel', 'CLAPModel', 'huggingface', 'survive_fork']
+           'find_folder', 'check_folder', 'quiet', 'read_weights', 'as_device', 'as_dtype', 'as_precision',
+           'bfloat16_pays', 'HFModel', 'Features', 'merge', 'from_description', 'ASTModel', 'WhisperModel', 'CLAPModel',
+           'huggingface', 'in_int8', 'survive_fork']
 
-# %% ../../nbs/05_models.hf.ipynb #2ba4446d
-import threading, warnings
+# %% ../../nbs/05_models.hf.ipynb #41b6cbd3
+import json, threading, warnings
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..core import *
-from .base import AudioModel, ModelFrames, hash_files
+from .base import AudioModel, Graph, ModelFrames, hash_files
 
 # %% ../../nbs/05_models.hf.ipynb #878feec9
 settings_files = ['*.json', '*.txt', '*.model', '*.py'] # code is fetched, and not run unless trusted
@@ -74,7 +75,7 @@ def check_folder(
                                  'If you trust where they come from: allow_pickle=True. '
                                  'Better: convert them once, with model.save_pretrained(FOLDER)')
 
-# %% ../../nbs/05_models.hf.ipynb #1bffcac7
+# %% ../../nbs/05_models.hf.ipynb #bdcec3c5
 trained_only = 'masked_spec_embed', 'mask_emb' # used in training alone, so checkpoints may lack them
 
 @contextmanager
@@ -95,9 +96,13 @@ def quiet():
 def read_weights(
     cls, # a model class of `transformers`
     folder:Path, # holds config and weights
+    bare=None, # a config, to make the model without its weights
     **kwargs, # for `from_pretrained`
 ): # the model, ready to infer
     "Load weights, all of them."
+    if bare is not None:
+        import torch
+        with quiet(), torch.device('meta'): return (cls.from_config if hasattr(cls, 'from_config') else cls)(bare).eval()
     with quiet():
         try: net,info = cls.from_pretrained(folder, output_loading_info=True, local_files_only=True, **kwargs)
         # whatever a damaged file makes the libraries beneath raise, it is this folder that can't be opened
@@ -110,7 +115,7 @@ def read_weights(
                                  f'{len(odd)} tensors are missing or of another shape, {odd[0]} first. Is the checkpoint whole?')
     return net.eval()
 
-# %% ../../nbs/05_models.hf.ipynb #25b32460
+# %% ../../nbs/05_models.hf.ipynb #7f9ad839
 def as_device(
     device:str|None, # as `load_model` takes it
 ): # torch device
@@ -132,12 +137,34 @@ def as_dtype(
 ): # torch dtype
     "Check a number format."
     import torch
-    if dtype is None: return torch.float32
-    name = str(dtype).removeprefix('torch.')
-    check_choice('dtype', name, ('float32', 'bfloat16', 'float16'))
-    return getattr(torch, name)
+    name = as_precision(dtype)
+    return torch.float32 if name=='int8' else getattr(torch, name)
 
-# %% ../../nbs/05_models.hf.ipynb #6ee452c3
+def as_precision(
+    dtype, # as `load_model` takes it
+)->str: # 'float32', 'bfloat16', 'float16' or 'int8'
+    "Check a number format, and choose one where that is left to us."
+    name = 'float32' if dtype is None else str(dtype).removeprefix('torch.')
+    check_choice('dtype', name, ('float32', 'bfloat16', 'float16', 'int8', 'auto'))
+    if name!='auto': return name
+    return 'bfloat16' if bfloat16_pays() else 'float32'
+
+@cache
+def bfloat16_pays()->bool:
+    "Whether this processor multiplies matrices of bfloat16 at least half as fast again as those of float32."
+    import time, torch
+    if torch.cuda.is_available(): return torch.cuda.is_bf16_supported()
+    def seconds(dtype):
+        a,b = (torch.ones(n, 768, dtype=dtype) for n in (1024, 3072))
+        took = []
+        for _ in range(4):
+            began = time.perf_counter()
+            torch.nn.functional.linear(a, b)
+            took.append(time.perf_counter()-began)
+        return min(took)
+    with torch.inference_mode(): return seconds(torch.bfloat16)*1.5<seconds(torch.float32)
+
+# %% ../../nbs/05_models.hf.ipynb #ef552cdc
 heads = 'ForAudioClassification', 'ForSequenceClassification'
 # of any length, and tested here against their own library
 proven = {'wav2vec2', 'hubert', 'wavlm', 'data2vec-audio', 'unispeech', 'unispeech-sat', 'sew', 'wav2vec2-bert', 'wav2vec2-conformer'}
@@ -151,21 +178,24 @@ class HFModel(AudioModel):
         extractor, # its feature extractor
         device, # torch device
         dtype, # torch dtype
+        bare:bool=False, # leave the weights where they are, for a network that runs elsewhere
         **reading, # for `from_pretrained`
     ):
         self.name,self.folder,self.config,self.extractor,self.device,self.dtype = name,folder,config,extractor,device,dtype
         self.sr = as_rate(extractor.sampling_rate)
         self.headed = (config.architectures or [''])[0].endswith(heads)
-        self.net,self.encoder = self.load(**reading)
-        self.net.to(device)
+        self.precision = str(dtype).removeprefix('torch.')
+        self.net,self.encoder = self.load(bare=config if bare else None, **reading)
         self.lock = threading.Lock()
-        if type(self) is HFModel and config.model_type not in proven: self.try_out()
+        if not bare:
+            self.net.to(device)
+            if type(self) is HFModel and config.model_type not in proven: self.try_out()
         if self.headed:
             self.labels = [config.id2label[i] for i in range(config.num_labels)]
             self.activation = {'multi_label_classification': 'sigmoid', 'regression': 'none'}.get(config.problem_type, 'softmax')
 
     def load(self, **reading): # the module to call, and the one inside it that gives frames
-        "Load the network."
+        "Load the network, or, where `bare` is a config, what it would be."
         import transformers as tf
         if self.headed:
             net = read_weights(tf.AutoModelForAudioClassification, self.folder, dtype=self.dtype, **reading)
@@ -192,7 +222,11 @@ class HFModel(AudioModel):
     def best_batch(self): return AudioModel.best_batch if self.device.type=='cpu' else 32
 
     @property
-    def n_layers(self): return getattr(self.encoder.config, 'num_hidden_layers', None)
+    def n_layers(self): return None if self.session else self.count_layers()
+
+    def count_layers(self):
+        "How many hidden layers the network can give."
+        return getattr(self.encoder.config, 'num_hidden_layers', None)
 
     @cached_property
     def frame_dim(self):
@@ -213,7 +247,7 @@ class HFModel(AudioModel):
         if hasattr(self.extractor, 'stride'): return stft+(self.extractor.stride-1)*round(.01*self.sr)
         return 4*stft
 
-# %% ../../nbs/05_models.hf.ipynb #1803acb8
+# %% ../../nbs/05_models.hf.ipynb #cd5ff5e3
 @patch
 def inputs(self:HFModel, waves:list)->dict: # tensors for the network
     "Features of a batch, as the model's library makes them."
@@ -270,19 +304,44 @@ def infer(self:HFModel,
     layer=-1, # as in `forward`
 )->ModelFrames:
     "One pass of the network."
+    taken = {k:v for k,v in features.inputs.items() if k in self.accepted}
+    found = self.run_torch(taken, layer) if self.session is None else self.run_session(taken, layer)
+    mask = self.token_mask(features.samples, features.inputs, found['frames'].shape[1]).to(found['frames'].device)
+    return ModelFrames(found['frames'].float(), mask, *(found[k].float() if k in found else None for k in ('pooled', 'logits')))
+
+@patch
+def run_torch(self:HFModel,
+    inputs:dict, # tensors by name
+    layer=-1, # as in `forward`
+)->dict: # frames, and where there are any: pooled, logits
+    "The network in torch."
     import torch
-    inputs = features.inputs
-    taken = {k:v.to(self.device, self.dtype if v.is_floating_point() else None) for k,v in inputs.items() if k in self.accepted}
+    there = {k:v.to(self.device, self.dtype if v.is_floating_point() else None) for k,v in inputs.items()}
+    with torch.inference_mode(), self.lock: return self.call(there, layer)
+
+@patch
+def call(self:HFModel,
+    inputs:dict, # tensors on the network's device
+    layer=-1, # as in `forward`
+)->dict: # as `run_torch`
+    "Call the network, and catch what its encoder gives."
     caught = []
-    with torch.inference_mode(), self.lock:
-        hook = self.encoder.register_forward_hook(lambda module, args, out: caught.append(out))
-        try: out = self.net(**taken, **({} if layer==-1 else {'output_hidden_states': True}))
-        finally: hook.remove()
-    enc = caught[-1]
-    frames = self.pick_layer(enc, layer).float()
-    mask = self.token_mask(features.samples, inputs, frames.shape[1]).to(frames.device)
-    pooled = self.pooled(enc)
-    return ModelFrames(frames, mask, None if pooled is None else pooled.float(), out.logits.float() if self.headed else None)
+    hook = self.encoder.register_forward_hook(lambda module, args, out: caught.append(out))
+    try: out = self.net(**inputs, **({} if layer==-1 else {'output_hidden_states': True}))
+    finally: hook.remove()
+    found = {'frames': self.pick_layer(caught[-1], layer), 'pooled': self.pooled(caught[-1]), 'logits': out.logits if self.headed else None}
+    return {k:v for k,v in found.items() if v is not None}
+
+@patch
+def run_session(self:HFModel, inputs:dict, layer=-1)->dict: # as `run_torch`
+    "The network on another engine."
+    if layer!=-1: raise SettingError(f"{self.name} on backend={self.backend!r} gives its last layer only: `layer` must be -1, got {layer!r}")
+    return dict(zip(self.outputs(), self.session(inputs)))
+
+@patch
+def outputs(self:HFModel)->list:
+    "What the network gives."
+    return ['frames'] + ['pooled']*(self.pooled_dim is not None) + ['logits']*self.headed
 
 @patch(as_prop=True)
 def accepted(self:HFModel)->set:
@@ -325,10 +384,50 @@ def merge(
         if logits is not None: logits[idxs] = o.logits
     return ModelFrames(frames, mask, pooled, logits)
 
-# %% ../../nbs/05_models.hf.ipynb #9af28eb9
+# %% ../../nbs/05_models.hf.ipynb #0ab7720a
+@patch
+def graph(self:HFModel)->Graph:
+    "The network as a module that takes its inputs by position."
+    import torch
+    model = self
+    class Whole(torch.nn.Module):
+        def __init__(self, names):
+            super().__init__()
+            self.net,self.names = model.net,names
+        def forward(self, *inputs): return tuple(model.call(dict(zip(self.names, inputs))).values())
+    rng,examples = np.random.default_rng(0),[]
+    for n,seconds in ((2, 1.3), (1, .7), (3, 2.6)):
+        waves = [rng.normal(0, .1, max(self.min_samples, round(seconds*self.sr))).astype(np.float32) for _ in range(n)]
+        examples.append({k:v for k,v in self.prepare(waves)[0].inputs.items() if k in self.accepted})
+    return Graph(Whole([*examples[0]]).eval(), examples, self.outputs())
+
+@patch
+def describe(self:HFModel)->dict:
+    "Its settings and those of its feature extractor."
+    config = json.loads(self.config.to_json_string(use_diff=False))
+    config.pop('_name_or_path', None) # where it lay
+    return {'kind': 'huggingface', 'config': config, 'extractor': json.loads(self.extractor.to_json_string())}
+
+def from_description(
+    name:str, # what was asked for
+    path:Path, # of the file that holds the network
+    about:dict, # what `describe` gave
+    device, # torch device
+)->HFModel: # without its weights
+    "Make a model of what is known of it."
+    import torch, transformers as tf
+    extractor = getattr(tf, str(about['extractor'].get('feature_extractor_type')), None)
+    if not (isinstance(extractor, type) and issubclass(extractor, tf.FeatureExtractionMixin)):
+        raise ModelNotFoundError(f"{brief(path)} was made with the feature extractor {about['extractor'].get('feature_extractor_type')!r}, which this transformers does not have")
+    with quiet():
+        config = tf.AutoConfig.for_model(**about['config'])
+        extractor = extractor.from_dict(about['extractor'])
+    return families.get(config.model_type, HFModel)(name, path, config, extractor, device, torch.float32, bare=True)
+
 @patch
 def weight_files(self:HFModel)->list:
-    "The files that hold the weights: safetensors, or pickles where there are no others."
+    "The files that hold the weights: safetensors, or pickles where there are no others; or the one file that was exported."
+    if self.folder.is_file(): return [self.folder]
     for patterns in (safe_weights, pickled_weights):
         found = [f for p in patterns for f in self.folder.glob(p)]
         if found: return found
@@ -342,6 +441,9 @@ def weights_hash(self:HFModel)->str:
 def save(self:HFModel, folder:Path)->dict:
     "Copy config, feature extractor, tokenizer and weights."
     import shutil
+    if self.folder.is_file():
+        if self.folder.resolve()!=(folder/'model.onnx').resolve(): shutil.copyfile(self.folder, folder/'model.onnx')
+        return {'name': '{folder}/model.onnx', 'revision': None}
     settings = [f for p in settings_files for f in self.folder.glob(p) if f.is_file()]
     for file in sorted({*settings, *self.weight_files()}):
         if file.resolve()!=(folder/file.name).resolve(): shutil.copyfile(file, folder/file.name)
@@ -359,22 +461,21 @@ class ASTModel(HFModel):
     def pooled_dim(self): return self.config.hidden_size
     def pooled(self, out): return out.pooler_output
 
-# %% ../../nbs/05_models.hf.ipynb #264cc4af
+# %% ../../nbs/05_models.hf.ipynb #35b94287
 class WhisperModel(HFModel):
     "The encoder of Whisper (arXiv 2212.04356)."
     frames_per_token = 2 # the second convolution has a stride of two
     min_samples = 1
     @property
     def context(self): return float(self.extractor.chunk_length)
-    @property
-    def n_layers(self): return self.config.encoder_layers
+    def count_layers(self): return self.config.encoder_layers
     def token_mask(self, samples, inputs, n_tokens):
         import torch
         per_token = self.extractor.hop_length*self.frames_per_token
         real = torch.tensor([-(-n//per_token) for n in samples])
         return torch.arange(n_tokens)[None] < real[:,None]
 
-# %% ../../nbs/05_models.hf.ipynb #d42a9914
+# %% ../../nbs/05_models.hf.ipynb #2d7fd2c5
 class CLAPModel(HFModel):
     "CLAP: sounds and words in one space (arXiv 2211.06687)."
     n_layers = None # its stages differ in size
@@ -388,7 +489,9 @@ class CLAPModel(HFModel):
 
     def load(self, **reading):
         from transformers import ClapAudioModelWithProjection
-        net = read_weights(ClapAudioModelWithProjection, self.folder, dtype=self.dtype, **reading)
+        bare = reading.pop('bare')
+        if bare is not None: bare = getattr(bare, 'audio_config', bare)
+        net = read_weights(ClapAudioModelWithProjection, self.folder, bare, dtype=self.dtype, **reading)
         self.reading = reading
         return net,net.audio_model
 
@@ -401,7 +504,7 @@ class CLAPModel(HFModel):
 
     def pooled(self, out):
         import torch
-        with torch.inference_mode(): return torch.nn.functional.normalize(self.net.audio_projection(out.pooler_output), dim=-1)
+        return torch.nn.functional.normalize(self.net.audio_projection(out.pooler_output), dim=-1)
 
     @cached_property
     def text_side(self): # the model without its audio tower, and its tokenizer
@@ -430,13 +533,14 @@ class CLAPModel(HFModel):
     @property
     def logit_scale(self): return self.text_side[0].logit_scale_a.exp().item()
 
-# %% ../../nbs/05_models.hf.ipynb #9f82beb2
+# %% ../../nbs/05_models.hf.ipynb #b4746a07
 families = {'audio-spectrogram-transformer': ASTModel, 'whisper': WhisperModel, 'clap': CLAPModel, 'clap_audio_model': CLAPModel}
 
 def huggingface(
     name, # hub name or folder
     device:str|None=None, # as in `load_model`
     dtype=None, # as in `load_model`
+    backend:str='torch', # as in `load_model`
     revision:str|None=None, # branch, tag or commit on the hub
     local_files_only:bool=False, # never ask the hub
     allow_pickle:bool=False, # take weights that only come as pickles
@@ -444,7 +548,10 @@ def huggingface(
     trust_remote_code:bool=False, # run code that the folder brings along
 )->HFModel:
     "Load an audio model of `transformers`."
-    device,dtype = as_device(device),as_dtype(dtype)
+    device,precision = as_device(device),as_precision(dtype)
+    if backend not in ('torch', 'auto'):
+        from auditus.models.onnx import check_backend
+        check_backend(backend, precision, device)
     folder = find_folder(name, revision, local_files_only, allow_pickle)
     try: check_folder(folder, allow_pickle, fetched=folder!=Path(name).expanduser())
     except ModelNotFoundError as e: raise ModelNotFoundError(f'{name} can not be used: {e}') from e
@@ -468,10 +575,27 @@ def huggingface(
     safe = any(f for p in safe_weights for f in folder.glob(p))
     reading = dict(use_safetensors=safe, trust_remote_code=trust_remote_code, **({} if safe else {'weights_only': True}))
     survive_fork()
-    model = families.get(config.model_type, HFModel)(str(name), folder, config, extractor, device, dtype, **reading)
+    def make(bare=False, dtype=None): return families.get(config.model_type, HFModel)(str(name), folder, config, extractor, device, as_dtype(dtype), bare=bare, **reading)
+    def in_torch(): return in_int8(make()) if precision=='int8' else make(dtype=precision)
+    if backend=='torch': model = in_torch()
+    else:
+        from auditus.models import onnx
+        model = onnx.serve(make, backend, precision, device) if backend!='auto' else onnx.serve_fastest(make, precision, device) or in_torch()
     if feature_kwargs:
         try: model.try_out()
         except ModelNotFoundError as e: raise SettingError(f'`feature_kwargs` {feature_kwargs} do not fit {name}: {e}') from e
+    return model
+
+def in_int8(
+    model:HFModel, # in float32, on the CPU
+)->HFModel:
+    "Keep the weights of linear layers in 8 bits, and compute with them. It may cost accuracy: measure it on sounds of yours."
+    import torch
+    if model.device.type!='cpu': raise SettingError(f"dtype='int8' runs on the CPU, got device {str(model.device)!r}")
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # torch says that this will move to a package of its own
+        model.net = torch.ao.quantization.quantize_dynamic(model.net, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
+    model.precision = 'int8'
     return model
 
 @cache

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['clip_samples', 'channels', 'magnatagatune_tags', 'sample_cnn', 'read_checkpoint', 'part_of', 'find_encoder',
-           'find_head', 'SampleCNN']
+           'find_head', 'SampleCNN', 'from_description']
 
-# %% ../../nbs/06_models.samplecnn.ipynb #e5b646e1
+# %% ../../nbs/06_models.samplecnn.ipynb #56706a6b
+import shutil
 from pathlib import Path
 import numpy as np
 from ..core import *
-from .base import AudioModel, ModelFrames, hash_files
-from .hf import as_device, as_dtype
+from .base import AudioModel, Graph, ModelFrames, hash_files
+from .hf import as_device, as_dtype, as_precision
 
 # %% ../../nbs/06_models.samplecnn.ipynb #5c67c6a3
 clip_samples = 3**10 # one for each threefold division: 2.68 s
@@ -79,7 +80,7 @@ def find_head(
         if {*found}=={'weight', 'bias'} and found['weight'].ndim==2 and found['weight'].shape[1]==channels[-1]: return found
     return {}
 
-# %% ../../nbs/06_models.samplecnn.ipynb #777b76ef
+# %% ../../nbs/06_models.samplecnn.ipynb #136b3e2a
 magnatagatune_tags = [
     'guitar', 'classical', 'slow', 'techno', 'strings', 'drums', 'electronic', 'rock', 'fast', 'piano', 'ambient', 'beat', 'violin', 'vocal', 'synth',
     'female', 'indian', 'opera', 'male', 'singing', 'vocals', 'no vocals', 'harpsichord', 'loud', 'quiet', 'flute', 'woman', 'male vocal', 'no vocal',
@@ -96,25 +97,42 @@ class SampleCNN(AudioModel):
         checkpoint=None, # path of the encoder's checkpoint, or `(encoder, head)`
         device:str|None=None, # as in `load_model`
         dtype=None, # as in `load_model`
+        backend:str='torch', # as in `load_model`
     ):
-        from torch import nn
         if checkpoint is None: raise ModelNotFoundError("the weights of CLMR are on no hub: give their file, load_model('clmr', checkpoint=PATH)")
         paths = checkpoint if isinstance(checkpoint, (list, tuple)) else [checkpoint]
         if not 0<len(paths)<3: raise SettingError(f'`checkpoint` is a path, or (encoder, head); got {len(paths)} of them')
         self.name,self.paths = str(name),[Path(p).expanduser() for p in paths]
-        self.device,self.dtype = as_device(device),as_dtype(dtype)
+        self.device,self.precision = as_device(device),as_precision(dtype)
+        if self.precision=='int8' and backend=='torch': raise SettingError("SampleCNN has no linear layers to speak of: dtype='int8' is for others")
+        self.dtype = as_dtype(self.precision)
         tensors = [read_checkpoint(p) for p in self.paths]
         self.net = sample_cnn()
         self.net.load_state_dict(find_encoder(tensors[0], self.paths[0]))
         head = find_head(tensors[-1])
         if len(paths)==2 and not head:
             raise ModelNotFoundError(f'{brief(self.paths[1])} holds no linear head: a weight of (classes, {channels[-1]}) under `model.0.`')
-        self.head = nn.Linear(channels[-1], len(head['bias'])).eval() if head else None
-        if head:
-            self.head.load_state_dict(head)
-            n = len(head['bias'])
-            self.labels = magnatagatune_tags if n==len(magnatagatune_tags) else [f'class {i}' for i in range(n)]
-            self.activation = 'sigmoid' # tags don't exclude each other
+        self.add_head(len(head['bias']) if head else 0)
+        if head: self.head.load_state_dict(head)
+        self.serve(backend)
+
+    def add_head(self,
+        n:int, # classes; 0: none
+    ):
+        "Know of the classes, and make a layer for them."
+        from torch import nn
+        self.head = nn.Linear(channels[-1], n).eval() if n else None
+        if not n: return
+        self.labels = magnatagatune_tags if n==len(magnatagatune_tags) else [f'class {i}' for i in range(n)]
+        self.activation = 'sigmoid' # tags don't exclude each other
+
+    def serve(self,
+        backend:str, # as in `load_model`
+    ):
+        "Put the network where it runs."
+        from auditus.models import onnx
+        def make(bare=False): return self
+        if backend=='auto' and onnx.serve_fastest(make, self.precision, self.device) or backend not in ('auto', 'torch') and onnx.serve(make, backend, self.precision, self.device): return
         for net in (self.net, self.head):
             if net is not None: net.to(self.device, self.dtype)
 
@@ -123,21 +141,59 @@ class SampleCNN(AudioModel):
         if layer!=-1: raise SettingError(f'SampleCNN gives its last layer only: `layer` must be -1, got {layer!r}')
         clips = [len(w)//clip_samples for w in waves]
         cut = np.concatenate([w[:n*clip_samples].reshape(n, 1, clip_samples) for w,n in zip(waves, clips)])
-        with torch.inference_mode():
-            # a wave of an hour is fifteen hundred clips: a few at a time
-            features = torch.cat([self.net(part.to(self.device, self.dtype))[...,0] for part in torch.from_numpy(cut).split(self.best_batch)])
-            logits = None if self.head is None else self.head(features).float()
-        features = features.float()
+        # a wave of an hour is fifteen hundred clips: a few at a time
+        features,*logits = map(torch.cat, zip(*(self.hear(part) for part in torch.from_numpy(cut).split(self.best_batch))))
         frames,mask = features.new_zeros(len(waves), max(clips), channels[-1]),torch.zeros(len(waves), max(clips), dtype=torch.bool, device=self.device)
         for i,part in enumerate(features.split(clips)): frames[i,:len(part)],mask[i,:len(part)] = part,True
-        pooled_logits = None if logits is None else torch.stack([part.mean(0) for part in logits.split(clips)])
-        return ModelFrames(frames, mask, None, pooled_logits)
+        return ModelFrames(frames, mask, None, torch.stack([part.mean(0) for part in logits[0].split(clips)]) if logits else None)
+
+    def hear(self,
+        clips, # tensor `(n, 1, 3**10)`
+    ): # features `(n, 512)`, and logits `(n, classes)` where there is a head
+        "One pass of the network."
+        import torch
+        if self.session is not None: return self.session({'clips': clips})
+        with torch.inference_mode(): return [o.float() for o in self.call(clips.to(self.device, self.dtype))]
+
+    def call(self, clips): # as `hear`
+        "Call the network."
+        features = self.net(clips)[...,0]
+        return (features,) if self.head is None else (features, self.head(features))
+
+    def graph(self):
+        "The network as one module."
+        import torch
+        model = self
+        class Whole(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.net,self.head = model.net,model.head
+            def forward(self, clips): return model.call(clips)
+        examples = [{'clips': .1*torch.randn(n, 1, clip_samples, generator=torch.Generator().manual_seed(n))} for n in (2, 1, 3)]
+        return Graph(Whole().eval(), examples, ['frames'] + ['logits']*(self.head is not None))
+
+    def describe(self): return {'kind': 'clmr', 'classes': len(self.labels or [])}
 
     def weights_hash(self): return hash_files(self.paths)
 
     def save(self, folder):
         from safetensors.torch import save_file
+        if self.paths[0].suffix=='.onnx':
+            shutil.copyfile(self.paths[0], folder/'model.onnx')
+            return {'name': '{folder}/model.onnx'}
         tensors = {f'encoder.sequential.{k}':v.contiguous() for k,v in self.net.state_dict().items()}
         if self.head is not None: tensors |= {f'head.{k}':v.contiguous() for k,v in self.head.state_dict().items()}
         save_file(tensors, folder/'clmr.safetensors')
         return {'name': 'clmr', 'checkpoint': '{folder}/clmr.safetensors'}
+
+def from_description(
+    name:str, # what was asked for
+    path:Path, # of the file that holds the network
+    about:dict, # what `describe` gave
+    device, # torch device
+)->SampleCNN: # without its weights
+    "Make a model of what is known of it."
+    model = SampleCNN.__new__(SampleCNN)
+    model.name,model.paths,model.device,model.net = name,[path],device,None
+    model.add_head(about['classes'])
+    return model
