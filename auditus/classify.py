@@ -6,8 +6,8 @@
 __all__ = ['rows_shown', 'to_install', 'functions', 'Outputs', 'ModelOutput', 'Scores', 'soundevent_data',
            'ClipClassificationModel', 'between', 'apply_function', 'AudioClassifier', 'check_threshold']
 
-# %% ../nbs/11_classify.ipynb #d994de51
-import datetime
+# %% ../nbs/11_classify.ipynb #5eab3115
+import datetime, os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -19,7 +19,7 @@ from .signal import Window, Windowing
 from .load import AudioLoader, check_file, resampled
 from .transform import AudioPipeline, Heard, load_settings, to_tensors
 
-# %% ../nbs/11_classify.ipynb #d8261528
+# %% ../nbs/11_classify.ipynb #ab34d9b4
 class Outputs(NamedTuple):
     "The two arrays."
     class_probs:np.ndarray # `(frames, classes)`
@@ -40,6 +40,7 @@ class ModelOutput(Outputs):
         top_k:int|None=5, # classes for each frame; `None`: all
     )->'Scores':
         "The best classes of each frame, as a table."
+        if top_k is not None: check_positive('top_k', top_k, 'labels', whole=True)
         labels = self.labels if self.labels is not None else [f'class {i}' for i in range(self.class_probs.shape[1])]
         spans = self.spans or [Window(i, i+1, None) for i in range(len(self.class_probs))]
         return Scores.of_windows(self.class_probs, labels, spans, top_k, self.item)
@@ -55,7 +56,7 @@ class ModelOutput(Outputs):
         "Scores over time beneath the spectrogram."
         return self.scores(None).plot(top_k)
 
-# %% ../nbs/11_classify.ipynb #ebd5084b
+# %% ../nbs/11_classify.ipynb #ecd3c05c
 rows_shown = 30 # of a long table
 
 class Scores(list):
@@ -80,6 +81,7 @@ class Scores(list):
     )->'Scores':
         "A table with the best classes of each window."
         best = [cls.best(p, top_k) for p in probs]
+        if not best: return cls()
         made = cls({'start': s.start, 'end': s.end, 'label': labels[i], 'score': float(p[i])} for s,p,places in zip(spans, probs, best) for i in places)
         return made.with_curves(probs, labels, spans, np.unique(np.concatenate(best)), item)
 
@@ -122,6 +124,7 @@ def plot(self:Scores,
     "Scores over time beneath the spectrogram."
     import matplotlib.pyplot as plt
     from auditus.show import plot_scores, plot_spectrogram
+    check_positive('top_k', top_k, 'labels', whole=True)
     if self.curves is None: raise AudioInputError('there is nothing to plot: these scores were put together by hand')
     order = Scores.best(self.curves.max(0), top_k)
     panels = 1 if self.item is None else 2
@@ -131,7 +134,7 @@ def plot(self:Scores,
     if 'inline' in plt.get_backend(): plt.close(fig) # a notebook shows what a cell gives; left open it would show it twice
     return fig
 
-# %% ../nbs/11_classify.ipynb #adc2a8c7
+# %% ../nbs/11_classify.ipynb #e1cf447c
 to_install = "pip install 'auditus[soundevent]'"
 
 def soundevent_data(): # the module
@@ -150,6 +153,11 @@ class ClipClassificationModel(ABC):
     tags:list # `soundevent.data.Tag` of each class
     batch_size:int = 8 # frames in one call of `process_array`
     channel:int|None = None # to be heard; `None`: the average of all
+
+    @property
+    def hop_s(self)->float: # seconds
+        "From the start of one frame to that of the next."
+        return self.input_samples/self.samplerate
 
     @abstractmethod
     def process_array(self,
@@ -171,7 +179,7 @@ class ClipClassificationModel(ABC):
         if batch: run()
         return ModelOutput(*map(np.concatenate, zip(*found)))
 
-# %% ../nbs/11_classify.ipynb #a91c7705
+# %% ../nbs/11_classify.ipynb #5172bd29
 @patch
 def process_file(self:ClipClassificationModel,
     path, # of a sound
@@ -179,7 +187,10 @@ def process_file(self:ClipClassificationModel,
     **kwargs, # for `soundevent.data.Recording.from_file`, such as `latitude` or `date`
 ): # list of `soundevent.data.ClipPrediction`, or `xarray.Dataset`
     "Classify a file, frame by frame."
-    data,path = soundevent_data(),check_file(path)
+    data = soundevent_data()
+    if not isinstance(path, (str, os.PathLike)) or '://' in str(path):
+        raise AudioInputError(f'process_file takes a path of this machine, got {brief(path)}: soundevent keeps recordings by their paths')
+    path = check_file(path)
     try: recording = data.Recording.from_file(path, **kwargs)
     # the libraries beneath raise what they will
     except Exception as e: raise AudioDecodeError(f"can't make a recording of {brief(path)}: {type(e).__name__}: {e}") from e
@@ -200,7 +211,7 @@ def process_clip(self:ClipClassificationModel,
 ): # as `process_file`
     "Classify a part of a recording, frame by frame."
     check_choice('fmt', fmt, ('soundevent', 'dataset'))
-    out = self.process_waves(w.wave for w in self.cut_clip(clip))
+    out = self.checked(self.process_waves(w.wave for w in self.cut_clip(clip)))
     return self.as_predictions(clip, out) if fmt=='soundevent' else self.as_dataset(clip, out)
 
 def between(
@@ -229,22 +240,30 @@ def cut_clip(self:ClipClassificationModel,
     last = round(clip.end_time*sr) if clip.end_time<recording.duration else None
     blocks = between(blocks, round(clip.start_time*sr), last)
     if sr!=self.samplerate: blocks = resampled(blocks, sr, self.samplerate)
-    return Windowing(self.input_samples/self.samplerate).stream(blocks, self.samplerate)
+    return self.windowing().stream(blocks, self.samplerate)
+
+@patch
+def windowing(self:ClipClassificationModel)->Windowing:
+    "How frames are cut: they touch."
+    return Windowing(self.input_samples/self.samplerate)
 
 @patch
 def pick_channel(self:ClipClassificationModel, a:np.ndarray, name)->np.ndarray:
     "One channel of a block."
     rows = np.atleast_2d(a)
+    if isinstance(self.channel, bool) or not isinstance(self.channel, (int, np.integer)):
+        raise SettingError(f'`channel` must be a whole number, or None for the average of all; got {self.channel!r}')
     if not 0<=self.channel<len(rows): raise SettingError(f'`channel` is {self.channel}, but {brief(name)} has {count(len(rows), "channel")}')
     return rows[self.channel]
 
-# %% ../nbs/11_classify.ipynb #8eee2ff4
+# %% ../nbs/11_classify.ipynb #8ad5cb54
 @patch
 def as_prediction(self:ClipClassificationModel,
     recording, # `soundevent.data.Recording`
     start:float, # of the frame (s)
     probs:np.ndarray, # `(classes,)`
     features:np.ndarray, # `(dim,)`
+    tags:list, # of the classes
 ): # `soundevent.data.ClipPrediction`
     "What soundevent keeps of a frame."
     data,seconds = soundevent_data(),self.input_samples/self.samplerate
@@ -253,7 +272,7 @@ def as_prediction(self:ClipClassificationModel,
         raise SettingError(f'soundevent keeps probabilities, and {self.name} gives scores up to {probs.max():g}: use a softmax or a sigmoid')
     return data.ClipPrediction(
         clip=data.Clip(recording=recording, start_time=start, end_time=start+seconds),
-        tags=[data.PredictedTag(tag=self.tags[i], score=min(1., float(probs[i]))) for i in kept],
+        tags=[data.PredictedTag(tag=tags[i], score=min(1., float(probs[i]))) for i in kept],
         features=[data.Feature(term=term, value=float(v)) for term,v in zip(self.feature_terms(len(features)), features)])
 
 @patch
@@ -268,10 +287,15 @@ def feature_terms(self:ClipClassificationModel,
     return kept
 
 @patch
-def check_tags(self:ClipClassificationModel, probs:np.ndarray):
-    "Refuse a model whose tags are not those of its classes."
-    if probs.shape[1]!=len(self.tags):
-        raise SettingError(f'{self.name} has {len(self.tags)} tags, but {count(probs.shape[1], "score")} for each frame')
+def checked(self:ClipClassificationModel,
+    out:ModelOutput,
+)->ModelOutput:
+    "Refuse what is no output of a model with these tags."
+    if any(np.ndim(o)!=2 for o in out) or len(out[0])!=len(out[1]):
+        raise SettingError(f'{self.name} gives {np.shape(out[0])} and {np.shape(out[1])}, and not (frames, classes) and (frames, dim)')
+    if np.shape(out[0])[1]!=len(tags := self.tags): raise SettingError(f'{self.name} has {len(tags)} tags, but {count(np.shape(out[0])[1], "score")} for each frame')
+    if not all(np.isfinite(o).all() for o in out): raise AudioInputError(f'{self.name} makes numbers of this sound that are not finite')
+    return out
 
 @patch
 def as_predictions(self:ClipClassificationModel,
@@ -279,9 +303,8 @@ def as_predictions(self:ClipClassificationModel,
     out:ModelOutput, # of its frames
 )->list: # of `soundevent.data.ClipPrediction`
     "What soundevent keeps of a clip."
-    self.check_tags(out.class_probs)
-    hop = self.input_samples/self.samplerate
-    return [self.as_prediction(clip.recording, clip.start_time+i*hop, *both) for i,both in enumerate(zip(*out))]
+    tags = self.tags
+    return [self.as_prediction(clip.recording, clip.start_time+i*self.hop_s, *both, tags) for i,both in enumerate(zip(*out))]
 
 @patch
 def as_dataset(self:ClipClassificationModel,
@@ -290,7 +313,6 @@ def as_dataset(self:ClipClassificationModel,
 ): # `xarray.Dataset` with `features` `(time, feature)` and `probabilities` `(time, label)`
     "All of it as labelled arrays; when and where it was recorded are coordinates, where known."
     import xarray as xr
-    self.check_tags(out.class_probs)
     recording,about = clip.recording,{}
     if recording.date is not None:
         when = datetime.datetime.combine(recording.date, recording.time or datetime.time.min)
@@ -298,12 +320,12 @@ def as_dataset(self:ClipClassificationModel,
     for name,unit in (('latitude', 'degrees_north'), ('longitude', 'degrees_east')):
         where = getattr(recording, name)
         if where is not None: about[name] = xr.Variable((), where, {'units': unit, 'standard_name': name, 'long_name': f'{name.title()} of the recording'})
-    seconds = clip.start_time+np.arange(len(out.features))*self.input_samples/self.samplerate
+    seconds = clip.start_time+np.arange(len(out.features))*self.hop_s
     time = xr.Variable('time', seconds, {'units': 's', 'standard_name': 'time', 'long_name': 'Seconds from the start of the recording'})
     arrays = {'features': (('time', 'feature'), out.features), 'probabilities': (('time', 'label'), out.class_probs)}
     return xr.Dataset(arrays, {'time': time, 'feature': np.arange(out.features.shape[1]), 'label': [t.value for t in self.tags], **about})
 
-# %% ../nbs/11_classify.ipynb #1624d98e
+# %% ../nbs/11_classify.ipynb #de802cbf
 @patch
 def process_iterable(self:ClipClassificationModel,
     iterable, # gives `(array, recordings, numbers of the frames)`; has `samplerate` and `input_samples`
@@ -311,16 +333,15 @@ def process_iterable(self:ClipClassificationModel,
 )->list: # of `soundevent.data.ClipPrediction`
     "Classify the frames that an iterator gives."
     for name in ('samplerate', 'input_samples'):
-        if getattr(iterable, name)!=getattr(self, name):
-            raise SettingError(f'the iterator gives frames of {name} {getattr(iterable, name)}, {self.name} wants {getattr(self, name)}')
-    hop,found = self.input_samples/self.samplerate,[]
+        if getattr(iterable, name, None)!=getattr(self, name):
+            raise SettingError(f"the iterator gives frames of {name} {getattr(iterable, name, 'unknown')}, {self.name} wants {getattr(self, name)}")
+    hop,found,tags = self.input_samples/self.samplerate,[],self.tags
     for array,recordings,frames in show_progress(iterable, None, progress):
-        out = self.process_array(np.asarray(array, np.float32))
-        self.check_tags(out[0])
-        found += [self.as_prediction(recording, int(i)*hop, *both) for recording,i,*both in zip(recordings, np.ravel(frames), *out)]
+        out = self.checked(self.process_array(np.asarray(array, np.float32)))
+        found += [self.as_prediction(recording, int(i)*hop, *both, tags) for recording,i,*both in zip(recordings, np.ravel(frames), *out)]
     return found
 
-# %% ../nbs/11_classify.ipynb #a2392a14
+# %% ../nbs/11_classify.ipynb #c6b738e8
 functions = 'softmax', 'sigmoid', 'none'
 
 def apply_function(
@@ -401,8 +422,21 @@ class AudioClassifier(Transform, ClipClassificationModel):
 
     def process_waves(self, waves:Iterable)->ModelOutput:
         "Classify frames of real samples: the model fills up a short one as it was trained to."
-        rows = np.stack(list(self.pipe.embedding.embed_waves(waves, self.keep)))
+        def noted():
+            for w in waves:
+                self.pipe.embedding.note_context(len(w))
+                yield w
+        rows = np.stack(list(self.pipe.embedding.embed_waves(noted(), self.keep)))
         return ModelOutput(*np.split(rows, [len(self.labels)], axis=1))
+
+    @property
+    def hop_s(self)->float: # seconds
+        "From the start of one window to that of the next."
+        return self.hop or self.input_samples/self.samplerate
+
+    def windowing(self)->Windowing:
+        "How clips are cut: as sounds are."
+        return Windowing(self.input_samples/self.samplerate, self.hop, self.pad)
 
 def check_threshold(
     threshold, # what was given

@@ -7,15 +7,15 @@ __all__ = ['app', 'paths_help', 'model_help', 'window_help', 'backend_help', 'dt
            'as_window', 'as_seconds', 'as_source', 'embed', 'check_table', 'write_table', 'tell_scores', 'classify',
            'zeroshot', 'info', 'models']
 
-# %% ../nbs/25_cli.ipynb #84a46b09
-import warnings
+# %% ../nbs/25_cli.ipynb #2a8c6752
+import time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from .core import *
 
-# %% ../nbs/25_cli.ipynb #eaca2a54
+# %% ../nbs/25_cli.ipynb #0f3f470a
 app = typer.Typer(help='Audio embeddings: a path goes in, a vector comes out.', no_args_is_help=True,
                   add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,6 +34,9 @@ def plain_words():
         except AuditusError as e:
             say(f'error: {e}')
             raise typer.Exit(1) from e
+        except KeyboardInterrupt:
+            say('stopped')
+            raise typer.Exit(130) from None
 
 # %% ../nbs/25_cli.ipynb #66f96f18
 def as_window(
@@ -61,7 +64,7 @@ def as_source(
     if len(paths)==1: return paths[0]
     return [f for p in paths for f in ([i.at for i in sounds_in(Path(p))] if Path(p).is_dir() else [p])]
 
-# %% ../nbs/25_cli.ipynb #81fd2d66
+# %% ../nbs/25_cli.ipynb #a5d25805
 paths_help = 'Sounds, folders of sounds, or a CSV, Parquet or text file that lists them.'
 model_help = "A Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."
 window_help = "'auto': one vector a file; seconds: one a window; 'none': the model's own single pass."
@@ -81,6 +84,7 @@ def embed(
     device: Annotated[Optional[str], typer.Option(help="'cpu', 'cuda', 'cuda:1' or 'mps'.")] = None,
     backend: Annotated[str, typer.Option(help=backend_help)] = 'torch',
     dtype: Annotated[Optional[str], typer.Option(help=dtype_help)] = None,
+    checkpoint: Annotated[Optional[str], typer.Option(help='File or folder of weights, for models such as clmr.')] = None,
     normalize: Annotated[bool, typer.Option('--normalize', help='Bring vectors to unit length.')] = False,
     float16: Annotated[bool, typer.Option('--float16', help='Store half as many bytes.')] = False,
     row_id: Annotated[bool, typer.Option('--row-id', help="Add BirdCLEF's row_id: the file's stem and the second at which the window ends.")] = False,
@@ -92,23 +96,26 @@ def embed(
 ):
     "Embed sounds into a table: file, start, end, embedding."
     from auditus.extract import extract
-    from auditus.store import beside
     from auditus.transform import AudioPipeline
+    began = time.perf_counter()
     with plain_words():
-        pipe = AudioPipeline(model, window=as_window(window), hop=hop, pooling=pooling, batch_size=batch_size, device=device, backend=backend, dtype=dtype, normalize=normalize,
+        pipe = AudioPipeline(model, window=as_window(window), hop=hop, pooling=pooling, batch_size=batch_size, device=device, backend=backend, dtype=dtype, checkpoint=checkpoint, normalize=normalize,
                              mono=mono)
         say(str(pipe.model))
-        run = dict(resume=resume, workers=workers, engine=engine, embedding_dtype='float16' if float16 else 'float32', row_id=row_id, time_budget=as_seconds(time_budget))
+        # what has passed since the command was given counts
+        budget = as_seconds(time_budget)
+        if budget is not None: budget = max(1., budget-(time.perf_counter()-began))
+        run = dict(resume=resume, workers=workers, engine=engine, embedding_dtype='float16' if float16 else 'float32', row_id=row_id, time_budget=budget)
         try: done = extract(as_source(paths), out, pipe, **run)
         except KeyboardInterrupt:
-            say(f'stopped: what was done is kept in {beside(Path(out)) if out.endswith(".parquet") else out}; the same command goes on with it')
+            say(f'stopped: what was done is kept in {out + ".auditus" if out.endswith(".parquet") else out}; the same command goes on with it')
             raise typer.Exit(130) from None
         for file,kind,message in done.errors[:errors_shown]: say(f'left out: {message}')
         if len(done.errors)>errors_shown: say(f'… and {len(done.errors)-errors_shown:,} more')
         say(f'{done} → {out}')
         if not done.rows: raise typer.Exit(1)
 
-# %% ../nbs/25_cli.ipynb #72e3b1ce
+# %% ../nbs/25_cli.ipynb #555ab9f5
 def check_table(
     out:Path, # for a table
 ):
@@ -170,10 +177,11 @@ def classify(
     device: Annotated[Optional[str], typer.Option(help="'cpu', 'cuda', 'cuda:1' or 'mps'.")] = None,
     backend: Annotated[str, typer.Option(help=backend_help)] = 'torch',
     dtype: Annotated[Optional[str], typer.Option(help=dtype_help)] = None,
+    checkpoint: Annotated[Optional[str], typer.Option(help='File or folder of weights, for models such as clmr.')] = None,
 ):
     "Say what is in sounds: labels with scores."
     from auditus.classify import AudioClassifier
-    with plain_words(): tell_scores(AudioClassifier(model, top_k, window=as_window(window), hop=hop, pooling=pooling, device=device, backend=backend, dtype=dtype), paths, out)
+    with plain_words(): tell_scores(AudioClassifier(model, top_k, window=as_window(window), hop=hop, pooling=pooling, device=device, backend=backend, dtype=dtype, checkpoint=checkpoint), paths, out)
 
 @app.command()
 def zeroshot(
@@ -188,11 +196,12 @@ def zeroshot(
     device: Annotated[Optional[str], typer.Option(help="'cpu', 'cuda', 'cuda:1' or 'mps'.")] = None,
     backend: Annotated[str, typer.Option(help=backend_help)] = 'torch',
     dtype: Annotated[Optional[str], typer.Option(help=dtype_help)] = None,
+    checkpoint: Annotated[Optional[str], typer.Option(help='File or folder of weights, for models such as clmr.')] = None,
 ):
     "Say which of some words fit sounds best."
     from auditus.zeroshot import ZeroShotClassifier
     words = [w.strip() for w in labels.split(',')]
-    with plain_words(): tell_scores(ZeroShotClassifier(words, model, template, window=as_window(window), hop=hop, pooling=pooling, device=device, backend=backend, dtype=dtype), paths, out)
+    with plain_words(): tell_scores(ZeroShotClassifier(words, model, template, window=as_window(window), hop=hop, pooling=pooling, device=device, backend=backend, dtype=dtype, checkpoint=checkpoint), paths, out)
 
 # %% ../nbs/25_cli.ipynb #3112fd38
 @app.command()

@@ -41,7 +41,7 @@ def is_url(
     "Whether a name has a protocol, such as s3:// or memory://."
     return isinstance(name, str) and '://' in name
 
-# %% ../nbs/18_collect.ipynb #a77189ac
+# %% ../nbs/18_collect.ipynb #2ddce581
 # what stores tell of a file: local and ssh, S3, Google, Azure, and memory
 signs = 'mtime', 'ETag', 'etag', 'md5Hash', 'LastModified', 'last_modified', 'updated', 'created'
 
@@ -57,7 +57,9 @@ def file_state(
     "What changes when a file does."
     if is_url(path):
         import fsspec
-        try: return remote_state(fsspec.filesystem(path.split('://')[0]).info(path))
+        try:
+            fs,at = fsspec.core.url_to_fs(path)
+            return remote_state(fs.info(at))
         except Exception: return () # each store has errors of its own; what is wrong is said where the file is opened
     try: s = os.stat(path)
     except (OSError, ValueError): return ()
@@ -69,7 +71,8 @@ def as_item(
     name:str|None=None, # how to call it; `None`: as it was given
 )->Item:
     "A recording by its path."
-    at = path if is_url(path) else str(Path(path).expanduser())
+    # who does the work may be at home in another folder
+    at = path if is_url(path) else os.path.abspath(Path(path).expanduser())
     return Item(str(path) if name is None else name, at, file_state(at), more)
 
 # %% ../nbs/18_collect.ipynb #b4971520
@@ -107,7 +110,7 @@ def sounds_at(
     def named(path): return path[len(root):].lstrip('/') if root else fs.unstrip_protocol(path)
     return [Item(named(k), fs.unstrip_protocol(k), remote_state(v)) for k,v in found.items() if v['type']=='file']
 
-# %% ../nbs/18_collect.ipynb #11a077dd
+# %% ../nbs/18_collect.ipynb #7006c333
 def rows_of(
     table, # pyarrow table
     source, # where it came from, for errors
@@ -129,15 +132,16 @@ def read_list(
     if not path.exists(): raise AudioNotFoundError(f'there is no file {brief(path)}')
     import pyarrow as pa
     try:
-        if path.suffix.lower()=='.txt': return [as_item(l) for l in path.read_text(encoding='utf-8').splitlines() if l.strip()]
+        # some editors begin a text with a mark of their own
+        if path.suffix.lower()=='.txt': return [as_item(l) for l in path.read_text(encoding='utf-8-sig').splitlines() if l.strip()]
         if path.suffix.lower()=='.csv':
             import pyarrow.csv
             return rows_of(pa.csv.read_csv(path), path)
         import pyarrow.parquet
         return rows_of(pa.parquet.read_table(path), path)
-    except (pa.ArrowException, UnicodeError) as e: raise AudioDecodeError(f'{brief(path)} can not be read as a list of recordings: {e}') from e
+    except (pa.ArrowException, UnicodeError, PermissionError) as e: raise AudioDecodeError(f'{brief(path)} can not be read as a list of recordings: {e}') from e
 
-# %% ../nbs/18_collect.ipynb #534c6b5a
+# %% ../nbs/18_collect.ipynb #b7588270
 def sound_of_row(
     dataset, # of Hugging Face, its sounds left as they are
     column:str, # that holds them
@@ -150,15 +154,16 @@ def rows_of_dataset(
     dataset, # of Hugging Face
 )->list: # of `Item`
     "The recordings of a dataset, called by their file's name where each has one of its own."
-    import datasets
+    import datasets, pyarrow.compute as pc
+    if hasattr(dataset, 'keys'): raise AudioInputError(f"these are several datasets: choose one, such as dataset[{next(iter(dataset), 'train')!r}]")
     if not hasattr(dataset, '__len__'):
         raise AudioInputError('a streamed dataset can not be gone on with where it was left: load it with streaming=False')
     columns = [k for k,v in dataset.features.items() if isinstance(v, datasets.Audio)]
     if len(columns)!=1: raise AudioInputError(f"a dataset needs one column of sounds, got {len(columns)}: {', '.join(columns) or 'none'}")
     column = columns[0]
     plain = dataset.cast_column(column, datasets.Audio(decode=False))
-    paths = plain.data.table[column].combine_chunks().field('path')
-    if plain._indices is not None: paths = paths.take(plain._indices.column(0).combine_chunks()) # rows were picked or put in another order
+    paths = pc.struct_field(plain.data.table[column], 'path') # not the sounds themselves, which may be gigabytes
+    if plain._indices is not None: paths = paths.take(plain._indices.column(0)) # rows were picked or put in another order
     names = [os.path.basename(p or '') for p in paths.to_pylist()]
     width = len(str(len(plain)))
     if len({*names})<len(plain) or '' in names: names = [f'{i:0{width}}' for i in range(len(plain))]
@@ -166,7 +171,7 @@ def rows_of_dataset(
     more = rest.to_list() if rest.column_names else [{}]*len(plain)
     return [Item(name, partial(sound_of_row, plain, column, i), (1, plain._fingerprint, i), m) for i,(name,m) in enumerate(zip(names, more))]
 
-# %% ../nbs/18_collect.ipynb #3b37dbbb
+# %% ../nbs/18_collect.ipynb #913e3103
 def collect(
     source, # what `what_it_takes` says
 )->list: # of `Item`, sorted by name, each name once
@@ -180,17 +185,25 @@ def collect(
             import glob
             found = [as_item(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file()]
         elif path.suffix.lower() in lists: found = read_list(path)
-        else: found = [as_item(source)]
+        elif path.exists(): found = [as_item(source)]
+        else: raise AudioNotFoundError(f'there is no file or folder {brief(source)} (looked for {brief(path.absolute())})')
     elif hasattr(source, 'cast_column'): found = rows_of_dataset(source)
     elif hasattr(source, '__arrow_c_stream__') and not hasattr(source, 'dtype'):
         import pyarrow as pa
-        found = rows_of(pa.table(source), type(source).__name__)
+        try: table = pa.table(source)
+        except (pa.ArrowException, TypeError) as e: raise AudioInputError(f'no table of recordings can be made of the {type(source).__name__}: {e}') from e
+        found = rows_of(table, type(source).__name__)
     elif is_many(source): found = [as_item(p) for p in paths_only(source)]
     else: raise AudioInputError(f'a collection is {what_it_takes}; got {type(source).__name__}')
     if not found:
         wanted = f'looked for files that end in {", ".join(sorted(suffixes))}' if isinstance(source, (str, os.PathLike)) else 'it is empty'
         raise AudioNotFoundError(f'no sounds in {brief(source)}: {wanted}')
-    return sorted({i.name:i for i in found}.values(), key=lambda i: i.name)
+    by_name = {}
+    for i in found:
+        if (before := by_name.setdefault(i.name, i)).more!=i.more:
+            raise AudioInputError(f'{brief(i.name)} is listed more than once, with {before.more} and with {i.more}: list each recording once, '
+                                  'and join what is known of its parts to the result afterwards')
+    return sorted(by_name.values(), key=lambda i: i.name)
 
 def paths_only(
     items, # list or generator
@@ -201,10 +214,10 @@ def paths_only(
             raise AudioInputError(f'item {i} of the list is no path but {brief(p)}: sounds in memory are for AudioPipeline.stream')
         yield p
 
-# %% ../nbs/18_collect.ipynb #dc013d19
-files_per_part = 64 # on average; a kill loses at most the part at hand
+# %% ../nbs/18_collect.ipynb #6afd41ff
+files_per_part = 32 # on average; a kill loses at most the part at hand
 most_files_per_part = 4*files_per_part
-bytes_per_part = 2**28 # 45 minutes of wav at 48 kHz
+bytes_per_part = 2**25 # an hour of ogg, six minutes of wav at 48 kHz
 
 def digest(
     value, # anything that JSON can hold
@@ -237,4 +250,4 @@ def part_key(
     settings:dict, # of the run
 )->str:
     "Changes when the settings or one of the files do."
-    return digest([settings, [[i.name, i.state, sorted((k, str(v)) for k,v in i.more.items())] for i in items]])
+    return digest([settings, [[i.name, i.state, sorted((k, repr(v)) for k,v in i.more.items())] for i in items]])

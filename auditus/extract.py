@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['batches_ahead', 'most_deaths', 'engines', 'part_metadata', 'fits_in_memory', 'schema_of', 'table_of', 'Failed',
-           'Embedded', 'embed_items', 'Clock', 'Job', 'Work', 'here', 'cant_travel', 'noted', 'processes', 'Actor',
-           'on_ray', 'Summary', 'run_settings', 'extract', 'Run', 'meter', 'run_parts', 'part_name', 'finish', 'forget',
-           'load']
+           'Embedded', 'OutOfTime', 'embed_items', 'Clock', 'Job', 'Work', 'here', 'cant_travel', 'noted', 'apart',
+           'processes', 'Actor', 'on_ray', 'Summary', 'run_settings', 'extract', 'at_home', 'Run', 'meter', 'find_jobs',
+           'passing', 'run_parts', 'part_name', 'finish', 'forget', 'load']
 
-# %% ../nbs/20_extract.ipynb #edeb742a
+# %% ../nbs/20_extract.ipynb #6c041de4
 import json, os, time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ import numpy as np
 from fastcore.basics import patch, store_attr
 from .core import *
 from .transform import AudioPipeline, stretch_batches
-from .collect import Item, collect, cut_parts, part_key, readable, size_of
+from .collect import Item, collect, cut_parts, digest, part_key, readable, size_of
 from .store import Store, beside, store_for
 
-# %% ../nbs/20_extract.ipynb #a2fe7baf
+# %% ../nbs/20_extract.ipynb #ab2401ef
 def schema_of(
     items:list, # the whole collection
     pipe:AudioPipeline, # embeds
@@ -35,7 +35,9 @@ def schema_of(
     if not pipe.mono: fields.append(pa.field('channel', pa.int16()))
     if row_id: fields.append(pa.field('row_id', pa.string()))
     embedding = pa.field('embedding', pa.list_(getattr(pa, embedding_dtype)(), pipe.dim))
-    more = pa.Table.from_pylist([dict(i.more) for i in items]).schema if items[0].more else []
+    try: more = pa.Table.from_pylist([dict(i.more) for i in items]).schema if items[0].more else []
+    except pa.ArrowException as e: raise AudioInputError(f'the other columns of the table of recordings make no table: {e}') from e
+    more = [pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in more]
     for f in more:
         if f.name in {*(o.name for o in fields), 'embedding'}:
             raise AudioInputError(f'the table of recordings has a column `{f.name}`, which the result has too: rename it')
@@ -57,7 +59,7 @@ def table_of(
         return pa.array([value(r) for r in rows], f.type)
     return pa.table([column(f) for f in schema], schema=schema)
 
-# %% ../nbs/20_extract.ipynb #e2d37a45
+# %% ../nbs/20_extract.ipynb #9117f188
 batches_ahead = 2*stretch_batches # prepared batches that wait for the model: enough to bridge a slow file, a few megabytes
 
 class Failed(NamedTuple):
@@ -72,6 +74,10 @@ class Embedded(NamedTuple):
     errors:list # of `Failed`
     seconds:float # of sound
     took:float # seconds of work
+    whole:bool # was there time for all of them?
+    done:list # of `Item`, that were embedded
+
+class OutOfTime(Exception): "Ends the work on a part."
 
 def embed_items(
     pipe:AudioPipeline, # embeds
@@ -79,19 +85,34 @@ def embed_items(
     on_error:str='record', # or 'raise'
     tick=None, # called with files, seconds of sound and errors as they get done
     in_time=lambda: True, # says whether there is time to go on
-)->Embedded|None: # `None`: the time was not enough
+    largest:float=np.inf, # number that the table can hold
+)->Embedded: # of a part of the items, with `whole=False`, where the time was not enough
     "Embed the recordings of one part."
     rows,failed,seconds,began = [],{},0.,time.perf_counter()
     def record(place, sound, e):
         e.index = None # the file is named, and its number in the part says nothing
         failed[place] = Failed(readable(items[place].name), type(e).__name__, readable(str(e)))
         if tick: tick(1, 0., 1)
-    for heard in pipe.vectors((i.sound for i in items), None if on_error=='raise' else record, batches_ahead):
-        if not in_time(): return None
-        rows += pipe.rows(heard._replace(item=items[heard.place]))
-        seconds += heard.spans[-1].end
-        if tick: tick(1, heard.spans[-1].end, 0)
-    return Embedded(rows, [failed[i] for i in sorted(failed)], seconds, time.perf_counter()-began)
+    def keep(out, row):
+        if not in_time(): raise OutOfTime
+        return pipe.keep(out, row)
+    done,whole = [],True
+    try:
+        for heard in pipe.vectors((i.sound for i in items), None if on_error=='raise' else record, batches_ahead, keep):
+            item = items[heard.place]
+            found = pipe.rows(heard._replace(item=item))
+            if max(np.abs(r.vector).max() for r in found)>largest:
+                e = AudioInputError(f"{pipe.model.name} makes numbers of this sound that float16 can not hold: use embedding_dtype='float32'")
+                e.index,e.item = heard.place,item.at
+                if on_error=='raise': raise e
+                record(heard.place, item.sound, e)
+                continue
+            rows += found
+            done.append(item)
+            seconds += heard.spans[-1].end
+            if tick: tick(1, heard.spans[-1].end, 0)
+    except OutOfTime: whole = False
+    return Embedded(rows, [failed[i] for i in sorted(failed)], seconds, time.perf_counter()-began, whole, done)
 
 # %% ../nbs/20_extract.ipynb #0061effb
 class Clock:
@@ -129,7 +150,7 @@ class Clock:
         "Whether there is any time left."
         return self.deadline is None or time.time()<self.deadline
 
-# %% ../nbs/20_extract.ipynb #9770df2d
+# %% ../nbs/20_extract.ipynb #534f933b
 class Job(NamedTuple):
     "A part to be done."
     key:str # of the part
@@ -142,23 +163,28 @@ class Work:
         pipe:AudioPipeline, # embeds
         on_error:str, # 'record' or 'raise'
         clock:Clock, # says when to stop
+        largest:float=np.inf, # as in `embed_items`
     ): store_attr()
 
     def __call__(self,
         job:Job,
         tick=None, # as in `embed_items`
-    )->tuple: # the job, and what became of it: `Embedded`, or `None` where the time was not enough
+    )->tuple: # the job, and what became of it: `Embedded`, or `None` where there was no time to begin
         "Do a job, if there is time for it."
         if not self.clock.allows(job.items): return job,None
-        found = embed_items(self.pipe, job.items, self.on_error, tick, self.clock.in_time)
-        if found: self.clock.note(job.items, found.took)
+        found = embed_items(self.pipe, job.items, self.on_error, tick, self.clock.in_time, self.largest)
+        self.learn(job, found)
         return job,found
+
+    def learn(self, job:Job, found:Embedded):
+        "Remember how long it took; of a part that was given up, that it takes at least so long."
+        self.clock.note(job.items if found.whole else found.done or job.items, found.took)
 
 def here(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `Work` gives them
     "Do the jobs in this process."
     for job in jobs: yield work(job, tick)
 
-# %% ../nbs/20_extract.ipynb #4e693bce
+# %% ../nbs/20_extract.ipynb #e8482608
 most_deaths = 3 # of processes, with no part done between them
 
 def cant_travel(work:Work, e:Exception)->SettingError:
@@ -168,9 +194,16 @@ def cant_travel(work:Work, e:Exception)->SettingError:
 def noted(work:Work, job:Job, found, tick)->tuple: # as `Work` gives them
     "Learn here from what was done elsewhere."
     if found:
-        work.clock.note(job.items, found.took)
-        tick(len(job.items), found.seconds, len(found.errors))
+        work.learn(job, found)
+        tick(len(found.done)+len(found.errors), found.seconds, len(found.errors))
     return job,found
+
+def apart(work:Work, job:Job)->tuple: # as `Work` gives them
+    "Do a job in another process, where what was said here once need not be said again."
+    import warnings
+    from auditus.models.base import LicenseWarning
+    warnings.simplefilter('ignore', LicenseWarning)
+    return work(job)
 
 def processes(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `Work` gives them
     "Do the jobs in processes of this machine."
@@ -179,7 +212,7 @@ def processes(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `W
     from pickle import PicklingError
     left,deaths = {j.key:j for j in jobs},0
     def tasks():
-        for job in list(left.values()): yield delayed(work)(job) # asked for when a process is free
+        for job in list(left.values()): yield delayed(apart)(work, job) # asked for when a process is free
     while left:
         try:
             with parallel_config('loky', n_jobs=workers, inner_max_num_threads=max(1, cpu_count()//workers)):
@@ -194,7 +227,7 @@ def processes(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `W
                 raise SettingError(f'{deaths} times a process died at its work, as it does when memory runs out: '
                                    f'try fewer `workers`, got {workers}') from e
 
-# %% ../nbs/20_extract.ipynb #a4e2b9d2
+# %% ../nbs/20_extract.ipynb #d0d08fe4
 class Actor:
     "Holds the model on a machine of the cluster."
     def __init__(self, work:Work): self.work = work
@@ -203,27 +236,36 @@ class Actor:
     )->dict: # the job and what became of it, pickled
         "Do one job."
         import pickle
-        return {'done': [pickle.dumps(self.work(pickle.loads(batch['job'][0])))]}
+        return {'done': [pickle.dumps(apart(self.work, pickle.loads(batch['job'][0])))]}
 
 def on_ray(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `Work` gives them
     "Do the jobs on the cluster that Ray knows, or on one of this machine."
     try: import ray.data
     except ImportError as e: raise SettingError(f"engine='ray' needs Ray, which can not be imported ({e}): pip install 'auditus[ray]'") from e
     import logging, pickle
+    logging.getLogger('ray.data').setLevel(logging.ERROR) # there is a bar already, and a summary at the end
     try: ray.cloudpickle.dumps(work)
     except (pickle.PicklingError, TypeError) as e: raise cant_travel(work, e) from e
     if ours := not ray.is_initialized(): ray.init(log_to_driver=False, logging_level=logging.ERROR)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False # there is one already
-        on_gpu = str(work.pipe.device).startswith('cuda')
-        needs = {'num_gpus': 1} if on_gpu else {'num_cpus': max(1, int(ray.cluster_resources()['CPU'])//workers)}
+        cluster,device = ray.cluster_resources(),str(work.pipe.device)
+        most = max(int(n['Resources'].get('CPU', 0)) for n in ray.nodes() if n['Alive']) # an actor lives on one machine
+        on_gpu = device.startswith('cuda') or device=='None' and cluster.get('GPU', 0)>=1
+        needs = {'num_gpus': 1} if on_gpu else {'num_cpus': max(1, min(most, int(cluster['CPU'])//workers))}
         sent = ray.data.from_items([{'job': pickle.dumps(job)} for job in jobs], override_num_blocks=len(jobs))
-        done = sent.map_batches(Actor, batch_size=1, fn_constructor_args=(work,), concurrency=workers, **needs)
+        actors = ray.data.ActorPoolStrategy(size=workers)
+        done = sent.map_batches(Actor, batch_size=1, fn_constructor_args=(work,), compute=actors, **needs)
         for row in done.iter_rows(): yield noted(work, *pickle.loads(row['done']), tick)
+    except ray.exceptions.RayError as e:
+        cause = e
+        while cause is not None and not isinstance(cause, AuditusError): cause = getattr(cause, 'cause', None) or cause.__cause__
+        if cause is not None: raise cause from None
+        raise SettingError(f'Ray could not go on: {str(e).strip().splitlines()[-1]}') from e
     finally:
         if ours: ray.shutdown()
 
-# %% ../nbs/20_extract.ipynb #4e12d340
+# %% ../nbs/20_extract.ipynb #4ccc7dd7
 class Summary(NamedTuple):
     "What a run came to, with what earlier runs had done already."
     files:int # embedded
@@ -248,8 +290,8 @@ def run_settings(
 )->dict:
     "All that decides what comes out."
     from auditus import __version__
-    kept = {k:v if isinstance(v, (bool, int, float, dict, type(None))) else str(v) for k,v in pipe.get_params().items()
-            if k not in ('device', 'progress', 'local_files_only', 'return_tensors')}
+    def plain(v): return v if isinstance(v, (bool, dict, type(None))) else float(v) if isinstance(v, (int, float, np.number)) else str(v)
+    kept = {k:plain(v) for k,v in pipe.get_params().items() if k not in ('device', 'progress', 'local_files_only', 'return_tensors')}
     # 'auto' may be something else on another machine
     kept |= {'backend': pipe.model.backend, 'dtype': pipe.model.precision}
     return {**kept, **more, 'sr': pipe.sr, 'dim': pipe.dim, 'weights': pipe.model.weights_hash(), 'version': __version__}
@@ -261,12 +303,19 @@ def same_settings(self:Store,
     "Refuse other settings than those that the results were begun with."
     file = self.state/'settings.json'
     if self.exists(file):
-        with self.open(file) as f: before = json.load(f)
-        changed = [k for k in sorted({*before, *settings}) if before.get(k)!=settings.get(k)]
-        if changed:
-            odd = '; '.join(f'{k}: {before.get(k)!r} then, {settings.get(k)!r} now' for k in changed)
-            raise SettingError(f'{brief(self.name)} was begun with other settings ({odd}): choose another `out`, or begin anew with resume=False')
-    self.write(file, lambda p: p.write_text(json.dumps(settings, indent=2), encoding='utf-8'))
+        with self.open(file) as f: self.compare(json.load(f), settings)
+    else: self.write(file, lambda p: p.write_text(json.dumps(settings, indent=2), encoding='utf-8'))
+
+@patch
+def compare(self:Store,
+    before:dict, # settings of what is there
+    now:dict, # settings of this run
+):
+    "Name the difference between settings."
+    changed = [k for k in sorted({*before, *now}) if before.get(k)!=now.get(k)]
+    if not changed: return
+    odd = '; '.join(f'{k}: {before.get(k)!r} then, {now.get(k)!r} now' for k in changed)
+    raise SettingError(f'{brief(self.name)} was begun with other settings ({odd}): choose another `out`, or begin anew with resume=False')
 
 engines = {'local': processes, 'ray': on_ray}
 
@@ -296,33 +345,48 @@ def extract(
     check_choice('progress', progress, (None, True, False))
     check_positive('workers', workers, 'processes', whole=True)
     if time_budget is not None: check_positive('time_budget', time_budget, 'seconds')
+    if not isinstance(pipeline, AudioPipeline): raise SettingError(f"`pipeline` must be an AudioPipeline, such as AudioPipeline('birdnet'); got {brief(pipeline)}")
     if pipeline.pooling is None: raise SettingError("a table holds vectors, and pooling=None leaves frames: choose 'mean', 'max' or 'model'")
     clock,began = Clock(time_budget),time.perf_counter()
     changes = {k:v for k,v in dict(window=window, hop=hop, batch_size=batch_size).items() if v is not None}
     pipe = AudioPipeline(**{**pipeline.get_params(), **changes, 'return_tensors': 'np'})
     items,store = collect(source),store_for(out)
-    settings = run_settings(pipe, embedding_dtype=embedding_dtype, row_id=row_id)
-    schema = schema_of(items, pipe, settings, embedding_dtype, row_id)
+    schema = schema_of(items, pipe, {}, embedding_dtype, row_id)
+    settings = run_settings(pipe, embedding_dtype=embedding_dtype, row_id=row_id, columns={f.name:str(f.type) for f in schema})
+    schema = schema.with_metadata({'auditus': json.dumps(settings)})
+    work = Work(at_home(pipe), on_error, clock, np.finfo(embedding_dtype).max)
     engine = here if engine=='local' and workers==1 else engines[engine]
-    try:
-        store.make_folders()
-        with store.locked():
+    store.check()
+    with store.writing(): store.make_folders()
+    with store.locked():
+        with store.writing():
             if not resume: forget(store)
             store.same_settings(settings)
-            run = run_parts(store, items, Work(pipe, on_error, clock), engine, workers, schema, settings, progress)
-            facts = finish(store, schema, whole=not run.left)
-    except OSError as e:
-        if isinstance(e, AuditusError): raise
-        kept = '. What was done is kept; run the same again to go on' if store.parts() else ''
-        raise SettingError(f'can not write to {brief(store.name)}: {e.strerror or e}{kept}') from e
-    if store.single and not run.left: forget(store, all_of_it=True)
+        jobs = find_jobs(items, settings)
+        there = store.finished(jobs, settings) if store.single and resume else None
+        if there: run,facts = Run(0, len(jobs), 0., []),[there]
+        else:
+            run = run_parts(store, jobs, work, engine, workers, schema, progress)
+            with store.writing(): facts = finish(store, schema, jobs, whole=not run.left)
+        if store.single and not run.left: store.remove_state()
     def total(k): return sum(f[k] for f in facts)
     errors = [Failed(*e) for f in facts for e in f['errors']]
     return Summary(total('files'), total('rows'), total('seconds')/3600, errors, run.parts_done, run.parts, run.sound_seconds,
                    time.perf_counter()-began, len(run.left), clock.foresee(run.left)/workers)
 
-# %% ../nbs/20_extract.ipynb #cf39780b
+# %% ../nbs/20_extract.ipynb #66fe2feb
 part_metadata = b'auditus_part'
+
+def at_home(
+    pipe:AudioPipeline, # may name its model by a path from here
+)->AudioPipeline: # names it by a path from anywhere
+    "A pipeline that can be sent to who works in another folder."
+    def absolute(v):
+        if isinstance(v, (list, tuple)): return [absolute(o) for o in v]
+        return os.path.abspath(os.path.expanduser(v)) if isinstance(v, (str, os.PathLike)) and os.path.exists(os.path.expanduser(v)) else v
+    settings = pipe.get_params()
+    there = {k:absolute(settings[k]) for k in ('model_name', 'checkpoint')}
+    return pipe if all(there[k] is settings[k] for k in there) else AudioPipeline(**{**settings, **there})
 
 class Run(NamedTuple):
     "What a run did, and what it left."
@@ -350,59 +414,110 @@ def meter(
     finally:
         if bar is not None: bar.close()
 
+def find_jobs(
+    items:list, # of `Item`, the collection
+    settings:dict, # of the run
+)->dict: # `Job` by key
+    "All parts of a collection."
+    jobs = [Job(part_key(part, settings), i, part) for i,part in enumerate(cut_parts(items))]
+    return {j.key:j for j in jobs}
+
+@patch
+def keep_parts(self:Store,
+    jobs:dict, # `Job` by key, all there are
+)->set: # keys of the parts that need not be done
+    "Put the parts that are wanted where they belong, and the others aside: a table never holds a recording twice."
+    there = {p.stem.rpartition('-')[2]:p for p in [*self.parts(aside=True), *self.parts()]}
+    if there and not jobs.keys() & there.keys() and not self.names() & {readable(i.name) for j in jobs.values() for i in j.items}:
+        raise SettingError(f'{brief(self.name)} holds another collection: not one of these files is in its {len(there)} parts. '
+                           'Choose another `out`, or begin anew with resume=False')
+    kept = set()
+    for key,path in there.items():
+        facts = self.part_facts(path)
+        if facts is None: self.remove(path) # damaged: it is done again
+        elif key in jobs and not facts['passing']:
+            # its place in the order may have changed since
+            self.move(path, self.folder/part_name(jobs[key].place, key))
+            kept.add(key)
+        else: self.move(path, self.aside/path.name)
+    return kept
+
+def passing(
+    items:list, # of a part
+    errors:list, # of `Failed`
+)->bool:
+    "Whether a file that is there could not be reached: it may be reached another time."
+    there = {readable(i.name) for i in items if i.state}
+    return any(e.kind=='AudioNotFoundError' and e.file in there for e in errors)
+
 def run_parts(
     store:Store, # for the parts
-    items:list, # of `Item`, the collection
+    jobs:dict, # `Job` by key, all there are
     work:Work, # to be done with each part
     engine, # does it
     workers:int, # that it may use
     schema, # pyarrow schema
-    settings:dict, # of the run
     progress:bool|None, # a bar?
 )->Run:
     "Do what is missing."
     import pyarrow.parquet as pq
-    wanted = {}
-    for i,part in enumerate(cut_parts(items)):
-        key = part_key(part, settings)
-        wanted[key] = Job(key, i, part)
-    there = {p.stem.rpartition('-')[2]:p for p in store.parts()}
-    kept = wanted.keys() & there.keys()
-    if there and not kept and not store.names() & {readable(i.name) for i in items}:
-        raise SettingError(f'{brief(store.name)} holds another collection: not one of these files is in its {len(there)} parts. '
-                           'Choose another `out`, or begin anew with resume=False')
-    # its place in the order may have changed since
-    for key in kept: store.move(there[key], store.folder/part_name(wanted[key].place, key))
-    left,heard = {k:job for k,job in wanted.items() if k not in there},0.
-    with meter(len(items), len(items)-sum(len(j.items) for j in left.values()), progress) as tick:
+    with store.writing(): kept = store.keep_parts(jobs)
+    left,heard,files = {k:job for k,job in jobs.items() if k not in kept},0.,sum(len(j.items) for j in jobs.values())
+    with meter(files, files-sum(len(j.items) for j in left.values()), progress) as tick:
         for job,found in engine(work, list(left.values()), workers, tick) if left else ():
-            if found is None: continue
-            facts = {'files': len(job.items)-len(found.errors), 'rows': len(found.rows), 'seconds': found.seconds, 'errors': found.errors}
+            if found is None or not found.whole: continue
+            facts = {'files': len(job.items)-len(found.errors), 'rows': len(found.rows), 'seconds': found.seconds, 'errors': found.errors,
+                     'passing': passing(job.items, found.errors)}
             table = table_of(found.rows, schema.with_metadata({**schema.metadata, part_metadata: json.dumps(facts)}))
-            store.write(store.folder/part_name(job.place, job.key), lambda p: pq.write_table(table, p))
+            with store.writing(): store.write(store.folder/part_name(job.place, job.key), lambda p: pq.write_table(table, p))
             del left[job.key]
             heard += found.seconds
     if not left:
-        for key in there.keys()-kept: store.remove(there[key])
-    return Run(len(wanted)-len(kept)-len(left), len(wanted), heard, [i for job in left.values() for i in job.items])
+        with store.writing():
+            for p in store.parts(aside=True): store.remove(p)
+    return Run(len(jobs)-len(kept)-len(left), len(jobs), heard, [i for job in left.values() for i in job.items])
 
 @patch
-def facts(self:Store)->list: # of dicts with files, rows, seconds, errors
-    "What each part says of itself."
-    import pyarrow.parquet as pq
-    found = []
-    for p in self.parts():
-        with self.open(p) as f: found.append(json.loads(pq.read_schema(f).metadata[part_metadata]))
-    return found
+def part_facts(self:Store,
+    path, # of a part, or of a single file
+)->dict|None: # files, rows, seconds, errors; `None`: it is damaged
+    "What a part says of itself."
+    import pyarrow as pa, pyarrow.parquet as pq
+    try:
+        with self.open(path) as f: return json.loads(pq.read_schema(f).metadata[part_metadata])
+    except (pa.ArrowException, KeyError, TypeError, ValueError): return None
 
 @patch
 def names(self:Store)->set:
-    "The recordings in the parts, broken ones too."
-    import pyarrow.parquet as pq
-    found = {e[0] for f in self.facts() for e in f['errors']}
-    for p in self.parts():
+    "The recordings in the parts, or in the single file, broken ones too."
+    import pyarrow as pa, pyarrow.parquet as pq
+    found = set()
+    for p in [*self.parts(), *self.parts(aside=True), *([self.out] if self.single and self.exists(self.out) else [])]:
+        facts = self.part_facts(p)
+        if facts is None: continue
+        found.update(e[0] for e in facts['errors'])
         with self.open(p) as f: found.update(pq.read_table(f, columns=['file'])['file'].to_pylist())
     return found
+
+@patch
+def finished(self:Store,
+    jobs:dict, # `Job` by key, all there are
+    settings:dict, # of the run
+)->dict|None: # what the file says of itself, where there is nothing to do
+    "Whether a single file is there already; one with other settings, or of another collection, is refused."
+    import pyarrow as pa, pyarrow.parquet as pq
+    if not self.exists(self.out): return None
+    try:
+        with self.open(self.out) as f: about = pq.read_schema(f).metadata or {}
+    except pa.ArrowException: about = {}
+    facts = self.part_facts(self.out)
+    if facts is None or b'auditus' not in about:
+        raise SettingError(f'{brief(self.name)} is there, and is no table of embeddings of ours: choose another `out`, or overwrite it with resume=False')
+    self.compare(json.loads(about[b'auditus']), settings)
+    if facts['keys']==digest(sorted(jobs)): return facts
+    if not self.parts() and not self.names() & {readable(i.name) for j in jobs.values() for i in j.items}:
+        raise SettingError(f'{brief(self.name)} holds another collection: not one of these files is in it. Choose another `out`, or begin anew with resume=False')
+    return None
 
 def part_name(
     place:int, # in the order
@@ -414,15 +529,16 @@ def part_name(
 def finish(
     store:Store, # holds the parts
     schema, # pyarrow schema
+    jobs:dict, # `Job` by key, all there are
     whole:bool, # is no part missing?
 )->list: # of what each part says of itself: files, rows, seconds, errors
     "Put the errors together, and the parts of a single file."
     import pyarrow as pa, pyarrow.parquet as pq
-    facts = store.facts()
+    facts = [store.part_facts(p) for p in store.parts()]
     errors = [e for f in facts for e in f['errors']]
     joined = store.single and whole
     if joined and not any(f['rows'] for f in facts):
-        forget(store, all_of_it=True)
+        store.remove_state()
         raise AudioDecodeError(f'none of the {len(errors)} files could be embedded, so {brief(store.name)} was not written; '
                                f'the first is {errors[0][0]}: {errors[0][2]}')
     table = pa.table({k:pa.array([e[i] for e in errors], pa.string()) for i,k in enumerate(Failed._fields)})
@@ -430,6 +546,8 @@ def finish(
     if errors or not joined: store.write(errors_file, lambda p: pq.write_table(table, p))
     else: store.remove(errors_file)
     if joined:
+        told = {k:sum(f[k] for f in facts) for k in ('files', 'rows', 'seconds')} | {'errors': errors, 'keys': digest(sorted(jobs)), 'passing': False}
+        schema = schema.with_metadata({**schema.metadata, part_metadata: json.dumps(told)})
         def join(path):
             with pq.ParquetWriter(path, schema) as w:
                 for p in store.parts():
@@ -439,19 +557,16 @@ def finish(
 
 def forget(
     store:Store, # holds what a run left
-    all_of_it:bool=False, # the folder of the state too?
 ):
     "Remove what a run left, and nothing else."
-    for f in [*store.parts(), *(store.state/name for name in ('settings.json', 'errors.parquet', 'embeddings.npy', 'embeddings.json'))]: store.remove(f)
-    if not all_of_it: return
-    store.remove(store.state/'lock')
-    for d in (store.folder, store.state): store.remove_folder(d)
+    for f in [*store.parts(), *store.parts(aside=True)]: store.remove(f)
+    for name in ('settings.json', 'errors.parquet', 'embeddings.npy', 'embeddings.json'): store.remove(store.state/name)
 
-# %% ../nbs/20_extract.ipynb #d5945447
+# %% ../nbs/20_extract.ipynb #d5f4ee6a
 fits_in_memory = 2**28 # bytes of embeddings that are read into memory without a second thought
 
 @patch
-def tables(self:Store)->Iterator:
+def opened(self:Store)->Iterator:
     "The parts, or the single file, opened one after the other."
     import pyarrow.parquet as pq
     for path in [self.out] if self.single else self.parts():
@@ -463,7 +578,7 @@ def fill(self:Store,
 ):
     "Copy the embeddings, a group of rows at a time."
     at = 0
-    for table in self.tables():
+    for table in self.opened():
         for batch in table.iter_batches(columns=['embedding']):
             X[at:at+len(batch)] = batch['embedding'].flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
             at += len(batch)
@@ -481,6 +596,7 @@ def mapped(self:Store,
             X = np.lib.format.open_memmap(path, 'w+', dtype, shape)
             self.fill(X)
             X.flush()
+        self.make_folders()
         self.remove(note) # first: no note may speak of another matrix
         self.write(matrix, copy)
         self.write(note, lambda p: p.write_text(json.dumps(names), encoding='utf-8'))
@@ -499,7 +615,7 @@ def load(
     if mmap and not can_map: raise SettingError(f'mmap=True needs a folder of parts on this machine, got {brief(store.name)}')
     try:
         others = []
-        for table in store.tables():
+        for table in store.opened():
             schema = table.schema_arrow
             kind = schema.field('embedding').type if 'embedding' in schema.names else None
             if not pa.types.is_fixed_size_list(kind):
@@ -509,8 +625,9 @@ def load(
         shape,dtype = (others.num_rows, kind.list_size),np.dtype(kind.value_type.to_pandas_dtype())
         if mmap is None and can_map and np.prod(shape)*dtype.itemsize>fits_in_memory:
             try: return store.mapped(shape, dtype),others
-            except PermissionError: mmap = False # where nothing may be written, as among a competition's data, it is read
-        if mmap: return store.mapped(shape, dtype),others
+            except OSError: mmap = False # where nothing may be written, as among a competition's data, it is read
+        if mmap:
+            with store.writing(): return store.mapped(shape, dtype),others
         X = np.empty(shape, dtype)
         store.fill(X)
     except pa.ArrowException as e: raise AudioDecodeError(f'{brief(store.name)} can not be read: {e}') from e

@@ -6,7 +6,7 @@
 __all__ = ['block_samples', 'unknown_frames', 'remedy_cut', 'ogg_page_max', 'unknown_sizes', 'fetch', 'check_file', 'blocks',
            'resampled', 'last_ogg_page', 'ogg_is_cut', 'ogg_is_chained', 'riff_is_cut', 'shortfall', 'id3_bytes',
            'mp3_tells_length', 'through_pipe', 'has_surrogates', 'opened', 'decode_blocks', 'join_blocks', 'decode',
-           'AudioLoader', 'in_memory', 'open_url', 'check_open', 'as_array']
+           'AudioLoader', 'in_memory', 'Watched', 'open_url', 'check_open', 'as_array']
 
 # %% ../nbs/02_load.ipynb #1a79b027
 import io, os, struct, threading
@@ -153,7 +153,7 @@ def shortfall(
     if frames<f.frames<unknown_frames: return f'its header promises {f.frames} frames, {frames} came'
     return ''
 
-# %% ../nbs/02_load.ipynb #4c0b2be1
+# %% ../nbs/02_load.ipynb #3bf8c19a
 def id3_bytes(
     head:bytes, # the first ten bytes of a file
 )->int: # 0 where there is no tag
@@ -199,7 +199,9 @@ def opened(
     "Open a sound file of any length, told or not."
     import soundfile as sf
     with ExitStack() as stack:
-        raw = stack.enter_context(open(source, 'rb')) if isinstance(source, (str, os.PathLike)) else source
+        stack.callback(getattr(source, 'check', lambda: None)) # an error that the decoder made light of
+        try: raw = stack.enter_context(open(source, 'rb')) if isinstance(source, (str, os.PathLike)) else source
+        except OSError as e: raise AudioNotFoundError(f'{name} can not be read: {e.strerror or e}') from e
         try:
             # libsndfile takes no name that isn't UTF-8
             f = stack.enter_context(sf.SoundFile(raw if has_surrogates(str(source)) else source))
@@ -277,7 +279,7 @@ class AudioLoader(Transform):
         if isinstance(source, AudioArray): return self.finish(source)
         return decode(source, name, sr=self.sr, mono=self.mono, truncated=self.truncated)
 
-# %% ../nbs/02_load.ipynb #d733c1ec
+# %% ../nbs/02_load.ipynb #3ee5e85f
 @patch
 def find(self:AudioLoader, x)->tuple: # a path, an open file or an `AudioArray`; and its name, for errors
     "Where the sound is, or the sound."
@@ -297,15 +299,36 @@ def in_memory(
     if not len(data): raise AudioDecodeError(f'{name}: empty (0 bytes)')
     return io.BytesIO(data),name
 
+class Watched:
+    "A file elsewhere that remembers what went wrong when it was read: the decoder above it forgets."
+    def __init__(self,
+        f, # an open binary file
+        name:str, # for errors
+    ): self.f,self.name,self.failure = f,name,None
+    def __getattr__(self, k): return getattr(self.f, k)
+    def read(self, n=-1): return self.noting(self.f.read, n)
+    def readinto(self, b): return self.noting(self.f.readinto, b)
+    def noting(self, f, *args):
+        "Read, and remember an error."
+        try: return f(*args)
+        except Exception as e: # each store has errors of its own
+            self.failure = e
+            raise
+    def check(self):
+        "Raise what went wrong."
+        if self.failure is None: return
+        e,self.failure = self.failure,None
+        raise AudioNotFoundError(f'{self.name} could not be read to its end: {type(e).__name__}: {e}. Try again') from e
+
 def open_url(
     url:str, # of any protocol that fsspec knows, such as s3:// or memory://
 )->tuple: # an open binary file, and its name
     "Open a file that lies elsewhere; it is read as it is needed, not fetched whole."
     import fsspec
-    try: f = fsspec.open(url, 'rb').open()
+    try: return check_open(Watched(fsspec.open(url, 'rb').open(), brief(url)))[0],brief(url)
+    except AuditusError: raise
     # each store has errors of its own
     except Exception as e: raise AudioNotFoundError(f'can not open {brief(url)}: {type(e).__name__}: {e}') from e
-    return check_open(f)[0],brief(url)
 
 def check_open(
     f, # an open file

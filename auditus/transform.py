@@ -395,7 +395,7 @@ class AudioPipeline(Transform):
         "The size of a vector."
         return self.model and self.embedding.dim
 
-# %% ../nbs/10_transform.ipynb #c9302f3f
+# %% ../nbs/10_transform.ipynb #75018bda
 @patch
 def cut(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
@@ -404,8 +404,14 @@ def cut(self:AudioPipeline,
     context,sr = self.model.context,self.sr
     blocks = (a for _,a in AudioLoader(sr=sr, mono=self.mono).stream(x))
     if self.window is None:
-        a = np.concatenate(list(blocks), axis=-1)
-        windows = [Window(0., min(a.shape[-1]/sr, context or float('inf')), a)]
+        # of what comes after its context the model hears nothing: it is counted, not kept
+        kept,n,heard = [],0,None if context is None else round(context*sr)
+        for a in blocks:
+            if heard is None or n<heard: kept.append(a)
+            n += a.shape[-1]
+        self.embedding.note_context(n)
+        wave = np.concatenate(kept, axis=-1)[...,:heard]
+        windows = [Window(0., wave.shape[-1]/sr, wave)]
     else:
         grain = self.model.grain and self.model.grain/sr
         seconds = self.window if self.windowed else context or grain or self.max_seconds

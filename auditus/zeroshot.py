@@ -12,7 +12,7 @@ from .core import *
 from .transform import to_tensors
 from .classify import AudioClassifier, apply_function
 
-# %% ../nbs/12_zeroshot.ipynb #0d3d9c3d
+# %% ../nbs/12_zeroshot.ipynb #db81e818
 def check_words(
     name:str, # the setting's name
     words, # what was given
@@ -50,7 +50,8 @@ class ZeroShotClassifier(AudioClassifier):
     ):
         settings = {k:v for k,v in locals().items() if k in AudioClassifier.defaults()}
         self._labels,self.template,self._texts = labels,template,None
-        if twice := sorted({w for w in check_words('labels', labels) if labels.count(w)>1}): raise SettingError(f'`labels` holds {twice[0]!r} more than once')
+        words = [w.strip() for w in check_words('labels', labels)]
+        if twice := sorted({w for w in words if words.count(w)>1}): raise SettingError(f'`labels` holds {twice[0]!r} more than once')
         for t in check_words('template', [template] if isinstance(template, str) else template):
             if t.count('{}')!=1: raise SettingError(f'`template` must hold {{}} once, where the label goes; got {t!r}')
         super().__init__(**settings)
@@ -66,7 +67,7 @@ class ZeroShotClassifier(AudioClassifier):
 
     def __getstate__(self): return {**self.__dict__, '_texts': None}
 
-# %% ../nbs/12_zeroshot.ipynb #49d644d6
+# %% ../nbs/12_zeroshot.ipynb #26f7ddd1
 @patch
 def embed_text(self:ZeroShotClassifier,
     texts:list, # sentences
@@ -79,7 +80,7 @@ def texts(self:ZeroShotClassifier)->np.ndarray: # `(labels, dim)`, each of lengt
     "Where the labels lie among the sounds."
     if self._texts is None:
         templates = [self.template] if isinstance(self.template, str) else self.template
-        y = np.mean([self.embed_text([t.format(l) for l in self.labels]) for t in templates], axis=0)
+        y = np.mean([self.embed_text([t.replace('{}', l) for l in self.labels]) for t in templates], axis=0)
         self._texts = y/np.linalg.norm(y, axis=1, keepdims=True)
     return self._texts
 

@@ -492,7 +492,7 @@ def test_zeroshot_from_the_terminal(clap_folder, sounds, tmp_path):
 
 
 @pytest.mark.parametrize('args,message', [
-    (['classify', '{wav}', '-m', '{ast}', '-o', 'o.txt'], 'must end in .csv or .parquet'), (['classify', '{tmp}', '-m', '{ast}'], 'no sounds in'), (['classify', 'gone.wav', '-m', '{ast}'], 'none of the 1 files'),
+    (['classify', '{wav}', '-m', '{ast}', '-o', 'o.txt'], 'must end in .csv or .parquet'), (['classify', '{tmp}', '-m', '{ast}'], 'no sounds in'), (['classify', 'gone.wav', '-m', '{ast}'], 'there is no file or folder'),
     (['classify', '{wav}', '-m', '{ast}', '--top-k', '0'], '`top_k` must be'), (['classify', '{wav}', '-m', '{clap}'], 'has no head'), (['zeroshot', '{wav}', '-m', '{clap}', '--labels', ','], 'must be words'),
     (['zeroshot', '{wav}', '-m', '{ast}', '--labels', 'dog'], 'hears and does not read'), (['classify', '{wav}', '-m', '{ast}', '-o', '{wav}/o.csv'], 'can not write'),
 ])

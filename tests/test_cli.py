@@ -61,7 +61,7 @@ def test_embed_leaves_broken_files_out_and_says_so(model, sounds, tmp_path):
 
 
 @pytest.mark.parametrize('args,message', [
-    (['no/such.wav'], 'none of the 1 files could be embedded'), (['{tmp}'], 'no sounds in'), (['{wav}', '--window', 'five'], '`--window` must be'), (['{wav}', '--window', '-1'], '`window` must be'),
+    (['no/such.wav'], 'there is no file or folder'), (['{tmp}'], 'no sounds in'), (['{wav}', '--window', 'five'], '`--window` must be'), (['{wav}', '--window', '-1'], '`window` must be'),
     (['{wav}', '--pooling', 'median'], '`pooling` must be'), (['{wav}', '-m', './no/such'], 'Three ways on'), 
     (['{wav}', '-o', '{wav}/out.parquet'], 'can not write'),
 ])

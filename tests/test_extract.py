@@ -31,6 +31,14 @@ class Counting(Loudness):
     def weights_hash(self): return 'none'
 
 
+class Slow(Counting):
+    "Takes its time for each wave."
+    pause = .01  # seconds
+    def forward(self, waves, layer=-1):
+        time.sleep(self.pause*len(waves))
+        return super().forward(waves, layer)
+
+
 @pytest.fixture
 def pipe(): return AudioPipeline(Counting(), window=.5)
 
@@ -136,7 +144,12 @@ def test_a_single_file(pipe, folder, tmp_path):
     extract(folder, tmp_path/'one.parquet', pipe)
     assert pq.read_table(tmp_path/'one.errors.parquet')['file'].to_pylist() == ['broken.wav']
     before = (tmp_path/'one.parquet').read_bytes()
-    with pytest.raises(AudioDecodeError, match='none of the 1 files could be embedded'): extract([folder/'broken.wav'], tmp_path/'one.parquet', pipe)
+    for change in (dict(window=1.), dict(source=[folder/'broken.wav'])):
+        with pytest.raises(SettingError, match='other settings|another collection'): extract(**{'source': folder, 'out': tmp_path/'one.parquet', 'pipeline': pipe, **change})
+    with pytest.raises(AudioDecodeError, match='none of the 1 files could be embedded'): extract([folder/'broken.wav'], tmp_path/'one.parquet', pipe, resume=False)
+    Counting.heard = 0
+    again = extract(folder, tmp_path/'one.parquet', pipe)
+    assert (again.parts_done, again.files, [e.file for e in again.errors], Counting.heard) == (0, 200, ['broken.wav'], 0)
     assert (tmp_path/'one.parquet').read_bytes() == before
 
 
@@ -160,14 +173,11 @@ def test_sources(pipe, folder, tmp_path):
 
 
 @pytest.mark.parametrize('source,error,message', [
-    ('no/such/folder', AudioNotFoundError, None), ('nothing/*.wav', AudioNotFoundError, 'no sounds in'), ([], AudioNotFoundError, 'it is empty'), (3, AudioInputError, 'a collection is'),
+    ('no/such/folder', AudioNotFoundError, 'there is no file or folder'), ('', AudioInputError, 'is empty'), ('nothing/*.wav', AudioNotFoundError, 'no sounds in'), ([], AudioNotFoundError, 'it is empty'), (3, AudioInputError, 'a collection is'),
     ('gone.csv', AudioNotFoundError, 'there is no file'),
 ])
 def test_sources_that_are_none(source, error, message, pipe, tmp_path):
-    if message is None:  # a file that isn't there is an error of its own row, and nothing else is left
-        with pytest.raises(AudioDecodeError, match='none of the 1 files'): extract(source, tmp_path/'o.parquet', pipe)
-    else:
-        with pytest.raises(error, match=message): extract(source, tmp_path/'o.parquet', pipe)
+    with pytest.raises(error, match=message): extract(source, tmp_path/'o.parquet', pipe)
     assert not list(tmp_path.iterdir())
 
 
@@ -262,6 +272,17 @@ def test_urls_are_read_and_written(pipe, folder, tmp_path):
     assert load('memory://results/one.parquet')[1]['file'].to_pylist() == ['memory://in/sounds/site0/000.wav']*load('memory://results/one.parquet')[1].num_rows
     left = [f for f in memory.find('/results') if 'part-' not in f]
     assert sorted(left) == ['/results/one.parquet', '/results/out.auditus/errors.parquet', '/results/out.auditus/settings.json']
+    class Failing(Exception): pass
+    def breaks_off(*args): raise Failing('the line is down')
+    import fsspec.implementations.memory as m
+    real = m.MemoryFile.read, m.MemoryFile.readinto
+    memory.pipe('/in/sounds/site3/late.wav', (folder/'site0'/'000.wav').read_bytes())
+    m.MemoryFile.read = m.MemoryFile.readinto = breaks_off
+    try: done = extract('memory://in/sounds/site3', 'memory://results/down', pipe)
+    finally: m.MemoryFile.read, m.MemoryFile.readinto = real
+    assert done.files == 0 and {e.kind for e in done.errors} == {'AudioNotFoundError'} and 'the line is down' in done.errors[0].message
+    again = extract('memory://in/sounds/site3', 'memory://results/down', pipe)
+    assert again.files == 41 and not again.errors and again.parts_done == again.parts
     memory.pipe('/in/sounds/site3/new.wav', (folder/'site0'/'000.wav').read_bytes())
     assert extract('memory://in/sounds', 'memory://results/out', pipe).files == 201
     with pytest.raises(SettingError, match='other settings'): extract('memory://in/sounds', 'memory://results/out', pipe, window=.25)
@@ -281,9 +302,9 @@ def test_a_store_elsewhere_is_held_by_a_note_that_runs_out(monkeypatch):
     fsspec.filesystem('memory').pipe(lock, json.dumps({'owner': 'killed', 'until': time.time()+1}).encode())
     with pytest.raises(SettingError, match='was killed less than'), second.locked(): pass
     fsspec.filesystem('memory').pipe(lock, json.dumps({'owner': 'killed', 'until': time.time()-1}).encode())
-    monkeypatch.setattr(store, 'note_holds_s', .2)
+    monkeypatch.setattr(store, 'note_holds_s', .8)
     with second.locked():
-        time.sleep(.5)
+        time.sleep(1.)
         with pytest.raises(SettingError, match='another run is writing'), first.locked(): pass
 
 
@@ -382,6 +403,127 @@ def test_the_bar_speaks_when_asked(pipe, folder, tmp_path, capfd):
     assert '201/201' in last and 'file/s' in last and 'h of sound' in last and 'x real time' in last and '1 failed' in last
     extract(folder, tmp_path/'loud', pipe, progress=True)
     assert '201/201' in capfd.readouterr().err
+
+
+def test_a_table_never_holds_a_recording_twice(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr('auditus.collect.files_per_part', 8)
+    pipe, out = AudioPipeline(Slow(), window=.5), tmp_path/'out'
+    extract(folder, out, pipe)
+    for name in ('site0/000.wav', 'site2/102.wav', 'site4/199.wav'): sf.write(folder/name, np.ones(700)*.3, 1000)
+    slow = Slow()
+    slow.pause = .3
+    stopped = extract(folder, out, AudioPipeline(slow, window=.5), time_budget=1.)
+    assert stopped.files_left > 0
+    rows = table(out)
+    keys = [*zip(rows['file'].to_pylist(), rows['start'].to_pylist())]
+    assert len(set(keys)) == len(keys) and stopped.files == len(set(rows['file'].to_pylist()))
+    extract(folder, out, pipe)
+    extract(folder, tmp_path/'clean', pipe)
+    assert table(out).equals(table(tmp_path/'clean')) and not list((beside(out)/'aside').iterdir())
+
+
+def test_a_part_that_takes_too_long_is_given_up_and_foreseen(tmp_path, rng):
+    sf.write(tmp_path/'long.wav', rng.normal(0, .1, 100_000), 1000)
+    slow = Slow()
+    slow.pause = .1
+    done = extract([tmp_path/'long.wav'], tmp_path/'out', AudioPipeline(slow, window=.5), time_budget=1.)
+    assert done.seconds < 3 and done.files_left == 1 and done.seconds_left > .5
+
+
+def test_equal_settings_are_equal(pipe, folder, tmp_path):
+    extract(folder, tmp_path/'out', pipe, window=1)
+    for window in (1., np.float64(1), np.int64(1)): assert extract(folder, tmp_path/'out', pipe, window=window).parts_done == 0
+
+
+def test_what_is_not_ours_is_left_alone(pipe, folder, tmp_path):
+    (tmp_path/'out').mkdir()
+    pq.write_table(pa.table({'a': [1]}), tmp_path/'out'/'part-00000-abc.snappy.parquet')
+    for resume in (True, False):
+        with pytest.raises(SettingError, match='not of a run of extract'): extract(folder, tmp_path/'out', pipe, resume=resume)
+    pq.write_table(pa.table({'a': [1]}), tmp_path/'a.parquet')
+    with pytest.raises(SettingError, match='no table of embeddings of ours'): extract(folder, tmp_path/'a.parquet', pipe)
+    (tmp_path/'folder.parquet').mkdir()
+    with pytest.raises(SettingError, match='is a folder'): extract(folder, tmp_path/'folder.parquet', pipe)
+    for out in ('/', 'memory://', '', 3):
+        with pytest.raises(SettingError, match='`out` must'): extract(folder, out, pipe)
+    for other in ('birdnet', None, pipe.embedding):
+        with pytest.raises(SettingError, match='`pipeline` must be an AudioPipeline'): extract(folder, tmp_path/'o', other)
+    assert len(list((tmp_path/'out').iterdir())) == 1
+
+
+def test_a_damaged_part_is_done_again(pipe, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr('auditus.collect.files_per_part', 16)
+    extract(folder, tmp_path/'out', pipe)
+    before, part = table(tmp_path/'out'), sorted((tmp_path/'out').iterdir())[2]
+    part.write_bytes(part.read_bytes()[:100])
+    assert extract(folder, tmp_path/'out', pipe).parts_done == 1 and table(tmp_path/'out').equals(before)
+
+
+def test_the_way_to_a_folder_does_not_matter(pipe, folder, tmp_path, monkeypatch):
+    extract(folder, tmp_path/'out', pipe)
+    (tmp_path/'link').symlink_to(tmp_path/'out')
+    assert extract(folder, tmp_path/'link', pipe).parts_done == 0
+    with pytest.raises(SettingError, match='other settings'): extract(folder, tmp_path/'link', pipe, window=1.)
+    monkeypatch.chdir(tmp_path/'out')
+    assert extract(folder, '.', pipe).parts_done == 0
+
+
+def test_workers_find_files_by_paths_from_here(folder, tmp_path, monkeypatch):
+    pipe = AudioPipeline(Counting(), window=.5)
+    for name, level in (('A', .1), ('B', .4)):
+        (tmp_path/name/'snd').mkdir(parents=True)
+        sf.write(tmp_path/name/'snd'/'0.wav', np.full(1000, level), 1000, 'FLOAT')
+        monkeypatch.chdir(tmp_path/name)
+        extract('snd', 'out', pipe, workers=2)
+        assert np.allclose(load('out')[0], level)
+
+
+def test_one_file_that_can_not_be_read_does_not_end_the_run(pipe, folder, tmp_path, monkeypatch):
+    import builtins
+    real = builtins.open
+    def broken(path, *args, **kwargs):
+        if str(path).endswith('007.wav'): raise OSError(5, 'Input/output error')
+        return real(path, *args, **kwargs)
+    monkeypatch.setattr('auditus.load.open', broken, raising=False)
+    done = extract(folder, tmp_path/'out', pipe)
+    assert done.files == 199 and done.errors[0].kind == 'AudioNotFoundError' and 'Input/output error' in done.errors[0].message
+    monkeypatch.undo()
+    assert extract(folder, tmp_path/'out', pipe).files == 200
+
+
+def test_lists_that_say_different_things_of_one_recording(pipe, folder, tmp_path):
+    name = str(folder/'site0'/'000.wav')
+    with pytest.raises(AudioInputError, match='listed more than once'): collect(pa.table({'path': [name, name], 'label': ['a', 'b']}))
+    assert len(collect(pa.table({'path': [name, name], 'label': ['a', 'a']}))) == 1
+    first = pa.table({'path': [name], 'y': pa.array([1])})
+    extract(first, tmp_path/'out', pipe)
+    with pytest.raises(SettingError, match='columns'): extract(pa.table({'path': [name], 'y': ['1']}), tmp_path/'out', pipe)
+    (tmp_path/'bom.txt').write_text(name+'\n', encoding='utf-8-sig')
+    assert [i.at for i in collect(tmp_path/'bom.txt')] == [name]
+    import datasets
+    import pandas as pd
+    with pytest.raises(AudioInputError, match=r"dataset\['train'\]"): collect(datasets.DatasetDict({'train': datasets.Dataset.from_dict({'a': [1]})}))
+    with pytest.raises(AudioInputError, match='no table of recordings'): collect(pd.DataFrame({'path': [name, name], 'x': [1, 'a']}))
+
+
+def test_numbers_that_float16_can_not_hold(folder, tmp_path):
+    class Loud(Counting):
+        "Gives numbers beyond all bounds."
+        def forward(self, waves, layer=-1):
+            out = super().forward(waves, layer)
+            return out._replace(frames=out.frames*1e7)
+    done = extract(folder, tmp_path/'out', AudioPipeline(Loud(), window=.5), embedding_dtype='float16')
+    assert done.files == 0 and 'float32' in done.errors[0].message and extract(folder, tmp_path/'o', AudioPipeline(Loud(), window=.5)).files == 200
+
+
+def test_a_long_file_in_a_single_pass_takes_no_more_memory(tmp_path):
+    class Short(Counting):
+        "Hears a second."
+        context = 1.
+    sf.write(tmp_path/'long.wav', np.concatenate([np.full(1000, .5), np.zeros(400_000)]), 1000, 'FLOAT')
+    pipe = AudioPipeline(Short(), window=None)
+    with pytest.warns(UserWarning, match='hears 1 s at once, and of 401.00 s only the start'): assert np.allclose(pipe(tmp_path/'long.wav'), .5)
+    assert [len(w.wave) < 300_000 for w in pipe.cut(tmp_path/'long.wav')] == [True]
 
 
 # by several
@@ -505,14 +647,6 @@ def test_three_hundred_damaged_files(sounds, tmp_path, rng):
     X, _ = load(tmp_path/'out')
     assert np.isfinite(X).all() and len(X) == done.rows
     assert all(e.message and e.kind.startswith('Audio') for e in done.errors)
-
-
-class Slow(Counting):
-    "Takes its time for each wave."
-    pause = .01  # seconds
-    def forward(self, waves, layer=-1):
-        time.sleep(self.pause*len(waves))
-        return super().forward(waves, layer)
 
 
 def test_a_time_budget_stops_cleanly_and_says_what_is_left(folder, tmp_path, monkeypatch):
