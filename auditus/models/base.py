@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ModelFrames', 'Graph', 'AudioModel', 'registered', 'find_entry', 'LicenseWarning', 'folder_state', 'hash_files',
-           'note_license', 'load_model']
+           'note_license', 'on_backend', 'load_model']
 
 # %% ../../nbs/04_models.base.ipynb #b7ae601d
 import inspect, os, threading, warnings
@@ -122,7 +122,7 @@ def find_entry(
         raise ModelNotFoundError('no models are registered: auditus is not installed, only imported. Install it with: pip install auditus')
     return entry
 
-# %% ../../nbs/04_models.base.ipynb #17a67790
+# %% ../../nbs/04_models.base.ipynb #feed3d24
 _loaded = WeakValueDictionary()
 _loading = threading.RLock()
 _last = [None] # held, so that a model outlives the pipelines that follow one another in a search of settings
@@ -160,6 +160,17 @@ def note_license(
     if not model.license_note or model.license_note in _noted: return
     _noted.add(model.license_note)
     warnings.warn(model.license_note, LicenseWarning, stacklevel=3)
+
+def on_backend(
+    backend:str, # the engine's name, or 'auto'
+    make, # makes the model in torch; `make(bare=True)` without its weights
+    dtype:str, # of the arithmetic
+    device, # torch device
+)->AudioModel|None: # `None`, of 'auto': torch is all there is
+    "A model whose network runs on another engine. Engines are found through the entry-point group `auditus.backends`."
+    found = {e.name:e for e in entry_points(group='auditus.backends')}
+    if backend not in found: raise SettingError(f"no backend {backend!r} is registered; there are torch, {', '.join(sorted(found))}")
+    return found[backend].load()(make, dtype, device)
 
 def load_model(
     name, # a registered name, a Hugging Face name, a folder, or an `AudioModel`, which comes back as it is

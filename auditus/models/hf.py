@@ -8,7 +8,7 @@ __all__ = ['settings_files', 'safe_weights', 'pickled_weights', 'ways_on', 'trai
            'bfloat16_pays', 'HFModel', 'Features', 'merge', 'from_description', 'ASTModel', 'WhisperModel', 'CLAPModel',
            'huggingface', 'in_int8', 'survive_fork']
 
-# %% ../../nbs/05_models.hf.ipynb #41b6cbd3
+# %% ../../nbs/05_models.hf.ipynb #c148b161
 import json, threading, warnings
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..core import *
-from .base import AudioModel, Graph, ModelFrames, hash_files
+from .base import AudioModel, Graph, ModelFrames, hash_files, on_backend
 
 # %% ../../nbs/05_models.hf.ipynb #878feec9
 settings_files = ['*.json', '*.txt', '*.model', '*.py'] # code is fetched, and not run unless trusted
@@ -533,7 +533,7 @@ class CLAPModel(HFModel):
     @property
     def logit_scale(self): return self.text_side[0].logit_scale_a.exp().item()
 
-# %% ../../nbs/05_models.hf.ipynb #b4746a07
+# %% ../../nbs/05_models.hf.ipynb #09bc0075
 families = {'audio-spectrogram-transformer': ASTModel, 'whisper': WhisperModel, 'clap': CLAPModel, 'clap_audio_model': CLAPModel}
 
 def huggingface(
@@ -549,9 +549,6 @@ def huggingface(
 )->HFModel:
     "Load an audio model of `transformers`."
     device,precision = as_device(device),as_precision(dtype)
-    if backend not in ('torch', 'auto'):
-        from auditus.models.onnx import check_backend
-        check_backend(backend, precision, device)
     folder = find_folder(name, revision, local_files_only, allow_pickle)
     try: check_folder(folder, allow_pickle, fetched=folder!=Path(name).expanduser())
     except ModelNotFoundError as e: raise ModelNotFoundError(f'{name} can not be used: {e}') from e
@@ -577,10 +574,7 @@ def huggingface(
     survive_fork()
     def make(bare=False, dtype=None): return families.get(config.model_type, HFModel)(str(name), folder, config, extractor, device, as_dtype(dtype), bare=bare, **reading)
     def in_torch(): return in_int8(make()) if precision=='int8' else make(dtype=precision)
-    if backend=='torch': model = in_torch()
-    else:
-        from auditus.models import onnx
-        model = onnx.serve(make, backend, precision, device) if backend!='auto' else onnx.serve_fastest(make, precision, device) or in_torch()
+    model = in_torch() if backend=='torch' else on_backend(backend, make, precision, device) or in_torch()
     if feature_kwargs:
         try: model.try_out()
         except ModelNotFoundError as e: raise SettingError(f'`feature_kwargs` {feature_kwargs} do not fit {name}: {e}') from e

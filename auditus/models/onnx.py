@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['extras', 'precisions', 'sessions', 'files', 'close_enough', 'described', 'check_backend', 'OnnxSession',
            'OpenVinoSession', 'to_onnx', 'to_openvino', 'quantize', 'try_session', 'cache_folder', 'converted', 'serve',
-           'serve_fastest', 'open_file', 'read_description']
+           'on_onnx', 'on_openvino', 'on_fastest', 'open_file', 'read_description']
 
 # %% ../../nbs/08_models.onnx.ipynb #d7ccfa9e
 import json, shutil, tempfile, threading, warnings
@@ -132,7 +132,7 @@ def try_session(
                 raise SettingError(f"{name} can not be served by backend={backend!r}: its {k} differ from torch's by {off:.1e} for inputs of {shapes}. "
                                    "Use backend='torch'")
 
-# %% ../../nbs/08_models.onnx.ipynb #442af84b
+# %% ../../nbs/08_models.onnx.ipynb #bf4ac16b
 def cache_folder()->Path:
     "Where converted networks are kept: beside the hub's own cache."
     from huggingface_hub import constants
@@ -182,7 +182,15 @@ def serve(
     model.backend,model.precision = backend,dtype
     return model
 
-def serve_fastest(make, dtype:str, device)->AudioModel|None: # as `serve`; `None`: torch is all there is
+def on_onnx(make, dtype:str, device)->AudioModel: # as `serve`
+    "A model on ONNX Runtime."
+    return serve(make, 'onnx', dtype, device)
+
+def on_openvino(make, dtype:str, device)->AudioModel: # as `serve`
+    "A model on OpenVINO."
+    return serve(make, 'openvino', dtype, device)
+
+def on_fastest(make, dtype:str, device)->AudioModel|None: # as `serve`; `None`: torch is all there is
     "A model on the fastest engine that is installed and says the same as torch."
     for backend in ('openvino', 'onnx'):
         if find_spec(extras[backend][0]) is None or device.type!='cpu' or dtype not in precisions[backend]: continue

@@ -6,12 +6,12 @@
 __all__ = ['clip_samples', 'channels', 'magnatagatune_tags', 'sample_cnn', 'read_checkpoint', 'part_of', 'find_encoder',
            'find_head', 'SampleCNN', 'from_description']
 
-# %% ../../nbs/06_models.samplecnn.ipynb #56706a6b
+# %% ../../nbs/06_models.samplecnn.ipynb #67b0dcb0
 import shutil
 from pathlib import Path
 import numpy as np
 from ..core import *
-from .base import AudioModel, Graph, ModelFrames, hash_files
+from .base import AudioModel, Graph, ModelFrames, hash_files, on_backend
 from .hf import as_device, as_dtype, as_precision
 
 # %% ../../nbs/06_models.samplecnn.ipynb #5c67c6a3
@@ -80,7 +80,7 @@ def find_head(
         if {*found}=={'weight', 'bias'} and found['weight'].ndim==2 and found['weight'].shape[1]==channels[-1]: return found
     return {}
 
-# %% ../../nbs/06_models.samplecnn.ipynb #136b3e2a
+# %% ../../nbs/06_models.samplecnn.ipynb #f3e8f391
 magnatagatune_tags = [
     'guitar', 'classical', 'slow', 'techno', 'strings', 'drums', 'electronic', 'rock', 'fast', 'piano', 'ambient', 'beat', 'violin', 'vocal', 'synth',
     'female', 'indian', 'opera', 'male', 'singing', 'vocals', 'no vocals', 'harpsichord', 'loud', 'quiet', 'flute', 'woman', 'male vocal', 'no vocal',
@@ -130,9 +130,8 @@ class SampleCNN(AudioModel):
         backend:str, # as in `load_model`
     ):
         "Put the network where it runs."
-        from auditus.models import onnx
         def make(bare=False): return self
-        if backend=='auto' and onnx.serve_fastest(make, self.precision, self.device) or backend not in ('auto', 'torch') and onnx.serve(make, backend, self.precision, self.device): return
+        if backend!='torch' and on_backend(backend, make, self.precision, self.device): return
         for net in (self.net, self.head):
             if net is not None: net.to(self.device, self.dtype)
 
