@@ -287,7 +287,7 @@ def test_urls_are_read_and_written(pipe, folder, tmp_path):
     again = extract('memory://in/sounds/site3', 'memory://results/down', pipe)
     assert again.files == 41 and not again.errors and again.parts_done == again.parts
     memory.pipe('/in/sounds/site3/new.wav', (folder/'site0'/'000.wav').read_bytes())
-    assert extract('memory://in/sounds', 'memory://results/out', pipe).files == 201
+    assert extract('memory://in/sounds', 'memory://results/out', pipe).files == 202
     with pytest.raises(SettingError, match='other settings'): extract('memory://in/sounds', 'memory://results/out', pipe, window=.25)
     for source in ('memory://in/sounds/*.mp3', 'unheard-of://x'):
         with pytest.raises(AudioNotFoundError): extract(source, tmp_path/'o', pipe)
