@@ -392,3 +392,82 @@ def test_a_model_that_can_not_be_served_says_so_when_it_is_loaded(tmp_path):
         return tf.EncodecModel(config), tf.EncodecFeatureExtractor()
     make_folder(codec, tmp_path)
     with pytest.raises(ModelNotFoundError, match='can not be served: its EncodecModel .*gives no `last_hidden_state`'): load_model(tmp_path)
+
+
+# features in torch, and arithmetic
+
+def kinds_of_sound(rng, seconds, sr):
+    "Noise, silence, clicks and tones."
+    n = round(seconds*sr)
+    t, clicks = np.arange(n)/sr, np.zeros(n)
+    clicks[::max(1, n//7)] = 1
+    return [w.astype(np.float32) for w in (rng.normal(0, .1, n), np.zeros(n), clicks, np.sin(2*np.pi*440*t), .5*np.sin(2*np.pi*3000*t)+1e-3*rng.normal(0, 1, n))]
+
+
+@pytest.mark.parametrize('name', ['ast', 'clap-fusion', 'clap-rand_trunc', 'whisper'])
+def test_features_in_torch_are_the_librarys(name, checkpoint, rng):
+    folder, _, extractor = checkpoint(name)
+    model = load_model(folder)
+    for seconds in (.3, 2.7, model.context):
+        waves = kinds_of_sound(rng, seconds, model.sr)
+        ours, theirs = model.inputs(waves), extractor(waves, sampling_rate=model.sr, return_tensors='pt')
+        for k in ours:
+            if k == 'is_longer': continue
+            scale = 2*extractor.std if name == 'ast' else 1  # on the log-mel before it is scaled
+            off = (ours[k].float()-theirs[k].float()).abs()*scale
+            assert ours[k].shape == theirs[k].shape and off.max() < 1e-3
+    assert name == 'whisper' or model.in_torch
+
+
+def test_features_of_other_settings_are_the_librarys_own(checkpoint, rng):
+    wave = noise(rng, 2., 16000)
+    for settings in (dict(mean=0., std=1.), dict(do_normalize=False), dict(padding_value=1.)):
+        model = load_model(checkpoint('ast')[0], feature_kwargs=settings)
+        assert (model.inputs([wave])['input_values']-model.inputs_of_library([wave])['input_values']).abs().max() < 1e-3
+    model = load_model(checkpoint('ast')[0])
+    model.__dict__.pop('in_torch', None)
+    model.inputs_in_torch = lambda waves: {'input_values': torch.zeros(1, 1024, 128)}  # as if a setting meant something else
+    try: assert not model.in_torch and torch.equal(model.inputs([wave])['input_values'], model.inputs_of_library([wave])['input_values'])
+    finally:
+        del model.inputs_in_torch
+        model.__dict__.pop('in_torch', None)
+
+
+@pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'wavlm-group', 'whisper', 'clap-fusion', 'wav2vec2-bert'])
+def test_packed_layers_change_nothing(name, checkpoint, tmp_path, rng, monkeypatch):
+    from auditus.models import hf
+    plain = load_model(checkpoint(name)[0])
+    monkeypatch.setattr(hf, 'packing_pays', lambda: True)
+    shutil.copytree(checkpoint(name)[0], tmp_path/'copy')
+    packed = load_model(tmp_path/'copy')
+    assert any(type(m).__name__ == 'PackedLinear' for m in packed.net.modules())
+    waves = [noise(rng, 1.2, plain.sr) for _ in range(2)]
+    for layer in (-1, 1) if plain.n_layers else (-1,):
+        a, b = plain.forward(waves, layer).frames, packed.forward(waves, layer).frames
+        assert (a-b).abs().max() < 1e-4*a.abs().max().clamp(min=1)
+
+
+def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
+    from auditus.models import hf
+    model, wave = load_model(checkpoint('ast')[0]), noise(rng, 1., 16000)
+    seen, real = [], model.call
+    monkeypatch.setattr(hf, 'medium_pays', lambda: True)
+    monkeypatch.setattr(model, 'call', lambda *a: seen.append(torch.get_float32_matmul_precision()) or real(*a), raising=False)
+    for given in ('highest', 'high'):
+        torch.set_float32_matmul_precision(given)
+        try:
+            model.forward([wave])
+            assert torch.get_float32_matmul_precision() == given
+            with pytest.raises(RuntimeError), hf.medium(): raise RuntimeError
+            assert torch.get_float32_matmul_precision() == given
+        finally: torch.set_float32_matmul_precision('highest')
+    assert seen == ['medium', 'medium']
+
+
+def test_arithmetic_that_is_not_exact_is_not_used():
+    from auditus.models import hf
+    linear, x, reference = hf.sample()
+    slow = lambda: [linear(x) for _ in range(20)][-1]
+    assert hf.pays(lambda: linear(x), slow, reference) and not hf.pays(slow, lambda: linear(x), reference)
+    assert not hf.pays(lambda: linear(x.bfloat16().float()), slow, reference)
+    assert hf.medium_pays() in (True, False) and hf.packing_pays() in (True, False)
