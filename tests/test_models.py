@@ -471,3 +471,19 @@ def test_arithmetic_that_is_not_exact_is_not_used():
     assert hf.pays(lambda: linear(x), slow, reference) and not hf.pays(slow, lambda: linear(x), reference)
     assert not hf.pays(lambda: linear(x.bfloat16().float()), slow, reference)
     assert hf.medium_pays() in (True, False) and hf.packing_pays() in (True, False)
+
+
+def test_a_batch_that_has_no_room_goes_in_two(checkpoint, rng, monkeypatch):
+    model, sizes = load_model(checkpoint('wav2vec2-layer')[0]), []
+    waves = [noise(rng, 1., 16000) for _ in range(5)]
+    reference, real = model.forward(waves), model.call
+    def narrow(inputs, layer=-1):
+        sizes.append(len(inputs['input_values']))
+        if sizes[-1] > room: raise torch.cuda.OutOfMemoryError('out of memory')
+        return real(inputs, layer)
+    monkeypatch.setattr(model, 'call', narrow, raising=False)
+    room = 2
+    out = model.forward(waves)
+    assert (out.frames-reference.frames).abs().max() < 1e-5 and sizes == [5, 2, 3, 1, 2]
+    room = 0
+    with pytest.raises(SettingError, match='has no room for 1.0 s of sound'): model.forward(waves)

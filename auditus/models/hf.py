@@ -341,7 +341,7 @@ class HFModel(AudioModel):
         if hasattr(self.extractor, 'stride'): return stft+(self.extractor.stride-1)*round(.01*self.sr)
         return 4*stft
 
-# %% ../../nbs/05_models.hf.ipynb #36575d56
+# %% ../../nbs/05_models.hf.ipynb #149a6a1a
 @patch
 def inputs(self:HFModel, waves:list)->dict: # tensors for the network
     "Features of a batch, as the model's library makes them."
@@ -391,6 +391,11 @@ class Features(NamedTuple):
     places:list # of its waves in the batch
     samples:list # how many each wave had
     inputs:dict # tensors, by the names that the extractor gives them
+    def halves(self)->list: # of `Features`
+        "The same in two parts."
+        n = len(self.places)//2
+        parts = slice(None, n),slice(n, None)
+        return [Features(self.places[p], self.samples[p], {k:v[p] for k,v in self.inputs.items()}) for p in parts]
 
 @patch
 def infer(self:HFModel,
@@ -410,7 +415,9 @@ def run_torch(self:HFModel,
 )->dict: # frames, and where there are any: pooled, logits
     "The network in torch."
     import torch
-    there = {k:v.to(self.device, self.dtype if v.is_floating_point() else None, non_blocking=True) for k,v in inputs.items()}
+    # from memory that is pinned, a copy to a GPU goes on while the next features are made
+    def pinned(v): return v.pin_memory() if self.device.type=='cuda' and v.device.type=='cpu' else v
+    there = {k:pinned(v).to(self.device, self.dtype if v.is_floating_point() else None, non_blocking=True) for k,v in inputs.items()}
     with torch.inference_mode(), self.lock, fast_matmul(self.device, self.dtype): return self.call(there, layer)
 
 @patch
@@ -443,7 +450,7 @@ def accepted(self:HFModel)->set:
     import inspect
     return set(inspect.signature(self.net.forward).parameters)
 
-# %% ../../nbs/05_models.hf.ipynb #b528af2d
+# %% ../../nbs/05_models.hf.ipynb #c4c0951f
 @patch
 def prepare(self:HFModel, waves:list)->list: # of `Features`
     "Features of waves of any lengths, those of one length together."
@@ -454,8 +461,20 @@ def prepare(self:HFModel, waves:list)->list: # of `Features`
 @patch
 def run(self:HFModel, prepared:list, layer=-1)->ModelFrames:
     "A pass for each length."
-    parts = [(f.places, self.infer(f, layer)) for f in prepared]
+    parts = [o for f in prepared for o in self.infer_within_memory(f, layer)]
     return parts[0][1] if len(parts)==1 else merge(parts, sum(map(len, (f.places for f in prepared))))
+
+@patch
+def infer_within_memory(self:HFModel, features:Features, layer=-1)->list: # of `(places, ModelFrames)`
+    "One pass, or two of half the size where the device has no room for one."
+    import torch
+    try: return [(features.places, self.infer(features, layer))]
+    except torch.cuda.OutOfMemoryError as e:
+        if len(features.places)==1:
+            seconds = features.samples[0]/self.sr
+            raise SettingError(f'{str(self.device)!r} has no room for {seconds:.1f} s of sound in {self.name}: choose a shorter window or `max_seconds`') from e
+    torch.cuda.empty_cache()
+    return [o for half in features.halves() for o in self.infer_within_memory(half, layer)]
 
 @patch
 def forward(self:HFModel, waves:list, layer=-1)->ModelFrames:
