@@ -81,6 +81,20 @@ def test_whisper_hears_recorded_speech(whisper):
     for f, v in zip(files[:3], together): assert np.abs(pipe(f)-v).max() < 1e-5*np.abs(v).max()
 
 
+@pytest.mark.parametrize('settings', [dict(dtype='bfloat16'), dict(backend='openvino', dtype='bfloat16'), dict(backend='openvino'), dict(backend='onnx')])
+def test_faster_modes_stay_near_on_real_weights(settings, whisper, sounds, tmp_path, monkeypatch):
+    import auditus.models.onnx as engine
+    if 'backend' in settings: pytest.importorskip(engine.extras[settings['backend']][0])
+    monkeypatch.setattr(engine, 'cache_folder', lambda: tmp_path)
+    files = sorted(f for f in sounds.iterdir() if f.suffix != '.md')
+    a, b = (AudioPipeline(whisper[0], window=3, **s) for s in ({}, settings))
+    X, Y = (np.concatenate([p(f) for f in files]).astype(float) for p in (a, b))
+    def cosine(x, y): return ((x*y).sum(1)/np.linalg.norm(x, axis=1)/np.linalg.norm(y, axis=1)).min()
+    exact = 'dtype' not in settings
+    assert 1-cosine(X, Y) < (1e-6 if exact else 2e-4) and cosine(X-X.mean(0), Y-Y.mean(0)) > .995
+    assert not exact or np.abs(X-Y).max() < 1e-4*np.abs(X).max()
+
+
 # BirdNET
 
 @needs_birdnet
