@@ -265,7 +265,7 @@ def on_ray(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `Work
     finally:
         if ours: ray.shutdown()
 
-# %% ../nbs/20_extract.ipynb #4ccc7dd7
+# %% ../nbs/20_extract.ipynb #d3ceba58
 class Summary(NamedTuple):
     "What a run came to, with what earlier runs had done already."
     files:int # embedded
@@ -327,6 +327,8 @@ def extract(
     window=None, # as in `AudioPipeline`; `None`: the pipeline's own
     hop:float|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
     batch_size:int|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
+    backend:str|None=None, # as in `load_model`; `None`: the pipeline's own
+    dtype=None, # as in `load_model`; `None`: the pipeline's own
     workers:int=1, # processes, or actors of Ray
     resume:bool=True, # go on with what an earlier run left? `False` begins anew
     on_error:str='record', # a broken file: 'record' it and go on, or 'raise'
@@ -348,7 +350,7 @@ def extract(
     if not isinstance(pipeline, AudioPipeline): raise SettingError(f"`pipeline` must be an AudioPipeline, such as AudioPipeline('birdnet'); got {brief(pipeline)}")
     if pipeline.pooling is None: raise SettingError("a table holds vectors, and pooling=None leaves frames: choose 'mean', 'max' or 'model'")
     clock,began = Clock(time_budget),time.perf_counter()
-    changes = {k:v for k,v in dict(window=window, hop=hop, batch_size=batch_size).items() if v is not None}
+    changes = {k:v for k,v in dict(window=window, hop=hop, batch_size=batch_size, backend=backend, dtype=dtype).items() if v is not None}
     pipe = AudioPipeline(**{**pipeline.get_params(), **changes, 'return_tensors': 'np'})
     items,store = collect(source),store_for(out)
     schema = schema_of(items, pipe, {}, embedding_dtype, row_id)

@@ -117,6 +117,7 @@ def test_files_that_are_no_model_of_ours(checkpoint, tmp_path):
     onnx.save(graph, tmp_path/'c.onnx')
     with pytest.raises(ModelNotFoundError, match="of the kind 'other'"): load_model(tmp_path/'c.onnx')
     with pytest.raises(SettingError, match='ends in .onnx'): model.export(tmp_path/'model.bin')
+    with pytest.raises(SettingError, match='is converted from float32'): load_model(checkpoint('ast'), dtype='bfloat16').export(tmp_path/'d.onnx')
     with pytest.raises(SettingError, match='is exported from torch'): load_model(tmp_path/'a.onnx').export(tmp_path/'d.onnx')
     with pytest.raises(SettingError, match='can not be exported|can not be converted'): load_model('birdnet').export(tmp_path/'birdnet.onnx')
 
@@ -190,6 +191,7 @@ def test_int8_is_offered(checkpoint, rng):
 def test_extract_and_the_commands_take_a_backend(backend, checkpoint, sounds, tmp_path):
     folder = checkpoint('ast')
     extract(sounds, tmp_path/'a', AudioPipeline(folder, backend=backend, window=5))
+    assert extract(sounds, tmp_path/'a', AudioPipeline(folder, window=5), backend=backend, dtype='float32').parts_done == 0
     extract(sounds, tmp_path/'b', AudioPipeline(folder, window=5))
     assert np.abs(load(tmp_path/'a')[0]-load(tmp_path/'b')[0]).max() < 1e-4
     done = run('embed', sounds/'chirp.ogg', '-m', folder, '--backend', backend, '-o', tmp_path/'c.parquet')

@@ -445,6 +445,12 @@ def test_packed_layers_change_nothing(name, checkpoint, tmp_path, rng, monkeypat
     for layer in (-1, 1) if plain.n_layers else (-1,):
         a, b = plain.forward(waves, layer).frames, packed.forward(waves, layer).frames
         assert (a-b).abs().max() < 1e-4*a.abs().max().clamp(min=1)
+    alone, together = packed.forward(waves[:1]), packed.forward(waves)
+    assert (alone.frames[0]-together.frames[0]).abs().max() < 1e-5*alone.frames.abs().max().clamp(min=1)
+    if name == 'ast':
+        pytest.importorskip('onnxruntime')
+        packed.export(tmp_path/'model.onnx')
+        assert (load_model(tmp_path/'model.onnx').forward(waves).frames-plain.forward(waves).frames).abs().max() < 1e-4
 
 
 def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
