@@ -30,7 +30,7 @@ class Graph(NamedTuple):
     examples:list # dicts of tensors, by the names of its inputs; they differ in length and size of the batch
     outputs:list # names of what it gives
 
-# %% ../../nbs/04_models.base.ipynb #25e3e97a
+# %% ../../nbs/04_models.base.ipynb #69003fb5
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
@@ -91,6 +91,16 @@ class AudioModel:
     def graph(self)->Graph:
         "The network, for conversion."
         raise SettingError(f"{self.name} can not be converted: use backend='torch', or 'auto'")
+
+    def export(self,
+        path, # of the file to write; its ending says of which kind, and there is .onnx
+    ):
+        "Write the model into one file that `load_model` opens. Kinds are found through the entry-point group `auditus.exporters`."
+        path = Path(path).expanduser()
+        found = {e.name:e for e in entry_points(group='auditus.exporters')}
+        if path.suffix[1:] not in found:
+            raise SettingError(f"a model is exported to a file that ends in .{' or .'.join(sorted(found))}, got {brief(path)}")
+        found[path.suffix[1:]].load()(self, path)
 
     def describe(self)->dict:
         "All that there is to know of it besides its weights, as JSON can hold it."

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['extras', 'precisions', 'sessions', 'files', 'close_enough', 'described', 'check_backend', 'OnnxSession',
            'OpenVinoSession', 'to_onnx', 'to_openvino', 'quantize', 'try_session', 'cache_folder', 'converted', 'serve',
-           'on_onnx', 'on_openvino', 'on_fastest', 'open_file', 'read_description']
+           'on_onnx', 'on_openvino', 'on_fastest', 'write_file', 'open_file', 'read_description']
 
-# %% ../../nbs/08_models.onnx.ipynb #d7ccfa9e
+# %% ../../nbs/08_models.onnx.ipynb #48c63a78
 import json, shutil, tempfile, threading, warnings
 from importlib.util import find_spec
 from pathlib import Path
-from fastcore.basics import patch
 from ..core import *
 from .base import AudioModel, Graph
 
@@ -197,25 +196,24 @@ def on_fastest(make, dtype:str, device)->AudioModel|None: # as `serve`; `None`: 
         try: return serve(make, backend, dtype, device)
         except SettingError as e: warnings.warn(f"backend='auto' goes on without {backend}: {e}", stacklevel=3)
 
-# %% ../../nbs/08_models.onnx.ipynb #f46113ad
+# %% ../../nbs/08_models.onnx.ipynb #24f1a524
 described = 'auditus' # the name of the description among the file's metadata
 
-@patch
-def export(self:AudioModel,
-    path, # of the file to write, ends in .onnx
+def write_file(
+    model:AudioModel, # in torch
+    path:Path, # of the file to write
 ):
-    "Write the model into one file that `load_model` opens."
-    import onnx
-    path = Path(path).expanduser()
-    if path.suffix!='.onnx': raise SettingError(f'a model is exported to a file that ends in .onnx, got {brief(path)}')
-    if self.session is not None: raise SettingError(f"{self.name} runs on {self.backend}, and is exported from torch: load it with backend='torch'")
-    graph,part = self.graph(),path.with_name(f'.{path.name}.tmp')
+    "Write a model into one file."
+    try: import onnx
+    except ImportError as e: raise SettingError(f"a model is exported by the package onnx, which can not be imported ({e}): {extras['onnx'][1]}") from e
+    if model.session is not None: raise SettingError(f"{model.name} runs on {model.backend}, and is exported from torch: load it with backend='torch'")
+    graph,part = model.graph(),path.with_name(f'.{path.name}.tmp')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         to_onnx(graph, part)
-        model = onnx.load(part)
-        onnx.helper.set_model_props(model, {described: json.dumps(self.describe())})
-        onnx.save(model, part)
+        written = onnx.load(part)
+        onnx.helper.set_model_props(written, {described: json.dumps(model.describe())})
+        onnx.save(written, part)
         part.replace(path)
     except OSError as e: raise SettingError(f'can not write to {brief(path)}: {e.strerror or e}') from e
     finally: part.unlink(missing_ok=True)
