@@ -473,10 +473,22 @@ def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
 def test_arithmetic_that_is_not_exact_is_not_used():
     from auditus.models import hf
     linear, x, reference = hf.sample()
-    slow = lambda: [linear(x) for _ in range(20)][-1]
-    assert hf.pays(lambda: linear(x), slow, reference) and not hf.pays(slow, lambda: linear(x), reference)
-    assert not hf.pays(lambda: linear(x.bfloat16().float()), slow, reference)
-    assert hf.medium_pays() in (True, False) and hf.packing_pays() in (True, False)
+    assert hf.is_exact(linear(x), reference) and hf.is_exact(hf.packed_linear(linear)(x), reference) and not hf.is_exact(linear(x.bfloat16().float()), reference)
+    real = hf.processor()
+    try:
+        for maker in ('GenuineIntel', 'AuthenticAMD', ''):
+            hf.processor = lambda: (maker, set())
+            for f in (hf.packing_pays, hf.medium_pays): f.cache_clear()
+            if maker != 'AuthenticAMD': assert not hf.packing_pays() and not hf.medium_pays()
+            else:
+                with hf.medium(): rounds = not hf.is_exact(linear(x), reference)
+                assert hf.packing_pays() and hf.medium_pays() == (not rounds)
+            assert not hf.bfloat16_pays()
+        hf.processor = lambda: ('', {'avx512_bf16'})
+        assert hf.bfloat16_pays()
+    finally:
+        hf.processor = lambda: real
+        for f in (hf.packing_pays, hf.medium_pays): f.cache_clear()
 
 
 def test_a_batch_that_has_no_room_goes_in_two(checkpoint, rng, monkeypatch):
