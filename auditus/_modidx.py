@@ -209,6 +209,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'auditus.extract.Store.opened': ('extract.html#store.opened', 'auditus/extract.py'),
                                  'auditus.extract.Store.part_facts': ('extract.html#store.part_facts', 'auditus/extract.py'),
                                  'auditus.extract.Store.same_settings': ('extract.html#store.same_settings', 'auditus/extract.py'),
+                                 'auditus.extract.Store.told': ('extract.html#store.told', 'auditus/extract.py'),
                                  'auditus.extract.Summary': ('extract.html#summary', 'auditus/extract.py'),
                                  'auditus.extract.Summary.__str__': ('extract.html#summary.__str__', 'auditus/extract.py'),
                                  'auditus.extract.Work': ('extract.html#work', 'auditus/extract.py'),

@@ -265,7 +265,7 @@ def on_ray(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `Work
     finally:
         if ours: ray.shutdown()
 
-# %% ../nbs/20_extract.ipynb #d3ceba58
+# %% ../nbs/20_extract.ipynb #3d8f93cb
 class Summary(NamedTuple):
     "What a run came to, with what earlier runs had done already."
     files:int # embedded
@@ -359,13 +359,14 @@ def extract(
     work = Work(at_home(pipe), on_error, clock, np.finfo(embedding_dtype).max)
     engine = here if engine=='local' and workers==1 else engines[engine]
     store.check()
+    jobs = find_jobs(items, settings)
+    # looked at before anything is written: a run that is refused leaves no trace
+    there = store.finished(jobs, settings) if store.single and resume else None
     with store.writing(): store.make_folders()
     with store.locked():
         with store.writing():
             if not resume: forget(store)
             store.same_settings(settings)
-        jobs = find_jobs(items, settings)
-        there = store.finished(jobs, settings) if store.single and resume else None
         if there: run,facts = Run(0, len(jobs), 0., []),[there]
         else:
             run = run_parts(store, jobs, work, engine, workers, schema, progress)
@@ -376,7 +377,7 @@ def extract(
     return Summary(total('files'), total('rows'), total('seconds')/3600, errors, run.parts_done, run.parts, run.sound_seconds,
                    time.perf_counter()-began, len(run.left), clock.foresee(run.left)/workers)
 
-# %% ../nbs/20_extract.ipynb #66fe2feb
+# %% ../nbs/20_extract.ipynb #bf33868e
 part_metadata = b'auditus_part'
 
 def at_home(
@@ -480,19 +481,27 @@ def run_parts(
     return Run(len(jobs)-len(kept)-len(left), len(jobs), heard, [i for job in left.values() for i in job.items])
 
 @patch
-def part_facts(self:Store,
+def told(self:Store,
     path, # of a part, or of a single file
-)->dict|None: # files, rows, seconds, errors; `None`: it is damaged
-    "What a part says of itself."
+    key:bytes, # of its metadata
+)->dict|None: # `None`: it is damaged, or not ours
+    "What a table says of itself."
     import pyarrow as pa, pyarrow.parquet as pq
     try:
-        with self.open(path) as f: return json.loads(pq.read_schema(f).metadata[part_metadata])
+        with self.open(path) as f: return json.loads(pq.read_schema(f).metadata[key])
     except (pa.ArrowException, KeyError, TypeError, ValueError): return None
+
+@patch
+def part_facts(self:Store,
+    path, # of a part, or of a single file
+)->dict|None: # files, rows, seconds, errors; `None`: it is damaged, or not ours
+    "What became of the recordings in a table."
+    return self.told(path, part_metadata)
 
 @patch
 def names(self:Store)->set:
     "The recordings in the parts, or in the single file, broken ones too."
-    import pyarrow as pa, pyarrow.parquet as pq
+    import pyarrow.parquet as pq
     found = set()
     for p in [*self.parts(), *self.parts(aside=True), *([self.out] if self.single and self.exists(self.out) else [])]:
         facts = self.part_facts(p)
@@ -507,17 +516,14 @@ def finished(self:Store,
     settings:dict, # of the run
 )->dict|None: # what the file says of itself, where there is nothing to do
     "Whether a single file is there already; one with other settings, or of another collection, is refused."
-    import pyarrow as pa, pyarrow.parquet as pq
-    if not self.exists(self.out): return None
-    try:
-        with self.open(self.out) as f: about = pq.read_schema(f).metadata or {}
-    except pa.ArrowException: about = {}
-    facts = self.part_facts(self.out)
-    if facts is None or b'auditus' not in about:
+    # parts are there while a run is under way, and its own settings count
+    if not self.exists(self.out) or self.parts(): return None
+    before,facts = self.told(self.out, b'auditus'),self.part_facts(self.out)
+    if before is None or facts is None:
         raise SettingError(f'{brief(self.name)} is there, and is no table of embeddings of ours: choose another `out`, or overwrite it with resume=False')
-    self.compare(json.loads(about[b'auditus']), settings)
+    self.compare(before, settings)
     if facts['keys']==digest(sorted(jobs)): return facts
-    if not self.parts() and not self.names() & {readable(i.name) for j in jobs.values() for i in j.items}:
+    if not self.names() & {readable(i.name) for j in jobs.values() for i in j.items}:
         raise SettingError(f'{brief(self.name)} holds another collection: not one of these files is in it. Choose another `out`, or begin anew with resume=False')
     return None
 

@@ -146,6 +146,8 @@ def test_a_single_file(pipe, folder, tmp_path):
     before = (tmp_path/'one.parquet').read_bytes()
     for change in (dict(window=1.), dict(source=[folder/'broken.wav'])):
         with pytest.raises(SettingError, match='other settings|another collection'): extract(**{'source': folder, 'out': tmp_path/'one.parquet', 'pipeline': pipe, **change})
+        assert not beside(tmp_path/'one.parquet').exists()  # who is refused leaves nothing that would stand in the way of others
+    assert extract(folder, tmp_path/'one.parquet', pipe).parts_done == 0
     with pytest.raises(AudioDecodeError, match='none of the 1 files could be embedded'): extract([folder/'broken.wav'], tmp_path/'one.parquet', pipe, resume=False)
     Counting.heard = 0
     again = extract(folder, tmp_path/'one.parquet', pipe)
@@ -436,6 +438,16 @@ def test_a_part_that_takes_too_long_is_given_up_and_foreseen(tmp_path, rng):
 def test_equal_settings_are_equal(pipe, folder, tmp_path):
     extract(folder, tmp_path/'out', pipe, window=1)
     for window in (1., np.float64(1), np.int64(1)): assert extract(folder, tmp_path/'out', pipe, window=window).parts_done == 0
+
+
+def test_a_single_file_that_is_made_anew_goes_on_where_it_was_stopped(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr('auditus.collect.files_per_part', 8)
+    out, pipe = tmp_path/'one.parquet', AudioPipeline(Slow(), window=.5)
+    extract(folder, out, pipe, window=1.)
+    stopped = extract(folder, out, pipe, resume=False, time_budget=1.5)
+    assert 0 < stopped.parts_done < stopped.parts
+    rest = extract(folder, out, pipe)
+    assert rest.parts_done == stopped.parts-stopped.parts_done and json.loads(pq.read_schema(out).metadata[b'auditus'])['window'] == .5
 
 
 def test_what_is_not_ours_is_left_alone(pipe, folder, tmp_path):
