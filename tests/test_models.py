@@ -1,8 +1,12 @@
 "Every architecture against its own library, alone and in company; and folders that are no models."
 import copy
 import json
+import os
 import pickle
+import platform
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -437,7 +441,7 @@ def test_features_of_other_settings_are_the_librarys_own(checkpoint, rng):
 def test_packed_layers_change_nothing(name, checkpoint, tmp_path, rng, monkeypatch):
     from auditus.models import hf
     plain = load_model(checkpoint(name)[0])
-    monkeypatch.setattr(hf, 'packing_pays', lambda: True)
+    monkeypatch.setattr(hf, 'packing_pays', lambda dtype: True)
     shutil.copytree(checkpoint(name)[0], tmp_path/'copy')
     packed = load_model(tmp_path/'copy')
     assert any(type(m).__name__ == 'PackedLinear' for m in packed.net.modules())
@@ -451,6 +455,41 @@ def test_packed_layers_change_nothing(name, checkpoint, tmp_path, rng, monkeypat
         pytest.importorskip('onnxruntime')
         packed.export(tmp_path/'model.onnx')
         assert (load_model(tmp_path/'model.onnx').forward(waves).frames-plain.forward(waves).frames).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'wavlm-group', 'whisper'])
+def test_packed_layers_in_bfloat16_stay_close(name, checkpoint, tmp_path, rng, monkeypatch):
+    from auditus.models import hf
+    plain = load_model(checkpoint(name)[0])
+    monkeypatch.setattr(hf, 'packing_pays', lambda dtype: dtype == 'bfloat16')
+    shutil.copytree(checkpoint(name)[0], tmp_path/'copy')
+    packed = load_model(tmp_path/'copy', dtype='bfloat16')
+    assert any(type(m).__name__ == 'PackedLinear' for m in packed.net.modules()) and packed.precision == 'bfloat16' and packed.dtype == torch.float32
+    waves = [noise(rng, 1.2, plain.sr) for _ in range(2)]
+    a, b = plain.forward(waves).frames.flatten(0, 1), packed.forward(waves).frames.flatten(0, 1)
+    assert b.dtype == torch.float32 and 1-torch.cosine_similarity(a, b).min() < 1e-3 and not torch.equal(a, b)
+    with pytest.raises(SettingError, match='float32'): packed.export(tmp_path/'model.onnx')
+
+
+def test_memory_is_kept_for_the_next_pass_unless_somebody_has_chosen(checkpoint):
+    # in processes of their own: the setting belongs to the whole of one
+    code = ("import ctypes, resource, sys\n"
+            "from auditus import load_model\n"
+            "load_model(sys.argv[1])\n"
+            "import torch\n"
+            "def faults():\n"
+            "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+            "    for _ in range(20): torch.ones(1 << 22)\n"
+            "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt-before\n"
+            "faults()\n"
+            "print(faults())")
+    folder, counted = str(checkpoint('ast')[0]), []
+    for chosen in ({}, {'MALLOC_TRIM_THRESHOLD_': '131072'}):
+        env = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_') and k != 'GLIBC_TUNABLES'} | chosen
+        done = subprocess.run([sys.executable, '-c', code, folder], capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr
+        counted.append(int(done.stdout))
+    if platform.libc_ver()[0] == 'glibc': assert counted[0] < counted[1]/10
 
 
 def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
@@ -474,6 +513,7 @@ def test_arithmetic_that_is_not_exact_is_not_used():
     from auditus.models import hf
     linear, x, reference = hf.sample()
     assert hf.is_exact(linear(x), reference) and hf.is_exact(hf.packed_linear(linear)(x), reference) and not hf.is_exact(linear(x.bfloat16().float()), reference)
+    assert hf.is_exact(hf.packed_linear(linear, 'bfloat16')(x), reference, 'bfloat16')
     real = hf.processor()
     try:
         for maker in ('GenuineIntel', 'AuthenticAMD', ''):
@@ -483,7 +523,11 @@ def test_arithmetic_that_is_not_exact_is_not_used():
             else:
                 with hf.medium(): rounds = not hf.is_exact(linear(x), reference)
                 assert hf.packing_pays() and hf.medium_pays() == (not rounds)
-            assert not hf.bfloat16_pays()
+            assert not hf.bfloat16_pays() and not hf.packing_pays('bfloat16')
+        for flags, pays in (({'avx512_bf16'}, True), ({'avx512_bf16', 'amx_bf16'}, False)):
+            hf.processor = lambda: ('AuthenticAMD', flags)
+            hf.packing_pays.cache_clear()
+            assert hf.packing_pays('bfloat16') == pays and not hf.packing_pays('float16') and not hf.packing_pays('int8')
         hf.processor = lambda: ('', {'avx512_bf16'})
         assert hf.bfloat16_pays()
     finally:

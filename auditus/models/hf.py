@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['settings_files', 'safe_weights', 'pickled_weights', 'ways_on', 'trained_only', 'exact', 'heads', 'proven', 'families',
-           'read_elsewhere', 'find_folder', 'check_folder', 'quiet', 'read_weights', 'as_device', 'as_dtype',
-           'as_precision', 'processor', 'bfloat16_pays', 'packed_linear', 'is_exact', 'sample', 'packing_pays',
-           'medium', 'medium_pays', 'fast_matmul', 'HFModel', 'Features', 'merge', 'from_description', 'mel_energies',
-           'same_features', 'FeaturesInTorch', 'ASTModel', 'WhisperModel', 'CLAPModel', 'huggingface', 'packed',
-           'in_int8', 'survive_fork']
+           'read_elsewhere', 'kept_memory', 'find_folder', 'check_folder', 'quiet', 'read_weights', 'as_device',
+           'as_dtype', 'as_precision', 'processor', 'bfloat16_pays', 'packed_linear', 'is_exact', 'sample',
+           'packing_pays', 'medium', 'medium_pays', 'fast_matmul', 'HFModel', 'Features', 'merge', 'from_description',
+           'mel_energies', 'same_features', 'FeaturesInTorch', 'ASTModel', 'WhisperModel', 'CLAPModel', 'huggingface',
+           'packed', 'in_int8', 'survive_fork', 'keep_freed_memory', 'settle_torch']
 
 # %% ../../nbs/05_models.hf.ipynb #c148b161
 import json, threading, warnings
@@ -165,11 +165,12 @@ def bfloat16_pays()->bool:
     if torch.cuda.is_available(): return torch.cuda.is_bf16_supported()
     return not processor()[1].isdisjoint({'amx_bf16', 'avx512_bf16'})
 
-# %% ../../nbs/05_models.hf.ipynb #e2075524
-exact = 2e-6 # relative error that float32 itself may have in a sum of 768 products
+# %% ../../nbs/05_models.hf.ipynb #34afd2fc
+exact = {'float32': 2e-6, 'bfloat16': 1e-2} # relative error that a sum of 768 products may have
 
 def packed_linear(
     linear, # `torch.nn.Linear` in float32
+    dtype:str='float32', # 'bfloat16': multiply in it; what goes in and comes out stays as it is
 ): # torch module that does the same
     "A linear layer whose weights are in oneDNN's order."
     import torch
@@ -177,19 +178,21 @@ def packed_linear(
         "A linear layer for inference."
         def __init__(self):
             super().__init__()
-            self.in_features,self.out_features,self.bias = linear.in_features,linear.out_features,linear.bias
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+            self.in_features,self.out_features,self.narrow = linear.in_features,linear.out_features,getattr(torch, dtype)
+            self.bias = None if linear.bias is None else torch.nn.Parameter(linear.bias.detach().to(self.narrow), requires_grad=False)
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().to(self.narrow), None)
         @property
-        def weight(self): return self.packed.to_dense() # for who does the multiplication himself
-        def forward(self, x): return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, 'none', [], '')
+        def weight(self): return self.packed.to_dense().float() # for who does the multiplication himself
+        def forward(self, x): return torch.ops.mkldnn._linear_pointwise(x.to(self.narrow), self.packed, self.bias, 'none', [], '').to(x.dtype)
     return PackedLinear().eval()
 
 def is_exact(
     found, # float32 tensor
     reference, # float64 tensor: what it should be
+    dtype:str='float32', # of the arithmetic
 )->bool:
-    "Whether a result is as exact as float32 can be."
-    return bool((found.double()-reference).abs().max()/reference.abs().max()<exact)
+    "Whether a result is as exact as its number format can be."
+    return bool((found.double()-reference).abs().max()/reference.abs().max()<exact[dtype])
 
 @cache
 def sample()->tuple: # a linear layer, an input, and what comes out in float64
@@ -203,14 +206,19 @@ def sample()->tuple: # a linear layer, an input, and what comes out in float64
     return linear,x,x.double()@linear.weight.double().T+linear.bias.double()
 
 @cache
-def packing_pays()->bool:
+def packing_pays(
+    dtype:str='float32', # of the arithmetic
+)->bool:
     "Whether packed linear layers are faster on this processor, and exact."
     import torch
-    if processor()[0]!='AuthenticAMD' or not torch.backends.mkldnn.is_available(): return False
+    maker,flags = processor()
+    if maker!='AuthenticAMD' or not torch.backends.mkldnn.is_available() or dtype not in exact: return False
+    # where whole matrices of bfloat16 are multiplied at once, nothing is gained by leaving the rest in float32
+    if dtype=='bfloat16' and ('avx512_bf16' not in flags or 'amx_bf16' in flags): return False
     with torch.inference_mode(False), torch.no_grad():
         linear,x,reference = sample()
         # operators of torch that are no promise of it may go, or want something else
-        try: return is_exact(packed_linear(linear)(x), reference)
+        try: return is_exact(packed_linear(linear, dtype)(x), reference, dtype)
         except (AttributeError, RuntimeError, NotImplementedError): return False
 
 _matmul = threading.RLock() # the setting belongs to the whole process
@@ -708,7 +716,7 @@ class CLAPModel(FeaturesInTorch, HFModel):
     @property
     def logit_scale(self): return self.text_side[0].logit_scale_a.exp().item()
 
-# %% ../../nbs/05_models.hf.ipynb #710e72b8
+# %% ../../nbs/05_models.hf.ipynb #100ac708
 families = {'audio-spectrogram-transformer': ASTModel, 'whisper': WhisperModel, 'clap': CLAPModel, 'clap_audio_model': CLAPModel}
 
 def huggingface(
@@ -746,9 +754,12 @@ def huggingface(
         if feature_kwargs: extractor = type(extractor)(**{**extractor.to_dict(), **feature_kwargs})
     safe = any(f for p in safe_weights for f in folder.glob(p))
     reading = dict(use_safetensors=safe, trust_remote_code=trust_remote_code, **({} if safe else {'weights_only': True}))
-    survive_fork()
+    settle_torch()
     def make(bare=False, dtype=None): return families.get(config.model_type, HFModel)(str(name), folder, config, extractor, device, as_dtype(dtype), bare=bare, **reading)
-    def in_torch(): return in_int8(make()) if precision=='int8' else packed(make(dtype=precision), make)
+    def in_torch():
+        if precision=='int8': return in_int8(make())
+        if device.type=='cpu' and packing_pays(precision): return packed(make(), make, precision)
+        return make(dtype=precision)
     model = in_torch() if backend=='torch' else on_backend(backend, make, precision, device) or in_torch()
     if feature_kwargs:
         try: model.try_out()
@@ -758,20 +769,20 @@ def huggingface(
 read_elsewhere = {'wavlm': ('q_proj', 'k_proj', 'v_proj', 'out_proj')} # layers whose weights are read, and not the layer called
 
 def packed(
-    model:HFModel, # any
+    model:HFModel, # in float32, on the CPU
     make, # makes it again
+    dtype:str='float32', # of the arithmetic in linear layers
 )->HFModel:
-    "Put the weights of linear layers in the order in which oneDNN reads them, where that pays and changes nothing."
+    "Put the weights of linear layers in the order in which oneDNN reads them."
     import torch
-    if model.device.type!='cpu' or model.dtype!=torch.float32 or not packing_pays(): return model
     left = read_elsewhere.get(model.config.model_type, ())
     def replace(module):
         for name,child in module.named_children():
             # what is no plain linear layer, but a class of its own, may do something else
             if type(child) is not torch.nn.Linear: replace(child)
-            elif name not in left: setattr(module, name, packed_linear(child))
+            elif name not in left: setattr(module, name, packed_linear(child, dtype))
     replace(model.net)
-    model.unpacked = make
+    model.unpacked,model.precision = make,dtype
     return model
 
 def in_int8(
@@ -791,3 +802,21 @@ def survive_fork():
     "A forked process lacks the threads that torch believes it has, and would wait for them forever: let it use its own."
     import os, torch
     if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+kept_memory = 2**28 # bytes: more than the largest tensor of a usual pass
+
+@cache
+def keep_freed_memory():
+    "Have glibc hand out again what one layer gave back, where it would fetch fresh pages from the kernel for each: a tenth of the time of a pass."
+    import ctypes, os
+    if any(k.startswith('MALLOC_') or k=='GLIBC_TUNABLES' for k in os.environ): return # somebody has chosen
+    try: mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError): return # another system, or another C library
+    m_mmap_threshold,m_trim_threshold = -3,-1 # as malloc.h numbers them
+    mallopt(m_mmap_threshold, kept_memory)
+    mallopt(m_trim_threshold, 2*kept_memory)
+
+def settle_torch():
+    "What every process does that runs a network in torch."
+    survive_fork()
+    keep_freed_memory()

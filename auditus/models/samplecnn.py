@@ -6,13 +6,13 @@
 __all__ = ['clip_samples', 'channels', 'magnatagatune_tags', 'sample_cnn', 'read_checkpoint', 'part_of', 'find_encoder',
            'find_head', 'SampleCNN', 'from_description']
 
-# %% ../../nbs/06_models.samplecnn.ipynb #67b0dcb0
+# %% ../../nbs/06_models.samplecnn.ipynb #acb5a875
 import shutil
 from pathlib import Path
 import numpy as np
 from ..core import *
 from .base import AudioModel, Graph, ModelFrames, hash_files, on_backend
-from .hf import as_device, as_dtype, as_precision
+from .hf import as_device, as_dtype, as_precision, settle_torch
 
 # %% ../../nbs/06_models.samplecnn.ipynb #5c67c6a3
 clip_samples = 3**10 # one for each threefold division: 2.68 s
@@ -80,7 +80,7 @@ def find_head(
         if {*found}=={'weight', 'bias'} and found['weight'].ndim==2 and found['weight'].shape[1]==channels[-1]: return found
     return {}
 
-# %% ../../nbs/06_models.samplecnn.ipynb #f3e8f391
+# %% ../../nbs/06_models.samplecnn.ipynb #daa77ad8
 magnatagatune_tags = [
     'guitar', 'classical', 'slow', 'techno', 'strings', 'drums', 'electronic', 'rock', 'fast', 'piano', 'ambient', 'beat', 'violin', 'vocal', 'synth',
     'female', 'indian', 'opera', 'male', 'singing', 'vocals', 'no vocals', 'harpsichord', 'loud', 'quiet', 'flute', 'woman', 'male vocal', 'no vocal',
@@ -130,6 +130,7 @@ class SampleCNN(AudioModel):
         backend:str, # as in `load_model`
     ):
         "Put the network where it runs."
+        settle_torch()
         def make(bare=False): return self
         if backend!='torch' and on_backend(backend, make, self.precision, self.device): return
         for net in (self.net, self.head):
