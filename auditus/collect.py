@@ -171,7 +171,7 @@ def rows_of_dataset(
     more = rest.to_list() if rest.column_names else [{}]*len(plain)
     return [Item(name, partial(sound_of_row, plain, column, i), (1, plain._fingerprint, i), m) for i,(name,m) in enumerate(zip(names, more))]
 
-# %% ../nbs/18_collect.ipynb #913e3103
+# %% ../nbs/18_collect.ipynb #146ee4c9
 def collect(
     source, # what `what_it_takes` says
 )->list: # of `Item`, sorted by name, each name once
@@ -193,7 +193,7 @@ def collect(
         try: table = pa.table(source)
         except (pa.ArrowException, TypeError) as e: raise AudioInputError(f'no table of recordings can be made of the {type(source).__name__}: {e}') from e
         found = rows_of(table, type(source).__name__)
-    elif is_many(source): found = [as_item(p) for p in paths_only(source)]
+    elif is_many(source): found = [p if isinstance(p, Item) else as_item(p) for p in paths_only(source)]
     else: raise AudioInputError(f'a collection is {what_it_takes}; got {type(source).__name__}')
     if not found:
         wanted = f'looked for files that end in {", ".join(sorted(suffixes))}' if isinstance(source, (str, os.PathLike)) else 'it is empty'
@@ -210,7 +210,7 @@ def paths_only(
 ):
     "Hand on paths, and refuse what is none."
     for i,p in enumerate(items):
-        if not isinstance(p, (str, os.PathLike)):
+        if not isinstance(p, (str, os.PathLike, Item)):
             raise AudioInputError(f'item {i} of the list is no path but {brief(p)}: sounds in memory are for AudioPipeline.stream')
         yield p
 

