@@ -14,6 +14,7 @@ _homes = {
     'transform': ['AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'Normalize', 'AudioPipeline'],
     'classify': ['ModelOutput', 'ClipClassificationModel', 'AudioClassifier'],
     'zeroshot': ['ZeroShotClassifier'],
+    'finetune': ['Probe'],
 }
 _home = {name: module for module, names in _homes.items() for name in names}
 __all__ = list(_home)

@@ -116,7 +116,7 @@ def head_scores(
     "Apply a head."
     return learners[head][1]((X.astype(float)-mean)/scale, multi, **arrays)
 
-# %% ../nbs/21_finetune.ipynb #e8356ad6
+# %% ../nbs/21_finetune.ipynb #89a3190e
 class Probe:
     "A classifier on the vectors of a pipeline that stays as it is."
     def __init__(self,
@@ -168,7 +168,7 @@ def vectors_of(
     X,table = load_table(folder)
     row = {name:i for i,name in enumerate(table['file'].to_pylist())}
     places = [i for i,item in enumerate(items) if readable(item.name) in row]
-    return np.asarray(X)[[row[readable(items[i].name)] for i in places]],places,[(e.file, e.error) for e in summary.errors]
+    return np.asarray(X)[[row[readable(items[i].name)] for i in places]],places,[(e.file, e.message) for e in summary.errors]
 
 def without_broken(
     data:Labelled,
@@ -420,7 +420,7 @@ class Crops:
         if self.seed is not None and len(wave)>self.most: start = np.random.default_rng([self.seed, self.epoch, i]).integers(len(wave)-self.most+1)
         return np.array(wave[start:start+self.most]),self.truth[i]
 
-# %% ../nbs/21_finetune.ipynb #adc590a6
+# %% ../nbs/21_finetune.ipynb #80ed3275
 def shortest_batch(
     model:HFModel,
 )->int: # samples
@@ -459,9 +459,11 @@ def trainable(
     model:HFModel, # gives its folder
     data:Labelled,
     freeze:str|None, # 'features', 'encoder', or nothing
+    seed:int, # of the head
 ): # torch module
     "The network with a head for these classes."
     import transformers as tf
+    tf.set_seed(seed)
     kind = 'multi_label_classification' if data.multi else 'single_label_classification'
     names = dict(enumerate(data.classes))
     with quiet():
@@ -475,7 +477,7 @@ def trainable(
         front()
     return net
 
-# %% ../nbs/21_finetune.ipynb #a572b029
+# %% ../nbs/21_finetune.ipynb #89639efa
 class FineTuned(NamedTuple):
     "A classifier that was trained, and how well."
     folder:Path # opens with `AudioClassifier`, and with transformers
@@ -567,11 +569,13 @@ def finetune(
     if store.out.is_dir() and before is None and any(store.out.iterdir()): raise SettingError(f'{brief(store.name)} holds something else: choose another `out`')
     if before is not None and resume: store.compare(before['settings'], settings)
     else:
+        # made before anything is written: a run that is refused leaves no trace
+        net = trainable(model, given, freeze, seed)
         with store.writing(): store.state.mkdir(parents=True, exist_ok=True)
         with store.locked(), store.writing():
             if not resume: start_anew(store)
             store.same_settings(settings)
-            train(model, given, store, settings, device, progress)
+            train(net, model, given, store, settings, device, progress)
         store.remove_state()
     if repo: upload(store.out, repo)
     return open_trained(store.out)
@@ -584,9 +588,10 @@ def start_anew(
     for f in store.state.iterdir():
         if f.name!='lock': shutil.rmtree(f) if f.is_dir() else f.unlink()
 
-# %% ../nbs/21_finetune.ipynb #32629094
+# %% ../nbs/21_finetune.ipynb #f5a1ad5a
 def train(
-    model:HFModel, # to begin with
+    net, # torch module
+    model:HFModel, # that it is made of
     given:Labelled,
     store:Store, # of the result
     settings:dict, # of the run
@@ -609,8 +614,6 @@ def train(
         logging_strategy='epoch', save_total_limit=1, load_best_model_at_end=best, metric_for_best_model=settings['metric'] if best else None, greater_is_better=True if best else None,
         seed=settings['seed'], fp16=settings['fp16'], bf16=settings['bf16'], use_cpu=device.type=='cpu', disable_tqdm=not is_watched(progress), report_to='none',
         remove_unused_columns=False, dataloader_pin_memory=device.type=='cuda', label_names=['labels'])
-    tf.set_seed(settings['seed']) # of the head that is about to be made
-    net = trainable(model, data, settings['freeze'])
     class NewEpoch(tf.TrainerCallback):
         def on_epoch_begin(self, args, state, control, **kwargs): training.epoch = round(state.epoch or 0)
     def judged(p):
