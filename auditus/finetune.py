@@ -671,7 +671,7 @@ def open_trained(
     if report is not None: report = Report(as_truth(report['labels'], about['classes'], about['multi']), report['scores'], about['classes'], about['multi'], report['names'], failed)
     return FineTuned(folder, report, known['history'], failed)
 
-# %% ../nbs/21_finetune.ipynb #aef7b7b3
+# %% ../nbs/21_finetune.ipynb #ab9810ec
 def card(
     result:FineTuned,
     known:dict, # what `training.json` holds
@@ -687,7 +687,8 @@ def card(
              '## Sounds', '', f"{sum(known['learnt'].values()):,} labels were learnt from" + (f", {len(result.report.truth):,} sounds were kept back" if result.report else '')
              + f" (val_fraction {about['val_fraction']}, seed {about['seed']})"+(f"; {count(len(result.skipped), 'sound')} could not be heard and were left out" if result.skipped else '')+'.', '']
     if result.report:
-        lines += ['## Scores', '', 'On the sounds that were kept back: '+', '.join(f'{metric_names[k]} {v:.3f}' for k,v in metrics.items())+'.', '',
+        chosen = f" These sounds chose the best epoch, by {metric_names[about['metric']]}, so the scores are a little kinder than those of new sounds."*about['load_best_model_at_end']
+        lines += ['## Scores', '', 'On the sounds that were kept back: '+', '.join(f'{metric_names[k]} {v:.3f}' for k,v in metrics.items())+'.'+chosen, '',
                   '| class | learnt from | kept back | precision | recall | F1 | average precision |', '|---|---|---|---|---|---|---|']
         lines += [f"| {o['label']} | {known['learnt'][o['label']]} | {o['sounds']} | {o['precision']:.3f} | {o['recall']:.3f} | {o['f1']:.3f} | {o['average_precision']:.3f} |" for o in result.report.per_class]
         lines += ['', '![what was taken for what](report.png)', '']

@@ -38,7 +38,7 @@ def write_tones(folder, kinds=('noise', 'saw', 'sine', 'square'), pitches=4, tak
     rng = np.random.default_rng(0)
     for kind in kinds:
         (folder/kind).mkdir(parents=True)
-        for i in range(pitches*takes): sf.write(folder/kind/f'{i % pitches:02}_{i//pitches}.wav', tone(kind, 110*2**(i % pitches/6), rng, n), sr)
+        for i in range(pitches*takes): sf.write(folder/kind/f'{i % pitches:02}_{i//pitches}.wav', tone(kind, 110*2**(i % pitches/12), rng, n), sr)
     return folder
 
 
