@@ -15,6 +15,7 @@ _homes = {
     'classify': ['ModelOutput', 'ClipClassificationModel', 'AudioClassifier'],
     'zeroshot': ['ZeroShotClassifier'],
     'finetune': ['Probe'],
+    'search': ['SoundIndex'],
 }
 _home = {name: module for module, names in _homes.items() for name in names}
 __all__ = list(_home)

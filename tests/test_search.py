@@ -1,0 +1,185 @@
+"Searching embeddings: the same rows as by hand, from a sound, from words, and opened from a file."
+import json
+import shutil
+from importlib.util import find_spec
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile as sf
+from tiny_models import architectures, make_folder
+from typer.testing import CliRunner
+
+from auditus import AudioArray, AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, SettingError, SoundIndex
+from auditus.cli import app
+from auditus.extract import extract
+from auditus.search import nearest
+
+sr = 16000
+needs_usearch = pytest.mark.skipif(not find_spec('usearch'), reason='needs the extra search')
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('model')
+    make_folder(architectures['hubert-layer'], folder)
+    return folder
+
+
+@pytest.fixture
+def pipe(model): return AudioPipeline(model)
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    (tmp_path/'sounds').mkdir()
+    for i in range(12): sf.write(tmp_path/'sounds'/f'{i:02}.wav', .3*np.sin(2*np.pi*200*1.2**i*np.arange(sr)/sr)+.01*i*rng.standard_normal(sr), sr)
+    return tmp_path/'sounds'
+
+
+def table_of(n): return pa.table({'file': [f'{i}.wav' for i in range(n)], 'start': [0.]*n, 'end': [1.]*n})
+
+
+def clustered(n, dim, centres, rng):
+    c = rng.normal(0, 1, (centres, dim))
+    return (c[rng.integers(0, centres, n)]+.1*rng.normal(0, 1, (n, dim))).astype(np.float32)
+
+
+@pytest.mark.parametrize('n, k', [(10, 3), (3, 10), (70_000, 7), (1, 1)])
+def test_nearest_is_what_sorting_all_gives(n, k, rng):
+    X = rng.normal(0, 1, (n, 8)).astype(np.float32)
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    Q = X[:5]
+    rows, scores = nearest(Q, X, k)
+    S = Q@X.T
+    assert np.allclose(scores, -np.sort(-S, axis=1)[:, :k], atol=1e-6) and rows.shape == (len(Q), min(k, n))
+    assert np.array_equal(rows[:, 0], np.arange(len(Q)))
+
+
+def test_of_equals_the_first_comes_first():
+    X = np.ones((100, 4), np.float32)/2
+    assert nearest(X[:1], X, 5)[0].tolist() == [[0, 1, 2, 3, 4]]
+
+
+def test_search_finds_what_the_pipeline_says(folder, pipe, tmp_path):
+    index = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
+    files = sorted(p.name for p in folder.iterdir())
+    V = pipe([folder/f for f in files])
+    V = V/np.linalg.norm(V, axis=1, keepdims=True)
+    found = index.search(folder/'03.wav', k=5)
+    cosines = V@V[3]
+    assert [r['file'] for r in found] == [files[i] for i in np.argsort(-cosines, kind='stable')[:5]] and found[0]['file'] == '03.wav'
+    assert np.allclose([r['score'] for r in found], np.sort(cosines)[::-1][:5], atol=1e-5)
+    assert index.search(V[3], k=5)[0]['file'] == '03.wav' and index.search(AudioArray(sf.read(folder/'03.wav')[0], sr))[0]['file'] == '03.wav'
+    assert len(index.search(folder/'03.wav', k=100)) == 12
+    assert '03.wav' in repr(found) and '<table>' in found._repr_html_() and str(index) == 'SoundIndex(12 rows of 32 dims, all looked at)'
+
+
+def test_an_index_of_what_extract_wrote(folder, pipe, tmp_path):
+    for out in (tmp_path/'parts', tmp_path/'one.parquet'):
+        extract(folder, out, pipe, window=.5)
+        index = SoundIndex.build(out)
+        assert len(index) == 24 and index.pipeline.window == .5
+        best = index.search(folder/'05.wav', k=2)
+        assert {(r['file'], r['start']) for r in best} == {('05.wav', 0.), ('05.wav', .5)} and min(r['score'] for r in best) > .9999
+    with pytest.raises(SettingError, match="pooling: 'mean' there, 'max' here"): SoundIndex.build(tmp_path/'parts', AudioPipeline(pipe.model_name, pooling='max'))
+    with pytest.raises(SettingError, match='needs a `pipeline`'): SoundIndex.build(folder)
+
+
+def test_more_sounds_are_added_once(folder, pipe, tmp_path):
+    index = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
+    (tmp_path/'more').mkdir()
+    sf.write(tmp_path/'more'/'new.wav', .3*np.sign(np.sin(2*np.pi*321*np.arange(sr)/sr)), sr)
+    index.add(tmp_path/'more')
+    assert len(index) == 13 and index.search(tmp_path/'more'/'new.wav')[0]['file'] == 'new.wav'
+    with pytest.raises(AudioInputError, match='in the index already'): index.add(tmp_path/'more')
+
+
+def test_near_duplicates_are_found(folder, pipe, tmp_path):
+    wave, _ = sf.read(folder/'04.wav')
+    sf.write(folder/'copy.wav', .999*wave, sr)
+    index = SoundIndex.build(folder, AudioPipeline(pipe.model_name, window=.5), cache=tmp_path/'cache')
+    pairs = {tuple(sorted((r['file'], r['file_b']))) for r in index.duplicates(.999999)}
+    assert ('04.wav', 'copy.wav') in pairs
+    V = index.X
+    S = np.triu(V@V.T, 1)
+    files = index.table['file'].to_pylist()
+    wanted = {(i, j) for i, j in zip(*np.where(S >= .9999)) if files[i] != files[j]}
+    assert len(index.duplicates(.9999)) == len(wanted)
+    assert len(index.duplicates(.9999, within=True)) >= len(wanted)
+    with pytest.raises(SettingError, match='cosine'): index.duplicates(2)
+
+
+def test_saved_and_opened_elsewhere(folder, pipe, tmp_path):
+    index = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
+    index.save(tmp_path/'index')
+    index.save(tmp_path/'index')  # over itself
+    shutil.move(tmp_path/'index', tmp_path/'elsewhere')
+    opened = SoundIndex.open(tmp_path/'elsewhere')
+    assert isinstance(opened.X, np.memmap) and opened.search(folder/'07.wav') == index.search(folder/'07.wav')
+    opened.save(tmp_path/'again')
+    with pytest.raises(SettingError, match='something else'): index.save(folder)
+    with pytest.raises(AudioNotFoundError, match='no saved index'): SoundIndex.open(folder)
+    (tmp_path/'again'/'index.json').write_text('{')
+    with pytest.raises(AudioDecodeError, match='damaged'): SoundIndex.open(tmp_path/'again')
+
+
+@needs_usearch
+def test_a_graph_finds_nearly_what_all_rows_give(rng, tmp_path):
+    X = clustered(6000, 64, 60, rng)
+    exact, graph = SoundIndex.build((X, table_of(6000))), SoundIndex.build((X, table_of(6000)), exact_up_to=1000)
+    assert exact.graph is None and len(graph.graph) == 6000
+    queries = clustered(50, 64, 60, np.random.default_rng(0))
+    queries = queries/np.linalg.norm(queries, axis=1, keepdims=True)
+    a, sa = exact.neighbours(queries, 10)
+    b, sb = graph.neighbours(queries, 10)
+    assert np.mean([len({*x} & {*y})/10 for x, y in zip(a.tolist(), b.tolist())]) > .95
+    rows, scores = graph.neighbours(queries, 10, exact=True)
+    assert np.array_equal(rows, a) and np.array_equal(scores, sa)
+    assert np.allclose(sb, np.stack([exact.X[r]@q for r, q in zip(b, queries)]), atol=1e-6)
+    graph.save(tmp_path/'index')
+    opened = SoundIndex.open(tmp_path/'index')
+    assert len(opened.graph) == 6000 and np.array_equal(opened.neighbours(queries, 10)[0], b)
+    assert opened.search(queries[0], 3) == graph.search(queries[0], 3)
+
+
+def test_words_are_searched_where_the_model_reads(folder, tmp_path, rng):
+    make_folder(architectures['clap-fusion'], tmp_path/'clap')
+    pytest.importorskip('tokenizers')
+    words = AudioPipeline(tmp_path/'clap', pooling='model')
+    model = words.model
+    said = rng.normal(0, 1, (1, words.dim)).astype(np.float32)
+    said /= np.linalg.norm(said)
+    model.embed_text = lambda texts: said if texts == ['a dog'] else None
+    index = SoundIndex.build(folder, words, cache=tmp_path/'cache')
+    found = index.search('a dog', k=3)
+    assert [r['score'] for r in found] == pytest.approx(sorted((index.X@said[0]).tolist(), reverse=True)[:3])
+    frames = SoundIndex.build(folder, AudioPipeline(model), cache=tmp_path/'cache')
+    with pytest.raises(SettingError, match="pooling='model'"): frames.search('a dog')
+
+
+def test_bad_questions_are_answered_in_words(folder, pipe, tmp_path, rng):
+    index = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
+    with pytest.raises(AudioNotFoundError, match='no text side'): index.search('a dog')
+    with pytest.raises(AudioInputError, match='vectors of 32 numbers, got one of 5'): index.search(np.zeros(5))
+    for k in (0, 1.5, True):
+        with pytest.raises(SettingError, match='`k`'): index.search(folder/'01.wav', k=k)
+    bare = SoundIndex.build((rng.normal(0, 1, (5, 4)), table_of(5)))
+    with pytest.raises(SettingError, match='knows no model'): bare.search(folder/'01.wav')
+    with pytest.raises(AudioInputError, match='not a single row'): SoundIndex.build((np.zeros((0, 4)), table_of(0)))
+    with pytest.raises(AudioInputError, match='a matrix .* and a table of n rows'): SoundIndex.build((np.zeros((3, 4)), table_of(2)))
+    with pytest.raises(AudioInputError, match='no column `file`'): SoundIndex.build((np.ones((1, 4)), pa.table({'x': [1]})))
+    (tmp_path/'bad').mkdir()
+    (tmp_path/'bad'/'a.wav').write_text('no sound')
+    with pytest.raises(AudioDecodeError, match='none of 1 sound'): SoundIndex.build(tmp_path/'bad', pipe, cache=tmp_path/'cache')
+
+
+def test_the_command(folder, model, pipe, tmp_path):
+    run = CliRunner().invoke
+    extract(folder, tmp_path/'table', pipe)
+    SoundIndex.build(tmp_path/'table').save(tmp_path/'index')
+    for index in ('table', 'index'):
+        done = run(app, ['search', str(tmp_path/index), str(folder/'02.wav'), '-k', '3', '-o', str(tmp_path/'found.csv')])
+        assert done.exit_code == 0 and done.stdout.splitlines()[1].endswith('02.wav') and len((tmp_path/'found.csv').read_text().splitlines()) == 4, done.output
+    done = run(app, ['search', str(tmp_path/'nothing'), 'x.wav'])
+    assert done.exit_code == 1 and 'error:' in done.stderr and 'Traceback' not in done.output
