@@ -10,7 +10,7 @@ __all__ = ['never', 'sharpness', 'learners', 'probe_file', 'training_file', 'uni
            'finetune', 'start_anew', 'train', 'write_result', 'read_training', 'open_trained', 'card', 'check_hub',
            'upload']
 
-# %% ../nbs/21_finetune.ipynb #8f2a1d34
+# %% ../nbs/21_finetune.ipynb #f2ed5948
 import json, warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from .load import AudioLoader
 from .models.base import load_model
 from .models.hf import HFModel, as_device, encoder_of, quiet
 from .models.onnx import cache_folder
-from .transform import AudioPipeline
+from .transform import AudioPipeline, to_tensors
 from .classify import AudioClassifier, apply_function
 from .collect import as_item, digest, paths_only, readable
 from .store import Store, store_for
@@ -244,19 +244,15 @@ def cross_validate(self:Probe,
         if len(a) and len(b): scores[b] = head_scores(self.head, X[b], data.multi, **self.learn(X[a], truth[a], data.multi))
     return Report(truth, scores, data.classes, data.multi, [i.name for i in data.items], failed)
 
-# %% ../nbs/21_finetune.ipynb #51c74e06
+# %% ../nbs/21_finetune.ipynb #338883c5
 @patch
 def predict_proba(self:Probe,
-    paths, # of sounds, or one
+    paths, # sounds, or one
 )->np.ndarray: # `(n, classes)`, or `(classes,)`
     "Scores of all classes."
     self.fitted()
     many = is_many(paths)
-    items = [as_item(p) for p in paths_only(paths if many else [paths])]
-    if not items: return np.zeros((0, len(self.classes)))
-    X,places,failed = vectors_of(self.pipeline, items, self.cache, self.progress)
-    if failed: raise AudioDecodeError(f'{count(len(failed), "sound")} of {len(items)} could not be heard; the first is {failed[0][0]}: {failed[0][1]}')
-    scores = self.scores_of(X)
+    scores = self.scores_of(np.atleast_2d(to_tensors(self.pipeline(paths), 'np')))
     return scores if many else scores[0]
 
 @patch
@@ -268,7 +264,7 @@ def scores_of(self:Probe,
 
 @patch
 def predict(self:Probe,
-    paths, # of sounds, or one
+    paths, # sounds, or one
 ): # label, or array of labels; tuples of them where sounds may have several
     "The best label of each sound."
     many = is_many(paths)
@@ -327,7 +323,7 @@ def load(cls:Probe,
     probe.classes,probe.multi,probe.arrays = classes,multi,arrays
     return probe
 
-# %% ../nbs/21_finetune.ipynb #3d42f61a
+# %% ../nbs/21_finetune.ipynb #51c024fd
 def open_classifier(
     model, # `AudioClassifier`, `Probe`, a folder of either, or the name of a model
     **settings, # as in `AudioClassifier`
@@ -356,24 +352,24 @@ def evaluate(
         for c in classes: known |= {part:c for part in c.split('_') if part not in known}
     strange = [c for c in data.classes if c not in known]
     if strange: raise AudioInputError(f'{count(len(strange), "label")} of the sounds are none of the classifier\'s: {", ".join(strange[:5])}. It knows {", ".join(classes[:8])}{", …" if len(classes)>8 else ""}')
-    if isinstance(classifier, Probe):
-        X,places,failed = vectors_of(classifier.pipeline, data.items, classifier.cache, classifier.progress)
-        scores = classifier.scores_of(X) if len(X) else X
-    else: scores,places,failed = scores_of_all(classifier, data.items)
+    scores,places,failed = scores_of_all(classifier, data.items)
     data = without_broken(data._replace(classes=[]), places, failed)
     labels = [tuple(known[n] for n in l) if data.multi else known[l] for l in data.labels]
     return Report(as_truth(labels, classes, data.multi), scores, classes, data.multi, [i.name for i in data.items], failed)
 
 def scores_of_all(
-    classifier:AudioClassifier,
+    classifier, # `AudioClassifier` or `Probe`
     items:list, # of `Item`
 )->tuple: # scores `(m, classes)`, places of the sounds they stand for, and `(name, error)` of the others
     "Scores of sounds, some of which may be broken."
+    is_probe = isinstance(classifier, Probe)
+    pipe,hear = (classifier.pipeline, classifier.pipeline.vectors) if is_probe else (classifier.pipe, classifier.heard)
     rows,places,failed = [],[],[]
-    for h in classifier.heard((i.sound for i in items), lambda place, item, e: failed.append((items[place].name, str(e)))):
-        rows.append(classifier.pipe.summary(h.spans, h.vectors)[:len(classifier.labels)])
+    for h in hear((i.sound for i in items), lambda place, item, e: failed.append((items[place].name, str(e)))):
+        rows.append(to_tensors(pipe.summary(h.spans, h.vectors), 'np'))
         places.append(h.place)
-    return np.array(rows),places,failed
+    if not rows: return np.zeros((0, len(classifier.classes_))),places,failed
+    return classifier.scores_of(np.stack(rows)) if is_probe else np.stack(rows)[:,:len(classifier.labels)],places,failed
 
 # %% ../nbs/21_finetune.ipynb #6d5d74ff
 def decoded(
@@ -477,7 +473,7 @@ def trainable(
         front()
     return net
 
-# %% ../nbs/21_finetune.ipynb #89639efa
+# %% ../nbs/21_finetune.ipynb #61001e65
 class FineTuned(NamedTuple):
     "A classifier that was trained, and how well."
     folder:Path # opens with `AudioClassifier`, and with transformers
@@ -567,8 +563,10 @@ def finetune(
     repo = None if not push_to_hub else check_hub(push_to_hub, store.out)
     before = read_training(store.out)
     if store.out.is_dir() and before is None and any(store.out.iterdir()): raise SettingError(f'{brief(store.name)} holds something else: choose another `out`')
-    if before is not None and resume: store.compare(before['settings'], settings)
-    else:
+    done = resume and before is not None
+    # another run may be under way, begun with resume=False
+    if done and not (store.state/'settings.json').exists(): store.compare(before['settings'], settings)
+    if not (done and before['settings']==settings):
         # made before anything is written: a run that is refused leaves no trace
         net = trainable(model, given, freeze, seed)
         with store.writing(): store.state.mkdir(parents=True, exist_ok=True)
@@ -671,7 +669,7 @@ def open_trained(
     if report is not None: report = Report(as_truth(report['labels'], about['classes'], about['multi']), report['scores'], about['classes'], about['multi'], report['names'], failed)
     return FineTuned(folder, report, known['history'], failed)
 
-# %% ../nbs/21_finetune.ipynb #ab9810ec
+# %% ../nbs/21_finetune.ipynb #c893d797
 def card(
     result:FineTuned,
     known:dict, # what `training.json` holds
@@ -679,11 +677,13 @@ def card(
     "A model card."
     about = known['settings']
     metrics = result.report.metrics if result.report else {}
+    usual = AudioClassifier.defaults()['max_seconds']
+    heard_at_once = '' if about['max_seconds']==usual else f", max_seconds={about['max_seconds']:g}"
     head = ['---', 'library_name: transformers', 'pipeline_tag: audio-classification', 'tags: [audio-classification, auditus]']
     # a folder of somebody's machine is no name on the hub
     if about['model'].count('/')==1 and not Path(about['model']).exists(): head.append(f"base_model: {about['model']}")
     lines = [*head, '---', '', f"# {Path(about['model']).name}, fine-tuned for {len(about['classes'])} classes", '',
-             f"Trained with [auditus](https://pypi.org/project/auditus/) {known['versions']['auditus']}.", '', '```python', 'from auditus import AudioClassifier', "AudioClassifier('FOLDER')('sound.wav')", '```', '',
+             f"Trained with [auditus](https://pypi.org/project/auditus/) {known['versions']['auditus']}.", '', '```python', 'from auditus import AudioClassifier', f"AudioClassifier('FOLDER'{heard_at_once})('sound.wav')", '```', '',
              '## Sounds', '', f"{sum(known['learnt'].values()):,} labels were learnt from" + (f", {len(result.report.truth):,} sounds were kept back" if result.report else '')
              + f" (val_fraction {about['val_fraction']}, seed {about['seed']})"+(f"; {count(len(result.skipped), 'sound')} could not be heard and were left out" if result.skipped else '')+'.', '']
     if result.report:

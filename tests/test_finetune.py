@@ -312,7 +312,7 @@ def test_a_broken_sound_is_named_and_left_out(tones, pipe, tmp_path):
     (tones/'sine'/'broken.wav').write_text('no sound')
     with pytest.warns(LabelWarning, match='1 sound of 33 could not be heard and are left out: sine/broken.wav'): probe = Probe(pipe, cache=tmp_path/'c').fit(tones)
     assert len(probe.report.truth) == 32 and probe.report.skipped[0][0] == 'sine/broken.wav' and 'broken.wav' in repr(probe)
-    with pytest.raises(AudioDecodeError, match='broken.wav'): probe.predict([tones/'sine'/'broken.wav', tones/'sine'/'00_0.wav'])
+    with pytest.raises(AudioDecodeError, match='item 0 .*broken.wav'): probe.predict([tones/'sine'/'broken.wav', tones/'sine'/'00_0.wav'])
     with pytest.warns(LabelWarning, match='broken'): assert len(evaluate(probe, tones).truth) == 32
     (tones/'bad').mkdir()
     for i in range(2): (tones/'bad'/f'{i}.wav').write_text('no sound')
@@ -531,6 +531,14 @@ def test_begun_anew(model, tones, tmp_path):
     brief_run(model, tones, tmp_path/'out')
     result = brief_run(model, tones, tmp_path/'out', resume=False, seed=1)
     assert json.loads((result.folder/'training.json').read_text())['settings']['seed'] == 1
+    # a run that was begun anew and killed is gone on with, though the old result is still there
+    with pytest.raises(SettingError, match='seed: 1 then, 2 now'): brief_run(model, tones, tmp_path/'out', seed=2)
+    (tmp_path/'out.auditus').mkdir()
+    told = json.loads((result.folder/'training.json').read_text())['settings']
+    (tmp_path/'out.auditus'/'settings.json').write_text(json.dumps({**told, 'seed': 2}))
+    assert brief_run(model, tones, tmp_path/'out', seed=1).report.metrics == result.report.metrics
+    brief_run(model, tones, tmp_path/'out', seed=2)
+    assert json.loads((result.folder/'training.json').read_text())['settings']['seed'] == 2 and not (tmp_path/'out.auditus').exists()
     whole = brief_run(model, tones, tmp_path/'all', val_fraction=0)
     assert whole.report is None and 'Classes' in (whole.folder/'README.md').read_text()
     with pytest.raises(AudioInputError, match='val_fraction=0'): whole.plot()
