@@ -41,7 +41,7 @@ def is_url(
     "Whether a name has a protocol, such as s3:// or memory://."
     return isinstance(name, str) and '://' in name
 
-# %% ../nbs/18_collect.ipynb #2ddce581
+# %% ../nbs/18_collect.ipynb #9c001cf2
 # what stores tell of a file: local and ssh, S3, Google, Azure, and memory
 signs = 'mtime', 'ETag', 'etag', 'md5Hash', 'LastModified', 'last_modified', 'updated', 'created'
 
@@ -69,10 +69,12 @@ def as_item(
     path, # str or Path, or a URL
     more:Mapping={}, # other columns
     name:str|None=None, # how to call it; `None`: as it was given
+    beside:Path|None=None, # where to look for it too: the folder of the list that names it
 )->Item:
     "A recording by its path."
     # who does the work may be at home in another folder
     at = path if is_url(path) else os.path.abspath(Path(path).expanduser())
+    if beside is not None and not is_url(path) and not os.path.exists(at) and os.path.exists(beside/path): at = os.path.abspath(beside/path)
     return Item(str(path) if name is None else name, at, file_state(at), more)
 
 # %% ../nbs/18_collect.ipynb #b4971520
@@ -110,10 +112,11 @@ def sounds_at(
     def named(path): return path[len(root):].lstrip('/') if root else fs.unstrip_protocol(path)
     return [Item(named(k), fs.unstrip_protocol(k), remote_state(v)) for k,v in found.items() if v['type']=='file']
 
-# %% ../nbs/18_collect.ipynb #7006c333
+# %% ../nbs/18_collect.ipynb #c59a9b00
 def rows_of(
     table, # pyarrow table
     source, # where it came from, for errors
+    beside:Path|None=None, # as in `as_item`
 )->list: # of `Item`
     "The recordings that a table lists."
     column = next((c for c in path_columns if c in table.column_names), None)
@@ -123,7 +126,7 @@ def rows_of(
     rows = table.to_pylist()
     if odd := [r for r in rows if not isinstance(r[column], str) or not r[column]]:
         raise AudioInputError(f'{brief(source)} has {len(odd)} rows with no path in its column `{column}`, got {odd[0][column]!r}')
-    return [as_item(r[column], {k:v for k,v in r.items() if k!=column}) for r in rows]
+    return [as_item(r[column], {k:v for k,v in r.items() if k!=column}, beside=beside) for r in rows]
 
 def read_list(
     path:Path, # ends in .csv, .parquet or .txt
@@ -133,12 +136,12 @@ def read_list(
     import pyarrow as pa
     try:
         # some editors begin a text with a mark of their own
-        if path.suffix.lower()=='.txt': return [as_item(l) for l in path.read_text(encoding='utf-8-sig').splitlines() if l.strip()]
+        if path.suffix.lower()=='.txt': return [as_item(l, beside=path.parent) for l in path.read_text(encoding='utf-8-sig').splitlines() if l.strip()]
         if path.suffix.lower()=='.csv':
             import pyarrow.csv
-            return rows_of(pa.csv.read_csv(path), path)
+            return rows_of(pa.csv.read_csv(path), path, path.parent)
         import pyarrow.parquet
-        return rows_of(pa.parquet.read_table(path), path)
+        return rows_of(pa.parquet.read_table(path), path, path.parent)
     except (pa.ArrowException, UnicodeError, PermissionError) as e: raise AudioDecodeError(f'{brief(path)} can not be read as a list of recordings: {e}') from e
 
 # %% ../nbs/18_collect.ipynb #b7588270

@@ -140,7 +140,7 @@ def plot_scores(
     ax.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
     return ax
 
-# %% ../nbs/03_show.ipynb #63786730
+# %% ../nbs/03_show.ipynb #6c6ea652
 cells_with_numbers = 12 # classes, past which the numbers in a matrix can't be read any more
 
 def plot_confusion(
@@ -149,17 +149,19 @@ def plot_confusion(
     ax=None, # matplotlib axes; `None`: new ones
 ): # matplotlib axes
     "Draw what was taken for what; a row's colours are shares of that class."
-    import matplotlib.pyplot as plt
     n = len(labels)
-    size = min(12, 2.4+.45*n)
-    if ax is None: _,ax = plt.subplots(figsize=(size+1, size), layout='constrained')
+    if ax is None:
+        import matplotlib.pyplot as plt
+        size = min(12, 2.4+.45*n)
+        _,ax = plt.subplots(figsize=(size+1, size), layout='constrained')
     share = matrix/np.maximum(1, matrix.sum(1, keepdims=True))
     drawn = ax.imshow(share, cmap='cividis', vmin=0, vmax=1)
     if n<=cells_with_numbers:
         for (i,j),v in np.ndenumerate(matrix):
             if v: ax.text(j, i, f'{v:,}', ha='center', va='center', color='black' if share[i,j]>.5 else 'white')
-    ax.set_xticks(range(n), labels, rotation=45, ha='right', rotation_mode='anchor')
-    ax.set_yticks(range(n), labels)
+    # a dollar in a name is no formula
+    ax.set_xticks(range(n), labels, rotation=45, ha='right', rotation_mode='anchor', parse_math=False)
+    ax.set_yticks(range(n), labels, parse_math=False)
     ax.set(xlabel='taken for', ylabel='is')
     ax.figure.colorbar(drawn, ax=ax, label='share of the class', shrink=.8)
     return ax
@@ -171,10 +173,11 @@ def plot_bars(
     ax=None, # matplotlib axes; `None`: new ones
 ): # matplotlib axes
     "Draw a bar for each class."
-    import matplotlib.pyplot as plt
-    if ax is None: _,ax = plt.subplots(figsize=(6, min(14, 1+.3*len(labels))), layout='constrained')
+    if ax is None:
+        import matplotlib.pyplot as plt
+        _,ax = plt.subplots(figsize=(6, min(14, 1+.3*len(labels))), layout='constrained')
     ax.barh(range(len(labels)), values, color=colours[0])
-    ax.set_yticks(range(len(labels)), labels)
+    ax.set_yticks(range(len(labels)), labels, parse_math=False)
     ax.invert_yaxis()
     ax.set(xlim=(0, 1), xlabel=title)
     return ax

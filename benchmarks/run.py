@@ -115,6 +115,24 @@ def naive(folder, name):
     return run
 
 
+def naive_clmr(path):
+    "SampleCNN by hand: linear interpolation, one file at a time, clip after clip."
+    import torch
+
+    from auditus.models.samplecnn import sample_cnn
+    net = sample_cnn().eval()
+    net.load_state_dict({k.removeprefix('encoder.sequential.'): v for k, v in torch.load(path, weights_only=True).items()})
+    def run(paths, window):
+        found = []
+        for file in paths:
+            wave, rate = sf.read(file, dtype='float32')
+            wave = np.interp(np.arange(0, len(wave), rate/22050), np.arange(len(wave)), wave).astype(np.float32)
+            wave = np.pad(wave, (0, -len(wave) % 3**10)).reshape(-1, 1, 3**10)
+            with torch.no_grad(): found.append(np.stack([net(torch.from_numpy(w[None]))[0, :, 0].numpy() for w in wave]).mean(0)[None])
+        return found
+    return run
+
+
 def padded(folder, name):
     "All files of a call in batches of eight, padded to the longest."
     import torch
@@ -227,7 +245,7 @@ def contenders(name, folder, chosen):
             found['auditus openvino'] = lambda: ours(model, backend='openvino', **base)
             found['auditus openvino bfloat16'] = lambda: ours(model, backend='openvino', dtype='bfloat16', **base)
         if 'onnxruntime' in there: found['auditus onnx'] = lambda: ours(model, backend='onnx', **base)
-        if name != 'clmr': found['naive'] = lambda: naive(path, name)
+        found['naive'] = (lambda: naive_clmr(path)) if name == 'clmr' else lambda: naive(path, name)
         if name in ('wav2vec2', 'hubert'): found['transformers, padded'] = lambda: padded(path, name)
         if name == 'ast': found['transformers pipeline'] = lambda: their_pipeline(path)
         if name in ('ast', 'clap') and find_spec('sentence_transformers'): found['sentence-transformers'] = lambda: sentence_transformer(path)

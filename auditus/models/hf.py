@@ -722,7 +722,7 @@ class CLAPModel(FeaturesInTorch, HFModel):
     @property
     def logit_scale(self): return self.text_side[0].logit_scale_a.exp().item()
 
-# %% ../../nbs/05_models.hf.ipynb #100ac708
+# %% ../../nbs/05_models.hf.ipynb #e4d2458c
 families = {'audio-spectrogram-transformer': ASTModel, 'whisper': WhisperModel, 'clap': CLAPModel, 'clap_audio_model': CLAPModel}
 
 def huggingface(
@@ -819,8 +819,8 @@ def keep_freed_memory():
     try: mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError): return # another system, or another C library
     m_mmap_threshold,m_trim_threshold = -3,-1 # as malloc.h numbers them
-    mallopt(m_mmap_threshold, kept_memory)
-    mallopt(m_trim_threshold, 2*kept_memory)
+    # older ones take no more than 32 MB for the first
+    if mallopt(m_mmap_threshold, kept_memory) or mallopt(m_mmap_threshold, 2**25): mallopt(m_trim_threshold, 2*kept_memory)
 
 def settle_torch():
     "What every process does that runs a network in torch."
