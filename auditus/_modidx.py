@@ -553,6 +553,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'auditus/models/samplecnn.py'),
                                           'auditus.models.samplecnn.SampleCNN.add_head': ( 'models.samplecnn.html#samplecnn.add_head',
                                                                                            'auditus/models/samplecnn.py'),
+                                          'auditus.models.samplecnn.SampleCNN.best_batch': ( 'models.samplecnn.html#samplecnn.best_batch',
+                                                                                             'auditus/models/samplecnn.py'),
                                           'auditus.models.samplecnn.SampleCNN.call': ( 'models.samplecnn.html#samplecnn.call',
                                                                                        'auditus/models/samplecnn.py'),
                                           'auditus.models.samplecnn.SampleCNN.describe': ( 'models.samplecnn.html#samplecnn.describe',

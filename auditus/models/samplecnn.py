@@ -80,7 +80,7 @@ def find_head(
         if {*found}=={'weight', 'bias'} and found['weight'].ndim==2 and found['weight'].shape[1]==channels[-1]: return found
     return {}
 
-# %% ../../nbs/06_models.samplecnn.ipynb #daa77ad8
+# %% ../../nbs/06_models.samplecnn.ipynb #0addf2e9
 magnatagatune_tags = [
     'guitar', 'classical', 'slow', 'techno', 'strings', 'drums', 'electronic', 'rock', 'fast', 'piano', 'ambient', 'beat', 'violin', 'vocal', 'synth',
     'female', 'indian', 'opera', 'male', 'singing', 'vocals', 'no vocals', 'harpsichord', 'loud', 'quiet', 'flute', 'woman', 'male vocal', 'no vocal',
@@ -90,7 +90,6 @@ magnatagatune_tags = [
 class SampleCNN(AudioModel):
     "CLMR's encoder, and a linear head where one was trained (arXiv 2103.09410). Its tokens are clips of 59,049 samples."
     sr,frame_dim,grain,min_samples = 22050,channels[-1],clip_samples,clip_samples
-    best_batch = 4
 
     def __init__(self,
         name:str='clmr', # what was asked for
@@ -103,7 +102,9 @@ class SampleCNN(AudioModel):
         paths = checkpoint if isinstance(checkpoint, (list, tuple)) else [checkpoint]
         if not 0<len(paths)<3: raise SettingError(f'`checkpoint` is a path, or (encoder, head); got {len(paths)} of them')
         self.name,self.paths = str(name),[Path(p).expanduser() for p in paths]
-        self.device,self.precision = as_device(device),as_precision(dtype)
+        self.device = as_device(device)
+        # its convolutions are slower in bfloat16, where torch runs them on a CPU
+        self.precision = 'float32' if str(dtype)=='auto' and backend=='torch' and self.device.type=='cpu' else as_precision(dtype)
         if self.precision=='int8' and backend=='torch': raise SettingError("SampleCNN has no linear layers to speak of: dtype='int8' is for others")
         self.dtype = as_dtype(self.precision)
         tensors = [read_checkpoint(p) for p in self.paths]
@@ -125,6 +126,9 @@ class SampleCNN(AudioModel):
         if not n: return
         self.labels = magnatagatune_tags if n==len(magnatagatune_tags) else [f'class {i}' for i in range(n)]
         self.activation = 'sigmoid' # tags don't exclude each other
+
+    @property
+    def best_batch(self): return 1 if self.device.type=='cpu' else 64
 
     def serve(self,
         backend:str, # as in `load_model`
