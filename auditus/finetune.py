@@ -7,9 +7,9 @@ __all__ = ['never', 'sharpness', 'learners', 'made_by', 'probe_file', 'training_
            'logistic_scores', 'fit_knn', 'knn_scores', 'fit_prototype', 'prototype_scores', 'fit_head', 'head_scores',
            'Probe', 'same_vectors', 'stored_vectors', 'vectors_of', 'without_broken', 'as_labelled', 'open_classifier',
            'evaluate', 'may_be_several', 'scores_of_all', 'decoded', 'Crops', 'Pieces', 'shortest_batch', 'make_batch',
-           'loss_of', 'trainable', 'FineTuned', 'keep_luck', 'needs_packages', 'whole_checkpoint', 'finetune',
-           'start_anew', 'train', 'short_names', 'write_result', 'put_in_place', 'read_training', 'open_trained',
-           'cell', 'card', 'check_hub', 'upload']
+           'loss_of', 'trainable', 'FineTuned', 'keep_luck', 'needs_packages', 'whole_checkpoint', 'check_training',
+           'training_device', 'finetune', 'start_anew', 'train', 'short_names', 'write_result', 'put_in_place',
+           'read_training', 'open_trained', 'cell', 'card', 'check_hub', 'upload']
 
 # %% ../nbs/21_finetune.ipynb #b8b608d3
 import json, os, uuid, warnings
@@ -562,7 +562,7 @@ def trainable(
         front()
     return net
 
-# %% ../nbs/21_finetune.ipynb #b778c636
+# %% ../nbs/21_finetune.ipynb #6c3d69fa
 class FineTuned(NamedTuple):
     "A classifier that was trained, and how well."
     folder:Path # opens with `AudioClassifier`, and with transformers
@@ -611,6 +611,29 @@ def whole_checkpoint(
         else: return str(found[-1])
     return None
 
+def check_training(epochs, batch_size, learning_rate, warmup_ratio, max_seconds, val_fraction, seed, metric, freeze, **switches): # as in `finetune`
+    "Refuse settings that mean nothing."
+    check_positive('epochs', epochs, 'epochs', whole=True)
+    check_positive('batch_size', batch_size, 'sounds', whole=True)
+    check_positive('learning_rate', learning_rate, 'rate')
+    check_positive('max_seconds', max_seconds, 'seconds')
+    for k,v in (('warmup_ratio', warmup_ratio), ('val_fraction', val_fraction)):
+        if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0<=v<1: raise SettingError(f'`{k}` must be a share from 0 to less than 1, got {v!r}')
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed<0: raise SettingError(f'`seed` must be a whole number from 0, got {seed!r}')
+    check_choice('metric', metric, tuple(metric_names))
+    check_choice('freeze', freeze, (None, 'features', 'encoder'))
+    for k,v in switches.items(): check_choice(k, v, (True, False))
+
+def training_device(
+    device:str|None, # as in `finetune`
+    fp16:bool, # compute in float16?
+): # torch device
+    "Where the training runs."
+    device = as_device(device)
+    if device.index: raise SettingError(f"training takes the first GPU that it sees, got device {str(device)!r}: choose with CUDA_VISIBLE_DEVICES={device.index} and device='cuda'")
+    if fp16 and device.type=='cpu': raise SettingError('fp16=True needs a GPU: use bf16=True, or neither')
+    return device
+
 @keep_luck()
 def finetune(
     model_name, # a transformers model: its name or folder
@@ -640,26 +663,19 @@ def finetune(
     allow_pickle:bool=False, # as in `load_model`
 )->FineTuned:
     "Train a model on labelled sounds."
-    for k,v,unit in (('epochs', epochs, 'epochs'), ('batch_size', batch_size, 'sounds')): check_positive(k, v, unit, whole=True)
-    for k,v,unit in (('learning_rate', learning_rate, 'rate'), ('max_seconds', max_seconds, 'seconds')): check_positive(k, v, unit)
-    for k,v in (('warmup_ratio', warmup_ratio), ('val_fraction', val_fraction)):
-        if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0<=v<1: raise SettingError(f'`{k}` must be a share from 0 to less than 1, got {v!r}')
-    check_choice('metric', metric, tuple(metric_names))
-    check_choice('freeze', freeze, (None, 'features', 'encoder'))
-    for k,v in (('load_best_model_at_end', load_best_model_at_end), ('fp16', fp16), ('bf16', bf16), ('resume', resume)): check_choice(k, v, (True, False))
+    trained = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, warmup_ratio=warmup_ratio, max_seconds=max_seconds, val_fraction=val_fraction, seed=seed,
+                   metric=metric, freeze=freeze, load_best_model_at_end=load_best_model_at_end, fp16=fp16, bf16=bf16)
+    check_training(**trained)
+    check_choice('resume', resume, (True, False))
     check_choice('progress', progress, (None, True, False))
     if not isinstance(push_to_hub, (bool, str)): raise SettingError(f'`push_to_hub` must be True, False or the name of a repository, got {push_to_hub!r}')
     needs_packages()
-    device = as_device(device)
-    if device.index: raise SettingError(f"training takes the first GPU that it sees, got device {str(device)!r}: choose with CUDA_VISIBLE_DEVICES={device.index} and device='cuda'")
-    if fp16 and device.type=='cpu': raise SettingError('fp16=True needs a GPU: use bf16=True, or neither')
+    device = training_device(device, fp16)
     given = learnable(labelled(data, group, problem_type))
     model = load_model(model_name, device='cpu', revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle)
     if not isinstance(model, HFModel) or model.session is not None: raise SettingError(f'{model.name} is no model that transformers could train: use Probe, which takes any')
     store = store_for(out)
     if type(store) is not Store or store.single: raise SettingError(f'`out` must be a folder of this machine, got {brief(store.name)}')
-    trained = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, warmup_ratio=warmup_ratio, max_seconds=max_seconds, val_fraction=val_fraction, seed=seed,
-                   metric=metric, freeze=freeze, load_best_model_at_end=load_best_model_at_end, fp16=fp16, bf16=bf16)
     from auditus import __version__
     sounds = f"{len(given.items)}, with their labels and groups {digest([[[i.name, list(i.state)] for i in given.items], given.labels, given.groups])}"
     settings = {**trained, 'weights': model.weights_hash(), 'sounds': sounds, 'classes': given.classes, 'multi': given.multi, 'version': __version__}

@@ -687,7 +687,7 @@ def test_begun_anew(model, tones, tmp_path):
 
 @pytest.mark.parametrize('settings, said', [
     (dict(epochs=0), '`epochs`'), (dict(batch_size=0), '`batch_size`'), (dict(learning_rate=-1), '`learning_rate`'), (dict(val_fraction=1), '`val_fraction`'),
-    (dict(warmup_ratio=2), '`warmup_ratio`'), (dict(metric='f1'), '`metric`'), (dict(freeze='all'), '`freeze`'), (dict(fp16=True), 'fp16=True needs a GPU'),
+    (dict(warmup_ratio=2), '`warmup_ratio`'), (dict(metric='f1'), '`metric`'), (dict(freeze='all'), '`freeze`'), (dict(fp16=True), 'fp16=True needs a GPU'), (dict(seed=-1), '`seed`'),
     (dict(out='memory://model'), 'a folder of this machine'), (dict(out='x.parquet'), 'a folder of this machine'), (dict(push_to_hub=True), 'needs a login'),
 ])
 def test_settings_of_a_training_are_checked(settings, said, model, tones, tmp_path):
