@@ -119,7 +119,7 @@ def head_scores(
     "Apply a head."
     return learners[head][1]((X.astype(float)-mean)/scale, multi, **arrays)
 
-# %% ../nbs/21_finetune.ipynb #29f811af
+# %% ../nbs/21_finetune.ipynb #c2781955
 class Probe:
     "A classifier on the vectors of a pipeline that stays as it is."
     def __init__(self,
@@ -209,7 +209,7 @@ def without_broken(
     if not failed: return data
     first = f'{failed[0][0]}: {failed[0][1]}'
     if not places: raise AudioDecodeError(f'none of {count(len(data.items), "sound")} could be heard; the first is {first}')
-    warnings.warn(f'{count(len(failed), "sound")} of {len(data.items)} could not be heard and are left out: {first}', LabelWarning, stacklevel=3)
+    warnings.warn(f'{count(len(failed), "sound")} of {len(data.items)} could not be heard, and are left out: {first}', LabelWarning, stacklevel=3)
     kept = data.subset(places)
     gone = [c for c,n in kept.counts().items() if n==0]
     if gone: raise AudioDecodeError(f'no sound of the class {gone[0]!r} could be heard; the first is {first}')

@@ -56,7 +56,7 @@ def nearest(
     order = np.argsort(-scores, axis=1, kind='stable')
     return np.take_along_axis(rows, order, 1),np.take_along_axis(scores, order, 1)
 
-# %% ../nbs/22_search.ipynb #382d8201
+# %% ../nbs/22_search.ipynb #a6fbc60d
 to_install = "pip install 'auditus[search]'"
 index_file = 'index.json'
 
@@ -122,7 +122,7 @@ def build(cls:SoundIndex,
     else:
         if isinstance(source, (str, Path)): settings = settings_in(source)
         if settings is None:
-            if pipeline is None: raise SettingError(f'{brief(source)} is no table of embeddings, so it is a collection of sounds, and needs a `pipeline` to embed them')
+            if pipeline is None: raise SettingError(f'{brief(source)} is no table of embeddings, so it is a collection of sounds, and needs a `pipeline` to embed them (in a terminal, `auditus embed` comes first)')
             items = collect(source)
             there = sorted([i.name, i.at if isinstance(i.at, str) else list(i.state)] for i in items)
             folder = Path(cache or cache_folder()/'embeddings').expanduser()/digest([run_settings(pipeline), there])

@@ -381,7 +381,7 @@ def test_groups_keep_copies_out_of_the_test(pipe, tmp_path, rng):
 
 def test_a_broken_sound_is_named_and_left_out(tones, pipe, tmp_path):
     (tones/'sine'/'broken.wav').write_text('no sound')
-    with pytest.warns(LabelWarning, match='1 sound of 33 could not be heard and are left out: sine/broken.wav'): probe = Probe(pipe, cache=tmp_path/'c').fit(tones)
+    with pytest.warns(LabelWarning, match='1 sound of 33 could not be heard, and are left out: sine/broken.wav'): probe = Probe(pipe, cache=tmp_path/'c').fit(tones)
     assert len(probe.report.truth) == 32 and probe.report.skipped[0][0] == 'sine/broken.wav' and 'broken.wav' in repr(probe)
     with pytest.raises(AudioDecodeError, match='item 0 .*broken.wav'): probe.predict([tones/'sine'/'broken.wav', tones/'sine'/'00_0.wav'])
     with pytest.warns(LabelWarning, match='broken'): assert len(evaluate(probe, tones).truth) == 32

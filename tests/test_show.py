@@ -1,0 +1,57 @@
+"Maps of vectors: what is drawn is what the vectors say."
+from importlib.util import find_spec
+
+import matplotlib
+import numpy as np
+import pytest
+
+from auditus import AudioInputError, SettingError
+from auditus.show import plot_confusion, plot_embeddings, principal_components
+
+matplotlib.use('agg')
+
+
+def test_principal_components_are_those_of_scikit_learn(rng):
+    from sklearn.decomposition import PCA
+    X = rng.normal(3, 1, (50, 12))*np.arange(1, 13)
+    ours, share = principal_components(X)
+    theirs = PCA(2).fit(X)
+    assert np.allclose(np.abs(ours), np.abs(theirs.transform(X))) and np.allclose(share, theirs.explained_variance_ratio_)
+
+
+@pytest.mark.parametrize('X', [np.ones((1, 5)), np.ones((4, 1)), np.zeros((3, 3)), np.eye(2)])
+def test_few_or_equal_vectors_are_drawn_too(X):
+    points, share = principal_components(X)
+    assert points.shape == (len(X), 2) and np.isfinite(points).all() and share.sum() <= 1+1e-9
+    plot_embeddings(X)
+
+
+def test_each_label_has_points_of_its_own(rng):
+    X, labels = rng.normal(0, 1, (60, 6)), [f'${i % 12}_$' for i in range(60)]
+    ax = plot_embeddings(X, labels)
+    assert [c.get_label() for c in ax.collections] == list(dict.fromkeys(labels)) and all(len(c.get_offsets()) == 5 for c in ax.collections)
+    looks = {(tuple(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes()) for c in ax.collections}
+    assert len(looks) == 12 and 'of the spread' in ax.get_xlabel()
+    ax.figure.canvas.draw()
+    assert np.allclose(np.concatenate([c.get_offsets() for c in ax.collections[:1]]), principal_components(X)[0][::12])
+
+
+@pytest.mark.parametrize('X, labels, error, said', [
+    (np.ones(5), None, AudioInputError, 'vectors'), (np.ones((0, 5)), None, AudioInputError, 'vectors'), (np.full((2, 2), np.nan), None, AudioInputError, 'not finite'),
+    (np.ones((2, 2)), ['a'], AudioInputError, '2 vectors, but 1 label'),
+])
+def test_what_is_no_map_is_refused(X, labels, error, said):
+    with pytest.raises(error, match=said): plot_embeddings(X, labels)
+
+
+def test_umap_is_asked_for_by_name(rng):
+    with pytest.raises(SettingError, match='`method`'): plot_embeddings(rng.normal(0, 1, (5, 3)), method='tsne')
+    if find_spec('umap'): assert plot_embeddings(rng.normal(0, 1, (40, 8)), method='umap').get_xlabel() == 'UMAP 1'
+    else:
+        with pytest.raises(SettingError, match='umap-learn'): plot_embeddings(rng.normal(0, 1, (5, 3)), method='umap')
+
+
+def test_a_confusion_matrix_shows_its_numbers():
+    ax = plot_confusion(np.array([[3, 1], [0, 2]]), ['$_$', 'b'])
+    ax.figure.canvas.draw()
+    assert sorted(t.get_text() for t in ax.texts) == ['1', '2', '3'] and (ax.get_xlabel(), ax.get_ylabel()) == ('taken for', 'is')
