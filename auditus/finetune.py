@@ -322,7 +322,7 @@ def score(self:Probe,
     "The share of hits, as scikit-learn's classifiers say it."
     return evaluate(self, paths, labels).metrics['accuracy']
 
-# %% ../nbs/21_finetune.ipynb #94dabadf
+# %% ../nbs/21_finetune.ipynb #9767a821
 probe_file = 'probe.json'
 
 @patch
@@ -354,6 +354,7 @@ def save(self:Probe,
 def load(cls:Probe,
     folder, # what `save` wrote
     pipeline:AudioPipeline|None=None, # `None`: the one that was saved with it
+    **changes, # settings of the saved pipeline to change, such as device='cuda'
 )->Probe:
     "Open a saved probe."
     folder = Path(folder).expanduser()
@@ -366,12 +367,13 @@ def load(cls:Probe,
         report = about and Report(truth, scores, classes, multi, about['names'], about['skipped'], about['folds'], about['unchecked'])
     except OSError as e: raise ModelNotFoundError(f'{brief(folder)} holds no saved probe ({probe_file}): {e.strerror}') from e
     except (ValueError, KeyError, TypeError) as e: raise ModelNotFoundError(f'the probe in {brief(folder)} is damaged: {e}') from e
-    probe = cls(AudioPipeline.load(folder/'pipeline') if pipeline is None else pipeline, **settings)
-    same_vectors(made_with, probe.pipeline)
+    probe = cls(AudioPipeline.load(folder/'pipeline', **changes) if pipeline is None else pipeline, **settings)
+    # a copy of weights may be of another format
+    same_vectors(made_with, probe.pipeline, but=('weights',) if pipeline is None else ())
     probe.classes,probe.multi,probe.arrays,probe.report = classes,multi,arrays,report
     return probe
 
-# %% ../nbs/21_finetune.ipynb #48303fde
+# %% ../nbs/21_finetune.ipynb #432ef474
 def open_classifier(
     model, # `AudioClassifier`, `Probe`, a folder of either, or the name of a model
     **settings, # as in `AudioClassifier`
@@ -379,8 +381,7 @@ def open_classifier(
     "A classifier, however it is given."
     if isinstance(model, (AudioClassifier, Probe)): return model
     if isinstance(model, (str, Path)) and (folder := Path(model).expanduser()).joinpath(probe_file).is_file():
-        changes = {k:v for k,v in settings.items() if v!=AudioClassifier.defaults().get(k)}
-        return Probe.load(folder, AudioPipeline.load(folder/'pipeline', **changes))
+        return Probe.load(folder, **{k:v for k,v in settings.items() if v!=AudioClassifier.defaults().get(k)})
     return AudioClassifier(model, **settings)
 
 def evaluate(

@@ -319,6 +319,17 @@ def test_a_probe_that_was_saved_keeps_its_report_and_knows_its_pipeline(tones, p
     assert Probe.load(tmp_path/'probe').predict(files).tolist() == probe.predict(files).tolist()
 
 
+def test_a_probe_of_a_model_that_is_saved_in_another_format(tones, tmp_path):
+    from auditus.models.samplecnn import sample_cnn
+    torch.manual_seed(0)
+    torch.save({f'encoder.sequential.{k}': v for k, v in sample_cnn().state_dict().items()}, tmp_path/'clmr.pt')
+    probe = Probe(AudioPipeline('clmr', checkpoint=tmp_path/'clmr.pt'), cache=tmp_path/'c').fit(tones)
+    probe.save(tmp_path/'probe')
+    (tmp_path/'clmr.pt').unlink()
+    assert evaluate(tmp_path/'probe', tones, device='cpu').metrics == evaluate(probe, tones).metrics
+    with pytest.raises(SettingError, match='no setting'): evaluate(tmp_path/'probe', tones, top_k=3)
+
+
 def test_what_is_not_learnt_is_not_asked_for(pipe, tmp_path, rng):
     folder = write_tones(tmp_path/'few', ('noise', 'sine'), 10, 1)
     for i in range(5):
