@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['never', 'sharpness', 'learners', 'made_by', 'probe_file', 'training_file', 'replaced', 'unit', 'fit_logistic',
            'logistic_scores', 'fit_knn', 'knn_scores', 'fit_prototype', 'prototype_scores', 'fit_head', 'head_scores',
-           'Probe', 'same_vectors', 'stored_vectors', 'vectors_of', 'without_broken', 'as_labelled', 'open_classifier',
+           'Probe', 'same_vectors', 'vectors_in', 'vectors_of', 'without_broken', 'as_labelled', 'open_classifier',
            'evaluate', 'may_be_several', 'scores_of_all', 'decoded', 'Crops', 'Pieces', 'shortest_batch', 'make_batch',
            'loss_of', 'trainable', 'FineTuned', 'keep_luck', 'needs_packages', 'whole_checkpoint', 'check_training',
            'training_device', 'finetune', 'start_anew', 'train', 'short_names', 'write_result', 'put_in_place',
            'read_training', 'open_trained', 'cell', 'card', 'check_hub', 'upload']
 
-# %% ../nbs/21_finetune.ipynb #b8b608d3
+# %% ../nbs/21_finetune.ipynb #37bd7370
 import json, os, uuid, warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +29,6 @@ from .classify import AudioClassifier, apply_function
 from .collect import as_item, digest, paths_only
 from .store import Store, store_for
 from .labels import *
-from .labels import to_install
 from .extract import extract, load as load_table, run_settings
 
 # %% ../nbs/21_finetune.ipynb #9c6b49ed
@@ -119,7 +118,7 @@ def head_scores(
     "Apply a head."
     return learners[head][1]((X.astype(float)-mean)/scale, multi, **arrays)
 
-# %% ../nbs/21_finetune.ipynb #c2781955
+# %% ../nbs/21_finetune.ipynb #b963628a
 class Probe:
     "A classifier on the vectors of a pipeline that stays as it is."
     def __init__(self,
@@ -170,16 +169,13 @@ def same_vectors(
     odd = [f'{k}: {settings.get(k)!r} there, {now.get(k)!r} here' for k in made_by if k not in but and settings.get(k)!=now.get(k)]
     if odd: raise SettingError(f"the vectors were made with other settings than this pipeline has ({'; '.join(odd)}): leave `pipeline` out, or embed the sounds again")
 
-def stored_vectors(
-    home:Path, # folder of tables
+def vectors_in(
+    folder:Path, # that `extract` wrote, or is writing
 )->dict: # key of a sound → its vector
-    "All vectors that earlier runs left."
-    found = {}
-    for folder in sorted(home.glob('*')) if home.is_dir() else []:
-        if folder.name.endswith('.auditus') or not any(folder.glob('*.parquet')): continue
-        X,table = load_table(folder)
-        found |= zip(table['file'].to_pylist(), np.asarray(X))
-    return found
+    "The vectors that a run left."
+    if not any(folder.glob('*.parquet')): return {}
+    X,table = load_table(folder)
+    return dict(zip(table['file'].to_pylist(), np.asarray(X)))
 
 def vectors_of(
     pipe:AudioPipeline, # gives one vector for each sound
@@ -190,13 +186,14 @@ def vectors_of(
     "Embed sounds once, and find their vectors again, whatever company they come in."
     home = Path(cache or cache_folder()/'embeddings').expanduser()/digest(run_settings(pipe))
     keys = [digest([i.at if isinstance(i.at, str) else i.name, list(i.state)]) for i in items]
-    known = stored_vectors(home)
+    known = {k:v for folder in home.glob('*') if not folder.name.endswith('.auditus') for k,v in vectors_in(folder).items()}
     missing,failed = {k:i for k,i in zip(keys, items) if k not in known},[]
     if missing:
         # a folder of its own for each run: others may be at work on the same sounds
-        done = extract([i._replace(name=k, more={}) for k,i in missing.items()], home/uuid.uuid4().hex, pipe, progress=progress)
+        folder = home/uuid.uuid4().hex
+        done = extract([i._replace(name=k, more={}) for k,i in missing.items()], folder, pipe, progress=progress)
         failed = [(missing[e.file].name, e.message) for e in done.errors]
-        known |= stored_vectors(home)
+        known |= vectors_in(folder)
     places = [i for i,k in enumerate(keys) if k in known]
     return np.stack([known[keys[i]] for i in places]) if places else np.zeros((0, pipe.dim)),places,failed
 
@@ -373,7 +370,7 @@ def load(cls:Probe,
     probe.classes,probe.multi,probe.arrays,probe.report = classes,multi,arrays,report
     return probe
 
-# %% ../nbs/21_finetune.ipynb #432ef474
+# %% ../nbs/21_finetune.ipynb #39e1e83d
 def open_classifier(
     model, # `AudioClassifier`, `Probe`, a folder of either, or the name of a model
     **settings, # as in `AudioClassifier`
@@ -404,7 +401,7 @@ def evaluate(
     if strange: raise AudioInputError(f'{count(len(strange), "label")} of the sounds are none of the classifier\'s: {", ".join(strange[:5])}. It knows {", ".join(classes[:8])}{", …" if len(classes)>8 else ""}')
     scores,places,failed = scores_of_all(classifier, data.items)
     data = without_broken(data._replace(classes=[]), places, failed)
-    labels = [tuple(known[n] for n in (l if data.multi else [l])) for l in data.labels]
+    labels = [tuple(known[n] for n in names) for names in in_tuples(data.labels, data.multi)]
     multi = may_be_several(classifier, data.multi)
     if not multi and (odd := next((i.name for i,l in zip(data.items, labels) if len(l)!=1), None)):
         raise AudioInputError(f'{brief(odd)} has several labels or none, and the classes of this classifier exclude each other')
