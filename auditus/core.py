@@ -6,7 +6,7 @@
 __all__ = ['rows_shown', 'max_rate', 'max_channels', 'brief', 'AuditusError', 'AudioNotFoundError', 'AudioDecodeError',
            'AudioInputError', 'ModelNotFoundError', 'SettingError', 'naming_item', 'unnamed', 'count', 'html_table',
            'check_choice', 'check_positive', 'as_rate', 'as_samples', 'AudioArray', 'Windows', 'is_many', 'stack',
-           'is_watched', 'progress_bar', 'show_progress', 'singly', 'Transform', 'flow', 'Pipeline']
+           'is_watched', 'progress_bar', 'show_progress', 'singly', 'Transform', 'OnColumn', 'flow', 'Pipeline']
 
 # %% ../nbs/00_core.ipynb #22d25772
 import inspect, os
@@ -299,7 +299,7 @@ def show_progress(
                 bar.update()
     return counted()
 
-# %% ../nbs/00_core.ipynb #d8dc40c5
+# %% ../nbs/00_core.ipynb #42c4e15c
 def singly(
     f, # a callable
     xs:Iterable, # items for it, one at a time
@@ -354,8 +354,29 @@ class Transform:
         changed = [f'{k}={v!r}' for k,v in self.get_params().items() if not same(v, default[k])]
         return f"{type(self).__name__}({', '.join(changed)})"
 
+    def on(self,
+        column:str, # what it is to be applied to
+        to:str='embedding', # the column of what comes out
+    )->'OnColumn':
+        "This transform for rows and batches that are dicts, as `map` of Hugging Face datasets has them."
+        return OnColumn(self, column, to)
+
     def __rshift__(self, other): return Pipeline([self, other])
     def __rrshift__(self, other): return Pipeline([other, self])
+
+class OnColumn(Transform):
+    "A transform of one column: a row or a batch goes in as a dict, and the new column comes out as one."
+    def __init__(self,
+        transform, # any callable that takes one item and many
+        column:str, # what it is applied to
+        to:str='embedding', # the column of what comes out
+    ): store_attr()
+
+    def one(self, x):
+        "The new column of a row, or of a batch."
+        if not isinstance(x, Mapping) or self.column not in x:
+            raise AudioInputError(f"there is no column {self.column!r}: got {', '.join(map(repr, x)) if isinstance(x, Mapping) else brief(x)}")
+        return {self.to: self.transform(x[self.column])}
 
 # %% ../nbs/00_core.ipynb #983a603a
 def flow(

@@ -6,15 +6,17 @@
 __all__ = ['label_columns', 'problem_types', 'left_behind', 'parts_of_sets', 'tries', 'to_install', 'metric_names',
            'classes_shown', 'LabelWarning', 'Labelled', 'in_tuples', 'as_truth', 'is_nothing', 'label_names',
            'in_folders', 'names_of_numbers', 'labelled', 'once', 'all_names', 'groups_of', 'learnable', 'divide',
-           'best_division', 'scikit_learn', 'as_decisions', 'metrics_of', 'Report']
+           'best_division', 'scikit_learn', 'as_decisions', 'metrics_of', 'Report', 'SoundDataset']
 
-# %% ../nbs/18_labels.ipynb #2d1f8e97
+# %% ../nbs/18_labels.ipynb #1b1463fb
 import re, warnings
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
+from fastcore.basics import store_attr
 from .core import *
+from .load import AudioLoader
 from .collect import collect, is_url
 
 # %% ../nbs/18_labels.ipynb #39646d86
@@ -353,3 +355,57 @@ class Report:
         if self.unchecked: more.append(f'not checked: {count(self.unchecked, "sound")}, with no other of the class to learn from')
         left_out = [f'left out: {count(len(self.skipped), "sound")} that could not be heard, {name} first' for name,_ in self.skipped[:1]]
         return '\n'.join([f'{count(len(self.truth), "sound")} of {len(self.classes)} classes: {head}', f'  {"":{width}}  sounds  precision  recall  F1', *rows, *more, *left_out])
+
+# %% ../nbs/18_labels.ipynb #457c07d6
+class SoundDataset:
+    "Labelled sounds as a map-style dataset of PyTorch: `dataset[i]` is `(wave, label)`."
+    epoch = 0 # count it up after each epoch, and long sounds are cut at other places
+    def __init__(self,
+        data, # labelled sounds, or anything that `labelled` takes
+        sr:int, # resample to this rate (Hz)
+        seconds:float|None=None, # cut longer sounds at random to this length, and fill shorter ones with zeros; `None`: whole sounds
+        transform=None, # applied to each `AudioArray`, such as a pipeline; what comes out takes the place of the wave
+        seed:int=0, # that the cuts are drawn with
+    ):
+        store_attr()
+        if seconds is not None: check_positive('seconds', seconds, 'seconds')
+        if transform is not None and not callable(transform): raise SettingError(f'`transform` must be callable, got {brief(transform)}')
+        self.labelled,self.loader = labelled(data),AudioLoader(sr=sr)
+
+    @property
+    def classes(self)->list:
+        "Names of the classes, in the order of their numbers."
+        return self.labelled.classes
+
+    @property
+    def names(self)->list:
+        "Names of the sounds, in the order of the dataset: sorted, as a collection is."
+        return [i.name for i in self.labelled.items]
+
+    def cut(self, x:AudioArray, i:int)->AudioArray:
+        "A sound brought to the length that was asked for."
+        n = round(self.seconds*x.sr)
+        # drawn from epoch and place alone: processes and runs agree
+        start = np.random.default_rng([self.seed, self.epoch, i]).integers(max(0, len(x)-n)+1)
+        return AudioArray(np.pad(x[start:start+n], (0, max(0, n-len(x)))), x.sr)
+
+    def __len__(self): return len(self.labelled.items)
+    def __getitem__(self, i):
+        import torch
+        i = range(len(self))[i] # counts from the end, and ends
+        item,truth = self.labelled.items[i],self.labelled.subset([i]).truth[0]
+        with naming_item(i, item.name):
+            x = self.loader(item.sound)
+            if self.seconds is not None: x = self.cut(x, i)
+            made = torch.from_numpy(x.a) if self.transform is None else self.transform(x)
+        return made,torch.from_numpy(truth) if self.labelled.multi else int(truth.argmax())
+
+    @staticmethod
+    def collate(
+        batch:list, # of `(wave, label)`
+    )->dict: # `waves` `(n, samples)`, `lengths` `(n,)` in samples, `labels`
+        "Put sounds of different lengths into one batch."
+        import torch
+        waves,labels = zip(*batch)
+        labels = torch.stack(labels) if isinstance(labels[0], torch.Tensor) else torch.tensor(labels)
+        return {'waves': torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), 'lengths': torch.tensor([len(w) for w in waves]), 'labels': labels}

@@ -30,7 +30,7 @@ class Graph(NamedTuple):
     examples:list # dicts of tensors, by the names of its inputs; they differ in length and size of the batch
     outputs:list # names of what it gives
 
-# %% ../../nbs/04_models.base.ipynb #69003fb5
+# %% ../../nbs/04_models.base.ipynb #29f3cd55
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
@@ -41,6 +41,7 @@ class AudioModel:
     frame_dim:int = 0 # size of a frame
     pooled_dim:int|None = None # size of the summary; `None`: there is none
     best_batch:int = 2 # waves in a pass that are fast: on a CPU more don't help
+    token_times:tuple|None = None # seconds of the first token's middle, and from one to the next; `None`: tokens are no moments in time
     n_layers:int|None = None # how many hidden layers `forward` can give; `None`: only the last
     labels:list|None = None # names of the classes
     label_terms:tuple = ('label',) # what a label is; where it has several parts, divided by '_', what each of them is

@@ -253,7 +253,7 @@ def fast_matmul(
     else:
         with medium(): yield
 
-# %% ../../nbs/05_models.hf.ipynb #a63fff4c
+# %% ../../nbs/05_models.hf.ipynb #a38aaa73
 heads = 'ForAudioClassification', 'ForSequenceClassification'
 # of any length, and tested here against their own library
 proven = {'wav2vec2', 'hubert', 'wavlm', 'data2vec-audio', 'unispeech', 'unispeech-sat', 'sew', 'wav2vec2-bert', 'wav2vec2-conformer'}
@@ -342,6 +342,17 @@ class HFModel(AudioModel):
             return n
         if hasattr(self.extractor, 'stride'): return stft+(self.extractor.stride-1)*round(.01*self.sr)
         return 4*stft
+
+    @property
+    def token_times(self):
+        known,hop,stft = self.encoder.config,.01,.025
+        if getattr(known, 'add_adapter', False): return None
+        if hasattr(known, 'conv_kernel') and hasattr(known, 'conv_stride'):
+            heard,step = 1,1 # samples
+            for kernel,stride in zip(known.conv_kernel, known.conv_stride): heard,step = heard+(kernel-1)*step,step*stride
+            return heard/2/self.sr,step/self.sr
+        if hasattr(self.extractor, 'stride'): return (stft+(self.extractor.stride-1)*hop)/2,self.extractor.stride*hop
+        return None
 
 # %% ../../nbs/05_models.hf.ipynb #149a6a1a
 @patch
@@ -632,7 +643,7 @@ class ASTModel(FeaturesInTorch, HFModel):
     def pooled_dim(self): return self.config.hidden_size
     def pooled(self, out): return out.pooler_output
 
-# %% ../../nbs/05_models.hf.ipynb #8ad9e5a6
+# %% ../../nbs/05_models.hf.ipynb #848d315b
 class WhisperModel(HFModel):
     "The encoder of Whisper (arXiv 2212.04356)."
     frames_per_token = 2 # the second convolution has a stride of two
@@ -641,11 +652,14 @@ class WhisperModel(HFModel):
     min_samples = 1
     @property
     def context(self): return float(self.extractor.chunk_length)
+    @property
+    def per_token(self): return self.extractor.hop_length*self.frames_per_token # samples
+    @property
+    def token_times(self): return 0.,self.per_token/self.sr
     def count_layers(self): return self.config.encoder_layers
     def token_mask(self, samples, inputs, n_tokens):
         import torch
-        per_token = self.extractor.hop_length*self.frames_per_token
-        real = torch.tensor([-(-n//per_token) for n in samples])
+        real = torch.tensor([-(-n//self.per_token) for n in samples])
         return torch.arange(n_tokens)[None] < real[:,None]
 
 # %% ../../nbs/05_models.hf.ipynb #548a5994

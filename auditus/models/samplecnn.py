@@ -80,7 +80,7 @@ def find_head(
         if {*found}=={'weight', 'bias'} and found['weight'].ndim==2 and found['weight'].shape[1]==channels[-1]: return found
     return {}
 
-# %% ../../nbs/06_models.samplecnn.ipynb #0addf2e9
+# %% ../../nbs/06_models.samplecnn.ipynb #5f841837
 magnatagatune_tags = [
     'guitar', 'classical', 'slow', 'techno', 'strings', 'drums', 'electronic', 'rock', 'fast', 'piano', 'ambient', 'beat', 'violin', 'vocal', 'synth',
     'female', 'indian', 'opera', 'male', 'singing', 'vocals', 'no vocals', 'harpsichord', 'loud', 'quiet', 'flute', 'woman', 'male vocal', 'no vocal',
@@ -90,6 +90,7 @@ magnatagatune_tags = [
 class SampleCNN(AudioModel):
     "CLMR's encoder, and a linear head where one was trained (arXiv 2103.09410). Its tokens are clips of 59,049 samples."
     sr,frame_dim,grain,min_samples = 22050,channels[-1],clip_samples,clip_samples
+    token_times = clip_samples/2/sr,clip_samples/sr
 
     def __init__(self,
         name:str='clmr', # what was asked for
