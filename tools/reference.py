@@ -136,8 +136,10 @@ def page(module):
 
 
 def commands():
-    "The page of the commands, as typer describes them."
+    "The page of the commands, as typer describes them, and each command's anchor."
     made = subprocess.run([sys.executable, '-m', 'typer', 'auditus.cli', 'utils', 'docs', '--name', 'auditus',
                            '--title', 'Commands'], capture_output=True, text=True)
     if made.returncode: raise SystemExit(f'typer could not describe the commands of auditus.cli:\n{made.stderr}')
-    return made.stdout
+    anchors = {name: f'auditus-{name}' for name in re.findall(r'^## `auditus (\w+)`', made.stdout, re.MULTILINE)}
+    def linked(m): return f'* [`{m[1]}`](#{anchors[m[1]]})' if m[1] in anchors else m[0]
+    return re.sub(r'^\* `(\w+)`', linked, made.stdout, flags=re.MULTILINE), anchors

@@ -11,7 +11,7 @@ import yaml
 root = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(root), str(root/'tools')]  # the library beside this file, not another that is installed
 
-import links, reference
+import auditus, links, reference
 from readme import directives, fenced, merged, output, relinked, text
 
 hidden = {'hide', 'default_exp'}
@@ -23,6 +23,7 @@ folders = {'tutorial_': 'tutorials', 'transform_': 'transforms'}  # of notebooks
 sections = {'tutorials': ('Tutorials', 'From a task to its result, step by step.'),
             'transforms': ('Transforms', 'One page for each.')}
 files = {'benchmarks/RESULTS.md': 'benchmarks.md', 'CHANGELOG.md': 'changelog.md', 'CONTRIBUTING.md': 'contributing.md'}
+wide = '---\nhide: [navigation]\n---\n\n'  # a page that stands alone in the navigation needs no column for it
 
 
 # A notebook's cells
@@ -35,15 +36,17 @@ def defines(source):
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             patched = any(ast.unparse(d).startswith('patch') for d in node.decorator_list)
             names.append(f'{ast.unparse(node.args.args[0].annotation)}.{node.name}' if patched else node.name)
-        elif isinstance(node, ast.Assign): names += [t.id for t in node.targets if isinstance(t, ast.Name)]
-    return [n for n in names if not n.startswith('_')]
+        elif isinstance(node, ast.Assign):
+            names += [n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    return names
 
 
 def folded(source):
     "Exported code under the names that it defines; open where it is short."
     names = defines(source)
+    if names == ['_all_']: return ''  # only nbdev reads it
     mark = '???+' if names and source.count('\n') < long_code else '???'
-    title = ', '.join(f'`{n}`' for n in names) or 'imports'
+    title = ', '.join(f'`{n}`' for n in names) or 'Imports'
     return f'{mark} code "{title}"\n\n' + textwrap.indent(fenced('python', source), '    ')
 
 
@@ -110,21 +113,19 @@ def with_links(page, at, source, places, names, copied):
     def named(m):
         place = names.get(m[1]) or places.get(m[1])
         return f'[{m[0]}]({to(place)})' if place else m[0]
-    def prose(line): return re.sub(r'\[[^\]]*\]\([^)]*\)|`([\w./-]+)(?:\(\))?`', named, line)
+    def prose(line): return re.sub(r'\[[^\]]*\]\([^)]*\)|(?<!>)`([\w./ -]+)(?:\(\))?`', named, line)
     return outside_code(prose, relinked(page, moved))
 
 
-def unambiguous(anchors):
-    "The page and anchor of each name that has one home, and is not a parameter somewhere too."
-    found, parameters = {}, set()
-    for place, (page, defined) in anchors.items():
-        parameters |= {*re.findall(r'^\| `(\w+)` \|', page, re.MULTILINE)} - {*defined}
-        for name in defined: found.setdefault(name, []).append(f'{place}#{name}')
-    names = {name: at[0] for name, at in found.items() if len(at) == 1 and name not in parameters}
-    for place, (page, defined) in anchors.items():
-        whole = title(page)
-        names |= {f'{whole}.{name}': f'{place}#{name}' for name in defined} | {whole: place}
-    return names
+def unambiguous(modules):
+    "Where names lead: whole ones, and short ones that have a single home and are no parameters anywhere."
+    names, short, parameters = {}, {}, set()
+    for at, (page, anchors) in modules.items():
+        names |= {title(page): at} | {f'{title(page)}.{name}': f'{at}#{name}' for name in anchors}
+        parameters |= {*re.findall(r'^\| `(\w+)` \|', page, re.MULTILINE)}
+        if title(page) == 'auditus.cli': continue  # its functions are met as commands
+        for name in anchors: short.setdefault(name, []).append(f'{at}#{name}')
+    return names | {name: where[0] for name, where in short.items() if len(where) == 1 and name not in parameters}
 
 
 # The pages
@@ -149,14 +150,15 @@ def below_title(page, line):
     return re.sub(r'\A# .*\n+(?:> .*\n+)?', lambda m: f'{m[0]}{line}\n\n', page)
 
 
-def overview(name, folder, groups, extra=()):
+def overview(name, folder, groups, extra):
     "A page that lists others in groups, and the part of the navigation that holds them all."
     blocks, entries = [f'# {name}'], [f'{folder}/index.md', *extra]
     for group, what, pages in groups:
         titles = {at: title(page).removeprefix('auditus.') for at, page in pages.items()}
         blocks += [f'## {group}'] if group else []
         blocks += [what, '\n'.join(f'- [{titles[at]}]({at.partition("/")[2]}): {sentence(page)}' for at, page in pages.items())]
-        entries += [{group: [{titles[at]: at} for at in pages]}] if group else [{titles[at]: at} for at in pages]
+        here = [{titles[at]: at} for at in pages]
+        entries += [{group: here}] if group else here
     return '\n\n'.join(blocks) + '\n', {name: entries}
 
 
@@ -171,7 +173,7 @@ def make_pages():
     nav, defined = [{'Home': 'index.md'}], {}
     for folder, (name, what) in sections.items():
         if here := {at: page for at, page in pages.items() if at.startswith(f'{folder}/')}:
-            pages[f'{folder}/index.md'], entry = overview(name, folder, [('', what, here)])
+            pages[f'{folder}/index.md'], entry = overview(name, folder, [('', what, here)], [])
             nav.append(entry)
 
     how, docs = [], []
@@ -183,20 +185,26 @@ def make_pages():
             at, (module,) = place(path), re.findall(r'#\s*\|\s*default_exp\s+([\w.]+)', path.read_text(encoding='utf-8'))
             there = f'reference/{module}.md'
             page, anchors = reference.page(f'auditus.{module}')
-            modules[there] = pages[there] = below_title(page, f'[How it works](../{at})')
+            modules[there] = pages[there] = below_title(page, f'[How it works, step by step](../{at})')
             defined[there] = page, anchors
-            pages[at] = below_title(pages[at], f'[Reference](../{there})')
+            pages[at] = below_title(pages[at], f'[All names and their parameters](../{there})')
         how.append((room, what, {place(p): pages[place(p)] for p in numbered}))
         docs.append((room, what, modules))
-    pages['reference/commands.md'] = reference.commands()
-    for name, folder, groups, extra in (('How it works', 'how', how, []),
-                                        ('Reference', 'reference', docs, [{'Commands': 'reference/commands.md'}])):
-        pages[f'{folder}/index.md'], entry = overview(name, folder, [g for g in groups if g[2]], extra)
+    commands = 'reference/commands.md'
+    pages[commands], anchors = reference.commands()
+    names = unambiguous(defined) | {f'auditus {name}': f'{commands}#{anchor}' for name, anchor in anchors.items()}
+    for name, folder, what, groups, extra in (
+            ('How it works', 'how', 'The notebooks that the library is written in. A module imports only from those above it.', how, []),
+            ('Reference', 'reference', f'From `auditus` itself: {", ".join(f"`{n}`" for n in auditus.__all__)}.', docs,
+             [{'Commands': commands}])):
+        groups = [('', what, {}), *(group for group in groups if group[2])]
+        pages[f'{folder}/index.md'], entry = overview(name, folder, groups, extra)
         nav.append(entry)
-    nav += [{title(pages[at]): at} for at in files.values() if at in pages]
-    copied, names = set(), unambiguous(defined)
+    nav += [{at.removesuffix('.md').capitalize(): at} for at in files.values() if at in pages]
+    copied = set()
     pages = {at: with_links(page, at, sources.get(at, at), places, names, copied) for at, page in pages.items()}
-    return pages, nav, copied
+    alone = {at for entry in nav for at in entry.values() if isinstance(at, str)}
+    return {at: wide*(at in alone) + page for at, page in pages.items()}, nav, copied
 
 
 # The site
