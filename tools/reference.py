@@ -1,9 +1,11 @@
 "Reference pages in Markdown, one for each module, out of signatures, docments and docstrings."
 import ast, importlib, inspect, re, subprocess, sys, textwrap, typing
 from functools import cached_property
+from pathlib import Path
 
 from fastcore.docments import docments
 
+root = Path(__file__).resolve().parents[1]
 width = 88  # characters of a signature's line
 shown_value = 60  # characters of a constant's value
 
@@ -80,12 +82,18 @@ def function(name, f, level):
             table(('parameter', 'type', 'default', ''), rows) if rows else '']
 
 
-def member(name, m, cls, level):
-    "The entry of a method or property; nothing for what is neither."
-    f = getattr(m, 'fget', None) or (m.func if isinstance(m, cached_property) else None)
-    if not f: return function(name, getattr(cls, name.rpartition('.')[2]), level) if callable(getattr(m, '__func__', m)) else []
-    *_, (_, type_, _, details) = [('', '', '', ''), *parameters(f)]
-    return [heading(level, name), inspect.getdoc(f) or '', ': '.join(filter(None, ('*Property* ' + type_, details)))]
+def members(cls, module, level):
+    "The entries of those public methods and properties of a class that `module` writes; others may patch it too."
+    blocks = []
+    for key, m in vars(cls).items():
+        name, is_property = f'{cls.__name__}.{key}', isinstance(m, (property, cached_property))
+        f = getattr(m, 'fget', None) or getattr(m, 'func', None) or getattr(m, '__func__', m)
+        if key.startswith('_') and key != '__call__' or not callable(f) or f.__module__ != module: continue
+        if not is_property: blocks += function(name, getattr(cls, key), level)
+        else:
+            *_, (_, type_, _, details) = [('', '', '', ''), *parameters(f)]
+            blocks += [heading(level, name), inspect.getdoc(f) or '', ': '.join(filter(None, (f'*Property* {type_}', details)))]
+    return blocks
 
 
 def class_(name, cls, level):
@@ -102,10 +110,7 @@ def class_(name, cls, level):
         blocks.append(table(('parameter', 'type', 'default', ''), rows))
     if rows := [row for key, row in held.items() if not key.startswith('_')]:
         blocks.append(table(('attribute', 'type', 'default', ''), rows))
-    for key, m in vars(cls).items():
-        if key not in held and (key == '__call__' or not key.startswith('_')):
-            blocks += member(f'{name}.{key}', m, cls, level + 1)
-    return blocks
+    return blocks + members(cls, cls.__module__, level + 1)
 
 
 def public(module):
@@ -119,9 +124,9 @@ def public(module):
     return here, handed_on
 
 
-def page(module):
-    "The reference page of a module, and its anchors: `Name` and `Class.method`."
-    module = importlib.import_module(module)
+def page(module, others):
+    "The reference page of a module among the `others` of its package, and its anchors: `Name` and `Class.method`."
+    module, *others = [importlib.import_module(m) for m in (module, *others)]
     here, handed_on = public(module)
     blocks = [f'# {module.__name__}', f'> {inspect.cleandoc(module.__doc__)}']
     if handed_on: blocks.append(f'Handed on from other modules: {", ".join(map(code, handed_on))}.')
@@ -130,6 +135,8 @@ def page(module):
         if inspect.isclass(thing): blocks += class_(name, thing, 2)
         elif inspect.isroutine(inspect.unwrap(thing)): blocks += function(name, thing, 2)
         else: rows.append((f'<span id="{name}"></span>{assigned[name][0]}', *assigned[name][1:]))
+    elsewhere = [thing for m in others if m is not module for thing in public(m)[0].values() if inspect.isclass(thing)]
+    for cls in elsewhere: blocks += members(cls, module.__name__, 2)
     if rows: blocks += ['## Constants', table(('name', 'type', 'value', ''), rows)]
     text = '\n\n'.join(b for b in blocks if b)
     return text + '\n', [a or b for a, b in re.findall(r'\{ #(\S+) \}|<span id="(\w+)"', text)]
@@ -138,7 +145,7 @@ def page(module):
 def commands():
     "The page of the commands, as typer describes them, and each command's anchor."
     made = subprocess.run([sys.executable, '-m', 'typer', 'auditus.cli', 'utils', 'docs', '--name', 'auditus',
-                           '--title', 'Commands'], capture_output=True, text=True)
+                           '--title', 'Commands'], cwd=root, capture_output=True, text=True)
     if made.returncode: raise SystemExit(f'typer could not describe the commands of auditus.cli:\n{made.stderr}')
     anchors = {name: f'auditus-{name}' for name in re.findall(r'^## `auditus (\w+)`', made.stdout, re.MULTILINE)}
     def linked(m): return f'* [`{m[1]}`](#{anchors[m[1]]})' if m[1] in anchors else m[0]

@@ -3,7 +3,7 @@
 Notebooks are shown with the outputs that were committed: nothing is run. What nbdev's directives hide is hidden here.
 Pages are written in Markdown into a folder that is thrown away, and mkdocs makes the site of them.
 """
-import argparse, ast, json, posixpath, re, shutil, subprocess, sys, tempfile, textwrap
+import argparse, ast, json, os, posixpath, re, shutil, subprocess, sys, tempfile, textwrap
 from pathlib import Path
 
 import yaml
@@ -131,11 +131,12 @@ def unambiguous(modules):
 # The pages
 
 def rooms():
-    "The groups that CONTRIBUTING.md divides the notebooks into: first number, name, what is there."
+    "The groups that CONTRIBUTING.md divides the notebooks into: first number, the next group's, name, what is there."
     table = (root/'CONTRIBUTING.md').read_text(encoding='utf-8')
     found = re.findall(r'^\| (\d+)[^|]*\| (\w+) \| (.*?) \|', table, re.MULTILINE)
     if not found: raise SystemExit('CONTRIBUTING.md must have a table of rooms (numbers | room | what is there), got none')
-    return [(int(number), name.capitalize(), f'{what[0].upper()}{what[1:]}.') for number, name, what in found]
+    ends = [int(number) for number, *_ in found[1:]] + [float('inf')]
+    return [(int(number), end, name.capitalize(), f'{what[0].upper()}{what[1:]}.') for (number, name, what), end in zip(found, ends)]
 
 
 def place(path):
@@ -143,6 +144,15 @@ def place(path):
     for prefix, folder in folders.items():
         if path.stem.startswith(prefix): return f'{folder}/{path.stem.removeprefix(prefix)}.md'
     return 'index.md' if path.stem == 'index' else f'how/{path.stem.partition("_")[2]}.md'
+
+
+def reference_of(module): return f'reference/{module.removeprefix("auditus.")}.md'
+
+
+def exported_to(path):
+    "The module that a numbered notebook exports to."
+    if m := re.search(r'#\s*\|\s*default_exp\s+([\w.]+)', path.read_text(encoding='utf-8')): return m[1]
+    raise SystemExit(f'{path.name} has a number, so it must export to a module, and has no `#| default_exp`')
 
 
 def below_title(page, line):
@@ -176,20 +186,19 @@ def make_pages():
             pages[f'{folder}/index.md'], entry = overview(name, folder, [('', what, here)], [])
             nav.append(entry)
 
+    numbered = [p for p in notebooks if p.name[0].isdigit()]
+    modules = {p: f'auditus.{exported_to(p)}' for p in numbered}
     how, docs = [], []
-    for i, (first, room, what) in enumerate(rooms()):
-        end = rooms()[i + 1][0] if i + 1 < len(rooms()) else float('inf')
-        numbered = [p for p in notebooks if p.name[0].isdigit() and first <= int(re.match(r'\d+', p.name)[0]) < end]
-        modules = {}
-        for path in numbered:
-            at, (module,) = place(path), re.findall(r'#\s*\|\s*default_exp\s+([\w.]+)', path.read_text(encoding='utf-8'))
-            there = f'reference/{module}.md'
-            page, anchors = reference.page(f'auditus.{module}')
-            modules[there] = pages[there] = below_title(page, f'[How it works, step by step](../{at})')
-            defined[there] = page, anchors
+    for first, end, room, what in rooms():
+        here = {p: m for p, m in modules.items() if first <= int(re.match(r'\d+', p.name)[0]) < end}
+        for path, module in here.items():
+            at, there = place(path), reference_of(module)
+            page, anchors = reference.page(module, modules.values())
+            pages[there] = below_title(page, f'[How it works, step by step](../{at})')
             pages[at] = below_title(pages[at], f'[All names and their parameters](../{there})')
-        how.append((room, what, {place(p): pages[place(p)] for p in numbered}))
-        docs.append((room, what, modules))
+            defined[there] = page, anchors
+        how.append((room, what, {place(p): pages[place(p)] for p in here}))
+        docs.append((room, what, {reference_of(m): pages[reference_of(m)] for m in here.values()}))
     commands = 'reference/commands.md'
     pages[commands], anchors = reference.commands()
     names = unambiguous(defined) | {f'auditus {name}': f'{commands}#{anchor}' for name, anchor in anchors.items()}
@@ -224,7 +233,8 @@ def build(out):
         settings = Path(work)/'mkdocs.yml'
         settings.write_text(yaml.safe_dump({**config, 'nav': nav, 'docs_dir': str(docs)}), encoding='utf-8')
         command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '-f', settings, '-d', Path(out).resolve()]
-        if subprocess.run(command).returncode: raise SystemExit('mkdocs could not build the site: what it says is above')
+        quiet = {**os.environ, 'NO_MKDOCS_2_WARNING': '1'}  # the theme's advertisement for its successor
+        if subprocess.run(command, env=quiet).returncode: raise SystemExit('mkdocs could not build the site: what it says is above')
     return len(pages)
 
 
