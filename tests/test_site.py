@@ -203,6 +203,12 @@ def test_directives_and_links(copied):
     assert 'Transforms' in words(copied/'made'/'index.html')
 
 
+def test_a_folder_of_other_things_is_kept(tmp_path):
+    (tmp_path/'mine.txt').write_text('x')
+    done = subprocess.run([sys.executable, root/'tools'/'site.py', '--out', tmp_path], capture_output=True, text=True)
+    assert done.returncode and 'choose another' in done.stderr and (tmp_path/'mine.txt').exists()
+
+
 @pytest.mark.parametrize('link', ['nowhere.ipynb', '01_signal.ipynb#nowhere'])
 def test_a_broken_link_is_named(link, copied):
     done = build(copied, 'tutorial_broken.ipynb', cell('# Broken\n\n> A sentence', kind='markdown'), cell(f'[x]({link})', kind='markdown'))

@@ -118,25 +118,30 @@ def with_links(page, at, source, places, names, copied):
 
 
 def unambiguous(modules):
-    "Where names lead: whole ones, and short ones that have a single home and are no parameters anywhere."
+    """Where names lead: whole ones, and short ones that have a single home and are no parameters anywhere.
+
+    A short name of the commands' module leads nowhere: it is that of a command, and of a function elsewhere."""
     names, short, parameters = {}, {}, set()
     for at, (page, anchors) in modules.items():
         names |= {title(page): at} | {f'{title(page)}.{name}': f'{at}#{name}' for name in anchors}
         parameters |= {*re.findall(r'^\| `(\w+)` \|', page, re.MULTILINE)}
-        if title(page) == 'auditus.cli': continue  # its functions are met as commands
         for name in anchors: short.setdefault(name, []).append(f'{at}#{name}')
-    return names | {name: where[0] for name, where in short.items() if len(where) == 1 and name not in parameters}
+    commands = reference_of('auditus.cli')
+    return names | {name: where[0] for name, where in short.items()
+                    if len(where) == 1 and name not in parameters and not where[0].startswith(commands)}
 
 
 # The pages
 
-def rooms():
-    "The groups that CONTRIBUTING.md divides the notebooks into: first number, the next group's, name, what is there."
+def rooms(numbered):
+    "The groups that CONTRIBUTING.md divides notebooks into: name, what is there, notebooks."
     table = (root/'CONTRIBUTING.md').read_text(encoding='utf-8')
     found = re.findall(r'^\| (\d+)[^|]*\| (\w+) \| (.*?) \|', table, re.MULTILINE)
     if not found: raise SystemExit('CONTRIBUTING.md must have a table of rooms (numbers | room | what is there), got none')
-    ends = [int(number) for number, *_ in found[1:]] + [float('inf')]
-    return [(int(number), end, name.capitalize(), f'{what[0].upper()}{what[1:]}.') for (number, name, what), end in zip(found, ends)]
+    def inside(first): return max(i for i, (number, *_) in enumerate(found) if int(number) <= first)
+    room_of = {p: inside(int(re.match(r'\d+', p.name)[0])) for p in numbered}
+    return [(name.capitalize(), f'{what[0].upper()}{what[1:]}.', [p for p in numbered if room_of[p] == i])
+            for i, (_, name, what) in enumerate(found) if i in room_of.values()]
 
 
 def place(path):
@@ -186,28 +191,23 @@ def make_pages():
             pages[f'{folder}/index.md'], entry = overview(name, folder, [('', what, here)], [])
             nav.append(entry)
 
-    numbered = [p for p in notebooks if p.name[0].isdigit()]
-    modules = {p: f'auditus.{exported_to(p)}' for p in numbered}
-    how, docs = [], []
-    for first, end, room, what in rooms():
-        here = {p: m for p, m in modules.items() if first <= int(re.match(r'\d+', p.name)[0]) < end}
-        for path, module in here.items():
-            at, there = place(path), reference_of(module)
-            page, anchors = reference.page(module, modules.values())
-            pages[there] = below_title(page, f'[How it works, step by step](../{at})')
-            pages[at] = below_title(pages[at], f'[All names and their parameters](../{there})')
-            defined[there] = page, anchors
-        how.append((room, what, {place(p): pages[place(p)] for p in here}))
-        docs.append((room, what, {reference_of(m): pages[reference_of(m)] for m in here.values()}))
+    numbered = {p: f'auditus.{exported_to(p)}' for p in notebooks if p.name[0].isdigit()}
+    for path, module in numbered.items():
+        at, there = place(path), reference_of(module)
+        page, anchors = reference.page(module, numbered.values())
+        pages[there] = below_title(page, f'[How it works, step by step](../{at})')
+        pages[at] = below_title(pages[at], f'[All names and their parameters](../{there})')
+        defined[there] = page, anchors
     commands = 'reference/commands.md'
     pages[commands], anchors = reference.commands()
     names = unambiguous(defined) | {f'auditus {name}': f'{commands}#{anchor}' for name, anchor in anchors.items()}
-    for name, folder, what, groups, extra in (
-            ('How it works', 'how', 'The notebooks that the library is written in. A module imports only from those above it.', how, []),
-            ('Reference', 'reference', f'From `auditus` itself: {", ".join(f"`{n}`" for n in auditus.__all__)}.', docs,
-             [{'Commands': commands}])):
-        groups = [('', what, {}), *(group for group in groups if group[2])]
-        pages[f'{folder}/index.md'], entry = overview(name, folder, groups, extra)
+    for name, folder, what, kept, extra in (
+            ('How it works', 'how', 'The notebooks that the library is written in. A module imports only from those above it.',
+             {p: place(p) for p in numbered}, []),
+            ('Reference', 'reference', f'From `auditus` itself: {", ".join(f"`{n}`" for n in auditus.__all__)}.',
+             {p: reference_of(m) for p, m in numbered.items()}, [{'Commands': commands}])):
+        groups = [(room, there, {kept[p]: pages[kept[p]] for p in numbered if p in inside}) for room, there, inside in rooms(numbered)]
+        pages[f'{folder}/index.md'], entry = overview(name, folder, [('', what, {}), *groups], extra)
         nav.append(entry)
     nav += [{at.removesuffix('.md').capitalize(): at} for at in files.values() if at in pages]
     copied = set()
@@ -220,6 +220,9 @@ def make_pages():
 
 def build(out):
     "Make the site in the folder `out`; what was there goes."
+    out = Path(out).resolve()
+    if out.exists() and any(out.iterdir()) and not (out/'search'/'search_index.json').exists():
+        raise SystemExit(f'{out} must be an empty folder or an older site, got one that holds something else: choose another with --out')
     pages, nav, copied = make_pages()
     with tempfile.TemporaryDirectory() as work:
         docs, config = Path(work)/'docs', yaml.safe_load((root/'tools'/'mkdocs.yml').read_text(encoding='utf-8'))
@@ -232,7 +235,7 @@ def build(out):
         shutil.copy(root/'tools'/'site.css', docs)
         settings = Path(work)/'mkdocs.yml'
         settings.write_text(yaml.safe_dump({**config, 'nav': nav, 'docs_dir': str(docs)}), encoding='utf-8')
-        command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '-f', settings, '-d', Path(out).resolve()]
+        command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '-f', settings, '-d', out]
         quiet = {**os.environ, 'NO_MKDOCS_2_WARNING': '1'}  # the theme's advertisement for its successor
         if subprocess.run(command, env=quiet).returncode: raise SystemExit('mkdocs could not build the site: what it says is above')
     return len(pages)
