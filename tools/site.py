@@ -206,7 +206,7 @@ def make_pages():
              {p: place(p) for p in numbered}, []),
             ('Reference', 'reference', f'From `auditus` itself: {", ".join(f"`{n}`" for n in auditus.__all__)}.',
              {p: reference_of(m) for p, m in numbered.items()}, [{'Commands': commands}])):
-        groups = [(room, there, {kept[p]: pages[kept[p]] for p in numbered if p in inside}) for room, there, inside in rooms(numbered)]
+        groups = [(room, there, {kept[p]: pages[kept[p]] for p in inside}) for room, there, inside in rooms(numbered)]
         pages[f'{folder}/index.md'], entry = overview(name, folder, [('', what, {}), *groups], extra)
         nav.append(entry)
     nav += [{at.removesuffix('.md').capitalize(): at} for at in files.values() if at in pages]
@@ -222,7 +222,7 @@ def build(out):
     "Make the site in the folder `out`; what was there goes."
     out = Path(out).resolve()
     if out.exists() and any(out.iterdir()) and not (out/'search'/'search_index.json').exists():
-        raise SystemExit(f'{out} must be an empty folder or an older site, got one that holds something else: choose another with --out')
+        raise SystemExit(f'{out} must be empty or an older site, and holds something else: choose another with --out')
     pages, nav, copied = make_pages()
     with tempfile.TemporaryDirectory() as work:
         docs, config = Path(work)/'docs', yaml.safe_load((root/'tools'/'mkdocs.yml').read_text(encoding='utf-8'))
@@ -237,7 +237,7 @@ def build(out):
         settings.write_text(yaml.safe_dump({**config, 'nav': nav, 'docs_dir': str(docs)}), encoding='utf-8')
         command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '-f', settings, '-d', out]
         quiet = {**os.environ, 'NO_MKDOCS_2_WARNING': '1'}  # the theme's advertisement for its successor
-        if subprocess.run(command, env=quiet).returncode: raise SystemExit('mkdocs could not build the site: what it says is above')
+        if subprocess.run(command, env=quiet).returncode: raise SystemExit('mkdocs could not build the site, see above')
     return len(pages)
 
 
