@@ -51,26 +51,37 @@ def output(o):
     return body and fenced('text', body)
 
 
+def merged(outputs):
+    "Outputs, those that follow on the same stream as one: a cell that prints twice may have two."
+    whole = []
+    for o in outputs:
+        if whole and o['output_type'] == whole[-1]['output_type'] == 'stream' and o['name'] == whole[-1]['name']:
+            whole[-1] = {**o, 'text': text(whole[-1]['text']) + text(o['text'])}
+        else: whole.append(o)
+    return whole
+
+
 def code(cell):
     "A code cell's source, then its outputs, each a block."
     said, source = directives(text(cell['source']))
     if hidden & said.keys() or said.get('include') == 'false': return []
     blocks = [fenced('python', source)] if source and said.get('echo') != 'false' else []
     if said.get('output') == 'false': return blocks
-    merged = []  # a cell that prints twice may come as two streams
-    for o in cell['outputs']:
-        if merged and o['output_type'] == merged[-1]['output_type'] == 'stream' and o['name'] == merged[-1]['name']:
-            merged[-1] = {**o, 'text': text(merged[-1]['text']) + text(o['text'])}
-        else: merged.append(o)
-    return blocks + [s for s in map(output, merged) if s]
+    return blocks + [s for s in map(output, merged(cell['outputs'])) if s]
+
+
+def relinked(source, moved):
+    "Markdown whose links to files lead where `moved(path, anchor)` says, if it says anything."
+    link = r'(\]\(|\bsrc=")([^\s()#"?:]+)(#[^\s()"?]*)?([^\s()"]*[)"])'
+    return re.sub(link, lambda m: f'{m[1]}{to}{m[4]}' if (to := moved(m[2], m[3] or '')) else m[0], source)
 
 
 def markdown(cell, folder):
     "A Markdown cell as it is, but for links to files: those start from the notebook's folder, and here from the top."
-    def moved(m):
-        path = posixpath.normpath(f'{folder.name}/{m[2]}')
-        return f'{m[1]}{path}{m[3]}' if (folder.parent/path).exists() else m[0]
-    return re.sub(r'(\]\(|\bsrc=")([^\s()#"?:]+)([^\s()"]*[)"])', moved, text(cell['source']).strip())
+    def moved(path, anchor):
+        path = posixpath.normpath(f'{folder.name}/{path}')
+        return (folder.parent/path).exists() and path + anchor
+    return relinked(text(cell['source']).strip(), moved)
 
 
 def frontmatter(cell):
