@@ -648,6 +648,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'auditus.show.plot_bars': ('show.html#plot_bars', 'auditus/show.py'),
                               'auditus.show.plot_confusion': ('show.html#plot_confusion', 'auditus/show.py'),
                               'auditus.show.plot_embeddings': ('show.html#plot_embeddings', 'auditus/show.py'),
+                              'auditus.show.plot_frames': ('show.html#plot_frames', 'auditus/show.py'),
                               'auditus.show.plot_scores': ('show.html#plot_scores', 'auditus/show.py'),
                               'auditus.show.plot_sound': ('show.html#plot_sound', 'auditus/show.py'),
                               'auditus.show.plot_spectrogram': ('show.html#plot_spectrogram', 'auditus/show.py'),

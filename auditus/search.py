@@ -6,12 +6,13 @@
 __all__ = ['block_rows', 'to_install', 'index_file', 'graph_links', 'graph_width', 'may_differ', 'counted', 'widening', 'Matches',
            'nearest', 'usearch_index', 'SoundIndex', 'settings_in', 'pipeline_of', 'unit_rows']
 
-# %% ../nbs/22_search.ipynb #88afd4be
-import json, shutil
+# %% ../nbs/22_search.ipynb #b55f4ed5
+import inspect, json, shutil
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import *
+from .models.base import find_entry
 from .models.onnx import cache_folder
 from .transform import AudioPipeline, to_tensors
 from .collect import collect, digest, is_url
@@ -48,7 +49,7 @@ def nearest(
     order = np.argsort(-scores, axis=1, kind='stable')
     return np.take_along_axis(rows, order, 1),np.take_along_axis(scores, order, 1)
 
-# %% ../nbs/22_search.ipynb #7cabe67d
+# %% ../nbs/22_search.ipynb #a7e88970
 to_install = "pip install 'auditus[search]'"
 index_file = 'index.json'
 
@@ -100,7 +101,10 @@ def pipeline_of(
     settings:dict, # of a table
 )->AudioPipeline:
     "The pipeline that made a table."
-    return AudioPipeline(**{k:int(v) if k in counted and isinstance(v, float) else v for k,v in settings.items() if k in AudioPipeline.defaults()}, progress=False)
+    # a table tells what ran the model and how wide its numbers were, also of a model that leaves no choice
+    taken = inspect.signature(find_entry(settings['model_name']).load()).parameters
+    kept = {k:v for k,v in settings.items() if k in AudioPipeline.defaults() and (k in taken or k not in ('backend', 'dtype'))}
+    return AudioPipeline(**{k:int(v) if k in counted and isinstance(v, float) else v for k,v in kept.items()}, progress=False)
 
 @patch(cls_method=True)
 def build(cls:SoundIndex,

@@ -86,6 +86,17 @@ def test_an_index_of_what_extract_wrote(folder, pipe, tmp_path):
     with pytest.raises(SettingError, match='needs a `pipeline`'): SoundIndex.build(folder)
 
 
+def test_a_table_of_a_model_that_leaves_no_choice(folder, tmp_path):
+    "BirdNET takes neither an engine nor a width of numbers; its table names both."
+    extract(folder, tmp_path/'table', AudioPipeline('birdnet'))
+    index = SoundIndex.build(tmp_path/'table')
+    assert index.search(folder/'05.wav', k=1)[0]['file'] == '05.wav'
+    index.save(tmp_path/'index')
+    assert SoundIndex.open(tmp_path/'index').search(folder/'06.wav', k=1)[0]['file'] == '06.wav'
+    done = CliRunner().invoke(app, ['search', str(tmp_path/'table'), str(folder/'07.wav'), '-k', '1'])
+    assert done.exit_code == 0 and done.stdout.splitlines()[1].endswith('07.wav'), done.output
+
+
 def test_more_sounds_are_added_once(folder, pipe, tmp_path):
     index = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
     (tmp_path/'more').mkdir()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from auditus import AudioInputError, SettingError
-from auditus.show import plot_confusion, plot_embeddings, principal_components
+from auditus.show import plot_confusion, plot_embeddings, plot_frames, principal_components
 
 matplotlib.use('agg')
 
@@ -55,3 +55,21 @@ def test_a_confusion_matrix_shows_its_numbers():
     ax = plot_confusion(np.array([[3, 1], [0, 2]]), ['$_$', 'b'])
     ax.figure.canvas.draw()
     assert sorted(t.get_text() for t in ax.texts) == ['1', '2', '3'] and (ax.get_xlabel(), ax.get_ylabel()) == ('taken for', 'is')
+
+
+# Frames
+
+@pytest.mark.parametrize('kind', ['np', 'pt', 'vector'])
+def test_frames_are_columns(kind):
+    y = np.arange(12, dtype=np.float32).reshape(4, 3)
+    given = dict(np=y, pt=pytest.importorskip('torch').tensor(y, requires_grad=True), vector=y[0])[kind]
+    ax = plot_frames(given, seconds=2.)
+    [image] = ax.get_images()
+    np.testing.assert_array_equal(image.get_array(), y[:1].T if kind == 'vector' else y.T)
+    assert image.get_extent() == [0, 2., 0, 3] and ax.get_xlabel() == 'seconds'
+
+
+@pytest.mark.parametrize('y, why', [(np.zeros((2, 3, 4)), r'frames \(tokens, dim\), got \(2, 3, 4\)'), (np.zeros((0, 3)), 'got'),
+                                    (np.array([[0., np.nan]]), 'not finite')])
+def test_what_is_no_frames_is_refused(y, why):
+    with pytest.raises(AudioInputError, match=why): plot_frames(y)
