@@ -34,17 +34,18 @@ def type_name(annotation):
 
 def parameters(f):
     "Rows (name, type, default, details) of a function's parameters and of what it returns."
-    rows = []
+    rows, given = [], inspect.signature(f).parameters
     for name, d in docments(f, full=True).items():
-        annotation, details = d.anno, d.docment or ''
+        # without an annotation fastcore gives the default's type, and others may be taken too
+        annotation, details = given[name].annotation if name in given else d.anno, d.docment or ''
         if typing.get_origin(annotation) is typing.Annotated:  # an option of a command: typer keeps its help there
             annotation, *more = typing.get_args(annotation)
             details = details or next((m.help for m in more if getattr(m, 'help', None)), '')
         default = '' if d.default is inspect.Parameter.empty else repr(d.default)
         if name not in ('self', 'cls'): rows.append((name, type_name(annotation), default, details))
-    *given, (_, type_, _, details) = rows
+    *taken, (_, type_, _, details) = rows
     result = [('**returns**', code(type_), '', details)] if type_ or details else []
-    return [(code(n), code(t), code(default), details) for n, t, default, details in given] + result
+    return [(code(n), code(t), code(default), details) for n, t, default, details in taken] + result
 
 
 def assignments(source):

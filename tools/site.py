@@ -53,7 +53,9 @@ def folded(source):
 def shown(o):
     "An output in Markdown: HTML and pictures as they are, or else its text."
     data = o.get('data', {})
-    if 'text/html' in data: made = text(data['text/html'])
+    if 'text/html' in data:
+        made = text(data['text/html'])
+        if '<style>' in made: made = f'<template shadowrootmode="open">{made}</template>'  # out of the theme's reach
     elif 'image/svg+xml' in data: made = text(data['image/svg+xml'])
     elif image := next((k for k in data if k.startswith('image/')), ''):
         made = f'<img alt="what the code above draws" src="data:{image};base64,{text(data[image]).strip()}">'
