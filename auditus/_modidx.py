@@ -818,6 +818,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'auditus.transform.Row': ('transform.html#row', 'auditus/transform.py'),
                                    'auditus.transform.TruncationWarning': ('transform.html#truncationwarning', 'auditus/transform.py'),
                                    'auditus.transform.cat': ('transform.html#cat', 'auditus/transform.py'),
+                                   'auditus.transform.is_numbers': ('transform.html#is_numbers', 'auditus/transform.py'),
                                    'auditus.transform.prefetched': ('transform.html#prefetched', 'auditus/transform.py'),
                                    'auditus.transform.quantized': ('transform.html#quantized', 'auditus/transform.py'),
                                    'auditus.transform.to_tensors': ('transform.html#to_tensors', 'auditus/transform.py')},

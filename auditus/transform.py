@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['default_model', 'load_settings', 'stretch_batches', 'saved_as', 'of_this_machine', 'of_this_user', 'precisions',
-           'TruncationWarning', 'to_tensors', 'AudioEmbedding', 'prefetched', 'Pooling', 'Normalize', 'Row',
-           'AudioPipeline', 'Heard', 'cat', 'quantized', 'AudioArray', 'Windows', 'AudioLoader', 'Resampling',
+           'TruncationWarning', 'to_tensors', 'AudioEmbedding', 'prefetched', 'is_numbers', 'Pooling', 'Normalize',
+           'Row', 'AudioPipeline', 'Heard', 'cat', 'quantized', 'AudioArray', 'Windows', 'AudioLoader', 'Resampling',
            'Windowing']
 
 # %% ../nbs/10_transform.ipynb #e41167b7
@@ -285,7 +285,13 @@ def one(self:AudioEmbedding, x):
     "Embed one sound or its windows."
     with unnamed(): return next(self.each([x]))
 
-# %% ../nbs/10_transform.ipynb #b655caf3
+# %% ../nbs/10_transform.ipynb #3a551303
+def is_numbers(
+    x, # what a transform was given
+)->bool:
+    "Whether it is a numpy array or a torch tensor of numbers."
+    return x.dtype.kind in 'fiu' if isinstance(x, np.ndarray) else hasattr(x, 'detach')
+
 class Pooling(Transform):
     "Frames `(tokens, dim)` to a vector `(dim,)`; frames of windows `(windows, tokens, dim)` to `(windows, dim)`."
     def __init__(self,
@@ -296,7 +302,7 @@ class Pooling(Transform):
     def one(self, x):
         "Pool one item's frames along its tokens, the last axis but one."
         if isinstance(x, list) and x: return stack([self.one(o) for o in x]) # of windows that differ in length
-        if not hasattr(x, 'shape') or len(x.shape) not in (2,3):
+        if not is_numbers(x) or len(x.shape) not in (2,3):
             got = brief(x) if hasattr(x, 'shape') else type(x).__name__
             raise AudioInputError(f'Pooling takes frames (tokens, dim) or (windows, tokens, dim), got {got}')
         if self.pooling is None: return x
@@ -304,13 +310,14 @@ class Pooling(Transform):
         if self.pooling=='mean': return x.mean(-2)
         return x.max(-2) if isinstance(x, np.ndarray) else x.amax(-2)
 
-# %% ../nbs/10_transform.ipynb #a1102128
+# %% ../nbs/10_transform.ipynb #891dc4cc
 class Normalize(Transform):
     "Bring vectors to unit length along their last axis (L2)."
     def __init__(self): pass
     def one(self, x):
         "Scale one item."
         if isinstance(x, list): return stack([self.one(o) for o in x])
+        if not is_numbers(x) or not len(x.shape): raise AudioInputError(f'Normalize takes a vector (dim,), or an array of them along its last axis, got {brief(x)}')
         if isinstance(x, np.ndarray):
             norm = np.linalg.norm(x, axis=-1, keepdims=True)
             return x/np.where(norm==0, 1, norm)

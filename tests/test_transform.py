@@ -315,6 +315,12 @@ def test_scikit_learn_gets_one_row_a_file(hubert, files):
     with pytest.raises(AudioInputError, match='takes many sounds'): AudioPipeline(hubert).fit('a.wav')
 
 
+@pytest.mark.parametrize('step, takes', [(Pooling(), 'Pooling takes frames'), (Normalize(), 'Normalize takes a vector')])
+@pytest.mark.parametrize('x', ['a.wav', AudioArray(np.ones((2, 100)), 16000), np.float32(3), np.array([['a', 'b']]), torch.tensor(1.)], ids=repr)
+def test_what_is_no_frames_and_no_vector_is_refused(step, takes, x):
+    with pytest.raises(AudioInputError, match=takes): step(x)
+
+
 def test_pooling_is_over_time():
     frames = np.arange(12.).reshape(4, 3)
     assert np.array_equal(Pooling()(frames), frames.mean(0)) and np.array_equal(Pooling('max')(frames), frames.max(0))
