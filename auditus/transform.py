@@ -324,7 +324,7 @@ class Normalize(Transform):
         norm = x.norm(dim=-1, keepdim=True)
         return x/norm.where(norm!=0, norm.new_ones(()))
 
-# %% ../nbs/10_transform.ipynb #1399f1e4
+# %% ../nbs/10_transform.ipynb #d211bed6
 class Row(NamedTuple):
     "A vector, and which seconds of which file it stands for."
     file:object # the item as it was given
@@ -383,9 +383,6 @@ class AudioPipeline(Transform):
         if self.target_sr is not None and self.target_sr!=m.sr:
             raise SettingError(f'{m.name} was made for {m.sr} Hz and would hear {self.target_sr} Hz at the wrong pitch: '
                                'leave `target_sr` out, sounds are resampled for it')
-        if self.windowed and m.context is not None and round(self.window*m.sr)>round(m.context*m.sr):
-            raise SettingError(f'`window` is {self.window:.7g} s, but {m.name} hears {m.context:.7g} s at once: '
-                               "choose a shorter window, or 'auto'")
         return m
 
     @property
@@ -403,7 +400,7 @@ class AudioPipeline(Transform):
         "The size of a vector."
         return self.model and self.embedding.dim
 
-# %% ../nbs/10_transform.ipynb #75018bda
+# %% ../nbs/10_transform.ipynb #86f23c62
 @patch
 def cut(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
@@ -437,6 +434,29 @@ def windows(self:AudioPipeline,
     "The windows of one sound, all at once."
     return as_windows(self.cut(x), self.sr)
 
+@patch
+def pieces(self:AudioPipeline,
+    wave:np.ndarray, # `(n,)` of a window
+)->list: # of arrays
+    "A window that is longer than the model hears at once, in pieces that it hears whole."
+    most = self.model.grain or self.model.context and round(self.model.context*self.sr)
+    if not self.windowed or not most or len(wave)<=most: return [wave]
+    return [wave[at:at+most] for at in range(0, len(wave), most)]
+
+@patch
+def join(self:AudioPipeline,
+    vectors, # of pieces that belong together, or their frames
+    lengths:list, # of real audio in each, in any unit
+): # one vector, or all frames
+    "One result of several: the mean by length, the maximum, or frame after frame."
+    if len(vectors)==1: return vectors[0]
+    if self.pooling is None: return np.concatenate(list(vectors)) if self.return_tensors=='np' else cat(vectors)
+    vectors = stack(list(vectors))
+    if self.pooling=='max': return vectors.max(0) if self.return_tensors=='np' else vectors.amax(0)
+    weight = np.array(lengths, float)
+    weight = (weight/weight.sum()).astype(np.float32)
+    return weight@vectors if self.return_tensors=='np' else vectors.new_tensor(weight)@vectors
+
 class Heard(NamedTuple):
     "What the model made of one sound."
     place:int # among the sounds that were given
@@ -466,24 +486,28 @@ def vectors(self:AudioPipeline,
         if failed is None: raise e
         del given[i]
         failed(i, x, e)
-    def waves(i, x, spans):
+    def waves(i, x, spans, lengths):
         try:
             with naming_item(i, x):
                 for w in self.cut(x):
-                    self.embedding.note_context(len(w.wave))
+                    pieces = self.pieces(w.wave)
                     spans.append(w._replace(wave=None))
-                    yield w.wave
+                    lengths.append([*map(len, pieces)])
+                    yield from pieces
         except AuditusError as e: forgive(i, x, e)
     def groups():
         for i,x in enumerate(xs):
-            given[i] = x,[]
+            given[i] = x,[],[]
             yield waves(i, *given[i])
     for i,found in self.embedding.embed_groups(groups(), keep or self.keep, ahead):
         if i not in given: continue # it broke off after its first windows
         try:
             with naming_item(i, given[i][0]): self.embedding.check_finite(found)
         except AudioInputError as e: forgive(i, given[i][0], e)
-        else: yield Heard(i, *given.pop(i), stack(found))
+        else:
+            x,spans,lengths = given.pop(i)
+            found = iter(found)
+            yield Heard(i, x, spans, stack([self.join([next(found) for _ in ns], ns) for ns in lengths]))
 
 @patch
 def summary(self:AudioPipeline,
@@ -491,14 +515,7 @@ def summary(self:AudioPipeline,
     vectors, # one for each of them, or its frames
 ): # what stands for the channel
     "Make one result of a channel's windows."
-    if self.windowed: y = vectors
-    elif len(spans)==1: y = vectors[0]
-    elif self.pooling is None: y = np.concatenate(list(vectors)) if self.return_tensors=='np' else cat(vectors)
-    elif self.pooling=='max': y = vectors.max(0) if self.return_tensors=='np' else vectors.amax(0)
-    else:
-        weight = np.array([s.end-s.start for s in spans])
-        weight = (weight/weight.sum()).astype(np.float32)
-        y = weight@vectors if self.return_tensors=='np' else vectors.new_tensor(weight)@vectors
+    y = vectors if self.windowed else self.join(vectors, [s.end-s.start for s in spans])
     return Normalize()(y) if self.normalize else y
 
 @patch
