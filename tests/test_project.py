@@ -258,7 +258,7 @@ def test_readme_script(tmp_path):
         cell('#| echo: false\nprint(2)', output('stream', name='stdout', text=['50%\r100%\n', 'done\n']),
              output('stream', name='stderr', text='noise')),
         cell('1+1', output('execute_result', data={'text/plain': ['2'], 'text/html': ['<b>2</b>']})),
-        cell('f()', output('display_data', data={'text/plain': '<Figure>', 'image/png': 'aGk='}),
+        cell('#| fig-alt: "a wave"\nf()', output('display_data', data={'text/plain': '<Figure>', 'image/png': 'aGk='}),
              output('display_data', data={'text/plain': '```', 'text/markdown': '| a |'})),
         cell('"```"', output('execute_result', data={'text/plain': "'```'"})),
         cell('[c](00_core.ipynb#x) [l](../LICENSE) [w](https://a.b/c) [n](nowhere.py)', kind='markdown'),
@@ -288,6 +288,8 @@ done
 f()
 ```
 
+![a wave](nbs/images/index-1.png)
+
 | a |
 
 ````python
@@ -300,12 +302,15 @@ f()
 
 [c](nbs/00_core.ipynb#x) [l](LICENSE) [w](https://a.b/c) [n](nowhere.py)
 '''
-    assert made.startswith('<!--')
+    assert made.startswith('<!--') and (tmp_path/'nbs'/'images'/'index-1.png').read_bytes() == b'hi'
     run(*script, '--check', cwd=tmp_path)
     (tmp_path/'README.md').write_text(made + 'by hand\n', encoding='utf-8')
     done = subprocess.run([*script, '--check'], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and 'by hand' in done.stderr and 'tools/readme.py' in done.stderr
     assert read(tmp_path/'README.md').endswith('by hand\n')  # checking writes nothing
+    (tmp_path/'README.md').write_text(made, encoding='utf-8')
+    (tmp_path/'nbs'/'images'/'index-1.png').write_bytes(b'another')
+    assert 'pictures' in subprocess.run([*script, '--check'], cwd=tmp_path, capture_output=True, text=True).stderr
 
 
 # The wheel

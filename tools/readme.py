@@ -1,9 +1,9 @@
 """Make README.md out of nbs/index.ipynb: python tools/readme.py [--check]
 
-nbdev's own command for this needs Quarto, which no package registry has. What a reader of plain text can't use is left
-out: hidden cells, directives, pictures, players, progress bars.
+nbdev's own command for this needs Quarto, which no package registry has. What a reader can't use is left out: hidden
+cells, directives, players, progress bars. Pictures become files in nbs/images.
 """
-import argparse, difflib, json, posixpath, re, sys
+import argparse, base64, difflib, json, posixpath, re, sys
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]
@@ -31,7 +31,7 @@ def plain(s):
 def directives(source):
     "The directives at the top of a cell, by name, and the source without them."
     lines, found = source.strip('\n').split('\n'), {}
-    while lines and (m := re.match(r'#\s*\|\s*(\w+)\s*:?\s*(.*)', lines[0])):
+    while lines and (m := re.match(r'#\s*\|\s*([\w-]+)\s*:?\s*(.*)', lines[0])):
         found[m[1]] = m[2].strip()
         lines.pop(0)
     return found, '\n'.join(lines).strip('\n')
@@ -61,7 +61,14 @@ def merged(outputs):
     return whole
 
 
-def code(cell):
+def picture(o):
+    "A picture's ending and bytes, or None where an output is something else."
+    data = o.get('data', {})
+    kind = next((k for k in ('png', 'jpeg', 'webp') if f'image/{k}' in data), None)
+    return kind and (kind, base64.b64decode(text(data[f'image/{kind}'])))
+
+
+def code(cell, output=output):
     "A code cell's source, then its outputs, each a block."
     said, source = directives(text(cell['source']))
     if hidden & said.keys() or said.get('include') == 'false': return []
@@ -91,13 +98,18 @@ def frontmatter(cell):
 
 
 def readme(path):
-    "The whole README of the notebook at `path`."
-    blocks = [notice]
+    "The whole README of the notebook at `path`, and its pictures by their places from there."
+    blocks, pictures = [notice], {}
+    def shown(o):
+        if not (found := picture(o)): return output(o)
+        pictures[name := f'images/{path.stem}-{len(pictures)+1}.{found[0]}'] = found[1]
+        return f'![{said.get("fig-alt", "").strip(chr(34))}]({path.parent.name}/{name})'
     for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
-        if cell['cell_type'] == 'code': blocks += code(cell)
+        said, _ = directives(text(cell['source']))
+        if cell['cell_type'] == 'code': blocks += code(cell, shown)
         elif cell['cell_type'] == 'markdown': blocks.append(markdown(cell, path.parent))
         else: blocks.append(frontmatter(cell))
-    return '\n\n'.join(b for b in blocks if b) + '\n'
+    return '\n\n'.join(b for b in blocks if b) + '\n', pictures
 
 
 def main():
@@ -106,13 +118,20 @@ def main():
     check = parser.parse_args().check
     source, target = root/'nbs'/'index.ipynb', root/'README.md'
     if not source.exists(): sys.exit(f'{source.relative_to(root)} is missing: README.md is made from it')
-    new = readme(source)
+    new, pictures = readme(source)
     old = target.read_text(encoding='utf-8') if target.exists() else ''
-    if not check: target.write_text(new, encoding='utf-8')
+    there = {f'images/{p.name}': p.read_bytes() for p in (source.parent/'images').glob(f'{source.stem}-*')}
+    if not check:
+        target.write_text(new, encoding='utf-8')
+        for name in there.keys()-pictures.keys(): (source.parent/name).unlink()
+        for name, made in pictures.items():
+            (source.parent/name).parent.mkdir(exist_ok=True)
+            (source.parent/name).write_bytes(made)
     elif new != old:
         names = 'README.md', 'nbs/index.ipynb'
         diff = [*difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=1, lineterm='')]
         sys.exit('\n'.join([*diff[:30], 'README.md is not what nbs/index.ipynb says: run `python tools/readme.py`']))
+    elif pictures != there: sys.exit(f'the pictures in {source.parent.name}/images are not those of nbs/index.ipynb: run `python tools/readme.py`')
 
 
 if __name__ == '__main__': main()
