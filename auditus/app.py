@@ -267,7 +267,7 @@ def make_page(
             go.click(polite(desk.embed), [sound, window], [*outputs()], **asked)
     return page
 
-# %% ../nbs/24_app.ipynb #2a4348e6
+# %% ../nbs/24_app.ipynb #3082b323
 def serve(
     bench:Workbench,
     host:str='127.0.0.1', # who may come: this machine; '0.0.0.0' is everybody who can reach it
@@ -286,5 +286,5 @@ def serve(
     try:
         page.launch(server_name=host, server_port=port, share=False, inbrowser=open_browser, prevent_thread_lock=True, quiet=True, max_file_size=round(megabytes*2**20),
                     allowed_paths=[], ssr_mode=False, mcp_server=False, enable_monitoring=False, pwa=False, footer_links=[])
-    except OSError as e: raise SettingError(f'can not serve the page at {host}:{port or 7860}: {e}. Is another page there? Choose another --port') from e
+    except OSError as e: raise SettingError(f'can not serve the page at {host}:{port or "7860 and what follows"}: is another page there? Choose another --port') from e
     return page

@@ -352,7 +352,7 @@ def draw_map(
         index.plot(method=method).figure.savefig(out, dpi=120)
         say(f'{count(len(index), "point")} → {out}')
 
-# %% ../nbs/25_cli.ipynb #20b10a0f
+# %% ../nbs/25_cli.ipynb #a4f7cfc0
 @app.command(name='app')
 def open_page(
     index: Annotated[Optional[str], typer.Argument(help='Sounds to find the like of: a folder of them, what auditus embed wrote, or a saved SoundIndex.')] = None,
@@ -369,8 +369,9 @@ def open_page(
     dtype: Dtype = None,
 ):
     "Open a page: see, hear, classify and embed sounds, and find their like."
-    from auditus.app import Workbench, serve
+    from auditus.app import Workbench, gradio, serve
     with plain_words():
+        gradio() # whose absence should not be told after an hour of embedding
         bench = Workbench(model, index, sounds, words_model, max_minutes, dict(device=device, backend=backend, dtype=dtype))
         page = serve(bench, host, port, max_mb, browser)
         say(f'{page.local_url}  (Ctrl+C ends it)')

@@ -25,3 +25,18 @@ def recordings():
 
 @pytest.fixture
 def rng(): return np.random.default_rng(0)
+
+
+@pytest.fixture(scope='session')
+def clap_folder(tmp_path_factory):
+    "A small CLAP with a tokenizer."
+    import transformers as tf
+    from tiny_models import clap, make_folder
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    folder = tmp_path_factory.mktemp('clap')
+    make_folder(clap('rand_trunc'), folder)
+    words = ['<s>', '<pad>', '</s>', '<unk>', *'This is a sound of . One can hear dog cat rain vacuum cleaner'.split()]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(dict.fromkeys(words))}, unk_token='<unk>'))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token='<pad>', unk_token='<unk>', model_max_length=64).save_pretrained(folder)
+    return folder

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pytest
 import soundfile as sf
 from conftest import root
-from test_classify import clap_folder  # noqa: F401, a fixture
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, SettingError, SoundIndex
 from auditus.app import Workbench, at_most, between, serve
@@ -229,7 +228,7 @@ def test_a_part_of_a_recording(sounds):
         assert np.array_equal(between(sounds/'long.ogg', start, end).a, whole[lo:hi])
 
 
-def test_words(bench, clap_folder, sounds):  # noqa: F811
+def test_words(bench, clap_folder, sounds):
     from auditus import ZeroShotClassifier
     reading = Workbench('birdnet', words_model=str(clap_folder))
     assert reading.words(sounds/'chirp.ogg', 'dog, rain,') == ZeroShotClassifier(['dog', 'rain'], clap_folder)(AudioLoader()(sounds/'chirp.ogg'))

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 import transformers as tf
 from test_cli import run
 from test_models import noise
-from tiny_models import clap, headed, make_folder, speech, three
+from tiny_models import headed, make_folder, speech, three
 
 from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioEmbedding, AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline,
                      ClipClassificationModel, ModelNotFoundError, ModelOutput, SettingError, Windowing, ZeroShotClassifier, load_model)
@@ -68,19 +68,6 @@ def test_the_function_is_that_of_the_problem(problem, head, rng):
     for function in ('softmax', 'sigmoid', 'none'):
         ours = AudioClassifier(folder, function_to_apply=function)(AudioArray(wave, 16000))
         assert same_scores(ours, theirs(folder, wave, function_to_apply=function))
-
-
-@pytest.fixture(scope='module')
-def clap_folder(tmp_path_factory):
-    "A small CLAP with a tokenizer."
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    folder = tmp_path_factory.mktemp('clap')
-    make_folder(clap('rand_trunc'), folder)
-    words = ['<s>', '<pad>', '</s>', '<unk>', *'This is a sound of . One can hear dog cat rain vacuum cleaner'.split()]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(dict.fromkeys(words))}, unk_token='<unk>'))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token='<pad>', unk_token='<unk>', model_max_length=64).save_pretrained(folder)
-    return folder
 
 
 labels = ['dog', 'vacuum cleaner', 'rain']
@@ -165,6 +152,10 @@ def test_long_recordings_are_covered(head, rng):
     assert np.abs(AudioClassifier(folder).predict_proba(x)-np.average(probs, axis=0, weights=[10.24, 10.24, 4.52])).max() < 1e-5
     assert np.abs(AudioClassifier(folder, pooling='max').predict_proba(x)-probs.max(0)).max() < 1e-5
     assert len(AudioClassifier(folder, window=None).outputs(AudioArray(x[:160000], 16000)).class_probs) == 1
+    # a window that is longer than the model hears is heard in pieces
+    long = AudioClassifier(folder, window=20, pooling='max').outputs(x)
+    pieces = np.stack([AudioClassifier(folder).predict_proba(AudioArray(x[round(a*16000):round(b*16000)], 16000)) for a, b in ((0, 10.24), (10.24, 20))])
+    assert [(s.start, s.end) for s in long.spans] == [(0, 20), (20, 25)] and np.abs(long.class_probs[0]-pieces.max(0)).max() < 1e-5
     with pytest.raises(SettingError, match='predict_proba gives a row for each sound'): AudioClassifier(folder, window=5).predict_proba([x])
 
 

@@ -1,5 +1,4 @@
 "Searching embeddings: the same rows as by hand, from a sound, from words, and opened from a file."
-import json
 import shutil
 from importlib.util import find_spec
 
@@ -167,6 +166,18 @@ def test_words_are_searched_where_the_model_reads(folder, tmp_path, rng):
     assert [r['score'] for r in found] == pytest.approx(sorted((index.X@said[0]).tolist(), reverse=True)[:3])
     frames = SoundIndex.build(folder, AudioPipeline(model), cache=tmp_path/'cache')
     with pytest.raises(SettingError, match="pooling='model'"): frames.search('a dog')
+
+
+def test_words_of_a_clap_find_what_its_library_says(clap_folder, folder, tmp_path):
+    import transformers as tf
+    index = SoundIndex.build(folder, AudioPipeline(clap_folder, pooling='model'), cache=tmp_path/'cache')
+    net, tokenizer = tf.ClapModel.from_pretrained(clap_folder).eval(), tf.AutoTokenizer.from_pretrained(clap_folder)
+    for words in ('dog', 'vacuum cleaner'):
+        said = net.get_text_features(**tokenizer([words], return_tensors='pt')).pooler_output[0].detach().numpy()
+        cosines = index.X@(said/np.linalg.norm(said))
+        found = index.search(words, k=12)
+        assert [r['score'] for r in found] == pytest.approx(sorted(cosines.tolist(), reverse=True), abs=1e-5)
+        assert found[0]['file'] == index.table['file'][int(cosines.argmax())].as_py()
 
 
 def test_bad_questions_are_answered_in_words(folder, pipe, tmp_path, rng):
