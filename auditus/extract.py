@@ -6,10 +6,10 @@
 __all__ = ['batches_ahead', 'most_deaths', 'engines', 'part_metadata', 'fits_in_memory', 'schema_of', 'table_of', 'Failed',
            'Embedded', 'OutOfTime', 'embed_items', 'Clock', 'Job', 'Work', 'here', 'cant_travel', 'noted', 'apart',
            'processes', 'Actor', 'on_ray', 'Summary', 'run_settings', 'extract', 'at_home', 'Run', 'meter', 'find_jobs',
-           'passing', 'run_parts', 'part_name', 'finish', 'forget', 'load']
+           'passing', 'run_parts', 'part_name', 'finish', 'forget', 'load', 'Remembered', 'remembered']
 
-# %% ../nbs/20_extract.ipynb #6c041de4
-import json, os, time
+# %% ../nbs/20_extract.ipynb #d28ef34f
+import json, os, time, uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch, store_attr
 from .core import *
+from .models.onnx import cache_folder
 from .transform import AudioPipeline, stretch_batches
 from .collect import Item, collect, cut_parts, digest, part_key, readable, size_of
 from .store import Store, beside, store_for
@@ -640,3 +641,51 @@ def load(
         store.fill(X)
     except pa.ArrowException as e: raise AudioDecodeError(f'{brief(store.name)} can not be read: {e}') from e
     return X,others
+
+# %% ../nbs/20_extract.ipynb #48ead4af
+class Remembered(NamedTuple):
+    "Vectors of a collection."
+    X:np.ndarray # `(rows, dim)`
+    table:object # pyarrow table of `rows` rows with `file`, `start` and `end`
+    places:np.ndarray # `(rows,)`: of the sounds they stand for
+    failed:list # `(name, error)` of the sounds that could not be embedded
+
+def remembered(
+    pipe:AudioPipeline, # embeds them
+    items:list, # of `Item`
+    cache=None, # folder; `None`: beside the hub's cache
+    progress:bool|None=None, # a bar?
+)->Remembered: # rows in the order of the sounds
+    "Embed sounds once, and find their vectors again, whatever company they come in."
+    import pyarrow as pa
+    home = Path(cache or cache_folder()/'embeddings').expanduser()/digest(run_settings(pipe))
+    # what can't be told from another of its name is embedded each time
+    keys = [digest([i.at if isinstance(i.at, str) else i.name, list(i.state)]) if i.state else uuid.uuid4().hex for i in items]
+    tables,known = [],{}
+    def learn(folder):
+        if folder.name.endswith('.auditus') or not any(folder.glob('*.parquet')): return
+        tables.append(load(folder))
+        rows = {}
+        for row,key in enumerate(tables[-1][1]['file'].to_pylist()): rows.setdefault(key, []).append(row)
+        known.update({k:(len(tables)-1, r) for k,r in rows.items()})
+    for folder in sorted(home.glob('*')): learn(folder)
+    failed,missing = [],{k:i for k,i in zip(keys, items) if k not in known}
+    if missing:
+        # a folder of its own for each run: others may be at work on the same sounds
+        folder = home/uuid.uuid4().hex
+        done = extract([i._replace(name=k, more={}) for k,i in missing.items()], folder, pipe, progress=progress)
+        failed = [(missing[e.file].name, e.message) for e in done.errors]
+        learn(folder)
+    found = [(place, *known[k]) for place,k in enumerate(keys) if k in known]
+    places = np.array([p for p,_,rows in found for _ in rows], int)
+    if not len(places): return Remembered(np.zeros((0, pipe.dim), np.float32), None, places, failed)
+    source,row = (np.array(o, int) for o in zip(*[(t, r) for _,t,rows in found for r in rows]))
+    X,parts,order = np.empty((len(places), tables[source[0]][0].shape[1]), np.float32),[],[]
+    for t in np.unique(source):
+        mine = np.flatnonzero(source==t)
+        X[mine] = tables[t][0][row[mine]]
+        parts.append(tables[t][1].take(row[mine]))
+        order.append(mine)
+    table = pa.concat_tables(parts).take(np.argsort(np.concatenate(order)))
+    named = pa.array([items[p].name for p in places])
+    return Remembered(X, table.set_column(table.column_names.index('file'), 'file', named), places, failed)

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['never', 'sharpness', 'learners', 'made_by', 'probe_file', 'training_file', 'replaced', 'unit', 'fit_logistic',
            'logistic_scores', 'fit_knn', 'knn_scores', 'fit_prototype', 'prototype_scores', 'fit_head', 'head_scores',
-           'Probe', 'same_vectors', 'vectors_in', 'vectors_of', 'without_broken', 'as_labelled', 'open_classifier',
-           'evaluate', 'may_be_several', 'scores_of_all', 'decoded', 'Crops', 'Pieces', 'shortest_batch', 'make_batch',
-           'loss_of', 'trainable', 'FineTuned', 'keep_luck', 'needs_packages', 'whole_checkpoint', 'check_training',
-           'training_device', 'finetune', 'start_anew', 'train', 'short_names', 'write_result', 'put_in_place',
-           'read_training', 'open_trained', 'cell', 'card', 'check_hub', 'upload']
+           'Probe', 'same_vectors', 'without_broken', 'as_labelled', 'open_classifier', 'evaluate', 'may_be_several',
+           'scores_of_all', 'decoded', 'Crops', 'Pieces', 'shortest_batch', 'make_batch', 'loss_of', 'trainable',
+           'FineTuned', 'keep_luck', 'needs_packages', 'whole_checkpoint', 'check_training', 'training_device',
+           'finetune', 'start_anew', 'train', 'short_names', 'write_result', 'put_in_place', 'read_training',
+           'open_trained', 'cell', 'card', 'check_hub', 'upload']
 
-# %% ../nbs/21_finetune.ipynb #37bd7370
+# %% ../nbs/21_finetune.ipynb #084de20c
 import json, os, uuid, warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +23,12 @@ from .signal import Windowing
 from .load import AudioLoader
 from .models.base import load_model
 from .models.hf import HFModel, as_device, encoder_of, quiet
-from .models.onnx import cache_folder
 from .transform import AudioPipeline, to_tensors
 from .classify import AudioClassifier, apply_function
 from .collect import as_item, digest, paths_only
 from .store import Store, store_for
 from .labels import *
-from .extract import extract, load as load_table, run_settings
+from .extract import remembered, run_settings
 
 # %% ../nbs/21_finetune.ipynb #9c6b49ed
 def unit(
@@ -118,7 +117,7 @@ def head_scores(
     "Apply a head."
     return learners[head][1]((X.astype(float)-mean)/scale, multi, **arrays)
 
-# %% ../nbs/21_finetune.ipynb #b963628a
+# %% ../nbs/21_finetune.ipynb #bc7afd1e
 class Probe:
     "A classifier on the vectors of a pipeline that stays as it is."
     def __init__(self,
@@ -169,34 +168,6 @@ def same_vectors(
     odd = [f'{k}: {settings.get(k)!r} there, {now.get(k)!r} here' for k in made_by if k not in but and settings.get(k)!=now.get(k)]
     if odd: raise SettingError(f"the vectors were made with other settings than this pipeline has ({'; '.join(odd)}): leave `pipeline` out, or embed the sounds again")
 
-def vectors_in(
-    folder:Path, # that `extract` wrote, or is writing
-)->dict: # key of a sound → its vector
-    "The vectors that a run left."
-    if not any(folder.glob('*.parquet')): return {}
-    X,table = load_table(folder)
-    return dict(zip(table['file'].to_pylist(), np.asarray(X)))
-
-def vectors_of(
-    pipe:AudioPipeline, # gives one vector for each sound
-    items:list, # of `Item`
-    cache, # folder, or `None`
-    progress:bool|None, # a bar?
-)->tuple: # vectors `(m, dim)`, places of the sounds they stand for, and `(name, error)` of the others
-    "Embed sounds once, and find their vectors again, whatever company they come in."
-    home = Path(cache or cache_folder()/'embeddings').expanduser()/digest(run_settings(pipe))
-    keys = [digest([i.at if isinstance(i.at, str) else i.name, list(i.state)]) for i in items]
-    known = {k:v for folder in home.glob('*') if not folder.name.endswith('.auditus') for k,v in vectors_in(folder).items()}
-    missing,failed = {k:i for k,i in zip(keys, items) if k not in known},[]
-    if missing:
-        # a folder of its own for each run: others may be at work on the same sounds
-        folder = home/uuid.uuid4().hex
-        done = extract([i._replace(name=k, more={}) for k,i in missing.items()], folder, pipe, progress=progress)
-        failed = [(missing[e.file].name, e.message) for e in done.errors]
-        known |= vectors_in(folder)
-    places = [i for i,k in enumerate(keys) if k in known]
-    return np.stack([known[keys[i]] for i in places]) if places else np.zeros((0, pipe.dim)),places,failed
-
 def without_broken(
     data:Labelled,
     places:list, # of the sounds that could be heard
@@ -212,7 +183,7 @@ def without_broken(
     if gone: raise AudioDecodeError(f'no sound of the class {gone[0]!r} could be heard; the first is {first}')
     return kept
 
-# %% ../nbs/21_finetune.ipynb #7912cabd
+# %% ../nbs/21_finetune.ipynb #af0d7989
 def as_labelled(
     sounds, # paths, or what `labelled` takes where there are no labels
     labels, # of each; `None`: the sounds bring theirs along
@@ -241,7 +212,8 @@ def fit(self:Probe,
 )->Probe: # itself
     "Learn from labelled sounds, and find out how well."
     data = learnable(as_labelled(paths, labels, groups, problem_type))
-    X,places,failed = vectors_of(self.pipeline, data.items, self.cache, self.progress)
+    X,_,places,failed = remembered(self.pipeline, data.items, self.cache, self.progress)
+    places = places.tolist() # a pipeline of a probe gives one row for each sound
     data = without_broken(data, places, failed)
     arrays,report = self.learn(X, data.truth, data.multi),self.cross_validate(X, data, failed)
     self.classes,self.multi,self.arrays,self.report = data.classes,data.multi,arrays,report

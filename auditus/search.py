@@ -7,19 +7,18 @@ __all__ = ['block_rows', 'to_install', 'index_file', 'graph_links', 'graph_width
            'points_shown', 'folders_shown', 'Matches', 'nearest', 'usearch_index', 'SoundIndex', 'settings_in',
            'pipeline_of', 'unit_rows', 'folders_of', 'is_saved', 'holds_vectors', 'find_index']
 
-# %% ../nbs/22_search.ipynb #ef8065d9
-import inspect, json, shutil
+# %% ../nbs/22_search.ipynb #44bc3862
+import inspect, json, shutil, warnings
 from collections import Counter
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import *
 from .models.base import find_entry
-from .models.onnx import cache_folder
 from .transform import AudioPipeline, to_tensors
-from .collect import collect, digest, is_url
+from .collect import collect, is_url
 from .store import store_for
-from .extract import extract, load, run_settings
+from .extract import load, remembered
 from .finetune import same_vectors, unit
 
 # %% ../nbs/22_search.ipynb #82a95ad3
@@ -51,7 +50,7 @@ def nearest(
     order = np.argsort(-scores, axis=1, kind='stable')
     return np.take_along_axis(rows, order, 1),np.take_along_axis(scores, order, 1)
 
-# %% ../nbs/22_search.ipynb #a7e88970
+# %% ../nbs/22_search.ipynb #2b3a3abd
 to_install = "pip install 'auditus[search]'"
 index_file = 'index.json'
 
@@ -124,12 +123,12 @@ def build(cls:SoundIndex,
         if settings is None:
             if pipeline is None: raise SettingError(f'{brief(source)} is no table of embeddings, so it is a collection of sounds, and needs a `pipeline` to embed them (in a terminal, `auditus embed` comes first)')
             items = collect(source)
-            there = sorted([i.name, i.at if isinstance(i.at, str) else list(i.state)] for i in items)
-            folder = Path(cache or cache_folder()/'embeddings').expanduser()/digest([run_settings(pipeline), there])
-            done = extract(items, folder, pipeline, progress=progress)
-            if not done.rows: raise AudioDecodeError(f'none of {count(done.files+len(done.errors), "sound")} could be embedded; the first is {done.errors[0].file}: {done.errors[0].message}')
-            source,settings = folder,settings_in(folder)
-        X,table = load(source)
+            X,table,_,failed = remembered(pipeline, items, cache, progress)
+            if failed:
+                first = f'{failed[0][0]}: {failed[0][1]}'
+                if not len(X): raise AudioDecodeError(f'none of {count(len(items), "sound")} could be embedded; the first is {first}')
+                warnings.warn(f'{count(len(failed), "sound")} of {len(items)} could not be embedded, and are not in the index: {first}', stacklevel=2)
+        else: X,table = load(source)
     if settings is not None and pipeline is not None: same_vectors(settings, pipeline, but=may_differ)
     made = cls(unit_rows(X), table, pipeline or (None if settings is None else pipeline_of(settings)), exact_up_to)
     return made.connect(progress)

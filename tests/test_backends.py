@@ -10,7 +10,7 @@ import transformers as tf
 from test_classify import seeded_encoder
 from test_cli import run
 from test_models import noise
-from tiny_models import architectures, headed, make_folder, speech
+from tiny_models import architectures, headed, make_folder
 
 import auditus.models.onnx as engine
 from auditus import AudioArray, AudioClassifier, AudioEmbedding, AudioPipeline, ModelNotFoundError, SettingError, load_model

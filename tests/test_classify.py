@@ -1,7 +1,6 @@
 "Classifiers: the scores of their own library, the semantics of the field, and nothing left out."
 import datetime
 import io
-import json
 import pickle
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from tiny_models import headed, make_folder, speech, three
 from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioEmbedding, AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline,
                      ClipClassificationModel, ModelNotFoundError, ModelOutput, SettingError, Windowing, ZeroShotClassifier, load_model)
 from auditus.classify import Scores
-from auditus.models.base import AudioModel, ModelFrames
 
 
 @pytest.fixture(scope='module')

@@ -168,6 +168,37 @@ def test_words_are_searched_where_the_model_reads(folder, tmp_path, rng):
     with pytest.raises(SettingError, match="pooling='model'"): frames.search('a dog')
 
 
+def test_only_what_is_new_is_embedded(folder, model, tmp_path, monkeypatch, rng):
+    "By windows, in the order of the collection; what can't be heard is told."
+    pipe = AudioPipeline(model, window=.5)
+    first = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
+    sf.write(folder/'00_a.wav', rng.normal(0, .1, sr), sr)
+    (folder/'03.wav').write_bytes((folder/'04.wav').read_bytes())
+    heard, run = [], AudioPipeline.vectors
+    monkeypatch.setattr(AudioPipeline, 'vectors', lambda self, xs, *a, **k: run(self, (heard.append(x) or x for x in xs), *a, **k))
+    (folder/'07.wav').write_bytes(b'RIFF')
+    with pytest.warns(UserWarning, match='1 sound of 13 could not be embedded, and are not in the index: 07.wav'): index = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
+    assert len(heard) == 3
+    names = sorted(p.name for p in folder.iterdir() if p.name != '07.wav')
+    assert index.table['file'].to_pylist() == [n for n in names for _ in range(2)] and index.table['start'].to_pylist() == [0., .5]*12
+    by_hand = np.concatenate([pipe(folder/n) for n in names])
+    assert np.abs(index.X-by_hand/np.linalg.norm(by_hand, axis=1, keepdims=True)).max() < 1e-5
+    assert len(first) == 24 and np.array_equal(index.X[:2], first.X[:2])
+
+
+def test_sounds_without_a_state_are_not_mistaken_for_one_another(model, tmp_path, rng):
+    "Sounds in a dataset have numbers for names, and here one size."
+    import io
+    import datasets
+    def made():
+        sf.write(sound := io.BytesIO(), rng.normal(0, .1, sr), sr, format='WAV')
+        return datasets.Dataset.from_list([{'audio': {'bytes': sound.getvalue(), 'path': None}}]).cast_column('audio', datasets.Audio(decode=False))
+    pipe = AudioPipeline(model)
+    for data in (made(), made()):
+        index, vector = SoundIndex.build(data, pipe, cache=tmp_path/'cache'), pipe(data[0]['audio'])
+        assert np.abs(index.X[0]-vector/np.linalg.norm(vector)).max() < 1e-5
+
+
 def test_words_of_a_clap_find_what_its_library_says(clap_folder, folder, tmp_path):
     import transformers as tf
     index = SoundIndex.build(folder, AudioPipeline(clap_folder, pooling='model'), cache=tmp_path/'cache')
