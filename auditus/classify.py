@@ -333,7 +333,7 @@ def process_iterable(self:ClipClassificationModel,
         found += [self.as_prediction(recording, int(i)*hop, *both, tags) for recording,i,*both in zip(recordings, np.ravel(frames), *out)]
     return found
 
-# %% ../nbs/11_classify.ipynb #c6b738e8
+# %% ../nbs/11_classify.ipynb #82b64824
 functions = 'softmax', 'sigmoid', 'none'
 
 def apply_function(
@@ -414,12 +414,16 @@ class AudioClassifier(Transform, ClipClassificationModel):
 
     def process_waves(self, waves:Iterable)->ModelOutput:
         "Classify frames of real samples: the model fills up a short one as it was trained to."
-        def noted():
+        lengths = []
+        def pieces():
             for w in waves:
-                self.pipe.embedding.note_context(len(w))
-                yield w
-        rows = np.stack(list(self.pipe.embedding.embed_waves(noted(), self.keep)))
-        return ModelOutput(*np.split(rows, [len(self.labels)], axis=1))
+                cut = self.pipe.pieces(w)
+                lengths.append([*map(len, cut)])
+                for piece in cut:
+                    self.pipe.embedding.note_context(len(piece))
+                    yield piece
+        found = list(self.pipe.embedding.embed_waves(pieces(), self.keep))
+        return ModelOutput(*np.split(np.stack(self.pipe.whole(found, lengths)), [len(self.labels)], axis=1))
 
     @property
     def hop_s(self)->float: # seconds

@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['app', 'paths_help', 'model_help', 'window_help', 'backend_help', 'dtype_help', 'errors_shown', 'Device', 'Backend',
            'Dtype', 'Checkpoint', 'Hop', 'Paths', 'ScoreTable', 'OverWindows', 'ScoreWindow', 'LabelledSounds', 'Group',
-           'Several', 'pictures', 'say', 'plain_words', 'as_window', 'as_seconds', 'as_source', 'embed', 'tell_scores',
-           'classify', 'zeroshot', 'info', 'kind_of', 'probe', 'finetune', 'evaluate', 'search', 'check_picture',
-           'draw_map', 'open_page', 'models']
+           'Several', 'pictures', 'say', 'plain_words', 'as_window', 'as_seconds', 'as_source', 'embed', 'check_table',
+           'make_folder', 'tell_scores', 'classify', 'zeroshot', 'info', 'kind_of', 'probe', 'finetune', 'evaluate',
+           'search', 'check_picture', 'draw_map', 'open_page', 'models']
 
-# %% ../nbs/25_cli.ipynb #4c2f025c
+# %% ../nbs/25_cli.ipynb #35e078b9
 import time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from .core import *
-from .store import check_table, make_folder, write_table
+from .store import write_table
 
 # %% ../nbs/25_cli.ipynb #0f3f470a
 app = typer.Typer(help='Audio embeddings: a path goes in, a vector comes out.', no_args_is_help=True,
@@ -129,7 +129,21 @@ def embed(
         say(f'{done} → {out}')
         if not done.rows: raise typer.Exit(1)
 
-# %% ../nbs/25_cli.ipynb #c692ddd0
+# %% ../nbs/25_cli.ipynb #6668e6b5
+def check_table(
+    out:Path, # for a table
+):
+    "Refuse, before any work is done, what no table can be written to."
+    if out.suffix not in ('.csv', '.parquet'): raise SettingError(f'`--out` must end in .csv or .parquet, got {brief(out)}')
+    make_folder(out)
+
+def make_folder(
+    out:Path, # of a file
+):
+    "Make the folder that a file is to be written into."
+    try: out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e: raise SettingError(f'can not write to {brief(out)}: {e.strerror or e}') from e
+
 def tell_scores(
     classify, # `AudioClassifier`
     paths:list, # files and folders
@@ -319,14 +333,14 @@ def search(
             write_table(found, out)
             say(f'→ {out}')
 
-# %% ../nbs/25_cli.ipynb #3fc9675e
+# %% ../nbs/25_cli.ipynb #f6847fba
 pictures = '.png', '.svg', '.pdf'
 
 def check_picture(
     out:Path, # of a picture
 ):
     "Refuse, before any work is done, what no picture can be written to."
-    if out.suffix not in pictures: raise SettingError(f"`--out` must end in {', '.join(pictures)}, got {brief(out)}")
+    if out.suffix.lower() not in pictures or out.is_dir(): raise SettingError(f"`--out` must be a file that ends in {', '.join(pictures)}, got {brief(out)}")
     make_folder(out)
 
 @app.command(name='map')
@@ -341,18 +355,21 @@ def draw_map(
 ):
     "Draw sounds as points on a map."
     from auditus.search import find_index, holds_vectors
+    from auditus.show import umap_class
     from auditus.transform import AudioPipeline
     import matplotlib
     matplotlib.use('Agg') # a terminal may have no screen
     with plain_words():
         check_picture(out)
+        check_choice('method', method, ('pca', 'umap'))
+        if method=='umap': umap_class()
         if model is None and not holds_vectors(source): raise SettingError(f'{source} is no table of embeddings: give the sounds in it a model, such as --model birdnet, or embed them first')
         pipe = None if model is None else AudioPipeline(model, device=device, backend=backend, dtype=dtype)
         index = find_index(source, pipe)
         index.plot(method=method).figure.savefig(out, dpi=120)
         say(f'{count(len(index), "point")} → {out}')
 
-# %% ../nbs/25_cli.ipynb #a4f7cfc0
+# %% ../nbs/25_cli.ipynb #2b7d1cfb
 @app.command(name='app')
 def open_page(
     index: Annotated[Optional[str], typer.Argument(help='Sounds to find the like of: a folder of them, what auditus embed wrote, or a saved SoundIndex.')] = None,
@@ -375,7 +392,7 @@ def open_page(
         bench = Workbench(model, index, sounds, words_model, max_minutes, dict(device=device, backend=backend, dtype=dtype))
         page = serve(bench, host, port, max_mb, browser)
         say(f'{page.local_url}  (Ctrl+C ends it)')
-        if host!='127.0.0.1': say(f'note: everybody who can reach {host} can use this page')
+        if host not in ('127.0.0.1', 'localhost'): say(f'note: everybody who can reach {host} can use this page')
         page.block_thread()
 
 # %% ../nbs/25_cli.ipynb #696defb6

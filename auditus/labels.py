@@ -356,10 +356,10 @@ class Report:
         left_out = [f'left out: {count(len(self.skipped), "sound")} that could not be heard, {name} first' for name,_ in self.skipped[:1]]
         return '\n'.join([f'{count(len(self.truth), "sound")} of {len(self.classes)} classes: {head}', f'  {"":{width}}  sounds  precision  recall  F1', *rows, *more, *left_out])
 
-# %% ../nbs/18_labels.ipynb #457c07d6
+# %% ../nbs/18_labels.ipynb #1bfbd651
 class SoundDataset:
     "Labelled sounds as a map-style dataset of PyTorch: `dataset[i]` is `(wave, label)`."
-    epoch = 0 # count it up after each epoch, and long sounds are cut at other places
+    epoch = 0 # count it up after each epoch, and long sounds are cut at other places; not with `persistent_workers`, whose copies don't hear of it
     def __init__(self,
         data, # labelled sounds, or anything that `labelled` takes
         sr:int, # resample to this rate (Hz)
@@ -369,6 +369,7 @@ class SoundDataset:
     ):
         store_attr()
         if seconds is not None: check_positive('seconds', seconds, 'seconds')
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed<0: raise SettingError(f'`seed` must be a whole number, 0 or more, got {seed!r}')
         if transform is not None and not callable(transform): raise SettingError(f'`transform` must be callable, got {brief(transform)}')
         self.labelled,self.loader = labelled(data),AudioLoader(sr=sr)
 
@@ -406,6 +407,6 @@ class SoundDataset:
     )->dict: # `waves` `(n, samples)`, `lengths` `(n,)` in samples, `labels`
         "Put sounds of different lengths into one batch."
         import torch
-        waves,labels = zip(*batch)
+        waves,labels = zip(*[(torch.as_tensor(w), l) for w,l in batch])
         labels = torch.stack(labels) if isinstance(labels[0], torch.Tensor) else torch.tensor(labels)
         return {'waves': torch.nn.utils.rnn.pad_sequence(waves, batch_first=True), 'lengths': torch.tensor([len(w) for w in waves]), 'labels': labels}

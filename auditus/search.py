@@ -7,7 +7,7 @@ __all__ = ['block_rows', 'to_install', 'index_file', 'graph_links', 'graph_width
            'points_shown', 'folders_shown', 'Matches', 'nearest', 'usearch_index', 'SoundIndex', 'settings_in',
            'pipeline_of', 'unit_rows', 'folders_of', 'is_saved', 'holds_vectors', 'find_index']
 
-# %% ../nbs/22_search.ipynb #44bc3862
+# %% ../nbs/22_search.ipynb #8aef79a7
 import inspect, json, shutil, warnings
 from collections import Counter
 from pathlib import Path
@@ -18,7 +18,7 @@ from .models.base import find_entry
 from .transform import AudioPipeline, to_tensors
 from .collect import collect, is_url
 from .store import store_for
-from .extract import load, remembered
+from .extract import load, remembered, run_settings
 from .finetune import same_vectors, unit
 
 # %% ../nbs/22_search.ipynb #82a95ad3
@@ -258,7 +258,7 @@ def duplicates(self:SoundIndex,
     first,second = (self.told(list(rows)) for rows in zip(*found))
     return Matches(a | {f'{k}_b':v for k,v in b.items()} | {'score': pairs[p]} for a,b,p in zip(first, second, found))
 
-# %% ../nbs/22_search.ipynb #93b5150a
+# %% ../nbs/22_search.ipynb #a16af099
 @patch
 def save(self:SoundIndex,
     folder, # made where it isn't there
@@ -276,7 +276,8 @@ def save(self:SoundIndex,
         with pa.OSFile(str(new/'rows.arrow'), 'wb') as f, pa.ipc.new_file(f, self.table.schema) as w: w.write_table(self.table)
         if self.graph is not None: self.graph.save(str(new/'graph.usearch'))
         if self.pipeline is not None: self.pipeline.save(new/'pipeline')
-        (new/index_file).write_text(json.dumps({'auditus': __version__, 'exact_up_to': self.exact_up_to}), encoding='utf-8')
+        made_by = None if self.pipeline is None else run_settings(self.pipeline)
+        (new/index_file).write_text(json.dumps({'auditus': __version__, 'exact_up_to': self.exact_up_to, 'made_by': made_by}), encoding='utf-8')
         if folder.exists(): shutil.rmtree(folder)
         new.rename(folder)
     except OSError as e: raise SettingError(f'can not write to {brief(folder)}: {e.strerror or e}') from e
@@ -294,7 +295,9 @@ def open(cls:SoundIndex,
         X = np.load(folder/'vectors.npy', mmap_mode='r')
         table = pa.ipc.open_file(pa.memory_map(str(folder/'rows.arrow'))).read_all()
         if pipeline is None and (folder/'pipeline').is_dir(): pipeline = AudioPipeline.load(folder/'pipeline', progress=False)
+        elif pipeline is not None and known.get('made_by'): same_vectors(known['made_by'], pipeline, but=may_differ)
         made = cls(X, table, pipeline, known['exact_up_to'])
+    except AuditusError: raise # which may be a ValueError too
     except OSError as e: raise AudioNotFoundError(f'{brief(folder)} holds no saved index ({index_file}): {e.strerror or e}') from e
     except (ValueError, KeyError, TypeError, pa.ArrowException) as e: raise AudioDecodeError(f'the index in {brief(folder)} is damaged: {e}') from e
     graph = folder/'graph.usearch'

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['flac_channels', 'flac_max_sr', 'player_max_s', 'waveform_dots', 'n_mels', 'range_db', 'colours', 'marks', 'outermost',
            'cells_with_numbers', 'as_flac', 'player_html', 'Player', 'player', 'envelope', 'plot_waveform', 'mel_db',
-           'plot_spectrogram', 'plot_scores', 'principal_components', 'umap_map', 'plot_embeddings', 'plot_frames',
-           'plot_confusion', 'plot_bars', 'plot_sound', 'sound_html']
+           'plot_spectrogram', 'plot_scores', 'principal_components', 'umap_class', 'umap_map', 'plot_embeddings',
+           'plot_frames', 'plot_confusion', 'plot_bars', 'plot_sound', 'sound_html']
 
 # %% ../nbs/03_show.ipynb #c15247f1
 import base64, io, warnings
@@ -141,7 +141,7 @@ def plot_scores(
     ax.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
     return ax
 
-# %% ../nbs/03_show.ipynb #ae773a4c
+# %% ../nbs/03_show.ipynb #e80587b9
 def principal_components(
     X:np.ndarray, # `(rows, dim)`
     n:int=2, # directions
@@ -156,13 +156,17 @@ def principal_components(
     if s.any(): share[:k] = s[:k]**2/(s**2).sum()
     return found,share
 
+def umap_class(): # `umap.UMAP`
+    "What draws maps that keep neighbours together."
+    try: from umap import UMAP
+    except ImportError as e: raise SettingError(f"method='umap' needs the package umap-learn, which can not be imported ({e}): pip install umap-learn, or method='pca'") from e
+    return UMAP
+
 def umap_map(
     X:np.ndarray, # `(n, dim)`
 )->np.ndarray: # `(n, 2)`
     "A map that keeps neighbours together (arXiv 1802.03426)."
-    try: from umap import UMAP
-    except ImportError as e: raise SettingError(f"method='umap' needs the package umap-learn, which can not be imported ({e}): pip install umap-learn, or method='pca'") from e
-    return UMAP(metric='cosine', random_state=42).fit_transform(X)
+    return umap_class()(metric='cosine', random_state=42).fit_transform(X)
 
 marks = 'o^sDvPX*'
 

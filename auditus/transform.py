@@ -400,7 +400,7 @@ class AudioPipeline(Transform):
         "The size of a vector."
         return self.model and self.embedding.dim
 
-# %% ../nbs/10_transform.ipynb #86f23c62
+# %% ../nbs/10_transform.ipynb #eab0d9ff
 @patch
 def cut(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
@@ -457,6 +457,15 @@ def join(self:AudioPipeline,
     weight = (weight/weight.sum()).astype(np.float32)
     return weight@vectors if self.return_tensors=='np' else vectors.new_tensor(weight)@vectors
 
+@patch
+def whole(self:AudioPipeline,
+    found:list, # one vector for each piece, or its frames
+    lengths:list, # of the pieces of each window
+)->list: # one for each window
+    "Put the pieces of windows together."
+    found = iter(found)
+    return [self.join([next(found) for _ in ns], ns) for ns in lengths]
+
 class Heard(NamedTuple):
     "What the model made of one sound."
     place:int # among the sounds that were given
@@ -506,8 +515,7 @@ def vectors(self:AudioPipeline,
         except AudioInputError as e: forgive(i, given[i][0], e)
         else:
             x,spans,lengths = given.pop(i)
-            found = iter(found)
-            yield Heard(i, x, spans, stack([self.join([next(found) for _ in ns], ns) for ns in lengths]))
+            yield Heard(i, x, spans, stack(self.whole(found, lengths)))
 
 @patch
 def summary(self:AudioPipeline,
@@ -691,7 +699,7 @@ def __sklearn_is_fitted__(self:AudioPipeline)->bool:
     "There is nothing to fit."
     return True
 
-# %% ../nbs/10_transform.ipynb #52198b97
+# %% ../nbs/10_transform.ipynb #2003b05b
 precisions = 'float32', 'int8', 'uint8', 'binary', 'ubinary'
 
 @patch
@@ -733,7 +741,9 @@ def quantized(
     "Vectors in a byte or a bit for each number."
     try: from sentence_transformers.quantization import quantize_embeddings
     except ImportError as e: raise SettingError(f"precision={precision!r} is made by sentence-transformers, which can not be imported ({e}): pip install sentence-transformers, or leave it at 'float32'") from e
-    made = quantize_embeddings(np.atleast_2d(to_tensors(ys, 'np')), precision=precision).reshape(*ys.shape[:-1], -1)
+    rows = np.atleast_2d(to_tensors(ys, 'np'))
+    if precision.endswith('int8') and len(rows)<2: raise SettingError(f'precision={precision!r} takes its range from the vectors, and needs more than one: give many sounds at once, or leave it at float32')
+    made = quantize_embeddings(rows, precision=precision).reshape(*ys.shape[:-1], -1 if len(rows) else ys.shape[-1]//8)
     if isinstance(ys, np.ndarray): return made
     import torch
     return torch.from_numpy(made)

