@@ -129,8 +129,10 @@ def unambiguous(modules):
         parameters |= {*re.findall(r'^\| `(\w+)` \|', page, re.MULTILINE)}
         for name in anchors: short.setdefault(name, []).append(f'{at}#{name}')
     commands = reference_of('auditus.cli')
-    return names | {name: where[0] for name, where in short.items()
-                    if len(where) == 1 and name not in parameters and not where[0].startswith(commands)}
+    # of several, a name of the package's own front door is the one that is meant
+    front = {name: f'{at}#{name}' for name, home in auditus._home.items() if (at := reference_of(f'auditus.{home}')) in modules and name in modules[at][1]}
+    return names | front | {name: where[0] for name, where in short.items()
+                            if len(where) == 1 and name not in parameters and not where[0].startswith(commands)}
 
 
 # The pages
