@@ -260,7 +260,7 @@ def table_of(
     "Rows for a table on the page, with four digits of each number."
     return {'headers': [*rows[0]] if rows else [], 'data': [[round(v, 4) if isinstance(v, float) else v for v in o.values()] for o in rows]}
 
-# %% ../nbs/24_app.ipynb #577a7260
+# %% ../nbs/24_app.ipynb #a329cc25
 looked_after_s,kept_s = 3600,86400 # uploads of more than a day ago go, and each hour it is looked for them
 
 def make_page(
@@ -268,43 +268,50 @@ def make_page(
 ): # gradio's Blocks
     "Lay the page out."
     gr,bench = gradio(),desk.bench
-    def polite(f):
-        "What doesn't work is said, and what is on the page stays."
+    def polite(f, reveals=0):
+        "What doesn't work is said, and what is on the page stays. The first of its answers come out of hiding."
         @wraps(f)
         def answer(*args):
-            try: return f(*args)
+            try:
+                found = f(*args)
+                return (*(gr.update(value=v, visible=True) for v in found[:reveals]), *found[reveals:]) if reveals else found
             except AuditusError as e:
                 gr.Warning(str(e), title='This does not work', duration=None)
                 return gr.skip()
         return answer
+    def on_sound(path):
+        line,picture = desk.look(path)
+        return line,gr.update(value=picture, visible=picture is not None)
     def on_select(found, event:gr.SelectData): return desk.play(found, event.index[0])
     # functions of the page are for the page; one question at a time goes to the model
     asked = dict(api_visibility='private', concurrency_limit=1, concurrency_id='model')
-    def outputs(): return gr.Plot(label='Picture', show_label=False),gr.Dataframe(label='Table', show_label=False, interactive=False, wrap=True),gr.DownloadButton('CSV', size='sm')
+    def outputs():
+        return (gr.Plot(label='Picture', show_label=False, visible=False), gr.Dataframe(label='Table', show_label=False, interactive=False, wrap=True, visible=False),
+                gr.DownloadButton('CSV', size='sm', visible=False))
     def seconds(): return gr.Number(label='Seconds of a window (0: the whole sound)', value=0, minimum=0)
     with gr.Blocks(title='auditus', analytics_enabled=False, delete_cache=(looked_after_s, kept_s)) as page:
         gr.Markdown(f'# auditus\n`{bench.model}`' + ('' if bench.index is None else f'  \n`{bench.index}`') + (f'  \n{bench.model.license_note}' if bench.model.license_note else ''))
         sound = gr.Audio(label=f'A sound, of up to {bench.minutes:g} minutes', sources=['upload', 'microphone'], type='filepath', buttons=['download'], elem_id='sound')
-        about,look = gr.Markdown(elem_id='about'),gr.Plot(show_label=False, elem_id='look')
-        sound.change(polite(desk.look), sound, [about, look], **asked)
+        about,look = gr.Markdown(elem_id='about'),gr.Plot(show_label=False, elem_id='look', visible=False)
+        sound.change(polite(on_sound), sound, [about, look], **asked)
         with gr.Tab('What is in it', visible=bench.model.labels is not None):
             window,go = seconds(),gr.Button('Classify', variant='primary')
-            go.click(polite(desk.classify), [sound, window], [*outputs()], **asked)
+            go.click(polite(desk.classify, 3), [sound, window], [*outputs()], **asked)
         with gr.Tab('In your words'):
             text = gr.Textbox(label='Descriptions, with commas between them', placeholder='a dog, rain, an engine')
             window,go = seconds(),gr.Button('Compare', variant='primary')
-            go.click(polite(desk.words), [sound, text, window], [*outputs()], **asked)
+            go.click(polite(desk.words, 3), [sound, text, window], [*outputs()], **asked)
         with gr.Tab('Its like', visible=bench.index is not None):
             reads = bench.model.embed_text is not None
             text = gr.Textbox(label='Words, in the place of the sound', visible=reads)
             found,go = gr.State([]),gr.Button('Find', variant='primary')
             picture,table,file = outputs()
-            go.click(polite(desk.alike), [sound, text], [picture, table, file, found], **asked)
+            go.click(polite(desk.alike, 3), [sound, text], [picture, table, file, found], **asked)
             heard = gr.Audio(label='Choose a row to hear it', interactive=False, buttons=['download'], elem_id='heard')
             table.select(polite(on_select), found, heard, **asked)
         with gr.Tab('Its embedding'):
             window,go = seconds(),gr.Button('Embed', variant='primary')
-            go.click(polite(desk.embed), [sound, window], [*outputs()], **asked)
+            go.click(polite(desk.embed, 3), [sound, window], [*outputs()], **asked)
     return page
 
 # %% ../nbs/24_app.ipynb #bdea1f2c
