@@ -276,6 +276,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'auditus.extract.load': ('extract.html#load', 'auditus/extract.py'),
                                  'auditus.extract.meter': ('extract.html#meter', 'auditus/extract.py'),
                                  'auditus.extract.noted': ('extract.html#noted', 'auditus/extract.py'),
+                                 'auditus.extract.numbers_of': ('extract.html#numbers_of', 'auditus/extract.py'),
                                  'auditus.extract.on_ray': ('extract.html#on_ray', 'auditus/extract.py'),
                                  'auditus.extract.part_name': ('extract.html#part_name', 'auditus/extract.py'),
                                  'auditus.extract.passing': ('extract.html#passing', 'auditus/extract.py'),
