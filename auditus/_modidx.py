@@ -385,6 +385,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'auditus.labels.as_decisions': ('labels.html#as_decisions', 'auditus/labels.py'),
                                 'auditus.labels.as_truth': ('labels.html#as_truth', 'auditus/labels.py'),
                                 'auditus.labels.best_division': ('labels.html#best_division', 'auditus/labels.py'),
+                                'auditus.labels.crop_start': ('labels.html#crop_start', 'auditus/labels.py'),
                                 'auditus.labels.divide': ('labels.html#divide', 'auditus/labels.py'),
                                 'auditus.labels.groups_of': ('labels.html#groups_of', 'auditus/labels.py'),
                                 'auditus.labels.in_folders': ('labels.html#in_folders', 'auditus/labels.py'),

@@ -404,7 +404,7 @@ def scores_of_all(
     if not rows: return np.zeros((0, len(classifier.classes_))),places,failed
     return classifier.scores_of(np.stack(rows)) if is_probe else np.stack(rows)[:,:len(classifier.labels)],places,failed
 
-# %% ../nbs/21_finetune.ipynb #2dbd2088
+# %% ../nbs/21_finetune.ipynb #1ca00d9a
 def decoded(
     items:list, # of `Item`
     sr:int, # Hz
@@ -444,9 +444,8 @@ class Crops:
     ): store_attr()
     def __len__(self): return len(self.waves)
     def __getitem__(self, i):
-        wave,start = self.waves[i],0
-        # drawn from the epoch and the place alone: a run that is gone on with draws the same
-        if len(wave)>self.most: start = np.random.default_rng([self.seed, self.epoch, i]).integers(len(wave)-self.most+1)
+        wave = self.waves[i]
+        start = crop_start(len(wave), self.most, [self.seed, self.epoch, i])
         return np.array(wave[start:start+self.most]),self.truth[i]
 
 class Pieces:

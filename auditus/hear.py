@@ -84,15 +84,15 @@ def load_model(
     pipeline.check_one_row('HEAR')
     return model_class()(pipeline, hop_ms, window_seconds)
 
-# %% ../nbs/23_hear.ipynb #6e1666b2
+# %% ../nbs/23_hear.ipynb #bb2d5aad
 def sounds_in(
     audio, # tensor `(n_sounds, n_samples)`
     model, # of `load_model`
 )->list: # of `AudioArray` at the model's own rate
     "The sounds of a batch."
     if getattr(audio, 'ndim', None)!=2: raise AudioInputError(f'HEAR gives sounds as a tensor (n_sounds, n_samples), got {getattr(audio, "shape", brief(audio))}')
-    # at another rate the model would resample each window by itself, and hear its ends
     if not hasattr(audio, 'detach'): raise AudioInputError(f'HEAR gives sounds as a tensor of torch, got {brief(audio)}: torch.as_tensor makes one')
+    # at another rate the model would resample each window by itself, and hear its ends
     return Resampling(model.pipeline.sr)([AudioArray(a, model.sample_rate) for a in np.asarray(audio.detach().cpu(), np.float32)])
 
 def on_device_of(

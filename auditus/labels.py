@@ -6,7 +6,7 @@
 __all__ = ['label_columns', 'problem_types', 'left_behind', 'parts_of_sets', 'tries', 'to_install', 'metric_names',
            'classes_shown', 'LabelWarning', 'Labelled', 'in_tuples', 'as_truth', 'is_nothing', 'label_names',
            'in_folders', 'names_of_numbers', 'labelled', 'once', 'all_names', 'groups_of', 'learnable', 'divide',
-           'best_division', 'scikit_learn', 'as_decisions', 'metrics_of', 'Report', 'SoundDataset']
+           'best_division', 'scikit_learn', 'as_decisions', 'metrics_of', 'Report', 'crop_start', 'SoundDataset']
 
 # %% ../nbs/18_labels.ipynb #1b1463fb
 import re, warnings
@@ -356,7 +356,15 @@ class Report:
         left_out = [f'left out: {count(len(self.skipped), "sound")} that could not be heard, {name} first' for name,_ in self.skipped[:1]]
         return '\n'.join([f'{count(len(self.truth), "sound")} of {len(self.classes)} classes: {head}', f'  {"":{width}}  sounds  precision  recall  F1', *rows, *more, *left_out])
 
-# %% ../nbs/18_labels.ipynb #1bfbd651
+# %% ../nbs/18_labels.ipynb #e5be2c91
+def crop_start(
+    n:int, # samples of the sound
+    most:int, # samples of the crop
+    draw:list, # seed, epoch and place of the sound, and nothing else: processes, and runs that are gone on with, draw the same
+)->int: # sample that the crop starts at
+    "Where to cut a sound that is too long."
+    return int(np.random.default_rng(draw).integers(n-most+1)) if n>most else 0
+
 class SoundDataset:
     "Labelled sounds as a map-style dataset of PyTorch: `dataset[i]` is `(wave, label)`."
     epoch = 0 # count it up after each epoch, and long sounds are cut at other places; not with `persistent_workers`, whose copies don't hear of it
@@ -386,8 +394,7 @@ class SoundDataset:
     def cut(self, x:AudioArray, i:int)->AudioArray:
         "A sound brought to the length that was asked for."
         n = round(self.seconds*x.sr)
-        # drawn from epoch and place alone: processes and runs agree
-        start = np.random.default_rng([self.seed, self.epoch, i]).integers(max(0, len(x)-n)+1)
+        start = crop_start(len(x), n, [self.seed, self.epoch, i])
         return AudioArray(np.pad(x[start:start+n], (0, max(0, n-len(x)))), x.sr)
 
     def __len__(self): return len(self.labelled.items)
