@@ -199,7 +199,7 @@ def test_directives_and_links(copied):
         cell('#| eval: false\nnot_evaluated = 1\nhidden_line = 1 #| hide_line'),
         cell('#| export\ndef f(): pass'),
         cell('f()', {'output_type': 'execute_result', 'data': {'text/plain': '<Thing>', 'text/html': '<b>bold\n\nthing</b>'}}),
-        cell('[n](01_signal.ipynb) [l](../LICENSE) [a](10_transform.ipynb#AudioEmbedding)', kind='markdown'),
+        cell('[n](01_signal.ipynb) [l](../LICENSE) [a](11_transform.ipynb#AudioEmbedding)', kind='markdown'),
         cell('`Pooling()`, `Windowing.one`, `auditus embed`, `no_such_name`', kind='markdown'))
     assert not done.returncode, done.stdout + done.stderr
     path = copied/'made'/'transforms'/'made.html'
