@@ -533,7 +533,7 @@ def graph(self:HFModel)->Graph:
 def describe(self:HFModel)->dict:
     "Its settings and those of its feature extractor."
     config = json.loads(self.config.to_json_string(use_diff=False))
-    config.pop('_name_or_path', None) # where it lay
+    for k in ('_name_or_path', 'auto_map'): config.pop(k, None) # where it lay, and which code came with it
     return {'kind': 'huggingface', 'config': config, 'extractor': json.loads(self.extractor.to_json_string())}
 
 def from_description(
@@ -548,7 +548,7 @@ def from_description(
     if not (isinstance(extractor, type) and issubclass(extractor, tf.FeatureExtractionMixin)):
         raise ModelNotFoundError(f"{brief(path)} was made with the feature extractor {about['extractor'].get('feature_extractor_type')!r}, which this transformers does not have")
     with quiet():
-        config = tf.AutoConfig.for_model(**about['config'])
+        config = tf.AutoConfig.for_model(**{k:v for k,v in about['config'].items() if k!='auto_map'}) # code is never run
         extractor = extractor.from_dict(about['extractor'])
     return families.get(config.model_type, HFModel)(name, path, config, extractor, device, torch.float32, bare=True)
 

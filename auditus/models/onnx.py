@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['extras', 'precisions', 'sessions', 'files', 'close_enough', 'described', 'check_backend', 'OnnxSession',
-           'OpenVinoSession', 'to_onnx', 'to_openvino', 'quantize', 'try_session', 'cache_folder', 'converted', 'serve',
+           'OpenVinoSession', 'to_onnx', 'to_openvino', 'quantize', 'try_session', 'converted', 'convert', 'serve',
            'on_onnx', 'on_openvino', 'on_fastest', 'write_file', 'open_file', 'read_description']
 
 # %% ../../nbs/09_models.onnx.ipynb #48c63a78
-import json, shutil, tempfile, threading, warnings
+import json, threading, warnings
 from importlib.util import find_spec
 from pathlib import Path
 from ..core import *
+from ..sound.files import *
 from .base import AudioModel, Graph
 
 # %% ../../nbs/09_models.onnx.ipynb #df8d5a36
@@ -132,11 +133,6 @@ def try_session(
                                    "Use backend='torch'")
 
 # %% ../../nbs/09_models.onnx.ipynb #bf4ac16b
-def cache_folder()->Path:
-    "Where converted networks are kept: beside the hub's own cache."
-    from huggingface_hub import constants
-    return Path(constants.HF_HOME)/'auditus'
-
 def converted(
     make, # makes the model; `make(bare=True)` without its weights
     bare:AudioModel, # the model without its weights
@@ -150,23 +146,34 @@ def converted(
     engine = version(extras[backend][0])
     known = [bare.weights_hash(), bare.describe(), backend, dtype=='int8', engine, torch.__version__, version('transformers'), __version__]
     folder = cache_folder()/hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
-    if (folder/files[backend]).is_file(): return folder/files[backend]
-    try:
+    file = folder/files[backend]
+    if file.is_file():
+        if not (odd := damaged_files(folder)): return file
+        warnings.warn(f'the converted network in {brief(folder)} is damaged ({odd[0]}): it is converted again', stacklevel=4)
+    remedy = '. Set HF_HOME to a folder that can be written to'
+    with said_plainly(folder.parent, remedy):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix='.part-', dir=folder.parent))
-    except OSError as e: raise SettingError(f'a converted network can not be kept in {brief(folder.parent)}: {e.strerror or e}. Set HF_HOME to a folder that can be written to') from e
-    try:
-        graph = make().graph()
-        try: (to_onnx if backend=='onnx' else to_openvino)(graph, part/files[backend])
-        # a network may hold whatever an engine has no word for
-        except Exception as e: raise SettingError(f"{bare.name} can not be converted for backend={backend!r} ({type(e).__name__}: {e}). Use backend='torch'") from e
-        try_session(sessions[backend](part/files[backend]), graph, bare.name, backend)
-        if dtype=='int8': quantize(part/files[backend])
-        try: part.rename(folder)
-        except OSError:
-            if not (folder/files[backend]).is_file(): raise # another process was faster, or else
-        return folder/files[backend]
-    finally: shutil.rmtree(part, ignore_errors=True)
+        with write_whole(folder) as new:
+            new.mkdir()
+            convert(make(), new/files[backend], backend, dtype)
+            write_checksums(new)
+    return file
+
+def convert(
+    model:AudioModel, # in torch
+    path:Path, # to write to
+    backend:str, # the engine
+    dtype:str, # of the arithmetic
+):
+    "Convert a network, and try what came out."
+    graph = model.graph()
+    try: (to_onnx if backend=='onnx' else to_openvino)(graph, path)
+    # a network may hold whatever an engine has no word for
+    except Exception as e:
+        raise SettingError(f"{model.name} can not be converted for backend={backend!r} ({type(e).__name__}: {e}). "
+                           "Use backend='torch'") from e
+    try_session(sessions[backend](path), graph, model.name, backend)
+    if dtype=='int8': quantize(path)
 
 def serve(
     make, # makes the model; `make(bare=True)` without its weights
@@ -207,16 +214,14 @@ def write_file(
     try: import onnx
     except ImportError as e: raise SettingError(f"a model is exported by the package onnx, which can not be imported ({e}): {extras['onnx'][1]}") from e
     if model.session is not None: raise SettingError(f"{model.name} runs on {model.backend}, and is exported from torch: load it with backend='torch'")
-    graph,part = model.graph(),path.with_name(f'.{path.name}.tmp')
-    try:
+    graph = model.graph()
+    with said_plainly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        to_onnx(graph, part)
-        written = onnx.load(part)
-        onnx.helper.set_model_props(written, {described: json.dumps(model.describe())})
-        onnx.save(written, part)
-        part.replace(path)
-    except OSError as e: raise SettingError(f'can not write to {brief(path)}: {e.strerror or e}') from e
-    finally: part.unlink(missing_ok=True)
+        with write_whole(path) as new:
+            to_onnx(graph, new)
+            written = onnx.load(new)
+            onnx.helper.set_model_props(written, {described: json.dumps(model.describe())})
+            onnx.save(written, new)
 
 def open_file(
     name, # path of an .onnx file
@@ -235,7 +240,11 @@ def open_file(
     about = read_description(path)
     kinds = {'huggingface': hf.from_description, 'clmr': samplecnn.from_description}
     if about.get('kind') not in kinds: raise ModelNotFoundError(f"{brief(path)} holds a model of the kind {about.get('kind')!r}, which this auditus does not know")
-    model = kinds[about['kind']](str(name), path, about, device)
+    try: model = kinds[about['kind']](str(name), path, about, device)
+    except AuditusError: raise
+    # a description that nobody of ours wrote may hold anything
+    except Exception as e:
+        raise ModelNotFoundError(f'what {brief(path)} says of its model can not be used: {type(e).__name__}: {e}') from e
     model.session,model.backend,model.precision = sessions[backend](path, precision),backend,precision
     return model
 
@@ -249,4 +258,5 @@ def read_description(
     except Exception as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by ONNX Runtime: {e}') from e
     if described not in found:
         raise ModelNotFoundError(f'{brief(path)} does not say what its model hears: only files that `model.export(path)` wrote can be opened')
-    return json.loads(found[described])
+    remedy = 'Export the model again, or get the file again from where it came'
+    return parse_json(found[described].encode(), brief(path), remedy, ('kind',), ModelNotFoundError)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['sums_file', 'seal_key', 'no_seal', 'lock_file', 'sync_folder', 'sync', 'recover', 'keep_others', 'put_in_place',
            'check_replaceable', 'write_whole', 'said_plainly', 'file_digest', 'digests', 'write_checksums',
-           'damaged_files', 'check_folder_whole', 'find_seal', 'seal', 'is_sealed', 'read_json', 'parse_json']
+           'damaged_files', 'check_folder_whole', 'find_seal', 'seal', 'is_sealed', 'read_json', 'parse_json',
+           'cache_folder']
 
 # %% ../../nbs/04_sound.files.ipynb #93eb5a04
 import hashlib, json, os, re, shutil, tempfile
@@ -259,3 +260,9 @@ def parse_json(
     if not why and (missing := [k for k in keys if k not in found]): why = f'it has no `{missing[0]}`'
     if why: raise error(f'{name} is damaged: {why}. {remedy}')
     return found
+
+# %% ../../nbs/04_sound.files.ipynb #12881f92
+def cache_folder()->Path:
+    "Where this library keeps what it could make again."
+    from huggingface_hub import constants
+    return Path(constants.HF_HOME)/'auditus'
