@@ -7,10 +7,12 @@ __all__ = ['part_pattern', 'note_holds_s', 'settles_s', 'beside', 'Store', 'Remo
 
 # %% ../nbs/19_store.ipynb #94f1d135
 import json, os, re, shutil, tempfile, threading, time, uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from fastcore.basics import patch
 from .core import *
+from .sound.files import *
 from .collect import is_url
 
 # %% ../nbs/19_store.ipynb #8a7f3f82
@@ -54,6 +56,12 @@ class Store:
         "The parts that are there."
         return [p for p in self.tables(self.aside if aside else self.folder) if part_pattern.fullmatch(p.name)]
 
+    def kept_passes(self,
+        key:str='', # of a part; '': of all
+    )->list: # of paths, sorted
+        "The files of what the model gave of parts that are not done yet."
+        return [p for p in self.tables(self.state) if p.name.startswith(f'passes-{key}')]
+
     def check(self):
         "Refuse a place that holds what isn't ours."
         if self.single and self.is_folder(self.out): raise SettingError(f'{brief(self.name)} is a folder: for a folder of parts choose a name that does not end in .parquet')
@@ -91,26 +99,28 @@ def write(self:Store,
     make, # called with the path of this machine to write to
 ):
     "Write a file so that it is there as a whole, or not at all."
-    part = self.state/f'.{path.name}.tmp'
-    try:
-        make(part)
-        with open(part, 'rb+') as f: os.fsync(f.fileno())
-        part.replace(path)
-        if os.name!='nt':
-            folder = os.open(path.parent, os.O_RDONLY)
-            try: os.fsync(folder)
-            finally: os.close(folder)
-    finally: part.unlink(missing_ok=True)
+    with write_whole(path, aside=self.state) as new: make(new)
 
 @patch
-@contextmanager
 def writing(self:Store):
     "What the system says against writing, as an error of ours."
-    try: yield
-    except OSError as e:
-        if isinstance(e, AuditusError): raise
-        kept = '. What was done is kept; run the same again to go on' if any(self.parts()) else ''
-        raise SettingError(f'can not write to {brief(self.name)}: {e.strerror or e}{kept}') from e
+    def kept(): return '. What was done is kept; run the same again to go on' if any(self.parts()) else ''
+    return said_plainly(self.name, kept)
+
+@patch
+def can_write(self:Store)->bool:
+    "Whether there is leave to write here."
+    there = next(p for p in (self.state, *self.state.parents) if p.exists())
+    return os.access(there, os.W_OK)
+
+@patch
+def unsound(self:Store,
+    paths:list, # of tables
+)->set: # of paths
+    "The tables that are no longer what was written."
+    def look(path):
+        with self.open(path) as f: return is_sealed(f) is False
+    with ThreadPoolExecutor(4) as pool: return {p for p,odd in zip(paths, pool.map(look, paths)) if odd}
 
 # %% ../nbs/19_store.ipynb #c4f59c18
 @patch
@@ -124,14 +134,7 @@ def locked(self:Store):
     "Hold the only right to write here."
     with self.writing(): f = open(self.state/'lock', 'a+')
     try:
-        try:
-            if os.name=='nt':
-                import msvcrt
-                msvcrt.locking(f.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-                fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
-        except OSError as e: raise self.busy() from e
+        if not lock_file(f): raise self.busy()
         yield
     finally: f.close()
 
@@ -163,6 +166,7 @@ class RemoteStore(Store):
     def remove(self, path):
         if self.exists(path): self.fs.rm_file(str(path))
     def is_folder(self, path): return self.fs.isdir(str(path))
+    def can_write(self): return True # it is found out where it is tried
     def remove_state(self):
         if self.fs.exists(str(self.state)): self.fs.rm(str(self.state), recursive=True)
 
@@ -216,14 +220,11 @@ def write_table(
 ):
     "Write rows, as a whole or not at all."
     import pyarrow as pa
-    part,table = out.with_name(f'.{out.name}.tmp'),pa.Table.from_pylist(rows)
-    try:
+    table = pa.Table.from_pylist(rows)
+    with said_plainly(out), write_whole(out) as new:
         if out.suffix=='.csv':
             import pyarrow.csv
-            pa.csv.write_csv(table, part)
+            pa.csv.write_csv(table, new)
         else:
             import pyarrow.parquet
-            pa.parquet.write_table(table, part)
-        part.replace(out)
-    except OSError as e: raise SettingError(f'can not write to {brief(out)}: {e.strerror or e}') from e
-    finally: part.unlink(missing_ok=True)
+            pa.parquet.write_table(table, new)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['default_model', 'load_settings', 'stretch_batches', 'saved_as', 'bundle_files', 'precisions', 'TruncationWarning',
-           'to_tensors', 'AudioEmbedding', 'prefetched', 'is_numbers', 'Pooling', 'Normalize', 'Row', 'AudioPipeline',
-           'Heard', 'cat', 'write_bundle', 'read_bundle', 'quantized', 'AudioArray', 'Windows', 'AudioLoader',
-           'Resampling', 'Windowing']
+           'to_tensors', 'AudioEmbedding', 'Passes', 'prefetched', 'is_numbers', 'Pooling', 'Normalize', 'Row',
+           'AudioPipeline', 'Heard', 'cat', 'write_bundle', 'read_bundle', 'quantized', 'AudioArray', 'Windows',
+           'AudioLoader', 'Resampling', 'Windowing']
 
 # %% ../nbs/11_transform.ipynb #e41167b7
 import inspect, json, queue, threading, warnings
@@ -129,14 +129,28 @@ def batches(self:AudioEmbedding,
         batch.append(i)
     if batch: yield batch
 
+class Passes:
+    "What the model gave so far, wave by wave; a run that was stopped hands it on to the next."
+    def __init__(self,
+        found:dict|None=None, # by the wave's number
+    ): self.found = dict(found or {})
+    def before(self):
+        "Called before each pass of the model; may raise to end the work."
+    def after(self):
+        "Called after each pass of the model."
+
 @patch
 def prepared(self:AudioEmbedding,
     waves:Iterable, # arrays `(n_i,)` of samples at the model's rate
-)->Iterator[tuple]: # the places of a batch's waves, and what the model's `run` takes
-    "Waves in batches, ready for the network."
+    known=(), # numbers of waves whose results are known: for batches of these nothing is prepared
+)->Iterator[tuple]: # the places of a batch's waves, and what the model's `run` takes, or `None` where all are known
+    "Waves in batches, ready for the network. Batches are the same whatever is known."
     size,stretch,first = stretch_batches*(self.batch_size or self.model.best_batch),[],0
     def ready():
-        for places in self.batches(stretch): yield [first+i for i in places],self.model.prepare([stretch[i] for i in places])
+        for places in self.batches(stretch):
+            numbers = [first+i for i in places]
+            done = all(n in known for n in numbers)
+            yield numbers,None if done else self.model.prepare([stretch[i] for i in places])
     failure,waves = None,iter(waves)
     while failure is None:
         try: w = next(waves)
@@ -188,13 +202,21 @@ def embed_waves(self:AudioEmbedding,
     waves:Iterable, # arrays `(n_i,)` of samples at the model's rate
     keep=None, # called with `ModelFrames` and the wave's row; `None`: as this step does
     ahead:int=0, # batches that a thread prepares while the model is at work
+    passes:Passes|None=None, # knows what an earlier run found, and learns what this one finds
 )->Iterator: # what is kept of each, in order
     "Run waves through the model."
-    batches,found,at = self.prepared(waves),{},0
+    known = {} if passes is None else {**passes.found}
+    batches,found,at = self.prepared(waves, known),{},0
     for places,inputs in prefetched(batches, ahead) if ahead else batches:
-        out = self.model.run(inputs, self.layer)
-        for row,i in enumerate(places):
-            found[i] = to_tensors((keep or self.keep)(out, row), self.return_tensors)
+        if inputs is None: found |= {i:known[i] for i in places}
+        else:
+            if passes is not None: passes.before()
+            out = self.model.run(inputs, self.layer)
+            new = {i:to_tensors((keep or self.keep)(out, row), self.return_tensors) for row,i in enumerate(places)}
+            found |= new
+            if passes is not None:
+                passes.found |= new
+                passes.after()
         while at in found:
             yield found.pop(at)
             at += 1
@@ -235,6 +257,7 @@ def embed_groups(self:AudioEmbedding,
     groups:Iterable, # an iterable of waves for each item
     keep=None, # as in `embed_waves`
     ahead:int=0, # as in `embed_waves`
+    passes:Passes|None=None, # as in `embed_waves`
 )->Iterator[tuple]: # the item's number, and what was made of its waves; an item with no waves is passed over
     "Embed waves that belong together, in batches across all of them."
     owners = deque() # of the waves that are on their way
@@ -245,7 +268,7 @@ def embed_groups(self:AudioEmbedding,
                 yield w
     at,found,failure = None,[],None
     try:
-        for y in self.embed_waves(waves(), keep, ahead):
+        for y in self.embed_waves(waves(), keep, ahead, passes):
             i = owners.popleft()
             if found and i!=at:
                 yield at,found
@@ -489,6 +512,7 @@ def vectors(self:AudioPipeline,
     failed=None, # called with place, item and error of a sound that can't be embedded; `None`: the error is raised
     ahead:int=0, # as in `embed_waves`
     keep=None, # as in `embed_waves`
+    passes:Passes|None=None, # as in `embed_waves`
 )->Iterator[Heard]:
     "The times and the vectors of each sound's windows, as they come."
     given = {}
@@ -509,7 +533,7 @@ def vectors(self:AudioPipeline,
         for i,x in enumerate(xs):
             given[i] = x,[],[]
             yield waves(i, *given[i])
-    for i,found in self.embedding.embed_groups(groups(), keep or self.keep, ahead):
+    for i,found in self.embedding.embed_groups(groups(), keep or self.keep, ahead, passes):
         if i not in given: continue # it broke off after its first windows
         try:
             with naming_item(i, given[i][0]): self.embedding.check_finite(found)

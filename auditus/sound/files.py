@@ -129,13 +129,13 @@ def write_whole(
 @contextmanager
 def said_plainly(
     where, # path that is written to
-    more:str='', # what else is to be said
+    more:str|Callable='', # what else is to be said, or a function that tells it
 ):
     "What the system says against writing, as an error of ours."
     try: yield
     except OSError as e:
         if isinstance(e, AuditusError): raise
-        raise SettingError(f'can not write to {brief(where)}: {e.strerror or e}{more}') from e
+        raise SettingError(f'can not write to {brief(where)}: {e.strerror or e}{more() if callable(more) else more}') from e
 
 # %% ../../nbs/04_sound.files.ipynb #8ae91584
 def file_digest(
