@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['block_rows', 'to_install', 'index_file', 'graph_links', 'graph_width', 'may_differ', 'counted', 'widening',
-           'points_shown', 'folders_shown', 'Matches', 'nearest', 'usearch_index', 'SoundIndex', 'settings_in',
-           'pipeline_of', 'unit_rows', 'folders_of', 'is_saved', 'holds_vectors', 'find_index']
+           'index_files', 'points_shown', 'folders_shown', 'Matches', 'nearest', 'usearch_index', 'SoundIndex',
+           'settings_in', 'pipeline_of', 'note_places', 'unit_rows', 'folders_of', 'is_saved', 'holds_vectors',
+           'find_index']
 
 # %% ../nbs/22_search.ipynb #8aef79a7
-import inspect, json, shutil, warnings
+import inspect, json, os, warnings
 from collections import Counter
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import *
-from .models.base import find_entry
-from .transform import AudioPipeline, to_tensors
+from .sound.files import *
+from .models.base import find_entry, shareable
+from .transform import AudioPipeline, read_bundle, to_tensors, write_bundle
 from .collect import collect, is_url
 from .store import store_for
 from .extract import load, remembered, run_settings
@@ -94,18 +96,40 @@ def settings_in(
     try: store = store_for(path)
     except SettingError: return None
     found = [store.out] if store.single and store.exists(store.out) else [] if store.single else store.parts()
-    return store.told(found[0], b'auditus') if found else None
+    told = next((s for p in found if (s := store.told(p, b'auditus'))), None)
+    if found and told is None and not store.single: store.refuse_damage()
+    return told
 
 counted = 'layer', 'batch_size', 'target_sr' # settings that are whole numbers, and fractions in a table
 
 def pipeline_of(
     settings:dict, # of a table
+    where, # the table is
+    **changes, # settings to change, such as device='cuda'
 )->AudioPipeline:
     "The pipeline that made a table."
+    name = settings.get('model_name')
+    if not isinstance(name, str) or not name: raise AudioDecodeError(f'{brief(where)} does not say which model made it: give a `pipeline`')
+    note_places(settings, where)
     # a table tells what ran the model and how wide its numbers were, also of a model that leaves no choice
-    taken = inspect.signature(find_entry(settings['model_name']).load()).parameters
-    kept = {k:v for k,v in settings.items() if k in AudioPipeline.defaults() and (k in taken or k not in ('backend', 'dtype'))}
-    return AudioPipeline(**{k:int(v) if k in counted and isinstance(v, float) else v for k,v in kept.items()}, progress=False)
+    taken = inspect.signature(find_entry(name).load()).parameters
+    kept = {k:v for k,v in shareable(settings).items()
+            if k in AudioPipeline.defaults() and (k in taken or k not in ('backend', 'dtype'))}
+    kept = {k:int(v) if k in counted and isinstance(v, float) else v for k,v in kept.items()}
+    return AudioPipeline(**{**kept, 'progress': False, **changes})
+
+def note_places(
+    settings:dict, # of a table
+    where, # the table is
+):
+    "Say from where a model is about to be opened, where a table names a place and not a model."
+    for k in ('model_name', 'checkpoint'):
+        v = settings.get(k)
+        if not isinstance(v, str): continue
+        if not (is_url(v) or v[:1] in ('/', '.', '~', '\\') or os.path.exists(os.path.expanduser(v))): continue
+        what = 'a link' if is_url(v) else 'a path of this machine'
+        warnings.warn(f'{brief(where)} names its {"model" if k=="model_name" else k} by {what}, {brief(v)}, and it is opened from there: '
+                      'if the table is not yours, give a pipeline of your own instead', stacklevel=4)
 
 @patch(cls_method=True)
 def build(cls:SoundIndex,
@@ -114,6 +138,7 @@ def build(cls:SoundIndex,
     exact_up_to:int=100_000, # rows that are all looked at
     cache=None, # folder for the vectors of a collection; `None`: beside the hub's cache
     progress:bool|None=None, # a bar; `None`: where somebody is watching
+    **changes, # settings of the pipeline that made the table to change, such as device='cuda'
 )->SoundIndex:
     "Make an index."
     settings = None
@@ -130,7 +155,8 @@ def build(cls:SoundIndex,
                 warnings.warn(f'{count(len(failed), "sound")} of {len(items)} could not be embedded, and are not in the index: {first}', stacklevel=2)
         else: X,table = load(source)
     if settings is not None and pipeline is not None: same_vectors(settings, pipeline, but=may_differ)
-    made = cls(unit_rows(X), table, pipeline or (None if settings is None else pipeline_of(settings)), exact_up_to)
+    if pipeline is None and settings is not None: pipeline = pipeline_of(settings, source, **changes)
+    made = cls(unit_rows(X), table, pipeline, exact_up_to)
     return made.connect(progress)
 
 def unit_rows(
@@ -259,6 +285,8 @@ def duplicates(self:SoundIndex,
     return Matches(a | {f'{k}_b':v for k,v in b.items()} | {'score': pairs[p]} for a,b,p in zip(first, second, found))
 
 # %% ../nbs/22_search.ipynb #a16af099
+index_files = index_file, 'vectors.npy', 'rows.arrow', 'graph.usearch', 'pipeline', sums_file
+
 @patch
 def save(self:SoundIndex,
     folder, # made where it isn't there
@@ -268,33 +296,37 @@ def save(self:SoundIndex,
     from auditus import __version__
     folder = Path(folder).expanduser()
     if folder.exists() and any(folder.iterdir()) and not (folder/index_file).is_file(): raise SettingError(f'{brief(folder)} holds something else: choose another folder')
-    new = folder.with_name(f'{folder.name}.part')
-    shutil.rmtree(new, ignore_errors=True)
-    try:
-        new.mkdir(parents=True)
-        np.save(new/'vectors.npy', np.asarray(self.X))
-        with pa.OSFile(str(new/'rows.arrow'), 'wb') as f, pa.ipc.new_file(f, self.table.schema) as w: w.write_table(self.table)
-        if self.graph is not None: self.graph.save(str(new/'graph.usearch'))
-        if self.pipeline is not None: self.pipeline.save(new/'pipeline')
-        made_by = None if self.pipeline is None else run_settings(self.pipeline)
-        (new/index_file).write_text(json.dumps({'auditus': __version__, 'exact_up_to': self.exact_up_to, 'made_by': made_by}), encoding='utf-8')
-        if folder.exists(): shutil.rmtree(folder)
-        new.rename(folder)
-    except OSError as e: raise SettingError(f'can not write to {brief(folder)}: {e.strerror or e}') from e
+    made_by = None if self.pipeline is None else run_settings(self.pipeline)
+    known = {'auditus': __version__, 'exact_up_to': self.exact_up_to, 'made_by': made_by}
+    with said_plainly(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with write_whole(folder, ours=index_files) as new:
+            new.mkdir()
+            np.save(new/'vectors.npy', np.asarray(self.X))
+            with pa.OSFile(str(new/'rows.arrow'), 'wb') as f, pa.ipc.new_file(f, self.table.schema) as w: w.write_table(self.table)
+            if self.graph is not None: self.graph.save(str(new/'graph.usearch'))
+            if self.pipeline is not None: write_bundle(self.pipeline, new/'pipeline')
+            (new/index_file).write_text(json.dumps(known), encoding='utf-8')
+            write_checksums(new)
 
 @patch(cls_method=True)
 def open(cls:SoundIndex,
     folder, # what `save` wrote
     pipeline:AudioPipeline|None=None, # embeds queries; `None`: the one that was saved
+    verify:bool=True, # compare checksums, which reads all of it once? `False` trusts the disk, and opens at once
+    **changes, # settings of the saved pipeline to change, such as device='cuda'
 )->SoundIndex:
-    "Open a saved index; its rows stay on the disk until they are needed."
+    "Open a saved index; its rows stay on the disk. Raises `AudioDecodeError` where they are not what was saved."
     import pyarrow as pa
-    folder = Path(folder).expanduser()
+    check_choice('verify', verify, (True, False))
+    folder,remedy = Path(folder).expanduser(),'Build it anew and save it again'
+    if not folder.exists(): recover(folder)
     try:
-        known = json.loads((folder/index_file).read_text(encoding='utf-8'))
+        known = read_json(folder/index_file, remedy, ('exact_up_to',), AudioDecodeError)
+        if verify: check_folder_whole(folder, 'index', f'{remedy}, or take it as it is with verify=False', AudioDecodeError)
         X = np.load(folder/'vectors.npy', mmap_mode='r')
         table = pa.ipc.open_file(pa.memory_map(str(folder/'rows.arrow'))).read_all()
-        if pipeline is None and (folder/'pipeline').is_dir(): pipeline = AudioPipeline.load(folder/'pipeline', progress=False)
+        if pipeline is None and (folder/'pipeline').is_dir(): pipeline = read_bundle(folder/'pipeline', **{'progress': False, **changes})
         elif pipeline is not None and known.get('made_by'): same_vectors(known['made_by'], pipeline, but=may_differ)
         made = cls(X, table, pipeline, known['exact_up_to'])
     except AuditusError: raise # which may be a ValueError too
@@ -303,7 +335,8 @@ def open(cls:SoundIndex,
     graph = folder/'graph.usearch'
     if graph.is_file():
         made.graph = usearch_index(X.shape[1])
-        made.graph.view(str(graph))
+        try: made.graph.view(str(graph))
+        except RuntimeError as e: raise AudioDecodeError(f'the index in {brief(folder)} is damaged: {e}. {remedy}') from e
     return made
 
 # %% ../nbs/22_search.ipynb #a5ed4ef4
@@ -339,7 +372,10 @@ def is_saved(
     source, # path of what may be an index
 )->bool:
     "Whether `SoundIndex.save` wrote it."
-    return isinstance(source, (str, Path)) and not is_url(source) and (Path(source).expanduser()/index_file).is_file()
+    if not isinstance(source, (str, Path)) or is_url(source): return False
+    folder = Path(source).expanduser()
+    if not folder.exists(): recover(folder)
+    return (folder/index_file).is_file()
 
 def holds_vectors(
     source, # path of what may be an index, or a table of embeddings
@@ -351,6 +387,8 @@ def find_index(
     source, # a saved index, what `extract` wrote, or sounds
     pipeline:AudioPipeline|None=None, # embeds sounds and queries; `None`: the one that the vectors were made with
     progress:bool|None=None, # a bar; `None`: where somebody is watching
+    **changes, # settings to change of the pipeline that made what is there, such as device='cuda'
 )->SoundIndex:
     "The index of whatever is there."
-    return SoundIndex.open(source, pipeline) if is_saved(source) else SoundIndex.build(source, pipeline, progress=progress)
+    if is_saved(source): return SoundIndex.open(source, pipeline, **changes)
+    return SoundIndex.build(source, pipeline, progress=progress, **changes)
