@@ -1,12 +1,12 @@
-"What several test files share: where the sounds are, and a noise to be sure of."
+"Fixtures that several test files share: sounds, and small checkpoints."
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import root
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # no test may depend on a network
-root = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope='session')
@@ -25,6 +25,27 @@ def recordings():
 
 @pytest.fixture
 def rng(): return np.random.default_rng(0)
+
+
+@pytest.fixture(scope='session')
+def made(tmp_path_factory):
+    """`made(name)` gives folder, model and extractor of a small checkpoint, which is made when first asked for.
+
+    Whoever changes its files copies them first."""
+    from tiny_models import architectures, headed, make_folder
+    found = {}
+    def get(name):
+        if name not in found:
+            folder = tmp_path_factory.mktemp(name)
+            found[name] = folder, *make_folder({**architectures, **{f'head-{k}': v for k, v in headed.items()}}[name], folder)
+        return found[name]
+    return get
+
+
+@pytest.fixture(scope='session')
+def checkpoint(made):
+    "`checkpoint(name)` gives the folder of a small checkpoint."
+    return lambda name: made(name)[0]
 
 
 @pytest.fixture(scope='session')

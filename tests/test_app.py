@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile as sf
-from conftest import root
+from kit import root
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, SettingError, SoundIndex
 from auditus.app import Desk, Workbench, at_most, serve, stretch_of

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from test_classify import seeded_encoder
-from test_cli import run
-from test_models import noise
-from tiny_models import architectures, headed, make_folder
+from kit import command, noise
+from tiny_models import architectures, headed, make_folder, seeded_encoder
 
 import auditus.models.onnx as engine
 from auditus import AudioArray, AudioClassifier, AudioEmbedding, AudioPipeline, ModelNotFoundError, SettingError, load_model
@@ -20,18 +18,6 @@ backends = [pytest.param(b, marks=pytest.mark.skipif(engine.find_spec(engine.ext
 every = [*architectures, *(f'head-{k}' for k in headed)]
 # a recording of these holds for the length of its example only, or OpenVINO gets it wrong; it is found out
 refused = {('speech-to-text', 'openvino'), ('sew', 'openvino'), ('sew', 'onnx')}
-
-
-@pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
-    "Tiny checkpoints, made when first asked for."
-    made = {}
-    def get(name):
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp(name)
-            make_folder(headed[name[5:]] if name.startswith('head-') else architectures[name], made[name])
-        return made[name]
-    return get
 
 
 @pytest.fixture(autouse=True)
@@ -194,9 +180,9 @@ def test_extract_and_the_commands_take_a_backend(backend, checkpoint, sounds, tm
     assert extract(sounds, tmp_path/'a', AudioPipeline(folder, window=5), backend=backend, dtype='float32').parts_done == 0
     extract(sounds, tmp_path/'b', AudioPipeline(folder, window=5))
     assert np.abs(load(tmp_path/'a')[0]-load(tmp_path/'b')[0]).max() < 1e-4
-    done = run('embed', sounds/'chirp.ogg', '-m', folder, '--backend', backend, '-o', tmp_path/'c.parquet')
+    done = command('embed', sounds/'chirp.ogg', '-m', folder, '--backend', backend, '-o', tmp_path/'c.parquet')
     assert done.exit_code == 0, done.stderr
     settings = json.loads(__import__('pyarrow.parquet').parquet.read_schema(tmp_path/'c.parquet').metadata[b'auditus'])
     assert settings['backend'] == backend and settings['dtype'] == 'float32'
-    done = run('classify', sounds/'chirp.ogg', '-m', checkpoint('head-ast'), '--backend', backend, '--dtype', 'float32')
+    done = command('classify', sounds/'chirp.ogg', '-m', checkpoint('head-ast'), '--backend', backend, '--dtype', 'float32')
     assert done.exit_code == 0, done.stderr

@@ -12,27 +12,12 @@ import soundfile as sf
 import torch
 import torch.nn.functional as F
 import transformers as tf
-from test_cli import run
-from test_models import noise
-from tiny_models import headed, make_folder, speech, three
+from kit import command, noise
+from tiny_models import headed, make_folder, sample_cnn, seeded_encoder, speech, three
 
 from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioEmbedding, AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline,
                      ClipClassificationModel, ModelNotFoundError, ModelOutput, SettingError, Windowing, ZeroShotClassifier, load_model)
 from auditus.classify import Scores
-
-
-@pytest.fixture(scope='module')
-def head(tmp_path_factory):
-    "Checkpoints with a head, made when first asked for."
-    made = {}
-    def get(name, **kwargs):
-        key = name, *kwargs.items()
-        if key not in made:
-            folder = tmp_path_factory.mktemp(name)
-            make = headed[name] if not kwargs else speech(tf.HubertConfig, tf.HubertForSequenceClassification, classifier_proj_size=16, **three, **kwargs)
-            made[key] = folder, *make_folder(make, folder)
-        return made[key]
-    return get
 
 
 def theirs(folder, wave, **kwargs):
@@ -48,8 +33,8 @@ def same_scores(ours, reference):
 # against the pipelines of transformers
 
 @pytest.mark.parametrize('name', headed)
-def test_scores_are_those_of_transformers(name, head, rng):
-    folder = head(name)[0]
+def test_scores_are_those_of_transformers(name, checkpoint, rng):
+    folder = checkpoint(f'head-{name}')
     classify = AudioClassifier(folder, top_k=None)
     for seconds in (.7, 3.):
         wave = noise(rng, seconds, 16000)
@@ -60,8 +45,10 @@ def test_scores_are_those_of_transformers(name, head, rng):
 
 
 @pytest.mark.parametrize('problem', ['multi_label_classification', 'regression', 'single_label_classification'])
-def test_the_function_is_that_of_the_problem(problem, head, rng):
-    folder, wave = head('hubert', problem_type=problem)[0], noise(rng, 1., 16000)
+def test_the_function_is_that_of_the_problem(problem, tmp_path, rng):
+    make = speech(tf.HubertConfig, tf.HubertForSequenceClassification, classifier_proj_size=16, **three, problem_type=problem)
+    make_folder(make, tmp_path)
+    folder, wave = tmp_path, noise(rng, 1., 16000)
     assert same_scores(AudioClassifier(folder)(AudioArray(wave, 16000)), theirs(folder, wave))
     for function in ('softmax', 'sigmoid', 'none'):
         ours = AudioClassifier(folder, function_to_apply=function)(AudioArray(wave, 16000))
@@ -118,8 +105,8 @@ def test_zero_shot_settings(bad, message, clap_folder):
 
 # what may come in, and how it is covered
 
-def test_every_kind_of_input_gives_the_same(head, sounds):
-    classify, path = AudioClassifier(head('wav2vec2')[0], top_k=None), sounds/'speech_like.wav'
+def test_every_kind_of_input_gives_the_same(checkpoint, sounds):
+    classify, path = AudioClassifier(checkpoint('head-wav2vec2'), top_k=None), sounds/'speech_like.wav'
     reference = classify(path)
     audio = AudioLoader()(path)
     kinds = [str(path), path.read_bytes(), io.BytesIO(path.read_bytes()), audio, (audio.a, audio.sr), {'array': audio.a, 'sampling_rate': audio.sr}]
@@ -132,16 +119,16 @@ def test_every_kind_of_input_gives_the_same(head, sounds):
         with pytest.raises(error): classify.outputs(bad)
 
 
-def test_alone_in_a_batch_and_in_another_order(head, rng):
-    classify = AudioClassifier(head('wav2vec2')[0], batch_size=4)
+def test_alone_in_a_batch_and_in_another_order(checkpoint, rng):
+    classify = AudioClassifier(checkpoint('head-wav2vec2'), batch_size=4)
     xs = [AudioArray(noise(rng, s, 16000), 16000) for s in (1., .5, 2.3, 1., .7)]
     together, shuffled = classify.predict_proba(xs), classify.predict_proba(xs[::-1])
     alone = np.stack([classify.predict_proba(x) for x in xs])
     assert np.abs(together-alone).max() < 1e-5 and np.abs(shuffled[::-1]-alone).max() < 1e-5 and together.shape == (5, 3)
 
 
-def test_long_recordings_are_covered(head, rng, tmp_path):
-    folder, x = head('ast')[0], AudioArray(noise(rng, 25., 16000), 16000)
+def test_long_recordings_are_covered(checkpoint, rng, tmp_path):
+    folder, x = checkpoint('head-ast'), AudioArray(noise(rng, 25., 16000), 16000)
     table = AudioClassifier(folder, window=5, hop=2.5, top_k=2)(x)
     assert [(r['start'], r['end']) for r in table[::2]] == [(2.5*i, 2.5*i+5) for i in range(9)] and len(table) == 18
     out = AudioClassifier(folder).outputs(x)
@@ -160,9 +147,9 @@ def test_long_recordings_are_covered(head, rng, tmp_path):
     with pytest.raises(SettingError, match='predict_proba gives a row for each sound'): AudioClassifier(folder, window=5).predict_proba([x])
 
 
-def test_scikit_learn_words(head, rng):
+def test_scikit_learn_words(checkpoint, rng):
     from sklearn.base import clone
-    classify = AudioClassifier(head('wav2vec2')[0], top_k=2)
+    classify = AudioClassifier(checkpoint('head-wav2vec2'), top_k=2)
     xs = [AudioArray(noise(rng, 1., 16000), 16000) for _ in range(3)]
     assert list(classify.classes_) == ['yes', 'no', 'stop'] and classify.predict(xs[0]) == classify(xs[0])[0]['label']
     assert list(classify.predict(xs)) == [classify(x)[0]['label'] for x in xs] and classify.predict_proba([]).shape == (0, 3)
@@ -176,8 +163,8 @@ def test_scikit_learn_words(head, rng):
     (dict(top_k=0), '`top_k` must be'), (dict(top_k=1.5), '`top_k` must be'), (dict(function_to_apply='tanh'), '`function_to_apply` must be one of'), (dict(pooling=None), '`pooling` must be'),
     (dict(window='all'), '`window` must be'), (dict(confidence_threshold=2), '`confidence_threshold` must lie'), (dict(batch_size=0), '`batch_size`'), (dict(max_seconds=0), '`max_seconds`'),
 ])
-def test_settings(bad, message, head):
-    with pytest.raises(SettingError, match=message): AudioClassifier(head('ast')[0], **bad)
+def test_settings(bad, message, checkpoint):
+    with pytest.raises(SettingError, match=message): AudioClassifier(checkpoint('head-ast'), **bad)
 
 
 def test_a_bare_encoder_says_what_it_lacks(tmp_path, sounds):
@@ -190,10 +177,10 @@ def test_a_bare_encoder_says_what_it_lacks(tmp_path, sounds):
 
 # to look at
 
-def test_results_show_themselves(head, sounds):
+def test_results_show_themselves(checkpoint, sounds):
     import matplotlib
     matplotlib.use('agg')
-    folder = head('ast')[0]
+    folder = checkpoint('head-ast')
     whole, table, out = AudioClassifier(folder)(sounds/'long.ogg'), AudioClassifier(folder, window=4)(sounds/'long.ogg'), AudioClassifier(folder).outputs(sounds/'long.ogg')
     assert repr(whole).splitlines()[0].split() == ['score', 'label'] and len(repr(whole).splitlines()) == 4
     assert repr(table).splitlines()[0].split() == ['start', 'end', 'score', 'label'] and repr(table).splitlines()[1].split()[:2] == ['0.00', '4.00']
@@ -328,9 +315,9 @@ def test_bad_clips(clip_file, tmp_path):
     with pytest.raises(TypeError, match='abstract'): ClipClassificationModel()
 
 
-def test_audio_classifier_speaks_soundevent(head, sounds):
+def test_audio_classifier_speaks_soundevent(checkpoint, sounds):
     pytest.importorskip('soundevent')
-    classify = AudioClassifier(head('wav2vec2')[0], window=2, confidence_threshold=.3)
+    classify = AudioClassifier(checkpoint('head-wav2vec2'), window=2, confidence_threshold=.3)
     assert (classify.samplerate, classify.input_samples, classify.num_classes, classify.batch_size) == (16000, 32000, 3, 2) and [t.value for t in classify.tags] == ['yes', 'no', 'stop']
     predictions, out = classify.process_file(sounds/'speech_like.wav'), classify.outputs(sounds/'speech_like.wav')
     assert [p.clip.start_time for p in predictions] == [s.start for s in out.spans]
@@ -342,7 +329,7 @@ def test_audio_classifier_speaks_soundevent(head, sounds):
     assert isinstance(direct, ModelOutput) and np.abs(direct.class_probs-classify.outputs(sounds/'long.ogg').class_probs[:len(waves)]).max() < 1e-5
     for bad in (np.zeros(32000), np.zeros((1, 5)), np.zeros((0, 32000)), np.full((1, 32000), np.nan)):
         with pytest.raises(AudioInputError): classify.process_array(bad)
-    logits = AudioClassifier(head('wav2vec2')[0], function_to_apply='none', confidence_threshold=0)
+    logits = AudioClassifier(checkpoint('head-wav2vec2'), function_to_apply='none', confidence_threshold=0)
     with pytest.raises(SettingError, match='soundevent keeps probabilities'):
         logits.scores_of = lambda out, row: np.array([3., 0, 0], np.float32)
         logits.process_file(sounds/'chirp.ogg')
@@ -350,28 +337,10 @@ def test_audio_classifier_speaks_soundevent(head, sounds):
 
 # CLMR
 
-table = [(1, 128, 3, 0, False), (128, 128, 1, 1, True), (128, 128, 1, 1, True), (128, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 256, 1, 1, True),
-         (256, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 512, 1, 1, True), (512, 512, 1, 1, False)]
-
-
-def seeded_encoder(seed=0):
-    "Weights for the layers of the table, under the names that checkpoints use."
-    g, state = torch.Generator().manual_seed(seed), {}
-    for i, (into, out, *_) in enumerate(table):
-        state[f'sequential.{i}.0.weight'] = torch.randn(out, into, 3, generator=g)*(2/(3*into))**.5
-        state[f'sequential.{i}.0.bias'] = torch.randn(out, generator=g)*.05
-        state[f'sequential.{i}.1.weight'] = 1+.1*torch.randn(out, generator=g)
-        state[f'sequential.{i}.1.bias'] = .1*torch.randn(out, generator=g)
-        state[f'sequential.{i}.1.running_mean'] = .1*torch.randn(out, generator=g)
-        state[f'sequential.{i}.1.running_var'] = 1+.5*torch.rand(out, generator=g)
-        state[f'sequential.{i}.1.num_batches_tracked'] = torch.tensor(7)
-    return state
-
-
 def by_hand(state, wave):
     "SampleCNN in plain calls."
     x = torch.from_numpy(wave)[None, None]
-    for i, (_, _, stride, padding, pool) in enumerate(table):
+    for i, (_, _, stride, padding, pool) in enumerate(sample_cnn):
         get = lambda k: state[f'sequential.{i}.{k}']
         x = F.conv1d(x, get('0.weight'), get('0.bias'), stride=stride, padding=padding)
         x = F.relu(F.batch_norm(x, get('1.running_mean'), get('1.running_var'), get('1.weight'), get('1.bias')))
@@ -462,14 +431,14 @@ def test_checkpoints_that_are_none(clmr, tmp_path):
 
 # the commands
 
-def test_classify_from_the_terminal(head, sounds, tmp_path):
-    folder = head('ast')[0]
-    done = run('classify', sounds/'chirp.ogg', sounds/'long.ogg', '-m', folder, '--top-k', 2)
+def test_classify_from_the_terminal(checkpoint, sounds, tmp_path):
+    folder = checkpoint('head-ast')
+    done = command('classify', sounds/'chirp.ogg', sounds/'long.ogg', '-m', folder, '--top-k', 2)
     assert done.exit_code == 0 and done.stdout.count('  ') >= 4 and str(sounds/'chirp.ogg') in done.stdout and '2 files, 0 errors' in done.stderr
     reference = AudioClassifier(folder, 2, window=3)(sounds/'long.ogg')
     for name, read in (('o.csv', csv.read_csv), ('new/o.parquet', pq.read_table)):
         (tmp_path/'broken.wav').write_text('no sound')
-        done = run('classify', sounds/'long.ogg', tmp_path/'broken.wav', '-m', folder, '-k', 2, '--window', 3, '-o', tmp_path/name)
+        done = command('classify', sounds/'long.ogg', tmp_path/'broken.wav', '-m', folder, '-k', 2, '--window', 3, '-o', tmp_path/name)
         assert done.exit_code == 0 and "left out: can't decode" in done.stderr and '1 file, 1 error ' in done.stderr
         rows = read(tmp_path/name).to_pylist()
         assert [{k: r[k] for k in ('start', 'end', 'label')} for r in rows] == [{k: r[k] for k in ('start', 'end', 'label')} for r in reference]
@@ -477,7 +446,7 @@ def test_classify_from_the_terminal(head, sounds, tmp_path):
 
 
 def test_zeroshot_from_the_terminal(clap_folder, sounds, tmp_path):
-    done = run('zeroshot', sounds/'chirp.ogg', '--labels', 'dog, vacuum cleaner', '-m', clap_folder, '-o', tmp_path/'o.csv')
+    done = command('zeroshot', sounds/'chirp.ogg', '--labels', 'dog, vacuum cleaner', '-m', clap_folder, '-o', tmp_path/'o.csv')
     assert done.exit_code == 0, done.stderr
     rows = csv.read_csv(tmp_path/'o.csv').to_pylist()
     assert {r['label'] for r in rows} == {'dog', 'vacuum cleaner'} and sum(r['score'] for r in rows) == pytest.approx(1, abs=1e-5)
@@ -488,8 +457,8 @@ def test_zeroshot_from_the_terminal(clap_folder, sounds, tmp_path):
     (['classify', '{wav}', '-m', '{ast}', '--top-k', '0'], '`top_k` must be'), (['classify', '{wav}', '-m', '{clap}'], 'has no head'), (['zeroshot', '{wav}', '-m', '{clap}', '--labels', ','], 'must be words'),
     (['zeroshot', '{wav}', '-m', '{ast}', '--labels', 'dog'], 'hears and does not read'), (['classify', '{wav}', '-m', '{ast}', '-o', '{wav}/o.csv'], 'can not write'),
 ])
-def test_commands_end_with_one_line_where_nothing_can_be_done(args, message, head, clap_folder, sounds, tmp_path):
-    known = dict(wav=sounds/'chirp.ogg', ast=head('ast')[0], clap=clap_folder, tmp=tmp_path)
-    done = run(*(a.format(**known) for a in args))
+def test_commands_end_with_one_line_where_nothing_can_be_done(args, message, checkpoint, clap_folder, sounds, tmp_path):
+    known = dict(wav=sounds/'chirp.ogg', ast=checkpoint('head-ast'), clap=clap_folder, tmp=tmp_path)
+    done = command(*(a.format(**known) for a in args))
     assert done.exit_code == 1 and done.stderr.splitlines()[-1].startswith('error: ') and message in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())

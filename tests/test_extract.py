@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
-from test_models import Loudness
+from kit import Counting, Slow, installed
 
 from auditus import AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, SettingError
 from auditus.collect import Item, collect, cut_parts, most_files_per_part
 from auditus.extract import extract, load
 from auditus.store import Store, beside
-
-
-class Counting(Loudness):
-    "Counts what it is given."
-    heard = 0
-    def forward(self, waves, layer=-1):
-        type(self).heard += len(waves)
-        return super().forward(waves, layer)
-    def weights_hash(self): return 'none'
-
-
-class Slow(Counting):
-    "Takes its time for each wave."
-    pause = .01  # seconds
-    def forward(self, waves, layer=-1):
-        time.sleep(self.pause*len(waves))
-        return super().forward(waves, layer)
 
 
 @pytest.fixture
@@ -225,11 +207,6 @@ def test_long_files_stream_with_the_same_windows(rng, tmp_path):
     streamed = list(pipe.cut(tmp_path/'long.wav'))
     assert [w.start for w in streamed] == whole.starts and [w.end for w in streamed] == whole.ends
     assert all(np.array_equal(a.wave, b) for a, b in zip(streamed, whole.waves))
-
-
-def installed(package):
-    try: return distribution(package) is not None
-    except PackageNotFoundError: return False
 
 
 job = '''

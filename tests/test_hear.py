@@ -15,27 +15,15 @@ timed = [k for k in architectures if not k.startswith(('ast', 'clap', 'speech-to
 
 
 @pytest.fixture(scope='module')
-def tiny(tmp_path_factory):
-    "A folder of an architecture, made once."
-    made = {}
-    def make(name):
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp(name.replace('/', '-'))
-            make_folder(architectures[name], made[name])
-        return made[name]
-    return make
-
-
-@pytest.fixture(scope='module')
 def audio(): return torch.rand(3, 32000, generator=torch.manual_seed(0))*2-1
 
 
 # HEAR
 
 @pytest.mark.parametrize('name', timed)
-def test_tokens_lie_within_the_sound(name, tiny, rng):
+def test_tokens_lie_within_the_sound(name, checkpoint, rng):
     "As many as there are, at their distance, fill a clip from the first to the last."
-    model = base.load_model(tiny(name))
+    model = base.load_model(checkpoint(name))
     first, step = model.token_times
     for seconds in (.5, 1.237, 3.):
         n = round(seconds*model.sr)
@@ -45,9 +33,9 @@ def test_tokens_lie_within_the_sound(name, tiny, rng):
 
 
 @pytest.mark.parametrize('name', ['wav2vec2-layer', 'hubert-group', 'wav2vec2-bert', 'whisper'])
-def test_a_click_is_where_it_is(name, tiny, rng):
+def test_a_click_is_where_it_is(name, checkpoint, rng):
     "Before the layers attend to everything, a click changes most the token that it lies in."
-    model = base.load_model(tiny(name))
+    model = base.load_model(checkpoint(name))
     first, step = model.token_times
     wave = rng.normal(0, .05, 2*model.sr).astype(np.float32)
     for at in (.5, 1.1, 1.6):
@@ -58,14 +46,14 @@ def test_a_click_is_where_it_is(name, tiny, rng):
         assert abs(first+step*most-at) <= 1.5*step
 
 
-def test_models_whose_tokens_are_no_moments_say_so(tiny):
-    for name in ('ast', 'clap-rand_trunc'): assert base.load_model(tiny(name if name in architectures else 'ast')).token_times is None
+def test_models_whose_tokens_are_no_moments_say_so(checkpoint):
+    for name in ('ast', 'clap-rand_trunc'): assert base.load_model(checkpoint(name if name in architectures else 'ast')).token_times is None
 
 
 @pytest.mark.parametrize('name', ['wav2vec2-layer', 'whisper', 'ast'])
-def test_what_hear_asks_of_a_model(name, tiny, audio):
+def test_what_hear_asks_of_a_model(name, checkpoint, audio):
     "The promises of its common interface, one by one."
-    model = load_model(str(tiny(name)))
+    model = load_model(str(checkpoint(name)))
     assert isinstance(model, torch.nn.Module) and model.sample_rate in (16000, 22050, 44100, 48000)
     assert type(model.scene_embedding_size) is int and type(model.timestamp_embedding_size) is int
     scenes = get_scene_embeddings(audio, model)
@@ -77,17 +65,17 @@ def test_what_hear_asks_of_a_model(name, tiny, audio):
     assert times.min() >= 0 and times.max() < 2000
 
 
-def test_scenes_are_the_pipelines_vectors(tiny, audio):
-    model = load_model(str(tiny('ast')))
+def test_scenes_are_the_pipelines_vectors(checkpoint, audio):
+    model = load_model(str(checkpoint('ast')))
     reference = model.pipeline([AudioArray(a.numpy(), 16000) for a in audio])
     assert np.abs(get_scene_embeddings(audio, model).numpy()-reference).max() < 1e-6
     assert torch.equal(model(audio), get_scene_embeddings(audio, model))
     assert np.abs(get_scene_embeddings(audio.flip(0), model).flip(0).numpy()-reference).max() < 1e-5
 
 
-def test_tokens_are_the_librarys_own_frames(tiny, audio):
+def test_tokens_are_the_librarys_own_frames(checkpoint, audio):
     import transformers as tf
-    folder = tiny('wav2vec2-layer')
+    folder = checkpoint('wav2vec2-layer')
     inputs = tf.AutoFeatureExtractor.from_pretrained(folder)([a.numpy() for a in audio], sampling_rate=16000, return_tensors='pt')
     with torch.inference_mode(): frames = tf.AutoModel.from_pretrained(folder)(**inputs).last_hidden_state
     embeddings, times = get_timestamp_embeddings(audio, load_model(str(folder)))
@@ -95,9 +83,9 @@ def test_tokens_are_the_librarys_own_frames(tiny, audio):
     assert times[0, :3].tolist() == pytest.approx([12.5, 32.5, 52.5])  # 400 samples are heard, every 320
 
 
-def test_timestamps_of_a_long_sound_are_regular(tiny, rng):
+def test_timestamps_of_a_long_sound_are_regular(checkpoint, rng):
     "It is heard in windows, between which a token is missing."
-    model = load_model(str(tiny('wav2vec2-layer')))
+    model = load_model(str(checkpoint('wav2vec2-layer')))
     long = torch.from_numpy(rng.normal(0, .1, (1, 70*16000)).astype(np.float32))
     embeddings, times = get_timestamp_embeddings(long, model)
     apart = times.diff()
@@ -106,8 +94,8 @@ def test_timestamps_of_a_long_sound_are_regular(tiny, rng):
     assert (embeddings[0, 1500:1500+len(alone)]-alone).abs().max() < 1e-5
 
 
-def test_windows_that_overlap_give_tokens_in_order(tiny, rng):
-    model = load_model(pipeline=AudioPipeline(tiny('wav2vec2-layer'), max_seconds=4, hop=1.013))
+def test_windows_that_overlap_give_tokens_in_order(checkpoint, rng):
+    model = load_model(pipeline=AudioPipeline(checkpoint('wav2vec2-layer'), max_seconds=4, hop=1.013))
     audio = torch.from_numpy(rng.normal(0, .1, (1, 10*16000)).astype(np.float32))
     heard = next(iter(model.frames.vectors([AudioArray(audio[0].numpy(), 16000)])))
     times = np.concatenate([s.start+.0125+.02*np.arange(len(v)) for s, v in zip(heard.spans, heard.vectors)])
@@ -119,8 +107,8 @@ def test_windows_that_overlap_give_tokens_in_order(tiny, rng):
         assert min(np.abs(tokens[i]-row.numpy()).max() for i in nearest) < 1e-5
 
 
-def test_windows_around_a_moment(tiny, audio):
-    model = load_model(str(tiny('ast')), hop_ms=250, window_seconds=.5)
+def test_windows_around_a_moment(checkpoint, audio):
+    model = load_model(str(checkpoint('ast')), hop_ms=250, window_seconds=.5)
     embeddings, times = get_timestamp_embeddings(audio[:1], model)
     assert times[0].tolist() == [0, 250, 500, 750, 1000, 1250, 1500, 1750]
     wave = audio[0].numpy()
@@ -139,15 +127,15 @@ def test_a_model_of_another_rate_is_given_the_next(tmp_path, rng):
     assert get_timestamp_embeddings(audio, model)[1].max() < 1000
 
 
-def test_a_saved_pipeline_and_a_pickle(tiny, audio, tmp_path):
-    model = load_model(pipeline=AudioPipeline(tiny('wav2vec2-layer'), layer=1, pooling='max'))
+def test_a_saved_pipeline_and_a_pickle(checkpoint, audio, tmp_path):
+    model = load_model(pipeline=AudioPipeline(checkpoint('wav2vec2-layer'), layer=1, pooling='max'))
     model.pipeline.save(tmp_path/'saved')
     for same in (load_model(str(tmp_path/'saved')), pickle.loads(pickle.dumps(model)), model.to('cpu'), model.to(torch.device('cpu')).eval()):
         assert torch.equal(get_scene_embeddings(audio, same), get_scene_embeddings(audio, model))
 
 
-def test_bad_input_to_hear(tiny, audio):
-    model = load_model(str(tiny('ast')))
+def test_bad_input_to_hear(checkpoint, audio):
+    model = load_model(str(checkpoint('ast')))
     with pytest.raises(AudioInputError, match=r'tensor \(n_sounds, n_samples\), got torch.Size\(\[32000\]\)'): get_scene_embeddings(audio[0], model)
     with pytest.raises(AudioInputError, match='not a single sound'): get_timestamp_embeddings(audio[:0], model)
     assert get_scene_embeddings(audio[:0], model).shape == (0, model.scene_embedding_size)
@@ -157,12 +145,12 @@ def test_bad_input_to_hear(tiny, audio):
     with pytest.raises(SettingError, match='goes to a device'): model.to(torch.float16)
     with pytest.raises(SettingError, match='the type of their numbers is chosen there'): model.half()
     with pytest.raises(AudioInputError, match='torch.as_tensor'): get_scene_embeddings(audio.numpy(), model)
-    by_hand = load_model(pipeline=AudioPipeline(base.load_model(tiny('ast'))))
+    by_hand = load_model(pipeline=AudioPipeline(base.load_model(checkpoint('ast'))))
     assert by_hand.to('cpu') is by_hand and by_hand.cpu().eval().float() is by_hand
-    with pytest.raises(SettingError, match='HEAR needs one row'): load_model(pipeline=AudioPipeline(tiny('ast'), pooling=None))
-    with pytest.raises(SettingError, match='not both'): load_model('birdnet', AudioPipeline(tiny('ast')))
+    with pytest.raises(SettingError, match='HEAR needs one row'): load_model(pipeline=AudioPipeline(checkpoint('ast'), pooling=None))
+    with pytest.raises(SettingError, match='not both'): load_model('birdnet', AudioPipeline(checkpoint('ast')))
     for wrong in (dict(hop_ms=0), dict(window_seconds=-1)):
-        with pytest.raises(SettingError): load_model(str(tiny('ast')), **wrong)
+        with pytest.raises(SettingError): load_model(str(checkpoint('ast')), **wrong)
 
 
 # sentence-transformers
@@ -171,9 +159,9 @@ def test_bad_input_to_hear(tiny, audio):
 def files(sounds): return [sounds/'chirp.ogg', sounds/'speech_like.wav', sounds/'music_like.wav']
 
 
-def test_encode_is_that_of_sentence_transformers(tiny, files):
+def test_encode_is_that_of_sentence_transformers(checkpoint, files):
     st = pytest.importorskip('sentence_transformers')
-    theirs, ours = st.SentenceTransformer(str(tiny('ast')), device='cpu'), AudioPipeline(tiny('ast'))
+    theirs, ours = st.SentenceTransformer(str(checkpoint('ast')), device='cpu'), AudioPipeline(checkpoint('ast'))
     waves = [ours.windows(f).waves[0] for f in files]
     items = [{'array': w, 'sampling_rate': 16000} for w in waves]
     assert [f.shape[1] for f in ours.encode(items, output_value='token_embeddings')] == [32]*3
@@ -186,42 +174,42 @@ def test_encode_is_that_of_sentence_transformers(tiny, files):
     assert np.abs(theirs.encode(items[0])-ours.encode(items[0])).max() < 1e-5
 
 
-def test_encode_serves_its_search(tiny, files):
+def test_encode_serves_its_search(checkpoint, files):
     util = pytest.importorskip('sentence_transformers.util')
-    pipe = AudioPipeline(tiny('hubert-group'))
+    pipe = AudioPipeline(checkpoint('hubert-group'))
     vectors = pipe.encode(files, convert_to_tensor=True, normalize_embeddings=True)
     found = util.semantic_search(vectors, vectors, top_k=1)
     assert [hits[0]['corpus_id'] for hits in found] == [0, 1, 2]
     assert np.allclose(vectors.numpy(), Normalize()(pipe(files)), atol=1e-6)
 
 
-def test_what_encode_refuses(tiny, files):
-    pipe = AudioPipeline(tiny('ast'))
+def test_what_encode_refuses(checkpoint, files):
+    pipe = AudioPipeline(checkpoint('ast'))
     with pytest.raises(SettingError, match='more than one'): pipe.encode(files[0], precision='int8')
     for wrong in (dict(prompt='a'), dict(prompt_name='a'), dict(output_value='words'), dict(precision='int4'), dict(truncate_dim=0)):
         with pytest.raises(SettingError): pipe.encode(files, **wrong)
-    with pytest.raises(SettingError, match='encode needs one row'): AudioPipeline(tiny('ast'), window=1).encode(files)
+    with pytest.raises(SettingError, match='encode needs one row'): AudioPipeline(checkpoint('ast'), window=1).encode(files)
     assert pipe.encode([]).shape == (0, 32) and pipe.encode([], precision='binary').shape == (0, 4)
 
 
 # Hugging Face datasets
 
 @pytest.mark.parametrize('batched', [True, False])
-def test_map_of_datasets(batched, tiny, files):
+def test_map_of_datasets(batched, checkpoint, files):
     import datasets
-    pipe = AudioPipeline(tiny('hubert-group'))
+    pipe = AudioPipeline(checkpoint('hubert-group'))
     data = datasets.Dataset.from_dict({'audio': [str(f) for f in files], 'label': [0, 1, 1]}).cast_column('audio', datasets.Audio(decode=False))
     mapped = data.map(pipe.on('audio'), batched=batched, batch_size=2)
     assert mapped.column_names == ['audio', 'label', 'embedding']
     assert np.abs(np.array(mapped['embedding'])-pipe(files)).max() < 1e-5
-    windows = data.map(AudioPipeline(tiny('hubert-group'), window=2).on('audio', to='windows'), batched=batched)
+    windows = data.map(AudioPipeline(checkpoint('hubert-group'), window=2).on('audio', to='windows'), batched=batched)
     assert np.array(windows[0]['windows']).shape == (2, pipe.dim)
     with pytest.raises(AudioInputError, match="no column 'sound': got 'audio', 'label'"): data.map(pipe.on('sound'))
 
 
-def test_map_in_several_processes(tiny, files):
+def test_map_in_several_processes(checkpoint, files):
     import datasets
-    pipe = AudioPipeline(tiny('hubert-group'))
+    pipe = AudioPipeline(checkpoint('hubert-group'))
     data = datasets.Dataset.from_dict({'path': [str(f) for f in files]})
     mapped = data.map(pipe.on('path'), batched=True, num_proc=2)
     assert np.abs(np.array(mapped['embedding'])-pipe(files)).max() < 1e-5
@@ -257,11 +245,11 @@ def test_cuts_of_one_length(labelled):
     assert len(short) == 480000 and short[:24000].any() and not short[24000:].any()
 
 
-def test_a_dataset_of_vectors(labelled, tiny):
-    pipe = AudioPipeline(tiny('hubert-group'), return_tensors='pt')
+def test_a_dataset_of_vectors(labelled, checkpoint):
+    pipe = AudioPipeline(checkpoint('hubert-group'), return_tensors='pt')
     vectors, _ = next(iter(torch.utils.data.DataLoader(SoundDataset(labelled, sr=16000, transform=pipe), batch_size=3)))
     assert (vectors-pipe(sorted(labelled.path))).abs().max() < 1e-5
-    numpy = SoundDataset(labelled, sr=16000, transform=AudioPipeline(tiny('hubert-group')))
+    numpy = SoundDataset(labelled, sr=16000, transform=AudioPipeline(checkpoint('hubert-group')))
     assert (SoundDataset.collate([numpy[0], numpy[1]])['waves']-vectors[:2]).abs().max() < 1e-6
 
 

@@ -12,29 +12,14 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
+from kit import Loudness, noise
 from tiny_models import architectures, headed, make_folder, small, three
 
 from auditus import AudioArray, AudioEmbedding, AudioInputError, AudioPipeline, ModelNotFoundError, SettingError, Windows, load_model
-from auditus.models.base import AudioModel, ModelFrames
+from auditus.models.base import ModelFrames
 
 seven_seconds = 1., .5, 2.3, 1., 3.1, .5, 1.7
 names = list(architectures)
-
-
-@pytest.fixture(scope='session')
-def checkpoint(tmp_path_factory):
-    "`checkpoint(name)` gives folder, model and extractor of a small checkpoint."
-    made = {}
-    def get(name, makers=architectures):
-        key = (name, makers is headed)
-        if key not in made:
-            folder = tmp_path_factory.mktemp(name)
-            made[key] = folder, *make_folder(makers[name], folder)
-        return made[key]
-    return get
-
-
-def noise(rng, seconds, sr): return rng.normal(0, .1, round(seconds*sr)).astype(np.float32)
 
 
 def by_hand(name, model, extractor, wave):
@@ -56,8 +41,8 @@ def by_hand(name, model, extractor, wave):
 
 
 @pytest.mark.parametrize('name', names)
-def test_frames_are_the_librarys(name, checkpoint, rng):
-    folder, model, extractor = checkpoint(name)
+def test_frames_are_the_librarys(name, made, rng):
+    folder, model, extractor = made(name)
     embed = AudioEmbedding(folder)
     for seconds in (1., 2.35):
         wave = noise(rng, seconds, embed.sr)
@@ -73,7 +58,7 @@ def test_frames_are_the_librarys(name, checkpoint, rng):
 
 @pytest.mark.parametrize('name', names)
 def test_alone_in_a_batch_and_in_another_order(name, checkpoint, rng):
-    embed = AudioEmbedding(checkpoint(name)[0], batch_size=4)
+    embed = AudioEmbedding(checkpoint(name), batch_size=4)
     sounds = [AudioArray(noise(rng, s, embed.sr), embed.sr) for s in seven_seconds]
     alone, together = [embed(s) for s in sounds], embed(sounds)
     order = rng.permutation(len(sounds))
@@ -86,7 +71,7 @@ def test_alone_in_a_batch_and_in_another_order(name, checkpoint, rng):
 
 @pytest.mark.parametrize('name', names)
 def test_forward_takes_mixed_lengths_and_masks_its_padding(name, checkpoint, rng):
-    model = load_model(checkpoint(name)[0])
+    model = load_model(checkpoint(name))
     waves = [noise(rng, s, model.sr) for s in (1.2, .6, 1.2)]
     out = model.forward(waves)
     assert isinstance(out, ModelFrames) and out.frames.shape[2] == model.frame_dim and out.frames.shape[:2] == out.mask.shape
@@ -97,27 +82,27 @@ def test_forward_takes_mixed_lengths_and_masks_its_padding(name, checkpoint, rng
 
 @pytest.mark.parametrize('name', [n for n in names if n != 'speech-to-text'])
 def test_short_and_silent_sounds_give_finite_frames(name, checkpoint):
-    embed = AudioEmbedding(checkpoint(name)[0])
+    embed = AudioEmbedding(checkpoint(name))
     for samples in (1, 25, 399, embed.sr):
         frames = embed(AudioArray(np.zeros(samples), embed.sr))
         assert len(frames) >= 1 and np.isfinite(frames).all()
 
 
 def test_an_extractor_that_makes_nan_of_silence_is_an_error(checkpoint):
-    embed = AudioEmbedding(checkpoint('speech-to-text')[0])
+    embed = AudioEmbedding(checkpoint('speech-to-text'))
     with pytest.warns(RuntimeWarning), pytest.raises(AudioInputError, match='not finite'): embed(AudioArray(np.zeros(16000), 16000))
 
 
 @pytest.mark.parametrize('name,context', [('ast', 10.24), ('whisper', 30.), ('clap-fusion', 10.), ('clap-rand_trunc', 10.), ('hubert-group', None), ('sew', None)])
-def test_context_and_rate(name, context, checkpoint):
-    folder, _, extractor = checkpoint(name)
+def test_context_and_rate(name, context, made):
+    folder, _, extractor = made(name)
     model = load_model(folder)
     assert (model.context, model.sr) == (context, extractor.sampling_rate)
 
 
 @pytest.mark.parametrize('name', ['clap-fusion', 'clap-rand_trunc'])
 def test_clap_draws_no_lots(name, checkpoint, rng):
-    embed = AudioEmbedding(checkpoint(name)[0], output='pooled')
+    embed = AudioEmbedding(checkpoint(name), output='pooled')
     long = AudioArray(noise(rng, 14, 48000), 48000)
     with pytest.warns(UserWarning, match='hears 10 s at once'): first = embed(long)
     assert np.array_equal(first, embed(long))
@@ -125,8 +110,8 @@ def test_clap_draws_no_lots(name, checkpoint, rng):
 
 
 @pytest.mark.parametrize('name', ['clap-fusion', 'clap-rand_trunc'])
-def test_clap_reads_words(name, checkpoint, rng):
-    folder, model, _ = checkpoint(name)
+def test_clap_reads_words(name, made, rng):
+    folder, model, _ = made(name)
     with pytest.raises(ModelNotFoundError, match='holds no tokenizer'): load_model(folder).embed_text(['a dog'])
     words = {w: i for i, w in enumerate(['<s>', '<pad>', '</s>', '<unk>', '<mask>', 'a', 'dog', 'barks', 'rain'])}
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -148,12 +133,12 @@ def test_clap_reads_words(name, checkpoint, rng):
     assert clap.logit_scale == pytest.approx(model.logit_scale_a.exp().item())
 
 
-def test_only_clap_reads_words(checkpoint): assert load_model(checkpoint('ast')[0]).embed_text is None
+def test_only_clap_reads_words(checkpoint): assert load_model(checkpoint('ast')).embed_text is None
 
 
 @pytest.mark.parametrize('name', list(headed))
-def test_heads_give_the_librarys_logits_and_the_same_frames(name, checkpoint, rng):
-    folder, model, extractor = checkpoint(name, headed)
+def test_heads_give_the_librarys_logits_and_the_same_frames(name, made, rng):
+    folder, model, extractor = made(f'head-{name}')
     found = load_model(folder)
     assert (found.labels, found.activation) == (['yes', 'no', 'stop'], 'softmax')
     for seconds in (1., 2.5):
@@ -173,8 +158,8 @@ def test_problem_type_decides_the_activation(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'hubert-group', 'wav2vec2-bert', 'whisper'])
-def test_hidden_layers_are_the_librarys(name, checkpoint, rng):
-    folder, model, extractor = checkpoint(name)
+def test_hidden_layers_are_the_librarys(name, made, rng):
+    folder, model, extractor = made(name)
     wave = noise(rng, 1.3, extractor.sampling_rate)
     sound, inputs = AudioArray(wave, extractor.sampling_rate), extractor(wave, sampling_rate=extractor.sampling_rate, return_tensors='pt')
     with torch.inference_mode():
@@ -191,8 +176,8 @@ def test_hidden_layers_are_the_librarys(name, checkpoint, rng):
 
 def test_layers_and_summaries_that_a_model_lacks(checkpoint, rng):
     sound = AudioArray(noise(rng, 1., 16000), 16000)
-    with pytest.raises(SettingError, match='no summary of its own'): AudioEmbedding(checkpoint('hubert-group')[0], output='pooled')(sound)
-    with pytest.raises(SettingError, match='last layer only'): AudioEmbedding(checkpoint('clap-fusion')[0], layer=1)(AudioArray(sound.a, 48000))
+    with pytest.raises(SettingError, match='no summary of its own'): AudioEmbedding(checkpoint('hubert-group'), output='pooled')(sound)
+    with pytest.raises(SettingError, match='last layer only'): AudioEmbedding(checkpoint('clap-fusion'), layer=1)(AudioArray(sound.a, 48000))
     with pytest.raises(SettingError, match='layer=-1'): AudioEmbedding(layer=2, output='pooled')
 
 
@@ -217,8 +202,8 @@ def test_default_ast_hears_a_recording_as_transformers_does(tmp_path, sounds):
     assert np.abs(pipe(AudioArray(changed, sr))-vector).max() > 1e-3
 
 
-def test_bfloat16_is_the_librarys_and_comes_out_as_float32(checkpoint, rng):
-    folder, _, extractor = checkpoint('hubert-layer')
+def test_bfloat16_is_the_librarys_and_comes_out_as_float32(made, rng):
+    folder, _, extractor = made('hubert-layer')
     wave = noise(rng, 2., 16000)
     model = tf.HubertModel.from_pretrained(folder, dtype=torch.bfloat16).eval()
     with torch.inference_mode(): reference = model(extractor(wave, sampling_rate=16000, return_tensors='pt')['input_values'].bfloat16()).last_hidden_state[0]
@@ -226,8 +211,8 @@ def test_bfloat16_is_the_librarys_and_comes_out_as_float32(checkpoint, rng):
     assert got.dtype == np.float32 and np.abs(got-reference.float().numpy()).max() < 1e-5
 
 
-def test_feature_kwargs_reach_the_extractor(checkpoint, rng):
-    folder, model, extractor = checkpoint('wav2vec2-group')
+def test_feature_kwargs_reach_the_extractor(made, rng):
+    folder, model, extractor = made('wav2vec2-group')
     wave = noise(rng, 1., 16000)+.5
     raw = tf.Wav2Vec2FeatureExtractor(do_normalize=False)(wave, sampling_rate=16000, return_tensors='pt')
     with torch.inference_mode(): reference = model(**raw).last_hidden_state[0].numpy()
@@ -239,7 +224,7 @@ def test_feature_kwargs_reach_the_extractor(checkpoint, rng):
 
 def test_models_are_shared_and_follow_their_files(checkpoint, tmp_path):
     folder = tmp_path/'m'
-    shutil.copytree(checkpoint('hubert-group')[0], folder)
+    shutil.copytree(checkpoint('hubert-group'), folder)
     first = load_model(folder)
     assert load_model(str(folder)) is first is copy.deepcopy(first) is pickle.loads(pickle.dumps(first))
     assert load_model(folder, dtype='bfloat16') is not first
@@ -266,7 +251,7 @@ def test_loading_is_quiet(checkpoint, tmp_path, capfd):
 
 def test_saved_pipelines_open_anywhere(checkpoint, tmp_path, rng):
     for name in ('ast', 'whisper', 'clap-fusion', 'wav2vec2-layer'):
-        folder = checkpoint(name)[0]
+        folder = checkpoint(name)
         pipe = AudioPipeline(folder, window=.8, pooling='max', dtype=torch.float32)
         sound = AudioArray(noise(rng, 2., pipe.sr), pipe.sr)
         reference = pipe(sound)
@@ -346,7 +331,7 @@ def test_a_model_that_hears_nothing(tmp_path):
 
 
 def test_settings_that_mean_nothing(checkpoint):
-    folder = checkpoint('ast')[0]
+    folder = checkpoint('ast')
     with pytest.raises(SettingError, match='`dtype` must be one of'): load_model(folder, dtype='float31')
     with pytest.raises(SettingError, match='`device`'): load_model(folder, device='abacus')
     with pytest.raises(SettingError, match='`backend` must be one of'): load_model(folder, backend='abacus')
@@ -356,18 +341,6 @@ def test_settings_that_mean_nothing(checkpoint):
 
 
 # the contract, with a model that is not ours
-
-class Loudness(AudioModel):
-    "One number a tenth of a second."
-    name, sr, min_samples, frame_dim = 'loudness', 1000, 100, 1
-    def forward(self, waves, layer=-1):
-        n = [len(w)//100 for w in waves]
-        frames, mask = np.zeros((len(waves), max(n), 1), np.float32), np.zeros((len(waves), max(n)), bool)
-        for i, w in enumerate(waves):
-            frames[i, :n[i], 0] = np.sqrt((w[:n[i]*100].reshape(-1, 100)**2).mean(1))
-            mask[i, :n[i]] = True
-        return ModelFrames(frames, mask)
-
 
 def test_the_contract_is_all_that_a_model_needs(rng, tmp_path):
     pipe = AudioPipeline(Loudness(), window=.5)
@@ -383,7 +356,7 @@ def test_entry_points_bring_in_models_of_others(tmp_path, monkeypatch):
     (tmp_path/'other-1.0.dist-info').mkdir()
     (tmp_path/'other-1.0.dist-info'/'METADATA').write_text('Metadata-Version: 2.1\nName: other\nVersion: 1.0\n')
     (tmp_path/'other-1.0.dist-info'/'entry_points.txt').write_text('[auditus.models]\nloud = other_models:Loud\nlvl = other_models:Loud\n')
-    (tmp_path/'other_models.py').write_text('from test_models import Loudness\nclass Loud(Loudness):\n    def __init__(self, name, checkpoint=None): self.name = str(name)\n')
+    (tmp_path/'other_models.py').write_text('from kit import Loudness\nclass Loud(Loudness):\n    def __init__(self, name, checkpoint=None): self.name = str(name)\n')
     monkeypatch.syspath_prepend(tmp_path)
     assert load_model('loud').name == 'loud'
     assert load_model('some/file.lvl').name == 'some/file.lvl'
@@ -409,8 +382,8 @@ def kinds_of_sound(rng, seconds, sr):
 
 
 @pytest.mark.parametrize('name', ['ast', 'clap-fusion', 'clap-rand_trunc', 'whisper'])
-def test_features_in_torch_are_the_librarys(name, checkpoint, rng):
-    folder, _, extractor = checkpoint(name)
+def test_features_in_torch_are_the_librarys(name, made, rng):
+    folder, _, extractor = made(name)
     model = load_model(folder)
     for seconds in (.3, 2.7, model.context):
         waves = kinds_of_sound(rng, seconds, model.sr)
@@ -426,9 +399,9 @@ def test_features_in_torch_are_the_librarys(name, checkpoint, rng):
 def test_features_of_other_settings_are_the_librarys_own(checkpoint, rng):
     wave = noise(rng, 2., 16000)
     for settings in (dict(mean=0., std=1.), dict(do_normalize=False), dict(padding_value=1.)):
-        model = load_model(checkpoint('ast')[0], feature_kwargs=settings)
+        model = load_model(checkpoint('ast'), feature_kwargs=settings)
         assert (model.inputs([wave])['input_values']-model.inputs_of_library([wave])['input_values']).abs().max() < 1e-3
-    model = load_model(checkpoint('ast')[0])
+    model = load_model(checkpoint('ast'))
     model.__dict__.pop('in_torch', None)
     model.inputs_in_torch = lambda waves: {'input_values': torch.zeros(1, 1024, 128)}  # as if a setting meant something else
     try: assert not model.in_torch and torch.equal(model.inputs([wave])['input_values'], model.inputs_of_library([wave])['input_values'])
@@ -440,9 +413,9 @@ def test_features_of_other_settings_are_the_librarys_own(checkpoint, rng):
 @pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'wavlm-group', 'whisper', 'clap-fusion', 'wav2vec2-bert'])
 def test_packed_layers_change_nothing(name, checkpoint, tmp_path, rng, monkeypatch):
     from auditus.models import hf
-    plain = load_model(checkpoint(name)[0])
+    plain = load_model(checkpoint(name))
     monkeypatch.setattr(hf, 'packing_pays', lambda dtype: True)
-    shutil.copytree(checkpoint(name)[0], tmp_path/'copy')
+    shutil.copytree(checkpoint(name), tmp_path/'copy')
     packed = load_model(tmp_path/'copy')
     assert any(type(m).__name__ == 'PackedLinear' for m in packed.net.modules())
     waves = [noise(rng, 1.2, plain.sr) for _ in range(2)]
@@ -460,9 +433,9 @@ def test_packed_layers_change_nothing(name, checkpoint, tmp_path, rng, monkeypat
 @pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'wavlm-group', 'whisper'])
 def test_packed_layers_in_bfloat16_stay_close(name, checkpoint, tmp_path, rng, monkeypatch):
     from auditus.models import hf
-    plain = load_model(checkpoint(name)[0])
+    plain = load_model(checkpoint(name))
     monkeypatch.setattr(hf, 'packing_pays', lambda dtype: dtype == 'bfloat16')
-    shutil.copytree(checkpoint(name)[0], tmp_path/'copy')
+    shutil.copytree(checkpoint(name), tmp_path/'copy')
     packed = load_model(tmp_path/'copy', dtype='bfloat16')
     assert any(type(m).__name__ == 'PackedLinear' for m in packed.net.modules()) and packed.precision == 'bfloat16' and packed.dtype == torch.float32
     waves = [noise(rng, 1.2, plain.sr) for _ in range(2)]
@@ -483,7 +456,7 @@ def test_memory_is_kept_for_the_next_pass_unless_somebody_has_chosen(checkpoint)
             "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt-before\n"
             "faults()\n"
             "print(faults())")
-    folder, counted = str(checkpoint('ast')[0]), []
+    folder, counted = str(checkpoint('ast')), []
     for chosen in ({}, {'MALLOC_TRIM_THRESHOLD_': '131072'}):
         env = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_') and k != 'GLIBC_TUNABLES'} | chosen
         done = subprocess.run([sys.executable, '-c', code, folder], capture_output=True, text=True, env=env)
@@ -494,7 +467,7 @@ def test_memory_is_kept_for_the_next_pass_unless_somebody_has_chosen(checkpoint)
 
 def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
     from auditus.models import hf
-    model, wave = load_model(checkpoint('ast')[0]), noise(rng, 1., 16000)
+    model, wave = load_model(checkpoint('ast')), noise(rng, 1., 16000)
     seen, real = [], model.call
     monkeypatch.setattr(hf, 'medium_pays', lambda: True)
     monkeypatch.setattr(model, 'call', lambda *a: seen.append(torch.get_float32_matmul_precision()) or real(*a), raising=False)
@@ -536,7 +509,7 @@ def test_arithmetic_that_is_not_exact_is_not_used():
 
 
 def test_a_batch_that_has_no_room_goes_in_two(checkpoint, rng, monkeypatch):
-    model, sizes = load_model(checkpoint('wav2vec2-layer')[0]), []
+    model, sizes = load_model(checkpoint('wav2vec2-layer')), []
     waves = [noise(rng, 1., 16000) for _ in range(5)]
     reference, real = model.forward(waves), model.call
     def narrow(inputs, layer=-1):

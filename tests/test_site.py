@@ -9,8 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import root
-from test_project import copy_tree, module_number, notebooks, read, run
+from kit import copy_tree, module_number, notebooks, read, root, run
 
 import auditus
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from tiny_models import architectures, make_folder
 
 import auditus
 from auditus import (AudioArray, AudioDecodeError, AudioEmbedding, AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, ModelNotFoundError, Normalize,
@@ -15,19 +14,15 @@ from auditus import (AudioArray, AudioDecodeError, AudioEmbedding, AudioInputErr
 
 
 @pytest.fixture(scope='session')
-def hubert(tmp_path_factory):
+def hubert(checkpoint):
     "A model of any length."
-    folder = tmp_path_factory.mktemp('hubert')
-    make_folder(architectures['hubert-group'], folder)
-    return folder
+    return checkpoint('hubert-group')
 
 
 @pytest.fixture(scope='session')
-def ast(tmp_path_factory):
+def ast(checkpoint):
     "A model that hears 10.24 s."
-    folder = tmp_path_factory.mktemp('ast')
-    make_folder(architectures['ast'], folder)
-    return folder
+    return checkpoint('ast')
 
 
 @pytest.fixture(scope='session')

@@ -87,6 +87,25 @@ headed = {
 }
 
 
+# SampleCNN: channels in and out, stride, padding, and whether a maximum follows, of each layer
+sample_cnn = [(1, 128, 3, 0, False), (128, 128, 1, 1, True), (128, 128, 1, 1, True), (128, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 256, 1, 1, True),
+              (256, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 512, 1, 1, True), (512, 512, 1, 1, False)]
+
+
+def seeded_encoder(seed=0):
+    "Weights for the layers of the table, under the names that checkpoints use."
+    g, state = torch.Generator().manual_seed(seed), {}
+    for i, (into, out, *_) in enumerate(sample_cnn):
+        state[f'sequential.{i}.0.weight'] = torch.randn(out, into, 3, generator=g)*(2/(3*into))**.5
+        state[f'sequential.{i}.0.bias'] = torch.randn(out, generator=g)*.05
+        state[f'sequential.{i}.1.weight'] = 1+.1*torch.randn(out, generator=g)
+        state[f'sequential.{i}.1.bias'] = .1*torch.randn(out, generator=g)
+        state[f'sequential.{i}.1.running_mean'] = .1*torch.randn(out, generator=g)
+        state[f'sequential.{i}.1.running_var'] = 1+.5*torch.rand(out, generator=g)
+        state[f'sequential.{i}.1.num_batches_tracked'] = torch.tensor(7)
+    return state
+
+
 def make_folder(make, folder, seed=0):
     "Save one of them as a checkpoint; gives the model and its extractor too."
     torch.manual_seed(seed)

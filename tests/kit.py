@@ -1,0 +1,116 @@
+"What test files share: where things are, small models of our own, and ways to run commands."
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from auditus.cli import app
+from auditus.models.base import AudioModel, ModelFrames
+
+root = Path(__file__).resolve().parents[1]
+notebooks = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+
+
+# Sounds, and models that are not ours
+
+def noise(rng, seconds, sr): return rng.normal(0, .1, round(seconds*sr)).astype(np.float32)
+
+
+class Loudness(AudioModel):
+    "One number a tenth of a second."
+    name, sr, min_samples, frame_dim = 'loudness', 1000, 100, 1
+    def forward(self, waves, layer=-1):
+        n = [len(w)//100 for w in waves]
+        frames, mask = np.zeros((len(waves), max(n), 1), np.float32), np.zeros((len(waves), max(n)), bool)
+        for i, w in enumerate(waves):
+            frames[i, :n[i], 0] = np.sqrt((w[:n[i]*100].reshape(-1, 100)**2).mean(1))
+            mask[i, :n[i]] = True
+        return ModelFrames(frames, mask)
+
+
+class Counting(Loudness):
+    "Counts what it is given."
+    heard = 0
+    def forward(self, waves, layer=-1):
+        type(self).heard += len(waves)
+        return super().forward(waves, layer)
+    def weights_hash(self): return 'none'
+
+
+class Slow(Counting):
+    "Takes its time for each wave."
+    pause = .01  # seconds
+    def forward(self, waves, layer=-1):
+        time.sleep(self.pause*len(waves))
+        return super().forward(waves, layer)
+
+
+# Packages, commands and processes
+
+def installed(package):
+    try: return distribution(package) is not None
+    except PackageNotFoundError: return False
+
+
+def command(*args):
+    "The result of `auditus` with these arguments, run in this process."
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+def run(*args, cwd, **env):
+    "Run a command to its end and give what it prints; its errors are the failure's message."
+    done = subprocess.run([str(a) for a in args], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True)
+    assert not done.returncode, f'{args} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-8000:]}'
+    return done.stdout
+
+
+def tool(name):
+    "A console script of the environment that runs the tests."
+    found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
+    assert found, f'{name} is not installed'
+    return found
+
+
+# The project's files
+
+def read(path): return path.read_text(encoding='utf-8')
+
+
+def cells(path, *kinds):
+    "Sources of a notebook's cells."
+    return [''.join(c['source']) for c in json.loads(read(path))['cells'] if c['cell_type'] in kinds]
+
+
+def project_files():
+    "Paths from the top of all that is committed or would be."
+    if not (root/'.git').exists(): pytest.skip('not a git checkout')
+    listed = run('git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard', cwd=root).split('\0')
+    return [Path(p) for p in sorted({*listed} - {''}) if (root/p).is_file()]  # not those just deleted
+
+
+def copy_tree(folder):
+    "A copy of the tree to build and export in."
+    for p in project_files():
+        (folder/p).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root/p, folder/p)
+    return folder
+
+
+@cache
+def module_number():
+    "Each exported module's number, and 0 of none: the package itself is beneath all."
+    numbers = {}
+    for p in notebooks:
+        names = [m[1] for s in cells(p, 'code') if (m := re.match(r'#\s*\|\s*default_exp\s+(\S+)', s))]
+        for name in names: numbers[f'auditus.{name}'] = int(re.match(r'\d+', p.name)[0])
+    return numbers
