@@ -372,6 +372,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'auditus.finetune.training_device': ('finetune.html#training_device', 'auditus/finetune.py'),
                                   'auditus.finetune.unit': ('finetune.html#unit', 'auditus/finetune.py'),
                                   'auditus.finetune.upload': ('finetune.html#upload', 'auditus/finetune.py'),
+                                  'auditus.finetune.what_decides': ('finetune.html#what_decides', 'auditus/finetune.py'),
                                   'auditus.finetune.which_sounds': ('finetune.html#which_sounds', 'auditus/finetune.py'),
                                   'auditus.finetune.whole_checkpoint': ('finetune.html#whole_checkpoint', 'auditus/finetune.py'),
                                   'auditus.finetune.without_broken': ('finetune.html#without_broken', 'auditus/finetune.py'),

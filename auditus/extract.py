@@ -190,9 +190,11 @@ def share_done(
     waves:int, # that were embedded
 )->float: # from 0 to 1
     "How much of a part was done."
-    told = [s for i in items if (s := seconds_told(i.at)) is not None]
-    if not told: return .5*(waves>0)
-    return min(1., waves/(sum(waves_of(pipe, s) for s in told)*len(items)/len(told)))
+    told = [(i, waves_of(pipe, s)) for i in items if (s := seconds_told(i.at)) is not None]
+    known = size_of([i for i,_ in told])
+    if not known: return .5*(waves>0)
+    # of the others it is taken that they are as long as their size says
+    return min(1., waves*known/(sum(n for _,n in told)*size_of(items)))
 
 # %% ../nbs/20_extract.ipynb #49ff0a2c
 kept_every_s = 60. # seconds of work between one file of passes and the next
@@ -412,7 +414,7 @@ def run_settings(
 def settings_before(self:Store)->dict|None: # `None`: nothing was begun here
     "The settings that the results were begun with: parts carry them too."
     file = self.state/'settings.json'
-    if not self.exists(file): return next((s for p in self.parts() if (s := self.told(p, b'auditus'))), None)
+    if not self.exists(file): return next((s for p in self.parts() if (s := self.told(p, b'auditus')) is not None), None)
     with self.open(file) as f: text = f.read()
     return parse_json(text, brief(str(file)), 'Delete it, and run the same again: what was done is kept, and carries its settings')
 
@@ -688,9 +690,9 @@ def finished_parts(self:Store,
     settings:dict, # of the run
 )->list|None: # as `finished`
     "Whether all parts are there, and no others."
+    if (before := self.settings_before()) is not None: self.compare(before, settings)
     parts = self.parts()
     if {p.name for p in parts}!={part_name(j.place, k) for k,j in jobs.items()} or self.unsound_parts(parts): return None
-    if (before := self.settings_before()) is not None: self.compare(before, settings)
     facts = [self.part_facts(p) for p in parts]
     return None if any(f['passing'] for f in facts) else facts
 

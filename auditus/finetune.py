@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['never', 'sharpness', 'learners', 'made_by', 'probe_file', 'arrays_file', 'probe_files', 'training_file', 'unit',
            'fit_logistic', 'logistic_scores', 'fit_knn', 'knn_scores', 'fit_prototype', 'prototype_scores', 'fit_head',
-           'head_scores', 'Probe', 'same_vectors', 'without_broken', 'as_labelled', 'which_sounds', 'refuse_other',
-           'open_classifier', 'evaluate', 'may_be_several', 'scores_of_all', 'decoded', 'Crops', 'Pieces',
-           'shortest_batch', 'make_batch', 'loss_of', 'trainable', 'FineTuned', 'keep_luck', 'needs_packages',
+           'head_scores', 'Probe', 'same_vectors', 'without_broken', 'as_labelled', 'which_sounds', 'what_decides',
+           'refuse_other', 'open_classifier', 'evaluate', 'may_be_several', 'scores_of_all', 'decoded', 'Crops',
+           'Pieces', 'shortest_batch', 'make_batch', 'loss_of', 'trainable', 'FineTuned', 'keep_luck', 'needs_packages',
            'whole_checkpoint', 'check_training', 'training_device', 'finetune', 'start_anew', 'train', 'short_names',
            'write_result', 'write_files', 'read_training', 'open_trained', 'cell', 'card', 'check_hub', 'upload']
 
@@ -309,9 +309,16 @@ probe_files = 'probe*.json', 'probe*.npz', 'pipeline', f'{probe_file}.part', sum
 def told(self:Probe,
     sounds:str, # as `which_sounds` says it
 )->dict:
-    "What decides what comes out."
+    "What a probe is made of, as its file says it."
     settings = {k:getattr(self, k) for k in ('head', 'C', 'k', 'folds', 'seed')}
-    return {**settings, 'sounds': sounds, 'made_by': run_settings(self.pipeline)}
+    return json.loads(json.dumps({**settings, 'sounds': sounds, 'made_by': run_settings(self.pipeline)}))
+
+def what_decides(
+    known:dict, # as `told`
+)->dict:
+    "What decides what comes out: not where the model lies."
+    vectors = known['made_by'] if isinstance(known.get('made_by'), dict) else {}
+    return {**{k:known.get(k) for k in ('head', 'C', 'k', 'folds', 'seed', 'sounds')}, **{k:vectors.get(k) for k in made_by}}
 
 def refuse_other(
     before:dict, # settings of what is there
@@ -321,7 +328,7 @@ def refuse_other(
     "Refuse to replace the finished result of other sounds or settings."
     odd = [k for k in now if before.get(k)!=now[k]]
     if not odd: return
-    first = f'{odd[0]}: {brief(before.get(odd[0]))} there, {brief(now[odd[0]])} now'
+    first = f'{odd[0]}: {brief(before.get(odd[0]))} then, {brief(now[odd[0]])} now'
     raise SettingError(f'{brief(where)} holds the result of other sounds or settings ({first}): choose another folder, '
                        'or replace it with overwrite=True (--overwrite)')
 
@@ -336,7 +343,7 @@ def check_place(self:Probe,
     if folder.exists() and not folder.is_dir(): raise SettingError(f'{brief(folder)} is a file: a probe is saved into a folder')
     if overwrite or not (folder/probe_file).is_file(): return
     before = read_json(folder/probe_file, 'Replace it with overwrite=True (--overwrite)')
-    refuse_other(before, json.loads(json.dumps(self.told(sounds))), folder)
+    refuse_other(what_decides(before), what_decides(self.told(sounds)), folder)
 
 @patch
 def save(self:Probe,

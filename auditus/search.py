@@ -96,7 +96,7 @@ def settings_in(
     try: store = store_for(path)
     except SettingError: return None
     found = [store.out] if store.single and store.exists(store.out) else [] if store.single else store.parts()
-    told = next((s for p in found if (s := store.told(p, b'auditus'))), None)
+    told = next((s for p in found if (s := store.told(p, b'auditus')) is not None), None)
     if found and told is None and not store.single: store.refuse_damage()
     return told
 

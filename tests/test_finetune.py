@@ -23,6 +23,7 @@ from auditus.cli import app
 from auditus.collect import as_item
 from auditus.finetune import Probe, decoded, evaluate, finetune, fit_head, head_scores, learners, whole_checkpoint
 from auditus.labels import Labelled, LabelWarning, Report, divide, labelled, learnable, metrics_of
+from auditus.sound import files
 
 sr = 16000
 
@@ -308,15 +309,12 @@ def test_a_probe_that_was_saved_keeps_its_report_and_knows_its_pipeline(tones, p
     with pytest.raises(SettingError, match="pooling: 'mean' there, 'max' here"): Probe.load(tmp_path/'probe', AudioPipeline(pipe.model_name, pooling='max'))
     # a kill while it is written over leaves the old one whole
     other = Probe(pipe, cache=tmp_path/'cache').fit(*zip(*[(f, f.parent.name[::-1]) for f in sorted(tones.rglob('*.wav'))]))
-    replace = Path.replace
-    def killed_at_the_end(self, target):
-        if self.name == 'probe.json.part': raise OSError('killed')
-        return replace(self, target)
-    monkeypatch.setattr(Path, 'replace', killed_at_the_end)
+    def killed(*args): raise OSError('killed')
+    monkeypatch.setattr(files, 'put_in_place', killed)
     with pytest.raises(SettingError, match='killed'): other.save(tmp_path/'probe')
     monkeypatch.undo()
-    files = sorted(tones.rglob('*.wav'))
-    assert Probe.load(tmp_path/'probe').predict(files).tolist() == probe.predict(files).tolist()
+    sounds = sorted(tones.rglob('*.wav'))
+    assert Probe.load(tmp_path/'probe').predict(sounds).tolist() == probe.predict(sounds).tolist()
 
 
 def test_a_probe_of_a_model_that_is_saved_in_another_format(tones, tmp_path):
@@ -549,11 +547,11 @@ def test_what_lies_beside_a_result_is_kept(model, tones, tmp_path):
     result = brief_run(model, tones, tmp_path/'out')
     (result.folder/'notes.txt').write_text('mine')
     (result.folder/'.git').mkdir()
-    again = brief_run(model, tones, tmp_path/'out', resume=False, seed=1)
+    again = brief_run(model, tones, tmp_path/'out', overwrite=True, seed=1)
     assert (again.folder/'notes.txt').read_text() == 'mine' and (again.folder/'.git').is_dir() and not (tmp_path/'out.auditus').exists()
     # a kill between the two renames
-    (tmp_path/'out.auditus').mkdir()
-    (tmp_path/'out').rename(tmp_path/'out.auditus'/'replaced')
+    (tmp_path/'out.auditus'/'.out.new-x').mkdir(parents=True)
+    (tmp_path/'out').rename(tmp_path/'out.auditus'/'.out.new-x'/'old')
     assert brief_run(model, tones, tmp_path/'out', seed=1).report.metrics == again.report.metrics and (again.folder/'notes.txt').exists()
     (tmp_path/'theirs').mkdir()
     (tmp_path/'theirs'/'training.json').write_text('{"mine": 1}')
@@ -681,15 +679,16 @@ def test_bad_sounds_and_labels_on_the_way_to_a_model(model, tones, tmp_path):
 
 def test_begun_anew(model, tones, tmp_path):
     brief_run(model, tones, tmp_path/'out')
-    result = brief_run(model, tones, tmp_path/'out', resume=False, seed=1)
+    for resume in (True, False):
+        with pytest.raises(SettingError, match='other sounds or settings .seed: 42 then, 1 now'): brief_run(model, tones, tmp_path/'out', resume=resume, seed=1)
+    result = brief_run(model, tones, tmp_path/'out', overwrite=True, seed=1)
     assert json.loads((result.folder/'training.json').read_text())['settings']['seed'] == 1
     # a run that was begun anew and killed is gone on with, though the old result is still there
-    with pytest.raises(SettingError, match='seed: 1 then, 2 now'): brief_run(model, tones, tmp_path/'out', seed=2)
     (tmp_path/'out.auditus').mkdir()
     told = json.loads((result.folder/'training.json').read_text())['settings']
     (tmp_path/'out.auditus'/'settings.json').write_text(json.dumps({**told, 'seed': 2}))
     assert brief_run(model, tones, tmp_path/'out', seed=1).report.metrics == result.report.metrics
-    brief_run(model, tones, tmp_path/'out', seed=2)
+    brief_run(model, tones, tmp_path/'out', seed=2, overwrite=True)
     assert json.loads((result.folder/'training.json').read_text())['settings']['seed'] == 2 and not (tmp_path/'out.auditus').exists()
     whole = brief_run(model, tones, tmp_path/'all', val_fraction=0)
     assert whole.report is None and 'Classes' in (whole.folder/'README.md').read_text()

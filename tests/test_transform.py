@@ -360,6 +360,8 @@ def test_a_saved_folder_decides_nothing_about_what_is_run(hubert, tmp_path):
     assert not {'trust_remote_code', 'allow_pickle', 'device'} & saved['settings'].keys()
     saved['settings'] |= {'trust_remote_code': True, 'allow_pickle': True}
     (tmp_path/'s'/'auditus.json').write_text(json.dumps(saved))
+    with pytest.raises(ModelNotFoundError, match='auditus.json is not what was written'): AudioPipeline.load(tmp_path/'s')
+    (tmp_path/'s'/'SHA256SUMS').unlink()
     opened = AudioPipeline.load(tmp_path/'s')
     assert (opened.trust_remote_code, opened.allow_pickle) == (False, False)
     assert AudioPipeline.load(tmp_path/'s', allow_pickle=True).allow_pickle
