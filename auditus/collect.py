@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
 from .core import *
 
 # %% ../nbs/17_collect.ipynb #5d479999
@@ -103,8 +102,8 @@ def sounds_at(
 )->list: # of `Item`
     "The sounds elsewhere."
     import fsspec
-    link = urlsplit(url) if url.lower().startswith(('http://', 'https://')) else None
-    if link and is_sound(link.path): return [as_item(url)] # its ? is no glob, and the loader fetches it by itself
+    is_link = url.lower().startswith(('http://', 'https://'))
+    if is_link and is_sound(re.split('[?#]', url)[0]): return [as_item(url)] # its ? is no glob, and the loader can fetch it
     try:
         fs,root = fsspec.core.url_to_fs(url)
         fs.invalidate_cache() # what was listed before may have changed

@@ -166,7 +166,8 @@ def check_file(
         kind = path.stat()
     except (OSError, ValueError, RuntimeError) as e: # a home of nobody is a RuntimeError
         reason = getattr(e, 'strerror', None) or e
-        raise AudioNotFoundError(f'there is no file {name}: {reason}; looked in {brief(path.parent.absolute())}') from e
+        raise AudioNotFoundError(f'there is no file {name}: {reason}; looked in {brief(path.parent.absolute())}') \
+            from safe_cause(e, name)
     if path.is_dir():
         raise AudioInputError(f'{name} is a folder: give a file, or a list of files such as list(Path({name}).glob("*.wav"))')
     if not path.is_file(): raise AudioInputError(f'{name} is neither a file nor a folder')
