@@ -165,9 +165,10 @@ def check_positive(
     got = f'a whole number of {value.bit_length()*.30103:.0f} digits' if long else repr(value)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, kinds) or not 0<value<float('inf'):
         raise SettingError(f'`{name}` must be {what} {unit}, got {got}')
-    # what numpy calls a longdouble may be finite, and too large for a float
+    # a narrow number of numpy can't be compared with every limit
+    number = int(value) if isinstance(value, (int, np.integer)) else float(value)
     least,most = (1, largest_whole) if whole else least_and_most.get(unit, (1e-300, 1e300))
-    if not least<=value<=most: raise SettingError(f'`{name}` must be from {least:,} to {most:,} {unit}, got {got}')
+    if not least<=number<=most: raise SettingError(f'`{name}` must be from {least:,} to {most:,} {unit}, got {got}')
 
 # %% ../nbs/00_core.ipynb #ac163f7c
 _pcm_scale = {'uint8': (128, 128), 'int16': (0, 2**15), 'int32': (0, 2**31)} # dtype: (zero, full scale)
