@@ -116,7 +116,7 @@ def embed(
     "Embed sounds into a table: file, start, end, embedding."
     from auditus.extract import extract
     from auditus.transform import AudioPipeline
-    began = time.perf_counter()
+    began,shown = time.perf_counter(),without_secrets(out)
     with plain_words():
         pipe = AudioPipeline(model, window=as_window(window), hop=hop, pooling=pooling, batch_size=batch_size, device=device,
                              backend=backend, dtype=dtype, checkpoint=checkpoint, normalize=normalize, mono=mono,
@@ -128,11 +128,11 @@ def embed(
         run = dict(resume=resume, workers=workers, engine=engine, embedding_dtype='float16' if float16 else 'float32', row_id=row_id, time_budget=budget)
         try: done = extract(as_source(paths), out, pipe, **run)
         except KeyboardInterrupt:
-            say(f'stopped: what was done is kept in {out + ".auditus" if out.endswith(".parquet") else out}; the same command goes on with it')
+            say(f'stopped: what was done is kept in {shown+".auditus"*shown.endswith(".parquet")}; the same command goes on with it')
             raise typer.Exit(130) from None
         for file,kind,message in done.errors[:errors_shown]: say(f'left out: {message}')
         if len(done.errors)>errors_shown: say(f'… and {len(done.errors)-errors_shown:,} more')
-        say(f'{done} → {out}')
+        say(f'{done} → {shown}')
         if not done.rows: raise typer.Exit(1)
 
 # %% ../nbs/25_cli.ipynb #6668e6b5

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['signs', 'suffixes', 'path_columns', 'lists', 'what_it_takes', 'files_per_part', 'most_files_per_part',
            'bytes_per_part', 'Item', 'readable', 'is_url', 'remote_state', 'file_state', 'as_item', 'is_sound',
-           'sounds_in', 'sounds_at', 'rows_of', 'read_list', 'sound_of_row', 'rows_of_dataset', 'collect', 'paths_only',
-           'digest', 'size_of', 'cut_parts', 'part_key']
+           'sounds_in', 'sounds_at', 'rows_of', 'read_list', 'sound_of_row', 'rows_of_dataset', 'link_of', 'collect',
+           'paths_only', 'digest', 'size_of', 'cut_parts', 'part_key']
 
 # %% ../nbs/17_collect.ipynb #d0988ee5
-import hashlib, json, os
+import hashlib, json, os, re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,8 @@ def as_item(
     # who does the work may be at home in another folder
     at = path if is_url(path) else os.path.abspath(Path(path).expanduser())
     if beside is not None and not is_url(path) and not os.path.exists(at) and os.path.exists(beside/path): at = os.path.abspath(beside/path)
-    return Item(str(path) if name is None else name, at, file_state(at), more)
+    if name is None: name = without_secrets(path) if is_url(path) else str(path)
+    return Item(name, at, file_state(at), more)
 
 # %% ../nbs/17_collect.ipynb #b4971520
 suffixes = {'.wav', '.flac', '.ogg', '.oga', '.opus', '.mp3', '.aiff', '.aif', '.aifc', '.au', '.caf', '.w64', '.rf64'}
@@ -101,6 +102,8 @@ def sounds_at(
 )->list: # of `Item`
     "The sounds elsewhere."
     import fsspec
+    is_link = url.lower().startswith(('http://', 'https://'))
+    if is_link and is_sound(re.split('[?#]', url)[0]): return [as_item(url)] # its ? is no glob, and the loader can fetch it
     try:
         fs,root = fsspec.core.url_to_fs(url)
         fs.invalidate_cache() # what was listed before may have changed
@@ -108,8 +111,9 @@ def sounds_at(
         elif fs.isdir(root): found = {k:v for k,v in fs.find(root, detail=True).items() if is_sound(k)}
         else: return [as_item(url)]
     # each store has errors of its own
-    except Exception as e: raise AudioNotFoundError(f'can not look into {brief(url)}: {type(e).__name__}: {e}') from e
-    def named(path): return path[len(root):].lstrip('/') if root else fs.unstrip_protocol(path)
+    except Exception as e:
+        raise AudioNotFoundError(f'can not look into {brief(url)}: {reason_of(e, url)}') from safe_cause(e, url)
+    def named(path): return path[len(root):].lstrip('/') if root else without_secrets(fs.unstrip_protocol(path))
     return [Item(named(k), fs.unstrip_protocol(k), remote_state(v)) for k,v in found.items() if v['type']=='file']
 
 # %% ../nbs/17_collect.ipynb #c59a9b00
@@ -175,6 +179,12 @@ def rows_of_dataset(
     return [Item(name, partial(sound_of_row, plain, column, i), (1, plain._fingerprint, i), m) for i,(name,m) in enumerate(zip(names, more))]
 
 # %% ../nbs/17_collect.ipynb #146ee4c9
+def link_of(
+    item:Item, # its `at` a URL
+)->str:
+    "A link without the user who is to open it, but with its parameters."
+    return re.sub('://[^/?#]*@', '://', str(item.at))
+
 def collect(
     source, # what `what_it_takes` says
 )->list: # of `Item`, sorted by name, each name once
@@ -206,6 +216,8 @@ def collect(
         if (before := by_name.setdefault(i.name, i)).more!=i.more:
             raise AudioInputError(f'{brief(i.name)} is listed more than once, with {before.more} and with {i.more}: list each recording once, '
                                   'and join what is known of its parts to the result afterwards')
+        if is_url(i.name) and before.at!=i.at and link_of(before)!=link_of(i):
+            raise AudioInputError(f'two links differ only in what is secret about them, and would have one name: {brief(i.name)}')
     return sorted(by_name.values(), key=lambda i: i.name)
 
 def paths_only(

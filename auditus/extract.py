@@ -316,6 +316,8 @@ def apart(work:Work, job:Job)->tuple: # as `Work` gives them
     "Do a job in another process, where what was said here once need not be said again."
     import warnings
     from auditus.models.base import LicenseWarning
+    from auditus.processes import end_with_parent
+    end_with_parent()
     warnings.simplefilter('ignore', LicenseWarning)
     return work(job)
 
