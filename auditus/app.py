@@ -6,11 +6,11 @@
 __all__ = ['max_minutes', 'max_mb', 'usual_sr', 'usual_channels', 'remedy_long', 'max_seconds', 'max_windows', 'max_pass_s',
            'max_total_mb', 'files_kept', 'folder_prefix', 'lock_name', 'local_names', 'all_addresses', 'posts_needed',
            'max_question_bytes', 'stalled_s', 'formula_starts', 'to_install', 'shown_dims', 'looked_after_s', 'kept_s',
-           'only_local', 'check_length', 'read_header', 'OutdatedError', 'TimeLimit', 'within_limits', 'at_most',
-           'limit_model', 'limit_pipeline', 'Workbench', 'stretch_of', 'PageFolder', 'hold', 'remove_leftovers',
-           'program_folder', 'ended_by_signals', 'host_name', 'allowed_hosts', 'strange_host', 'why_refused', 'Gate',
-           'defuse', 'file_stem', 'rows_of', 'gradio', 'Desk', 'table_of', 'OnPage', 'Answers', 'make_page',
-           'check_address', 'environment', 'serve']
+           'drop_if_old', 'only_local', 'check_length', 'read_header', 'OutdatedError', 'TimeLimit', 'within_limits',
+           'at_most', 'limit_model', 'limit_pipeline', 'Workbench', 'stretch_of', 'PageFolder', 'hold',
+           'remove_leftovers', 'program_folder', 'ended_by_signals', 'host_name', 'allowed_hosts', 'strange_host',
+           'why_refused', 'Gate', 'defuse', 'file_stem', 'rows_of', 'gradio', 'Desk', 'table_of', 'OnPage', 'Answers',
+           'make_page', 'check_address', 'environment', 'serve']
 
 # %% ../nbs/24_app.ipynb #cd424fc8
 import asyncio, atexit, os, re, shutil, signal, socket, tempfile, threading, time
@@ -768,7 +768,8 @@ class Answers:
         v, # its value; `None`: none
     ): # what gradio takes for it
         "What shows a part with its value, or hides it."
-        return v if isinstance(part, self.gr.State) else self.gr.update(value=v, visible=v not in (None, ''))
+        if isinstance(part, self.gr.State) or part.visible=='hidden': return v
+        return self.gr.update(value=v, visible=v not in (None, ''))
 
     def polite(self, on_page, sound, question, *args):
         "An answer, or a warning that says what does not work."
@@ -783,6 +784,12 @@ class Answers:
         return self.gr.skip() if found is None else [self.value(p, v) for p,v in zip(parts, found)]
 
 # %% ../nbs/24_app.ipynb #a24c0038
+# in the browser: hide what was shown just now, unless it is about the sound that is there
+drop_if_old = """(sound, about) => {
+    const old = (sound ? sound.path : '') !== (about || '');
+    return Array(%d).fill(old ? {__type__: 'update', value: null, visible: false} : {__type__: 'update'});
+}"""
+
 @patch
 def on(self:Answers,
     event, # gradio's listener, such as `button.click`
@@ -793,16 +800,16 @@ def on(self:Answers,
     **more, # for the listener
 ):
     "Ask a question when something happens, and show the answer."
-    gr,made_for = self.gr,self.gr.State()
-    parts = [*parts, *self.add(made_for)]
+    gr,about = self.gr,self.gr.Textbox(visible='hidden')
+    parts = [*parts, *self.add(about)]
     def ask(on_page, sound, *args):
         found = self.polite(on_page, sound, question, *args)
         return self.shown(None if found is None else (*found, sound), parts)
     def ask_of_row(on_page, sound, rows, chosen:gr.SelectData): return ask(on_page, sound, rows, chosen.index[0])
-    def check(sound, made_for): return gr.skip() if sound==made_for else self.emptied(parts)
     given = [self.on_page, self.sound, *inputs]
     asking = event(ask_of_row if of_row else ask, given, parts, **self.asked, **more)
-    asking.then(check, [self.sound, made_for], parts, **self.at_once)
+    shown = [p for p in parts if not isinstance(p, gr.State)]
+    asking.then(None, [self.sound, about], shown, js=drop_if_old % len(shown), api_visibility='private')
 
 @patch
 def on_sound(self:Answers,
