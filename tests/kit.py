@@ -40,10 +40,14 @@ class Loudness(AudioModel):
 
 
 class Counting(Loudness):
-    "Counts what it is given."
+    "Counts what it is given, and may be stopped as by Ctrl-C."
     heard = 0
+    left = None  # waves that it hears before it is stopped
     def forward(self, waves, layer=-1):
         type(self).heard += len(waves)
+        if self.left is not None:
+            self.left -= len(waves)
+            if self.left < 0: raise KeyboardInterrupt
         return super().forward(waves, layer)
     def weights_hash(self): return 'none'
 
