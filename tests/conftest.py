@@ -4,9 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import root
+from kit import other_processor, root
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # no test may depend on a network
+
+
+@pytest.fixture(scope='session', autouse=True)
+def processor():
+    "The processor that AUDITUS_TEST_PROCESSOR names, or this one."
+    with other_processor(): yield
 
 
 @pytest.fixture(scope='session')

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -39,10 +40,14 @@ class Loudness(AudioModel):
 
 
 class Counting(Loudness):
-    "Counts what it is given."
+    "Counts what it is given, and may be stopped as by Ctrl-C."
     heard = 0
+    left = None  # waves that it hears before it is stopped
     def forward(self, waves, layer=-1):
         type(self).heard += len(waves)
+        if self.left is not None:
+            self.left -= len(waves)
+            if self.left < 0: raise KeyboardInterrupt
         return super().forward(waves, layer)
     def weights_hash(self): return 'none'
 
@@ -53,6 +58,26 @@ class Slow(Counting):
     def forward(self, waves, layer=-1):
         time.sleep(self.pause*len(waves))
         return super().forward(waves, layer)
+
+
+# The processor
+
+def named_processor():
+    "Maker and abilities that AUDITUS_TEST_PROCESSOR names, as in 'AuthenticAMD avx2 fma'; none where it is not set."
+    return os.environ.get('AUDITUS_TEST_PROCESSOR', '').split()
+
+
+@contextmanager
+def other_processor():
+    "Another processor than this one, where the environment names one: the library reads of it what Linux would say."
+    maker, *flags = named_processor() or ['']
+    real = Path.read_text
+    def read_text(self, *args, **kwargs):
+        if str(self) != '/proc/cpuinfo': return real(self, *args, **kwargs)
+        return f'vendor_id\t: {maker}\nflags\t\t: {" ".join(flags)}\n'
+    with pytest.MonkeyPatch.context() as patch:
+        if maker: patch.setattr(Path, 'read_text', read_text)
+        yield
 
 
 # Packages, commands and processes

@@ -7,16 +7,20 @@ import platform
 import shutil
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 import transformers as tf
-from kit import Loudness, noise
+from kit import Loudness, command, noise
 from tiny_models import architectures, headed, make_folder, small, three
 
 from auditus import AudioArray, AudioEmbedding, AudioInputError, AudioPipeline, ModelNotFoundError, SettingError, Windows, load_model
+from auditus.models import hf
 from auditus.models.base import ModelFrames
+
+pytestmark = pytest.mark.arithmetic  # what comes out depends on the processor
 
 seven_seconds = 1., .5, 2.3, 1., 3.1, .5, 1.7
 names = list(architectures)
@@ -202,7 +206,8 @@ def test_default_ast_hears_a_recording_as_transformers_does(tmp_path, sounds):
     assert np.abs(pipe(AudioArray(changed, sr))-vector).max() > 1e-3
 
 
-def test_bfloat16_is_the_librarys_and_comes_out_as_float32(made, rng):
+def test_bfloat16_is_the_librarys_and_comes_out_as_float32(made, rng, monkeypatch):
+    monkeypatch.setattr(hf, 'packing_pays', lambda dtype: False)  # packed layers are nearer to float32
     folder, _, extractor = made('hubert-layer')
     wave = noise(rng, 2., 16000)
     model = tf.HubertModel.from_pretrained(folder, dtype=torch.bfloat16).eval()
@@ -412,7 +417,6 @@ def test_features_of_other_settings_are_the_librarys_own(checkpoint, rng):
 
 @pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'wavlm-group', 'whisper', 'clap-fusion', 'wav2vec2-bert'])
 def test_packed_layers_change_nothing(name, checkpoint, tmp_path, rng, monkeypatch):
-    from auditus.models import hf
     plain = load_model(checkpoint(name))
     monkeypatch.setattr(hf, 'packing_pays', lambda dtype: True)
     shutil.copytree(checkpoint(name), tmp_path/'copy')
@@ -432,12 +436,16 @@ def test_packed_layers_change_nothing(name, checkpoint, tmp_path, rng, monkeypat
 
 @pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'wavlm-group', 'whisper'])
 def test_packed_layers_in_bfloat16_stay_close(name, checkpoint, tmp_path, rng, monkeypatch):
-    from auditus.models import hf
+    if not hf.can_pack('bfloat16'):  # where it can't be had, it is not chosen, whatever the processor is
+        monkeypatch.setattr(hf, 'processor', lambda: ('AuthenticAMD', {'avx512_bf16'}))
+        assert not hf.packing_pays('bfloat16')
+        return
     plain = load_model(checkpoint(name))
     monkeypatch.setattr(hf, 'packing_pays', lambda dtype: dtype == 'bfloat16')
     shutil.copytree(checkpoint(name), tmp_path/'copy')
     packed = load_model(tmp_path/'copy', dtype='bfloat16')
-    assert any(type(m).__name__ == 'PackedLinear' for m in packed.net.modules()) and packed.precision == 'bfloat16' and packed.dtype == torch.float32
+    assert any(type(m).__name__ == 'PackedLinear' for m in packed.net.modules())
+    assert packed.precision == 'bfloat16' and packed.dtype == torch.float32
     waves = [noise(rng, 1.2, plain.sr) for _ in range(2)]
     a, b = plain.forward(waves).frames.flatten(0, 1), packed.forward(waves).frames.flatten(0, 1)
     assert b.dtype == torch.float32 and 1-torch.cosine_similarity(a, b).min() < 1e-3 and not torch.equal(a, b)
@@ -466,7 +474,6 @@ def test_memory_is_kept_for_the_next_pass_unless_somebody_has_chosen(checkpoint)
 
 
 def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
-    from auditus.models import hf
     model, wave = load_model(checkpoint('ast')), noise(rng, 1., 16000)
     seen, real = [], model.call
     monkeypatch.setattr(hf, 'medium_pays', lambda: True)
@@ -483,29 +490,54 @@ def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
 
 
 def test_arithmetic_that_is_not_exact_is_not_used():
-    from auditus.models import hf
     linear, x, reference = hf.sample()
-    assert hf.is_exact(linear(x), reference) and hf.is_exact(hf.packed_linear(linear)(x), reference) and not hf.is_exact(linear(x.bfloat16().float()), reference)
-    assert hf.is_exact(hf.packed_linear(linear, 'bfloat16')(x), reference, 'bfloat16')
-    real = hf.processor()
-    try:
-        for maker in ('GenuineIntel', 'AuthenticAMD', ''):
-            hf.processor = lambda: (maker, set())
-            for f in (hf.packing_pays, hf.medium_pays): f.cache_clear()
-            if maker != 'AuthenticAMD': assert not hf.packing_pays() and not hf.medium_pays()
-            else:
-                with hf.medium(): rounds = not hf.is_exact(linear(x), reference)
-                assert hf.packing_pays() and hf.medium_pays() == (not rounds)
-            assert not hf.bfloat16_pays() and not hf.packing_pays('bfloat16')
-        for flags, pays in (({'avx512_bf16'}, True), ({'avx512_bf16', 'amx_bf16'}, False)):
-            hf.processor = lambda: ('AuthenticAMD', flags)
-            hf.packing_pays.cache_clear()
-            assert hf.packing_pays('bfloat16') == pays and not hf.packing_pays('float16') and not hf.packing_pays('int8')
-        hf.processor = lambda: ('', {'avx512_bf16'})
-        assert hf.bfloat16_pays()
-    finally:
-        hf.processor = lambda: real
-        for f in (hf.packing_pays, hf.medium_pays): f.cache_clear()
+    assert hf.is_exact(linear(x), reference) and not hf.is_exact(linear(x.bfloat16().float()), reference)
+    for dtype in hf.exact:
+        if hf.can_pack(dtype): assert hf.is_exact(hf.packed_linear(linear, dtype)(x), reference, dtype)
+    with hf.medium(): assert hf.medium_is_exact() == hf.is_exact(linear(x), reference)
+    assert hf.can_pack('float32') and not hf.can_pack('float16') and not hf.can_pack('int8')
+
+
+@pytest.mark.parametrize('maker, flags, wanted', [
+    ('GenuineIntel', {'avx2'}, set()),
+    ('GenuineIntel', {'avx512_bf16', 'amx_bf16', 'avx512_fp16'}, {'bfloat16', 'float16'}),
+    ('AuthenticAMD', {'avx2'}, {'packed float32', 'medium'}),
+    ('AuthenticAMD', {'avx512_bf16'}, {'packed float32', 'medium', 'bfloat16', 'packed bfloat16'}),
+    ('AuthenticAMD', {'avx512_bf16', 'amx_bf16'}, {'packed float32', 'medium', 'bfloat16'}),
+    ('', set(), set()),
+])
+def test_each_processor_gets_what_it_is_fast_in(maker, flags, wanted, monkeypatch):
+    "As far as it is exact here, where oneDNN has fewer instructions than that processor, or more."
+    monkeypatch.setattr(hf, 'processor', lambda: (maker, flags))
+    cpu = torch.device('cpu')
+    found = {d for d in ('bfloat16', 'float16') if hf.has_arithmetic(d, cpu)}
+    found |= {f'packed {d}' for d in ('float32', 'bfloat16', 'float16', 'int8') if hf.packing_pays(d)}
+    found |= {'medium'} if hf.medium_pays() else set()
+    here = {'medium'} if not hf.medium_is_exact() else set()
+    here |= {f'packed {d}' for d in hf.exact if not hf.can_pack(d)}
+    assert found == wanted-here
+    assert hf.as_precision('auto', cpu) == ('bfloat16' if 'bfloat16' in wanted else 'float32')
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+def test_a_format_that_the_processor_is_slow_in_is_warned_of_once(dtype, checkpoint, monkeypatch, sounds, tmp_path):
+    monkeypatch.setattr(hf, 'processor', lambda: ('AuthenticAMD', {'avx2', 'fma'}))
+    hf.warn_of_slow.cache_clear()
+    shutil.copytree(checkpoint('ast'), tmp_path/'ast')
+    with pytest.warns(hf.SlowArithmeticWarning, match=f'has no arithmetic for {dtype}, .* slower .* leave `dtype` out'):
+        assert load_model(tmp_path/'ast', dtype=dtype, device='cpu').precision == dtype
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', hf.SlowArithmeticWarning)
+        load_model(checkpoint('whisper'), dtype=dtype, device='cpu')
+        hf.warn_of_slow.cache_clear()
+        for other in ('auto', 'float32', None, 'int8'): load_model(tmp_path/'ast', dtype=other, device='cpu')
+        monkeypatch.setattr(hf, 'processor', lambda: ('', set()))  # of which nothing is known
+        load_model(checkpoint('hubert-group'), dtype=dtype, device='cpu')
+    monkeypatch.setattr(hf, 'processor', lambda: ('AuthenticAMD', {'avx2', 'fma'}))
+    shutil.copytree(checkpoint('ast'), tmp_path/'another')
+    settings = ['-m', tmp_path/'another', '--dtype', dtype, '--device', 'cpu', '-o', tmp_path/'o.parquet']
+    done = command('embed', sounds/'chirp.ogg', *settings)
+    assert done.exit_code == 0 and done.stderr.count(f'note: this processor has no arithmetic for {dtype}') == 1
 
 
 def test_a_batch_that_has_no_room_goes_in_two(checkpoint, rng, monkeypatch):

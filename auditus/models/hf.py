@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['settings_files', 'safe_weights', 'pickled_weights', 'ways_on', 'most_layers', 'most_entries', 'most_units',
-           'most_nested', 'most_settings_bytes', 'trained_only', 'exact', 'heads', 'proven', 'families',
+           'most_nested', 'most_settings_bytes', 'trained_only', 'arithmetic', 'exact', 'heads', 'proven', 'families',
            'read_elsewhere', 'kept_memory', 'find_folder', 'check_folder', 'read_settings', 'check_numbers',
-           'check_settings', 'quiet', 'read_weights', 'as_device', 'as_dtype', 'as_precision', 'processor',
-           'bfloat16_pays', 'packed_linear', 'is_exact', 'sample', 'packing_pays', 'medium', 'medium_pays',
-           'fast_matmul', 'encoder_of', 'HFModel', 'Features', 'merge', 'from_description', 'mel_energies',
-           'same_features', 'FeaturesInTorch', 'ASTModel', 'WhisperModel', 'CLAPModel', 'huggingface', 'packed',
-           'in_int8', 'survive_fork', 'keep_freed_memory', 'settle_torch']
+           'check_settings', 'quiet', 'read_weights', 'as_device', 'as_dtype', 'as_precision', 'SlowArithmeticWarning',
+           'processor', 'has_arithmetic', 'warn_of_slow', 'packed_linear', 'is_exact', 'sample', 'can_pack',
+           'packing_pays', 'medium', 'medium_is_exact', 'medium_pays', 'fast_matmul', 'encoder_of', 'HFModel',
+           'Features', 'merge', 'from_description', 'mel_energies', 'same_features', 'FeaturesInTorch', 'ASTModel',
+           'WhisperModel', 'CLAPModel', 'huggingface', 'packed', 'in_int8', 'survive_fork', 'keep_freed_memory',
+           'settle_torch']
 
 # %% ../../nbs/06_models.hf.ipynb #c148b161
 import json, re, threading, warnings
@@ -197,12 +198,21 @@ def as_dtype(
 
 def as_precision(
     dtype, # as `load_model` takes it
+    device=None, # torch device that will compute; `None`: the GPU where there is one, or else the CPU
 )->str: # 'float32', 'bfloat16', 'float16' or 'int8'
-    "Check a number format, and choose one where that is left to us."
+    "Check a number format, and choose one for 'auto'. Warns where the processor is slow in the one that was named."
     name = 'float32' if dtype is None else str(dtype).removeprefix('torch.')
     check_choice('dtype', name, ('float32', 'bfloat16', 'float16', 'int8', 'auto'))
-    if name!='auto': return name
-    return 'bfloat16' if bfloat16_pays() else 'float32'
+    if name=='auto': return 'bfloat16' if has_arithmetic('bfloat16', device) else 'float32'
+    # of a processor whose abilities are unknown nothing is claimed
+    if processor()[1] and not has_arithmetic(name, device): warn_of_slow(name)
+    return name
+
+# %% ../../nbs/06_models.hf.ipynb #d41805f2
+class SlowArithmeticWarning(UserWarning): "A number format was named that the processor has no instructions for."
+
+# any one of these, as Linux names what a processor can do, multiplies the format by itself
+arithmetic = {'bfloat16': {'amx_bf16', 'avx512_bf16'}, 'float16': {'amx_fp16', 'avx512_fp16'}}
 
 @cache
 def processor()->tuple: # its maker, and the set of what it can do, as Linux names them; empty elsewhere
@@ -212,11 +222,23 @@ def processor()->tuple: # its maker, and the set of what it can do, as Linux nam
     known = dict(map(str.strip, l.split(':', 1)) for l in reversed(lines) if ':' in l)
     return known.get('vendor_id', ''),{*known.get('flags', '').split()}
 
-def bfloat16_pays()->bool:
-    "Whether the GPU, or else the processor, multiplies numbers of bfloat16 by itself."
+def has_arithmetic(
+    dtype:str, # 'float32', 'bfloat16', 'float16' or 'int8'
+    device=None, # torch device; `None`: the GPU where there is one, or else the CPU
+)->bool:
+    "Whether a number format is multiplied by instructions of its own, and not by way of float32."
     import torch
-    if torch.cuda.is_available(): return torch.cuda.is_bf16_supported()
-    return not processor()[1].isdisjoint({'amx_bf16', 'avx512_bf16'})
+    kind = ('cuda' if torch.cuda.is_available() else 'cpu') if device is None else device.type
+    if kind=='cpu': return dtype not in arithmetic or not processor()[1].isdisjoint(arithmetic[dtype])
+    return kind!='cuda' or dtype!='bfloat16' or torch.cuda.is_bf16_supported()
+
+@cache # once is enough
+def warn_of_slow(
+    dtype:str, # that the processor has no arithmetic for
+):
+    "Say that float32 is faster here."
+    warnings.warn(f"this processor has no arithmetic for {dtype}, so a model may be several times slower in it than in float32: "
+                  "leave `dtype` out, or let dtype='auto' choose", SlowArithmeticWarning, stacklevel=4)
 
 # %% ../../nbs/06_models.hf.ipynb #34afd2fc
 exact = {'float32': 2e-6, 'bfloat16': 1e-2} # relative error that a sum of 768 products may have
@@ -259,20 +281,26 @@ def sample()->tuple: # a linear layer, an input, and what comes out in float64
     return linear,x,x.double()@linear.weight.double().T+linear.bias.double()
 
 @cache
+def can_pack(
+    dtype:str='float32', # of the arithmetic
+)->bool:
+    "Whether packed linear layers can be had here, and are exact."
+    import torch
+    if dtype not in exact or not torch.backends.mkldnn.is_available(): return False
+    with torch.inference_mode(False), torch.no_grad():
+        linear,x,reference = sample()
+        # operators of torch that are no promise of it may go, or want something else, as a processor with AVX-512
+        try: return is_exact(packed_linear(linear, dtype)(x), reference, dtype)
+        except (AttributeError, RuntimeError, NotImplementedError): return False
+
 def packing_pays(
     dtype:str='float32', # of the arithmetic
 )->bool:
     "Whether packed linear layers are faster on this processor, and exact."
-    import torch
     maker,flags = processor()
-    if maker!='AuthenticAMD' or not torch.backends.mkldnn.is_available() or dtype not in exact: return False
     # where whole matrices of bfloat16 are multiplied at once, nothing is gained by leaving the rest in float32
     if dtype=='bfloat16' and ('avx512_bf16' not in flags or 'amx_bf16' in flags): return False
-    with torch.inference_mode(False), torch.no_grad():
-        linear,x,reference = sample()
-        # operators of torch that are no promise of it may go, or want something else
-        try: return is_exact(packed_linear(linear, dtype)(x), reference, dtype)
-        except (AttributeError, RuntimeError, NotImplementedError): return False
+    return maker=='AuthenticAMD' and can_pack(dtype)
 
 _matmul = threading.RLock() # the setting belongs to the whole process
 
@@ -287,13 +315,16 @@ def medium():
         finally: torch.set_float32_matmul_precision(before)
 
 @cache
-def medium_pays()->bool:
-    "Whether that setting is faster on this processor, and exact."
+def medium_is_exact()->bool:
+    "Whether that setting leaves float32 as exact as it is."
     import torch
-    if processor()[0]!='AuthenticAMD': return False
     with torch.inference_mode(False), torch.no_grad(), medium():
         linear,x,reference = sample()
         return is_exact(linear(x), reference)
+
+def medium_pays()->bool:
+    "Whether that setting is faster on this processor, and exact."
+    return processor()[0]=='AuthenticAMD' and medium_is_exact()
 
 @contextmanager
 def fast_matmul(
@@ -804,7 +835,8 @@ def huggingface(
     trust_remote_code:bool=False, # run code that the folder brings along
 )->HFModel:
     "Load an audio model of `transformers`."
-    device,precision = as_device(device),as_precision(dtype)
+    device = as_device(device)
+    precision = as_precision(dtype, device)
     folder = find_folder(name, revision, local_files_only, allow_pickle)
     try:
         check_folder(folder, allow_pickle, fetched=folder!=Path(name).expanduser())

@@ -233,7 +233,8 @@ def open_file(
     from auditus.models import hf, samplecnn
     path = Path(name).expanduser()
     if not path.is_file(): raise ModelNotFoundError(f'there is no file {brief(path)} (looked for {brief(path.absolute())})')
-    device,precision = hf.as_device(device),hf.as_precision(dtype)
+    device = hf.as_device(device)
+    precision = hf.as_precision(dtype, device)
     if backend=='torch': backend = 'auto' # a file is no torch
     if backend=='auto': backend = next((b for b in ('openvino', 'onnx') if find_spec(extras[b][0]) and precision in precisions[b]), 'onnx')
     check_backend(backend, precision, device)

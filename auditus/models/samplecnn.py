@@ -105,7 +105,7 @@ class SampleCNN(AudioModel):
         self.name,self.paths = str(name),[Path(p).expanduser() for p in paths]
         self.device = as_device(device)
         # its convolutions are slower in bfloat16, where torch runs them on a CPU
-        self.precision = 'float32' if str(dtype)=='auto' and backend=='torch' and self.device.type=='cpu' else as_precision(dtype)
+        self.precision = 'float32' if str(dtype)=='auto' and backend=='torch' and self.device.type=='cpu' else as_precision(dtype, self.device)
         if self.precision=='int8' and backend=='torch': raise SettingError("SampleCNN has no linear layers to speak of: dtype='int8' is for others")
         self.dtype = as_dtype(self.precision)
         tensors = [read_checkpoint(p) for p in self.paths]
