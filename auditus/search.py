@@ -291,7 +291,7 @@ index_files = index_file, 'vectors.npy', 'rows.arrow', 'graph.usearch', 'pipelin
 def save(self:SoundIndex,
     folder, # made where it isn't there
 ):
-    "Write the index into a folder that is opened without reading it."
+    "Write the index into a folder; what else lies there is kept."
     import pyarrow as pa
     from auditus import __version__
     folder = Path(folder).expanduser()

@@ -184,8 +184,9 @@ class RemoteStore(Store):
     def locked(self):
         note,me,done = self.state/'lock',uuid.uuid4().hex,threading.Event()
         def read():
-            try: return json.loads(self.fs.cat_file(str(note)))
+            try: text = self.fs.cat_file(str(note))
             except FileNotFoundError: return {'owner': None, 'until': 0}
+            return parse_json(text, f'the note of who writes to {brief(self.name)}', f'Where nobody does, delete {note}', ('owner', 'until'))
         def hold(): self.fs.pipe_file(str(note), json.dumps({'owner': me, 'until': time.time()+note_holds_s}).encode())
         def renew():
             while not done.wait(note_holds_s/4):

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..core import *
+from ..sound.files import *
 from .base import AudioModel, Graph, ModelFrames, hash_files, on_backend
 
 # %% ../../nbs/06_models.hf.ipynb #878feec9
@@ -92,14 +93,9 @@ def read_settings(
     file:Path, # of JSON
 )->dict:
     "Read a file of settings, which must be a dict."
-    try:
-        if file.stat().st_size>most_settings_bytes: raise ValueError(f'it is larger than {most_settings_bytes:,} bytes')
-        settings = json.loads(file.read_text(encoding='utf-8'))
-        if not isinstance(settings, dict): raise ValueError(f'a dict is wanted, got {type(settings).__name__}')
-    # RecursionError: JSON that is nested without end
-    except (OSError, ValueError, RecursionError) as e:
-        raise ModelNotFoundError(f'{file.name} can not be read: {e}. Is it whole? {ways_on}') from e
-    return settings
+    if file.stat().st_size>most_settings_bytes:
+        raise ModelNotFoundError(f'{file.name} can not be right: it is larger than {most_settings_bytes:,} bytes. {ways_on}')
+    return read_json(file, ways_on, (), ModelNotFoundError)
 
 def check_numbers(
     file:str, # its name
