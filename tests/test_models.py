@@ -292,7 +292,7 @@ def test_folders_that_are_no_whole_model(tmp_path):
     (f := folder('cut')/'model.safetensors').write_bytes(f.read_bytes()[:1000])
     with pytest.raises(ModelNotFoundError, match='can not be opened'): load_model(f.parent)
     (f := folder('garbled')/'config.json').write_text('{')
-    with pytest.raises(ModelNotFoundError, match='can not be read'): load_model(f.parent)
+    with pytest.raises(ModelNotFoundError, match='is damaged'): load_model(f.parent)
     (f := folder('stranger')/'config.json').write_text('{"model_type": "nobody-knows-it"}')
     with pytest.raises(ModelNotFoundError, match='can not be read'): load_model(f.parent)
 
