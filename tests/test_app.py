@@ -645,6 +645,11 @@ def test_an_answer_about_another_sound_is_dropped(noise, tmp_path):
         raise AudioInputError('about the old sound')
     on_page.sound = path
     assert desk.ask(on_page, path, fails) is None
+    def ends(sound, limit):
+        on_page.sound = 'another.wav'
+        return 'an answer about the old sound'
+    on_page.sound = path
+    assert desk.ask(on_page, path, ends) is None
     model.before, on_page.sound = lambda: None, path
     assert desk.ask(on_page, path, desk.classify, None)
     on_page.sound = None  # a question may be faster than the news of its sound
