@@ -57,6 +57,7 @@ def browser():
     api = pytest.importorskip('playwright.sync_api')
     found = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     if not found: pytest.skip('no Chromium is installed')
+    api.expect.set_options(timeout=60_000)
     with api.sync_playwright() as p:
         opened = p.chromium.launch(executable_path=found, args=['--no-sandbox'])
         yield opened
@@ -590,6 +591,13 @@ def test_what_the_page_does_not_need_is_closed(page):
     for path in ('file=http://127.0.0.1:9/a.wav', 'file=https://evil.example', 'proxy=https://evil.example'): assert send(page, 'GET', f'/gradio_api/{path}')[0] == 403
     assert send(page, 'POST', '/gradio_api/queue/join', b' '*(2**20+1), {'Content-Type': 'application/json'})[0] == 413
     assert send(page, 'POST', '/gradio_api/upload', iter([body]), headers)[0] == 411  # in chunks, of no length that is told
+
+
+def test_nobody_jumps_the_queue(page):
+    "Gradio would run a question at once, beside the others, that is sent to its function by itself."
+    for fn in (d['id'] for d in page.config['dependencies'] if d['queue'] and d['backend_fn']):
+        body = json.dumps({'data': [None]*5, 'fn_index': fn, 'session_hash': 'a'}).encode()
+        assert send(page, 'POST', '/gradio_api/run/predict', body, {'Content-Type': 'application/json'})[0] == 404
 
 
 def test_sockets_are_asked_as_well():
