@@ -50,8 +50,9 @@ def check_length(
         at = f' ({most:,} samples, at {sr:,} Hz)' if sr>usual_sr else ''
         raise AudioInputError(f'this sound is longer than {minutes:g} minutes{at}, {remedy_long}')
     if frames*channels>usual_channels*most:
-        raise AudioInputError(f'the {channels} channels of this sound hold more than {usual_channels*most:,} samples '
-                              f'together, those of {minutes:g} minutes of stereo at 48 kHz, {remedy_long}')
+        raise AudioInputError(f'the {channels} channels of this sound hold more than {usual_channels*most:,} '
+                              f'samples together, those of {minutes:g} minutes of stereo at 48 kHz, '
+                              f'{remedy_long}')
 
 # %% ../nbs/24_app.ipynb #a24c0002
 def read_header(
@@ -81,8 +82,8 @@ class TimeLimit:
         "Raise an error where the time is up, or nobody waits any longer."
         if not self.wanted(): raise OutdatedError('another sound has come in the place of this one')
         if self.now()<=self.end: return
-        raise AudioInputError(f'this takes longer than {self.seconds:g} s, which is what this page gives to one '
-                              'request: take a shorter sound or longer windows, start the page with more '
+        raise AudioInputError(f'this takes longer than {self.seconds:g} s, which is what this page gives to '
+                              'one request: take a shorter sound or longer windows, start the page with more '
                               '--max-seconds, or use `auditus embed`, which takes as long as it needs')
 
 # %% ../nbs/24_app.ipynb #0561d981
@@ -210,8 +211,8 @@ def windows(self:Workbench,
                            'which is what this page does at once: choose longer windows')
     m = model or self.model
     if min(window, x.duration)>max_pass_s and m.context is None and m.grain is None:
-        raise SettingError(f'{m.name} hears a window in one pass, and this page gives it {max_pass_s:g} s at most, '
-                           f'got {window:g}: choose shorter windows, or 0 for the whole sound')
+        raise SettingError(f'{m.name} hears a window in one pass, and this page gives it {max_pass_s:g} s at '
+                           f'most, got {window:g}: choose shorter windows, or 0 for the whole sound')
     return window
 
 @patch
@@ -388,8 +389,9 @@ def claim(self:PageFolder,
 @patch(as_prop=True)
 def full(self:PageFolder)->tuple: # HTTP status and words
     "What is said where there is no room."
-    return 413,(f'There is no room for this upload: this page keeps {self.max_bytes/2**20:g} MB at the maximum, '
-                'of all who use it together. Try again later, or start it with more --max-total-mb.')
+    most = f'{self.max_bytes/2**20:g} MB'
+    return 413,(f'There is no room for this upload: this page keeps {most} at the most, of all who use it '
+                'together. Try again later, or start it with more --max-total-mb.')
 
 @patch
 def release(self:PageFolder,
@@ -416,8 +418,8 @@ def write(self:PageFolder,
     with self.lock:
         if not self.make_room(keep=path):
             self.remove(path)
-            raise SettingError(f'the file does not fit into the {self.max_bytes/2**20:g} MB that this page keeps '
-                               'in total: choose longer windows, or start the page with more --max-total-mb')
+            raise SettingError(f'the file does not fit into the {self.max_bytes/2**20:g} MB that this page '
+                               'keeps in total: choose longer windows, or start it with more --max-total-mb')
     return str(path)
 
 # %% ../nbs/24_app.ipynb #a24c0018
@@ -472,7 +474,7 @@ def program_folder()->Path:
 # %% ../nbs/24_app.ipynb #a24c0021
 @contextmanager
 def ended_by_signals():
-    "Let SIGTERM and SIGHUP end the program as an error would, so that what has to be done at its end is done."
+    "Let SIGTERM and SIGHUP end the program as an error would, so that what is to be done at its end is done."
     before = {}
     def end(number, frame):
         for n in before: signal.signal(n, signal.SIG_DFL) # a second one does not wait
@@ -512,7 +514,8 @@ def allowed_hosts(
 
 # %% ../nbs/24_app.ipynb #a24c0025
 # what the page itself sends: files, questions, and that it waits no longer
-posts_needed = tuple(f'/gradio_api/{p}' for p in ('upload', 'queue/join', 'run/predict', 'cancel', 'reset', 'reset/'))
+posts_needed = ('/gradio_api/upload', '/gradio_api/queue/join', '/gradio_api/run/predict',
+                '/gradio_api/cancel', '/gradio_api/reset', '/gradio_api/reset/')
 max_question_bytes = 2**20 # of a request that brings no file
 
 def strange_host(
@@ -524,11 +527,11 @@ def strange_host(
     named = [host_name(h) for h in each(b'host')]
     if len(named)!=1 or named[0] not in hosts:
         name = brief(named[0]) if len(named)==1 and named[0] else 'NAME'
-        return 421,f'This page is not known by that name. If it is a name of yours, start it with --allow-host {name}.'
+        return 421,f'This page is not known by that name. If it is yours, start it with --allow-host {name}.'
     for origin in each(b'origin'):
         scheme,_,rest = origin.partition('://')
         if scheme in ('http', 'https') and host_name(rest) in hosts: continue
-        return 403,'This request comes from another page. If that is yours, start this one with --allow-host and its name.'
+        return 403,'This request comes from another page. If that is yours, start this with --allow-host NAME.'
 
 def why_refused(
     method:str, # GET, POST, ...
@@ -626,7 +629,8 @@ def gradio(): # the module
     "The library that makes the page."
     try: import gradio
     except ImportError as e:
-        raise SettingError(f'the page is made by gradio, which can not be imported ({e}): {to_install}') from e
+        why = f'the page is made by gradio, which can not be imported ({e})'
+        raise SettingError(f'{why}: {to_install}') from e
     return gradio
 
 class Desk:
@@ -678,7 +682,8 @@ class Desk:
         from auditus.show import plot_frames
         found = self.bench.embed(path, window, limit)
         X = np.stack([r.vector for r in found])
-        rows = [{'start': r.start, 'end': r.end} | {f'e{i}':float(v) for i,v in enumerate(x)} for r,x in zip(found, X)]
+        def named(x): return {f'e{i}':float(v) for i,v in enumerate(x)}
+        rows = [{'start': r.start, 'end': r.end} | named(x) for r,x in zip(found, X)]
         shown = [dict([*o.items()][:2+shown_dims]) | {'…': f'{X.shape[1]} numbers'} for o in rows]
         file = self.file(rows, 'embedding', sound=Path(path).name)
         return self.picture(lambda: plot_frames(X)),table_of(shown),file
@@ -698,8 +703,8 @@ class Desk:
         from auditus.show import as_flac
         if not isinstance(row, int) or not 0<=row<len(found or []):
             raise AudioInputError('choose one of the sounds that were found')
-        flac = as_flac(self.bench.part(found[row], limit))
-        return (self.folder.write(f"{file_stem(found[row]['file'])}.flac", lambda out: out.write_bytes(flac)),)
+        flac,name = as_flac(self.bench.part(found[row], limit)),file_stem(found[row]['file'])
+        return (self.folder.write(f'{name}.flac', lambda out: out.write_bytes(flac)),)
 
 def table_of(
     rows:list, # dicts of equal keys
@@ -805,7 +810,7 @@ def on(self:Answers,
     def ask(on_page, sound, *args):
         found = self.polite(on_page, sound, question, *args)
         return self.shown(None if found is None else (*found, sound), parts)
-    def ask_of_row(on_page, sound, rows, chosen:gr.SelectData): return ask(on_page, sound, rows, chosen.index[0])
+    def ask_of_row(on_page, sound, rows, at:gr.SelectData): return ask(on_page, sound, rows, at.index[0])
     given = [self.on_page, self.sound, *inputs]
     asking = event(ask_of_row if of_row else ask, given, parts, **self.asked, **more)
     shown = [p for p in parts if not isinstance(p, gr.State)]
@@ -834,8 +839,8 @@ def make_page(
     model = [f'`{bench.model}`', bench.index is not None and f'`{bench.index}`', bench.model.license_note]
     with gr.Blocks(title='auditus', analytics_enabled=False, delete_cache=(looked_after_s, kept_s)) as page:
         gr.Markdown('# auditus\n'+'  \n'.join(filter(None, model)))
-        sound = gr.Audio(label=f'A sound, of up to {bench.minutes:g} minutes', sources=['upload', 'microphone'],
-                         type='filepath', buttons=['download'], elem_id='sound')
+        sound = gr.Audio(label=f'A sound, of up to {bench.minutes:g} minutes', type='filepath',
+                         sources=['upload', 'microphone'], buttons=['download'], elem_id='sound')
         answers = Answers(gr, desk, sound)
         look = answers.add(gr.Markdown(elem_id='about', visible=False),
                            gr.Plot(show_label=False, elem_id='look', visible=False))
@@ -848,15 +853,17 @@ def make_page(
             window,go = seconds(),gr.Button('Classify', variant='primary')
             answers.on(go.click, desk.classify, [window], parts())
         with gr.Tab('Zero-shot'):
-            text = gr.Textbox(label='Descriptions, with commas between them', placeholder='a dog, rain, an engine')
+            text = gr.Textbox(label='Descriptions, with commas between them', placeholder='dog, rain, engine')
             window,go = seconds(),gr.Button('Compare', variant='primary')
             answers.on(go.click, desk.words, [text, window], parts())
         with gr.Tab('Similar sounds', visible=bench.index is not None):
-            text = gr.Textbox(label='Words, in the place of the sound', visible=bench.model.embed_text is not None)
+            reads = bench.model.embed_text is not None
+            text = gr.Textbox(label='Words, in the place of the sound', visible=reads)
             go = gr.Button('Find', variant='primary')
             picture,table,file = parts()
             hint,found = answers.add(gr.Markdown(visible=False), gr.State())
-            heard = gr.Audio(show_label=False, interactive=False, visible=False, buttons=['download'], elem_id='heard')
+            heard = gr.Audio(show_label=False, interactive=False, visible=False, buttons=['download'],
+                             elem_id='heard')
             answers.add(heard)
             answers.on(go.click, desk.alike, [text], [picture, table, file, hint, found])
             answers.on(table.select, desk.play, [found], [heard], of_row=True)
@@ -879,8 +886,9 @@ def check_address(
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.bind((host, port or 0))
     except OSError as e:
-        raise SettingError(f"can not serve a page at {host}:{port or ''} ({e.strerror or e}): is another page there? "
-                           'Choose another --port, and for --host 127.0.0.1 or an IPv4 address of this machine') from e
+        why = f"can not serve a page at {host}:{port or ''} ({e.strerror or e})"
+        raise SettingError(f'{why}: is another page there? Choose another --port, and for --host 127.0.0.1 '
+                           'or an address (IPv4) of this machine') from e
 
 @contextmanager
 def environment(**names):
@@ -894,8 +902,8 @@ def environment(**names):
             else: os.environ[k] = v
 
 # nothing is opened to others, and nothing is run besides
-only_local = dict(share=False, allowed_paths=[], ssr_mode=False, mcp_server=False, enable_monitoring=False, pwa=False,
-                  footer_links=[])
+only_local = dict(share=False, allowed_paths=[], ssr_mode=False, mcp_server=False, enable_monitoring=False,
+                  pwa=False, footer_links=[])
 
 def serve(
     bench:Workbench,
@@ -925,8 +933,9 @@ def serve(
     try:
         with environment(NO_PROXY=here, no_proxy=here, GRADIO_TEMP_DIR=str(folder.path)):
             page = make_page(desk)
-            page.launch(server_name=host, server_port=port, inbrowser=open_browser, prevent_thread_lock=True, quiet=True,
-                        max_file_size=round(megabytes*2**20), app_kwargs={'middleware': [gate]}, **only_local)
+            page.launch(server_name=host, server_port=port, inbrowser=open_browser, prevent_thread_lock=True,
+                        quiet=True, max_file_size=round(megabytes*2**20), app_kwargs={'middleware': [gate]},
+                        **only_local)
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise

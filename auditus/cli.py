@@ -416,9 +416,9 @@ def open_page(
     sounds: Annotated[Optional[str], typer.Option(help="The folder of the index's sounds, to hear them.")] = None,
     port: Annotated[Optional[int], typer.Option(help='Without it the first that is free from 7860 on.')] = None,
     host: Annotated[str, typer.Option(help="Who may come: '127.0.0.1' is this machine, '0.0.0.0' everybody who can reach it.")] = '127.0.0.1',
-    allow_host: Annotated[Optional[list[str]], typer.Option(help="A name that others reach this page by, such as that of a proxy; may be given several times. Without it, it answers to this machine's own names and --host.")] = None,
+    allow_host: Annotated[Optional[list[str]], typer.Option(help='Another name that the page is reached by, such as that of a proxy, or of this machine; may be given again.')] = None,
     max_minutes: Annotated[float, typer.Option(help='That a sound may last, in stereo at 48 kHz; with more channels less.')] = 30.,
-    max_seconds: Annotated[float, typer.Option(help='That one request may take, so that nobody is kept waiting by another.')] = 120.,
+    max_seconds: Annotated[float, typer.Option(help='That one request may take, of those that wait for each other.')] = 120.,
     max_mb: Annotated[float, typer.Option(help='Megabytes that an upload may have.')] = 100.,
     max_total_mb: Annotated[float, typer.Option(help='Megabytes that all uploads may have, and what is made of them; the oldest make room.')] = 1000.,
     browser: Annotated[bool, typer.Option('--open', help='Show the page in the browser at once.')] = False,
@@ -436,11 +436,11 @@ def open_page(
         try:
             say(f'{page.local_url}  (Ctrl+C ends it)')
             if host not in ('127.0.0.1', 'localhost'):
-                say(f'note: everybody who can reach {host} can use this page, by the names {", ".join(sorted(page.hosts))}; '
-                    'more are given by --allow-host NAME')
+                names = ', '.join(sorted(page.hosts))
+                say(f'note: everybody who can reach {host} can use this page, by one of these names: {names}. '
+                    'For another, such as what this machine is called in its network, add --allow-host NAME')
             page.block_thread()
         finally: page.close(verbose=False) # which takes uploads with it
-
 
 # %% ../nbs/25_cli.ipynb #696defb6
 @app.command()

@@ -57,6 +57,7 @@ def browser():
     api = pytest.importorskip('playwright.sync_api')
     found = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     if not found: pytest.skip('no Chromium is installed')
+    api.expect.set_options(timeout=60_000)
     with api.sync_playwright() as p:
         opened = p.chromium.launch(executable_path=found, args=['--no-sandbox'])
         yield opened
@@ -592,6 +593,13 @@ def test_what_the_page_does_not_need_is_closed(page):
     assert send(page, 'POST', '/gradio_api/upload', iter([body]), headers)[0] == 411  # in chunks, of no length that is told
 
 
+def test_nobody_jumps_the_queue(page):
+    "Gradio would run a question at once, beside the others, that is sent to its function by itself."
+    for fn in (d['id'] for d in page.config['dependencies'] if d['queue'] and d['backend_fn']):
+        body = json.dumps({'data': [None]*5, 'fn_index': fn, 'session_hash': 'a'}).encode()
+        assert send(page, 'POST', '/gradio_api/run/predict', body, {'Content-Type': 'application/json'})[0] == 404
+
+
 def test_sockets_are_asked_as_well():
     came, told = [], []
     async def app(scope, receive, send): came.append(scope['type'])
@@ -645,6 +653,11 @@ def test_an_answer_about_another_sound_is_dropped(noise, tmp_path):
         raise AudioInputError('about the old sound')
     on_page.sound = path
     assert desk.ask(on_page, path, fails) is None
+    def ends(sound, limit):
+        on_page.sound = 'another.wav'
+        return 'an answer about the old sound'
+    on_page.sound = path
+    assert desk.ask(on_page, path, ends) is None
     model.before, on_page.sound = lambda: None, path
     assert desk.ask(on_page, path, desk.classify, None)
     on_page.sound = None  # a question may be faster than the news of its sound
