@@ -444,4 +444,4 @@ pipe = AudioPipeline(sys.argv[1])
 first = pipe(sys.argv[2])
 with multiprocessing.get_context('fork').Pool(2) as pool: assert all(abs(v-first).max() < 1e-5 for v in pool.map(pipe, [sys.argv[2]]*4))
 '''
-    subprocess.run([sys.executable, '-c', code, str(hubert), str(sounds/'long.ogg')], check=True, timeout=120)
+    subprocess.run([sys.executable, '-c', code, str(hubert), str(sounds/'long.ogg')], check=True, timeout=600)
