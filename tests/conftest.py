@@ -9,6 +9,13 @@ from kit import other_processor, root
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # no test may depend on a network
 
 
+@pytest.hookimpl(tryfirst=True)  # before those that are slow are left out
+def pytest_collection_modifyitems(items):
+    "The whole site takes a minute to build, and a browser seconds to open."
+    for item in items:
+        if {'site', 'browser'} & {*item.fixturenames}: item.add_marker('slow')
+
+
 @pytest.fixture(scope='session', autouse=True)
 def processor():
     "The processor that AUDITUS_TEST_PROCESSOR names, or this one."

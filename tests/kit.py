@@ -123,9 +123,9 @@ def project_files():
     return [Path(p) for p in sorted({*listed} - {''}) if (root/p).is_file()]  # not those just deleted
 
 
-def copy_tree(folder):
-    "A copy of the tree to build and export in."
-    for p in project_files():
+def copy_tree(folder, wanted=lambda path: True):
+    "A copy of the tree to build and export in, or of those of its files that are `wanted`."
+    for p in filter(wanted, project_files()):
         (folder/p).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root/p, folder/p)
     return folder

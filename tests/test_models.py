@@ -452,11 +452,19 @@ def test_packed_layers_in_bfloat16_stay_close(name, checkpoint, tmp_path, rng, m
     with pytest.raises(SettingError, match='float32'): packed.export(tmp_path/'model.onnx')
 
 
-def test_memory_is_kept_for_the_next_pass_unless_somebody_has_chosen(checkpoint):
+def test_loading_settles_torch(checkpoint, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(hf, 'settle_torch', lambda: called.append(True))
+    shutil.copytree(checkpoint('ast'), tmp_path/'copy')
+    load_model(tmp_path/'copy')
+    assert called
+
+
+def test_memory_is_kept_for_the_next_pass_unless_somebody_has_chosen():
     # in processes of their own: the setting belongs to the whole of one
-    code = ("import ctypes, resource, sys\n"
-            "from auditus import load_model\n"
-            "load_model(sys.argv[1])\n"
+    code = ("import resource\n"
+            "from auditus.models.hf import settle_torch\n"
+            "settle_torch()\n"
             "import torch\n"
             "def faults():\n"
             "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
@@ -464,10 +472,10 @@ def test_memory_is_kept_for_the_next_pass_unless_somebody_has_chosen(checkpoint)
             "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt-before\n"
             "faults()\n"
             "print(faults())")
-    folder, counted = str(checkpoint('ast')), []
+    counted = []
     for chosen in ({}, {'MALLOC_TRIM_THRESHOLD_': '131072'}):
         env = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_') and k != 'GLIBC_TUNABLES'} | chosen
-        done = subprocess.run([sys.executable, '-c', code, folder], capture_output=True, text=True, env=env)
+        done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=env)
         assert done.returncode == 0, done.stderr
         counted.append(int(done.stdout))
     if platform.libc_ver()[0] == 'glibc': assert counted[0] < counted[1]/10

