@@ -315,8 +315,6 @@ def apart(work:Work, job:Job)->tuple: # as `Work` gives them
     "Do a job in another process, where what was said here once need not be said again."
     import warnings
     from auditus.models.base import LicenseWarning
-    from auditus.processes import end_with_parent
-    end_with_parent()
     warnings.simplefilter('ignore', LicenseWarning)
     return work(job)
 
@@ -325,12 +323,14 @@ def processes(work:Work, jobs:list, workers:int, tick)->Iterator[tuple]: # as `W
     from joblib import Parallel, cpu_count, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
     from pickle import PicklingError
+    from auditus.processes import end_with_parent
     left,deaths = {j.key:j for j in jobs},0
     def tasks():
         for job in list(left.values()): yield delayed(apart)(work, job) # asked for when a process is free
     while left:
         try:
-            with parallel_config('loky', n_jobs=workers, inner_max_num_threads=max(1, cpu_count()//workers)):
+            shared = dict(inner_max_num_threads=max(1, cpu_count()//workers), initializer=end_with_parent)
+            with parallel_config('loky', n_jobs=workers, **shared):
                 for job,done in Parallel(return_as='generator_unordered', pre_dispatch=workers, batch_size=1, max_nbytes=None)(tasks()):
                     del left[job.key]
                     deaths = 0

@@ -149,7 +149,7 @@ class RemoteStore(Store):
         import fsspec
         try: self.fs,path = fsspec.core.url_to_fs(out)
         # each store has errors of its own
-        except Exception as e: raise SettingError(f'can not write to {brief(out)}: {type(e).__name__}: {e}') from e
+        except Exception as e: raise SettingError(f'can not write to {brief(out)}: {reason_of(e, str(out))}') from safe_cause(e, str(out))
         return PurePosixPath(path)
 
     def make_folders(self):

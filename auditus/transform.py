@@ -276,7 +276,8 @@ def embed_groups(self:AudioEmbedding,
             at = i
             found.append(y)
     except AuditusError as e: failure = e
-    if found and (failure is None or failure.index!=at): yield at,found
+    # of an item that the model itself failed at there may be more to come
+    if found and (failure is None or failure.index not in (None, at)): yield at,found
     if failure is not None: raise failure
 
 @patch

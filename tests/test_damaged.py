@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from test_models import Loudness
+from kit import Loudness
 from tiny_models import architectures, make_folder
 from typer.testing import CliRunner
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 from fsspec.implementations.memory import MemoryFileSystem
-from test_models import Loudness
+from kit import Loudness
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, AuditusError, SettingError
 from auditus.collect import collect

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import root
+from kit import root
 
 psutil = pytest.importorskip('psutil')
 pytestmark = pytest.mark.skipif(os.name == 'nt', reason='needs signals')
@@ -95,12 +95,12 @@ def killed_at_work(folder, program, number):
         if run.poll() is None: run.kill()
 
 
-def extracting(how, **settings):
+def extracting(how, workers=2, **settings):
     return f'''
 import endless
 from auditus import AudioPipeline
 from auditus.extract import extract
-extract('sounds', 'out', AudioPipeline(endless.Endless('at_work', {how!r}), window=.5), workers=2, **{settings!r})'''
+extract('sounds', 'out', AudioPipeline(endless.Endless('at_work', {how!r}), window=.5), workers={workers}, **{settings!r})'''
 
 
 @pytest.mark.parametrize('how, number', [('asleep', signal.SIGKILL), ('computing', signal.SIGKILL), ('reading', signal.SIGKILL),
@@ -108,6 +108,11 @@ extract('sounds', 'out', AudioPipeline(endless.Endless('at_work', {how!r}), wind
 def test_workers_end_with_their_run(folder, how, number):
     shared = killed_at_work(folder, extracting(how), number)
     assert shared or not os.path.isdir('/dev/shm')  # joblib's semaphores were there to be left behind
+
+
+def test_workers_that_had_nothing_to_do_yet_end_with_their_run(folder):
+    "More workers than parts."
+    killed_at_work(folder, extracting('asleep', workers=12), signal.SIGKILL)
 
 
 def test_workers_end_with_a_run_that_was_begun_in_a_thread(folder):
