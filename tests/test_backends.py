@@ -159,6 +159,7 @@ def test_the_cache_that_can_not_be_written(shallow, tmp_path, monkeypatch):
 def rows(pipe, xs): return np.stack([pipe(x) for x in xs])
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize('settings', [dict(backend='openvino', dtype='bfloat16'), dict(dtype='bfloat16'), dict(dtype='auto')])
 def test_bfloat16_stays_near(settings, shallow, rng):
     if settings.get('backend') == 'openvino': pytest.importorskip('openvino')
