@@ -45,12 +45,25 @@ def made(tmp_path_factory):
     """`made(name)` gives folder, model and extractor of a small checkpoint, which is made when first asked for.
 
     Whoever changes its files copies them first."""
-    from tiny_models import architectures, headed, make_folder
+    from tiny_models import make_folder, maker
     found = {}
     def get(name):
         if name not in found:
             folder = tmp_path_factory.mktemp(name)
-            found[name] = folder, *make_folder({**architectures, **{f'head-{k}': v for k, v in headed.items()}}[name], folder)
+            found[name] = folder, *make_folder(maker(name), folder)
+        return found[name]
+    return get
+
+
+@pytest.fixture(scope='session')
+def shallow(tmp_path_factory):
+    "`shallow(name)` gives the folder of a checkpoint with one layer, which is the least that is still the architecture."
+    from tiny_models import make_folder, maker
+    found = {}
+    def get(name):
+        if name not in found:
+            found[name] = tmp_path_factory.mktemp(f'shallow-{name}')
+            make_folder(maker(name), found[name], num_hidden_layers=1)
         return found[name]
     return get
 

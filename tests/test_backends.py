@@ -30,10 +30,13 @@ def cache(tmp_path, monkeypatch):
 def cosine(a, b): return (a*b).sum(-1)/np.linalg.norm(a, axis=-1)/np.linalg.norm(b, axis=-1)
 
 
+common = {'ast', 'wav2vec2-layer', 'head-hubert', 'sew'}  # the others take minutes in all
+
+
 @pytest.mark.parametrize('backend', backends)
-@pytest.mark.parametrize('name', every)
-def test_every_architecture_says_the_same(name, backend, checkpoint, rng):
-    folder = checkpoint(name)
+@pytest.mark.parametrize('name', [pytest.param(n, marks=[] if n in common else pytest.mark.slow) for n in every])
+def test_every_architecture_says_the_same(name, backend, shallow, rng):
+    folder = shallow(name)
     if (name, backend) in refused:
         with pytest.raises(SettingError, match=f"can not be served by backend='{backend}': its frames differ"): load_model(folder, backend=backend)
         return
@@ -53,8 +56,8 @@ def test_every_architecture_says_the_same(name, backend, checkpoint, rng):
 
 
 @pytest.mark.parametrize('backend', backends)
-def test_a_second_start_converts_nothing_and_reads_no_weights(backend, checkpoint, cache, rng, monkeypatch, tmp_path):
-    shutil.copytree(checkpoint('ast'), tmp_path/'ast')
+def test_a_second_start_converts_nothing_and_reads_no_weights(backend, shallow, cache, rng, monkeypatch, tmp_path):
+    shutil.copytree(shallow('ast'), tmp_path/'ast')
     x = AudioArray(noise(rng, 3., 16000), 16000)
     first = AudioPipeline(tmp_path/'ast', backend=backend)(x)
     assert len(list(cache.iterdir())) == 1 and not any(f.name.startswith('.') for f in cache.iterdir())
@@ -67,13 +70,13 @@ def test_a_second_start_converts_nothing_and_reads_no_weights(backend, checkpoin
     monkeypatch.undo()
     monkeypatch.setattr(engine, 'cache_folder', lambda: cache)
     # other weights are another network
-    make_folder(architectures['ast'], tmp_path/'other', seed=1)
+    make_folder(architectures['ast'], tmp_path/'other', seed=1, num_hidden_layers=1)
     assert not np.allclose(AudioPipeline(tmp_path/'other', backend=backend)(x), first) and len(list(cache.iterdir())) == 2
 
 
-def test_an_exported_file_opens_anywhere(checkpoint, rng, tmp_path, monkeypatch):
+def test_an_exported_file_opens_anywhere(shallow, rng, tmp_path, monkeypatch):
     for name in ('ast', 'head-wav2vec2', 'whisper', 'clap-fusion', 'wav2vec2-bert'):
-        model = load_model(checkpoint(name))
+        model = load_model(shallow(name))
         model.export(tmp_path/name/'model.onnx')
         waves = [noise(rng, 1.3, model.sr), noise(rng, 1.3, model.sr)]
         reference = model.forward(waves)
@@ -88,12 +91,12 @@ def test_an_exported_file_opens_anywhere(checkpoint, rng, tmp_path, monkeypatch)
     assert np.array_equal(AudioPipeline.load(tmp_path/'saved')(x), pipe(x)) and AudioClassifier(tmp_path/'head-wav2vec2'/'model.onnx')(x)[0]['label'] in ('yes', 'no', 'stop')
 
 
-def test_files_that_are_no_model_of_ours(checkpoint, tmp_path):
+def test_files_that_are_no_model_of_ours(shallow, tmp_path):
     with pytest.raises(ModelNotFoundError, match='there is no file'): load_model(tmp_path/'gone.onnx')
     (tmp_path/'text.onnx').write_text('no graph')
     with pytest.raises(ModelNotFoundError, match='can not be opened by ONNX Runtime'): load_model(tmp_path/'text.onnx')
     import onnx
-    model = load_model(checkpoint('ast'))
+    model = load_model(shallow('ast'))
     model.export(tmp_path/'a.onnx')
     graph = onnx.load(tmp_path/'a.onnx')
     del graph.metadata_props[:]
@@ -103,7 +106,7 @@ def test_files_that_are_no_model_of_ours(checkpoint, tmp_path):
     onnx.save(graph, tmp_path/'c.onnx')
     with pytest.raises(ModelNotFoundError, match="of the kind 'other'"): load_model(tmp_path/'c.onnx')
     with pytest.raises(SettingError, match='ends in .onnx'): model.export(tmp_path/'model.bin')
-    with pytest.raises(SettingError, match='is converted from float32'): load_model(checkpoint('ast'), dtype='bfloat16').export(tmp_path/'d.onnx')
+    with pytest.raises(SettingError, match='is converted from float32'): load_model(shallow('ast'), dtype='bfloat16').export(tmp_path/'d.onnx')
     with pytest.raises(SettingError, match='is exported from torch'): load_model(tmp_path/'a.onnx').export(tmp_path/'d.onnx')
     with pytest.raises(SettingError, match='can not be exported|can not be converted'): load_model('birdnet').export(tmp_path/'birdnet.onnx')
 
@@ -120,8 +123,8 @@ def test_sample_cnn(backend, rng, tmp_path):
     assert np.abs(AudioPipeline(tmp_path/'clmr.onnx', backend=backend)(x)-plain(x)).max() < 1e-4 and load_model(tmp_path/'clmr.onnx').labels == plain.model.labels
 
 
-def test_auto_takes_what_is_there(checkpoint, monkeypatch, rng):
-    folder, x = checkpoint('hubert-group'), AudioArray(noise(rng, 1., 16000), 16000)
+def test_auto_takes_what_is_there(shallow, monkeypatch, rng):
+    folder, x = shallow('hubert-group'), AudioArray(noise(rng, 1., 16000), 16000)
     reference = AudioPipeline(folder)(x)
     for missing, wanted in (((), 'openvino'), (('openvino',), 'onnx'), (('openvino', 'onnxruntime'), 'torch')):
         monkeypatch.setattr(engine, 'find_spec', lambda p: None if p in missing else True)
@@ -134,48 +137,49 @@ def test_auto_takes_what_is_there(checkpoint, monkeypatch, rng):
     monkeypatch.undo()
 
 
-def test_auto_goes_on_where_an_engine_is_wrong(checkpoint):
-    with pytest.warns(UserWarning, match="backend='auto' goes on without openvino"): assert load_model(checkpoint('speech-to-text'), backend='auto').backend == 'onnx'
+def test_auto_goes_on_where_an_engine_is_wrong(shallow):
+    with pytest.warns(UserWarning, match="backend='auto' goes on without openvino"): assert load_model(shallow('speech-to-text'), backend='auto').backend == 'onnx'
 
 
 @pytest.mark.parametrize('settings,message', [
     (dict(backend='abacus'), '`backend` must be one of'), (dict(backend='onnx', dtype='bfloat16'), 'computes in float32 or int8'), (dict(backend='openvino', dtype='float16'), 'computes in float32 or bfloat16'),
     (dict(dtype='int4'), '`dtype` must be one of'), (dict(backend='onnx', layer=1), 'gives its last layer only'), (dict(backend='openvino', layer='mean'), 'gives its last layer only'),
 ])
-def test_settings(settings, message, checkpoint, tmp_path):
-    with pytest.raises(SettingError, match=message): AudioEmbedding(checkpoint('wav2vec2-layer'), **settings).model  # before any file is read
+def test_settings(settings, message, shallow, tmp_path):
+    with pytest.raises(SettingError, match=message): AudioEmbedding(shallow('wav2vec2-layer'), **settings).model  # before any file is read
     with pytest.raises(SettingError, match="has no setting `backend`"): load_model('birdnet', backend='onnx')
 
 
-def test_the_cache_that_can_not_be_written(checkpoint, tmp_path, monkeypatch):
+def test_the_cache_that_can_not_be_written(shallow, tmp_path, monkeypatch):
     (tmp_path/'file').write_text('in the way')
     monkeypatch.setattr(engine, 'cache_folder', lambda: tmp_path/'file'/'cache')
-    with pytest.raises(SettingError, match='Set HF_HOME'): load_model(checkpoint('sew'), backend='onnx')
+    with pytest.raises(SettingError, match='Set HF_HOME'): load_model(shallow('sew'), backend='onnx')
 
 
 def rows(pipe, xs): return np.stack([pipe(x) for x in xs])
 
 
+@pytest.mark.arithmetic
 @pytest.mark.parametrize('settings', [dict(backend='openvino', dtype='bfloat16'), dict(dtype='bfloat16'), dict(dtype='auto')])
-def test_bfloat16_stays_near(settings, checkpoint, rng):
+def test_bfloat16_stays_near(settings, shallow, rng):
     if settings.get('backend') == 'openvino': pytest.importorskip('openvino')
     for name in ('ast', 'wav2vec2-layer', 'whisper'):  # with weights drawn at random it says little: see test_real for Whisper's own
         xs = [AudioArray(noise(rng, s, 16000)*rng.uniform(.1, 1), 16000) for s in (1., 2., 3.)]
-        a, b = (rows(AudioPipeline(checkpoint(name), **s), xs) for s in ({}, settings))
+        a, b = (rows(AudioPipeline(shallow(name), **s), xs) for s in ({}, settings))
         assert cosine(a, b).min() > .9 and np.isfinite(b).all()
 
 
-def test_int8_is_offered(checkpoint, rng):
+def test_int8_is_offered(shallow, rng):
     x = AudioArray(noise(rng, 2., 16000), 16000)
-    reference = AudioPipeline(checkpoint('ast'))(x)
+    reference = AudioPipeline(shallow('ast'))(x)
     for settings in (dict(dtype='int8'), dict(dtype='int8', backend='onnx')):
-        pipe = AudioPipeline(checkpoint('ast'), **settings)
+        pipe = AudioPipeline(shallow('ast'), **settings)
         assert .9 < cosine(pipe(x), reference) and not np.array_equal(pipe(x), reference) and pipe.model.precision == 'int8'
 
 
 @pytest.mark.parametrize('backend', backends)
-def test_extract_and_the_commands_take_a_backend(backend, checkpoint, sounds, tmp_path):
-    folder = checkpoint('ast')
+def test_extract_and_the_commands_take_a_backend(backend, shallow, sounds, tmp_path):
+    folder = shallow('ast')
     extract(sounds, tmp_path/'a', AudioPipeline(folder, backend=backend, window=5))
     assert extract(sounds, tmp_path/'a', AudioPipeline(folder, window=5), backend=backend, dtype='float32').parts_done == 0
     extract(sounds, tmp_path/'b', AudioPipeline(folder, window=5))
@@ -184,5 +188,5 @@ def test_extract_and_the_commands_take_a_backend(backend, checkpoint, sounds, tm
     assert done.exit_code == 0, done.stderr
     settings = json.loads(__import__('pyarrow.parquet').parquet.read_schema(tmp_path/'c.parquet').metadata[b'auditus'])
     assert settings['backend'] == backend and settings['dtype'] == 'float32'
-    done = command('classify', sounds/'chirp.ogg', '-m', checkpoint('head-ast'), '--backend', backend, '--dtype', 'float32')
+    done = command('classify', sounds/'chirp.ogg', '-m', shallow('head-ast'), '--backend', backend, '--dtype', 'float32')
     assert done.exit_code == 0, done.stderr

