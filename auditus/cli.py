@@ -425,12 +425,16 @@ def open_page(
     device: Device = None,
     backend: Backend = 'torch',
     dtype: Dtype = None,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
 ):
     "Open a page: see, hear, classify and embed sounds, and find their like."
     from auditus.app import Workbench, ended_by_signals, gradio, serve
     with plain_words(), ended_by_signals():
         gradio() # whose absence should not be told after an hour of embedding
-        settings = dict(device=device, backend=backend, dtype=dtype)
+        # what is not given is left to the index
+        settings = dict(device=device, backend=backend, dtype=dtype, trust_remote_code=trust_remote_code or None,
+                        allow_pickle=allow_pickle or None)
         bench = Workbench(model, index, sounds, words_model, max_minutes, settings, max_seconds)
         page = serve(bench, host, port, max_mb, browser, max_total_mb, allow_host or ())
         try:
