@@ -6,7 +6,7 @@
 __all__ = ['part_pattern', 'note_holds_s', 'settles_s', 'beside', 'Store', 'RemoteStore', 'store_for', 'write_table']
 
 # %% ../nbs/19_store.ipynb #94f1d135
-import json, os, re, shutil, tempfile, threading, time, uuid
+import errno, json, os, re, shutil, tempfile, threading, time, uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -78,7 +78,11 @@ class Store:
 
     def move(self, old, new):
         "Give a file another name."
-        old.replace(new)
+        try: old.replace(new)
+        except OSError as e:
+            if e.errno!=errno.EXDEV: raise
+            self.write(new, lambda p: shutil.copyfile(old, p)) # results are on another disk than the state
+            old.unlink()
 
     def remove(self, path):
         "Remove a file, if it is there."
@@ -99,7 +103,15 @@ def write(self:Store,
     make, # called with the path of this machine to write to
 ):
     "Write a file so that it is there as a whole, or not at all."
-    with write_whole(path, aside=self.state) as new: make(new)
+    # a rename stays on its disk
+    with write_whole(path, aside=self.state if self.is_near(path) else None) as new: make(new)
+
+@patch
+def is_near(self:Store,
+    path, # to be written
+)->bool:
+    "Whether the state is on the same disk: not so where a disk is mounted at the folder of results."
+    return os.stat(self.state).st_dev==os.stat(path.parent).st_dev
 
 @patch
 def writing(self:Store):
@@ -111,15 +123,18 @@ def writing(self:Store):
 def can_write(self:Store)->bool:
     "Whether there is leave to write here."
     there = next(p for p in (self.state, *self.state.parents) if p.exists())
-    return os.access(there, os.W_OK)
+    return os.access(there, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 @patch
 def unsound(self:Store,
     paths:list, # of tables
+    sealed:bool=False, # must each have a checksum? `False`: those of version 0.1.0 have none
 )->set: # of paths
     "The tables that are no longer what was written."
     def look(path):
-        with self.open(path) as f: return is_sealed(f) is False
+        with self.open(path) as f: found,place = is_sealed(f),find_seal(f)
+        # who writes a table of ours anew takes an empty seal along
+        return found is False or found is None and (sealed or place is None and self.says_sealed(path))
     with ThreadPoolExecutor(4) as pool: return {p for p,odd in zip(paths, pool.map(look, paths)) if odd}
 
 # %% ../nbs/19_store.ipynb #c4f59c18

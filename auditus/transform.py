@@ -130,27 +130,34 @@ def batches(self:AudioEmbedding,
     if batch: yield batch
 
 class Passes:
-    "What the model gave so far, wave by wave; a run that was stopped hands it on to the next."
+    "What the model gave so far, pass by pass; a run that was stopped hands it on to the next."
     def __init__(self,
-        found:dict|None=None, # by the wave's number
-    ): self.found = dict(found or {})
-    def before(self):
-        "Called before each pass of the model; may raise to end the work."
+        found:dict|None=None, # a list of what was kept of each wave, by the names of a pass's waves
+    ): self.found,self.names = dict(found or {}),[] # a wave's name is the number of its item, and its own in the item
+    def named(self,
+        places:list, # of the waves of a batch
+    )->tuple:
+        "The names of a batch: with it, all is told that the model is given."
+        return tuple(self.names[i] for i in places)
+    def before(self,
+        known:bool, # by an earlier run: the model need not run
+    ):
+        "Called before each batch; may raise to end the work."
     def after(self):
         "Called after each pass of the model."
 
 @patch
 def prepared(self:AudioEmbedding,
     waves:Iterable, # arrays `(n_i,)` of samples at the model's rate
-    known=(), # numbers of waves whose results are known: for batches of these nothing is prepared
-)->Iterator[tuple]: # the places of a batch's waves, and what the model's `run` takes, or `None` where all are known
+    passes:Passes|None=None, # for batches that are known nothing is prepared
+)->Iterator[tuple]: # the places of a batch's waves, and what the model's `run` takes, or `None` where it is known
     "Waves in batches, ready for the network. Batches are the same whatever is known."
     size,stretch,first = stretch_batches*(self.batch_size or self.model.best_batch),[],0
     def ready():
         for places in self.batches(stretch):
             numbers = [first+i for i in places]
-            done = all(n in known for n in numbers)
-            yield numbers,None if done else self.model.prepare([stretch[i] for i in places])
+            known = passes is not None and passes.named(numbers) in passes.found
+            yield numbers,None if known else self.model.prepare([stretch[i] for i in places])
     failure,waves = None,iter(waves)
     while failure is None:
         try: w = next(waves)
@@ -205,18 +212,17 @@ def embed_waves(self:AudioEmbedding,
     passes:Passes|None=None, # knows what an earlier run found, and learns what this one finds
 )->Iterator: # what is kept of each, in order
     "Run waves through the model."
-    known = {} if passes is None else {**passes.found}
-    batches,found,at = self.prepared(waves, known),{},0
+    batches,found,at = self.prepared(waves, passes),{},0
     for places,inputs in prefetched(batches, ahead) if ahead else batches:
-        if inputs is None: found |= {i:known[i] for i in places}
+        if passes is not None: passes.before(inputs is None)
+        if inputs is None: new = passes.found[passes.named(places)]
         else:
-            if passes is not None: passes.before()
             out = self.model.run(inputs, self.layer)
-            new = {i:to_tensors((keep or self.keep)(out, row), self.return_tensors) for row,i in enumerate(places)}
-            found |= new
+            new = [to_tensors((keep or self.keep)(out, row), self.return_tensors) for row in range(len(places))]
             if passes is not None:
-                passes.found |= new
+                passes.found[passes.named(places)] = new
                 passes.after()
+        found |= zip(places, new)
         while at in found:
             yield found.pop(at)
             at += 1
@@ -263,8 +269,9 @@ def embed_groups(self:AudioEmbedding,
     owners = deque() # of the waves that are on their way
     def waves():
         for i,group in enumerate(groups):
-            for w in group:
+            for k,w in enumerate(group):
                 owners.append(i)
+                if passes is not None: passes.names.append((i, k))
                 yield w
     at,found,failure = None,[],None
     try:

@@ -1,6 +1,8 @@
 "Trust: nothing that a file says is run unasked, nothing rots unnoticed, nothing is lost by a kill."
+import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,15 +16,17 @@ import pytest
 import soundfile as sf
 from kit import Counting, Loudness, command, installed, root
 
-from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioPipeline, AuditusError, ModelNotFoundError, SettingError, SoundIndex,
+from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioNotFoundError, AudioPipeline, AuditusError, ModelNotFoundError, SettingError, SoundIndex,
                      load_model)
-from auditus.extract import Clock, extract, load
+from auditus.collect import collect, part_key
+from auditus.extract import Clock, extract, find_jobs, load
 from auditus.finetune import Probe, evaluate, which_sounds
 from auditus.hear import load_model as hear_model
 from auditus.labels import labelled
 from auditus.models.base import AudioModel, ModelFrames, shareable, users_own
 from auditus.search import find_index
-from auditus.sound.files import read_json, recover, sums_file, write_whole
+from auditus.sound.files import read_json, recover, seal_key, sums_file, write_whole
+from auditus.store import Store
 
 needs_sigkill = pytest.mark.skipif(os.name == 'nt', reason='needs SIGKILL')
 
@@ -229,6 +233,73 @@ def test_a_part_whose_footer_is_damaged_does_not_block_the_run(recordings_of_noi
         assert rows(tmp_path/'out').equals(whole)
 
 
+def test_a_table_that_says_it_is_sealed_and_has_no_seal_is_damaged(recordings_of_noise, tmp_path):
+    pipe = AudioPipeline(Loudness())
+    for out in ('out', 'one.parquet'):
+        extract(recordings_of_noise, tmp_path/out, pipe)
+        part = next((tmp_path/'out').glob('*.parquet')) if out == 'out' else tmp_path/out
+        whole = part.read_bytes()
+        for at in [m.start() for m in re.finditer(seal_key, whole)]: whole = whole[:at+3]+bytes([whole[at+3] ^ 1])+whole[at+4:]
+        part.write_bytes(whole)
+        with pytest.raises(AudioDecodeError, match='is damaged'): load(tmp_path/out)
+    with pytest.warns(UserWarning, match='done again'): extract(recordings_of_noise, tmp_path/'out', pipe)
+    with pytest.raises(SettingError, match='resume=False'): extract(recordings_of_noise, tmp_path/'one.parquet', pipe)
+
+
+def test_a_part_under_the_name_of_another_is_done_again(recordings_of_noise, tmp_path, monkeypatch):
+    monkeypatch.setattr('auditus.collect.files_per_part', 2)
+    pipe = AudioPipeline(Loudness())
+    extract(recordings_of_noise, tmp_path/'straight', pipe)
+    extract(recordings_of_noise, tmp_path/'out', pipe)
+    one, other, *_ = sorted((tmp_path/'out').glob('*.parquet'))
+    shutil.copyfile(other, one)
+    with pytest.raises(AudioDecodeError, match=f'{one.name}.* is damaged'): load(tmp_path/'out')
+    with pytest.warns(UserWarning, match='done again'): extract(recordings_of_noise, tmp_path/'out', pipe)
+    assert rows(tmp_path/'out').equals(rows(tmp_path/'straight'))
+
+
+def test_parts_of_two_runs_are_no_table(recordings_of_noise, tmp_path, monkeypatch):
+    monkeypatch.setattr('auditus.collect.files_per_part', 2)
+    for out, window in (('out', .5), ('other', .25)): extract(recordings_of_noise, tmp_path/out, AudioPipeline(Loudness(), window=window))
+    foreign = sorted((tmp_path/'other').glob('*.parquet'))[-1]
+    shutil.copy(foreign, tmp_path/'out')
+    with pytest.raises(AudioDecodeError, match='more than one run.*Take away'): load(tmp_path/'out')
+    extract(recordings_of_noise, tmp_path/'out', AudioPipeline(Loudness(), window=.5))
+    assert foreign.name not in {p.name for p in (tmp_path/'out').iterdir()} and len(load(tmp_path/'out')[0])
+
+
+@pytest.mark.parametrize('odd', [{'files': 'x'}, {'rows': None}, {'seconds': []}, {'errors': 3}, {'errors': [1]}, {'errors': [['a', 'b']]}, {'passing': None}])
+def test_a_part_that_says_odd_things_is_done_again(odd, recordings_of_noise, tmp_path):
+    pipe = AudioPipeline(Loudness())
+    extract(recordings_of_noise, tmp_path/'out', pipe)
+    part, = (tmp_path/'out').glob('*.parquet')
+    table = pq.read_table(part)
+    told = json.loads(table.schema.metadata[b'auditus_part'])
+    metadata = {b'auditus': table.schema.metadata[b'auditus'], b'auditus_part': json.dumps({k:v for k,v in {**told, **odd}.items() if k != 'sealed'})}
+    pq.write_table(table.replace_schema_metadata(metadata), part)
+    with pytest.warns(UserWarning, match='done again'): done = extract(recordings_of_noise, tmp_path/'out', pipe)
+    assert done.parts_done == 1 and done.files == 12
+
+
+def test_results_on_another_disk_than_their_state(recordings_of_noise, tmp_path, monkeypatch):
+    monkeypatch.setattr('auditus.collect.files_per_part', 2)
+    replace = Path.replace
+    def other_disk(self, target):
+        if ('out.auditus' in self.parts) != ('out.auditus' in Path(target).parts): raise OSError(errno.EXDEV, 'Invalid cross-device link')
+        return replace(self, target)
+    monkeypatch.setattr(Path, 'replace', other_disk)
+    monkeypatch.setattr(Store, 'is_near', lambda self, path: path.is_relative_to(self.state))
+    pipe = AudioPipeline(Loudness())
+    extract(recordings_of_noise, tmp_path/'out', pipe)
+    once = rows(tmp_path/'out')
+    gone = next(recordings_of_noise.iterdir())
+    gone.rename(tmp_path/'gone.wav')
+    extract(recordings_of_noise, tmp_path/'out', pipe)  # parts are moved aside, and removed
+    (tmp_path/'gone.wav').rename(gone)
+    extract(recordings_of_noise, tmp_path/'out', pipe)
+    assert rows(tmp_path/'out').equals(once)
+
+
 def test_a_flipped_bit_in_a_single_file(recordings_of_noise, tmp_path, rng):
     pipe, out = AudioPipeline(Counting(), window=.5), tmp_path/'one.parquet'
     extract(recordings_of_noise, out, pipe)
@@ -256,6 +327,8 @@ def test_the_mapped_copy_of_a_table_is_made_again_where_it_is_damaged(recordings
     (state/'embeddings.npy').write_bytes(copy[:128]+bytes(len(copy)-128))
     assert not np.array_equal(load(tmp_path/'out', mmap=True, verify=False)[0], reference)  # who trusts the disk is not asked
     with pytest.warns(UserWarning, match='made again'): assert np.array_equal(load(tmp_path/'out', mmap=True)[0], reference)
+    (state/'embeddings.npy').write_bytes(b'')
+    with pytest.warns(UserWarning, match='made again'): assert np.array_equal(load(tmp_path/'out', mmap=True, verify=False)[0], reference)
     for text in ('', '[', '[]', 'null', '{}', '['*10_000):
         (state/'embeddings.json').write_text(text)
         assert np.array_equal(load(tmp_path/'out', mmap=True)[0], reference)
@@ -510,6 +583,76 @@ def test_passes_that_rotted_are_made_again(watch, rng, tmp_path):
     flipped(passes, rng)
     with pytest.warns(UserWarning, match='made again'): extract(tmp_path/'sounds', tmp_path/'out', pipe)
     assert rows(tmp_path/'out').equals(rows(tmp_path/'straight'))
+
+
+def test_a_file_that_is_reached_later_moves_no_vector(watch, rng, tmp_path, monkeypatch):
+    (tmp_path/'sounds').mkdir()
+    for name, n in (('a', 5_000), ('b', 20_000)): sf.write(tmp_path/'sounds'/f'{name}.wav', rng.normal(0, .1, n), 1000)
+    pipe, cut = AudioPipeline(Timed()), AudioPipeline.cut
+    extract(tmp_path/'sounds', tmp_path/'straight', pipe)
+    def breaks(self, x):
+        for n, w in enumerate(cut(self, x)):
+            if Path(x).name == 'a.wav' and n == 3: raise AudioNotFoundError('the disk is asleep')
+            yield w
+    monkeypatch.setattr(AudioPipeline, 'cut', breaks)
+    assert extract(tmp_path/'sounds', tmp_path/'out', pipe, time_budget=20).files_left
+    monkeypatch.setattr(AudioPipeline, 'cut', cut)
+    extract(tmp_path/'sounds', tmp_path/'out', pipe)
+    assert rows(tmp_path/'out').equals(rows(tmp_path/'straight'))
+
+
+@pytest.mark.parametrize('times', [30, pytest.param(300, marks=pytest.mark.slow)])
+def test_flipped_bits_in_kept_passes(watch, rng, tmp_path, times):
+    (tmp_path/'sounds').mkdir()
+    sf.write(tmp_path/'sounds'/'a.wav', rng.normal(0, .1, 20_000), 1000)
+    pipe = AudioPipeline(Timed())
+    extract(tmp_path/'sounds', tmp_path/'straight', pipe)
+    extract(tmp_path/'sounds', tmp_path/'begun', pipe, time_budget=20)
+    true = rows(tmp_path/'straight')
+    for i in range(times):
+        for end in ('', '.auditus'): shutil.copytree(tmp_path/f'begun{end}', tmp_path/f'{i}{end}')
+        flipped(next((tmp_path/f'{i}.auditus').glob('passes-*')), rng)
+        with pytest.warns(UserWarning, match='made again'): extract(tmp_path/'sounds', tmp_path/str(i), pipe)
+        assert rows(tmp_path/str(i)).equals(true)
+
+
+def test_a_long_way_to_where_the_last_run_ended_is_no_end(watch, rng, tmp_path, monkeypatch):
+    (tmp_path/'sounds').mkdir()
+    sf.write(tmp_path/'sounds'/'a.wav', rng.normal(0, .1, 20_000), 1000)
+    pipe, cut = AudioPipeline(Timed()), AudioPipeline.cut
+    extract(tmp_path/'sounds', tmp_path/'straight', pipe)
+    def slow(self, x):
+        for w in cut(self, x):
+            watch.time += 1  # to decode takes as long as to embed
+            yield w
+    monkeypatch.setattr(AudioPipeline, 'cut', slow)
+    for runs in range(1, 50):
+        heard = Timed.passes
+        if not extract(tmp_path/'sounds', tmp_path/'out', pipe, time_budget=15).files_left: break
+        assert Timed.passes > heard
+    assert runs < 40 and rows(tmp_path/'out').equals(rows(tmp_path/'straight'))
+
+
+def test_a_forecast_counts_channels(watch, rng, tmp_path):
+    (tmp_path/'sounds').mkdir()
+    sf.write(tmp_path/'sounds'/'a.wav', rng.normal(0, .1, (40_000, 4)), 1000)
+    done = extract(tmp_path/'sounds', tmp_path/'out', AudioPipeline(Timed(), mono=False), time_budget=160)
+    assert done.files_left == 1 and done.seconds_left == pytest.approx(160, rel=.15)
+
+
+def test_parts_of_the_first_version_keep_their_keys(sounds):
+    items, settings = collect(sounds), {'window': 1.}
+    for trusted in (True, False):
+        before = settings | {'allow_pickle': trusted, 'trust_remote_code': False}
+        assert [*find_jobs(items, settings, before)] == [part_key(items, before)]
+    assert [*find_jobs(items, settings)] == [part_key(items, before)]
+
+
+def test_where_nothing_was_measured_nothing_is_foreseen(rng, tmp_path, monkeypatch):
+    sf.write(tmp_path/'a.wav', rng.normal(0, .1, 1000), 1000)
+    monkeypatch.setattr(Clock, 'allows_pass', lambda self: False)
+    done = extract([tmp_path/'a.wav'], tmp_path/'out', AudioPipeline(Timed()), time_budget=1)
+    assert done.files_left == 1 and done.seconds_left is None and str(done).endswith('the time was not enough for 1 file')
 
 
 def test_a_budget_of_less_than_a_pass_still_goes_on(watch, rng, tmp_path):
