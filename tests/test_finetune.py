@@ -552,8 +552,8 @@ def test_what_lies_beside_a_result_is_kept(model, tones, tmp_path):
     again = brief_run(model, tones, tmp_path/'out', overwrite=True, seed=1)
     assert (again.folder/'notes.txt').read_text() == 'mine' and (again.folder/'.git').is_dir() and not (tmp_path/'out.auditus').exists()
     # a kill between the two renames
-    (tmp_path/'out.auditus'/'.out.new-x').mkdir(parents=True)
-    (tmp_path/'out').rename(tmp_path/'out.auditus'/'.out.new-x'/'old')
+    (tmp_path/'out.auditus'/'.out.new-abcdefgh').mkdir(parents=True)
+    (tmp_path/'out').rename(tmp_path/'out.auditus'/'.out.new-abcdefgh'/'old')
     assert brief_run(model, tones, tmp_path/'out', seed=1).report.metrics == again.report.metrics and (again.folder/'notes.txt').exists()
     (tmp_path/'theirs').mkdir()
     (tmp_path/'theirs'/'training.json').write_text('{"mine": 1}')
