@@ -258,8 +258,8 @@ def keep_others(
     listed = read_checksums(old) or {}
     inside = {p for n in listed for p in Path(n).parents}
     def is_ours(at, is_folder):
-        if at.as_posix() in listed: return True
-        # in a folder of ours that has a list, what is not listed is somebody's
+        if at.as_posix() in (*listed, sums_file): return True
+        # where there is a list, what is in a folder of ours and not listed is somebody's
         return (not listed or not is_folder and len(at.parts)==1) and fits(at.parts[0], ours)
     def keep(folder):
         for p in folder.iterdir():
