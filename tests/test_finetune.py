@@ -308,8 +308,8 @@ def test_a_probe_that_was_saved_keeps_its_report_and_knows_its_pipeline(tones, p
     with pytest.raises(SettingError, match="pooling: 'mean' there, 'max' here"): Probe.load(tmp_path/'probe', AudioPipeline(pipe.model_name, pooling='max'))
     # a kill while it is written over leaves the old one whole
     other = Probe(pipe, cache=tmp_path/'cache').fit(*zip(*[(f, f.parent.name[::-1]) for f in sorted(tones.rglob('*.wav'))]))
-    def killed(*args): raise OSError('killed')
-    monkeypatch.setattr(files, 'put_in_place', killed)
+    def killed(self): raise OSError('killed')
+    monkeypatch.setattr(files.Room, 'swap', killed)
     with pytest.raises(SettingError, match='killed'): other.save(tmp_path/'probe')
     monkeypatch.undo()
     sounds = sorted(tones.rglob('*.wav'))

@@ -647,7 +647,7 @@ def test_vectors_that_rotted_in_the_cache_are_embedded_again(kept, checkpoint, t
     at, index, _ = kept
     pipe = AudioPipeline(checkpoint('hubert-layer'))
     SoundIndex.build(at/'sounds', pipe, cache=tmp_path)
-    part, = (p for p in tmp_path.rglob('part-*.parquet'))
+    part, *_ = tmp_path.rglob('part-*.parquet')  # by chance of their names, eight sounds may fill two
     data = bytearray(part.read_bytes())
     data[len(data)//3] ^= 1
     part.write_bytes(data)

@@ -14,7 +14,7 @@ from auditus import AudioDecodeError, AudioPipeline, ModelNotFoundError, Setting
 from auditus.cache import cache_entries, clear_cache
 from auditus.finetune import Probe
 from auditus.sound import files
-from auditus.sound.files import damaged_files, hold_lock, lock_file, recover, rooms_of, sums_file, write_checksums, write_whole
+from auditus.sound.files import Room, damaged_files, hold_lock, lock_file, recover, rooms_of, sums_file, write_checksums, write_whole
 
 posix = pytest.mark.skipif(os.name == 'nt', reason='asks for links or rights that POSIX has')
 
@@ -110,6 +110,14 @@ def test_a_room_is_not_removed_where_the_old_one_has_no_successor(tmp_path, monk
     assert said(tmp_path/'saved') == 'old' and names(tmp_path) == ['saved']
 
 
+def test_a_swap_that_fails_puts_the_old_one_back_at_once(tmp_path):
+    save(tmp_path/'saved', 'old')
+    room = Room(tmp_path/'.saved.new-abcdefgh', tmp_path/'saved')
+    room.at.mkdir()
+    with pytest.raises(FileNotFoundError): room.swap()  # there is nothing new
+    assert said(tmp_path/'saved') == 'old' and not room.old.exists()
+
+
 # Beside others
 
 @posix
@@ -135,6 +143,18 @@ def test_what_others_laid_into_folders_of_ours_is_kept(tmp_path):
         (new/'a.txt').write_text('new')
     assert names(tmp_path/'saved') == ['a.txt', 'in'] and names(tmp_path/'saved'/'in') == ['mine.txt']
     assert os.stat(tmp_path/'saved'/'in'/'mine.txt').st_ino == before  # the very file, not a copy
+    save(tmp_path/'other', 'old')
+    with write_whole(tmp_path/'other', ours=('a.txt',)) as new: new.mkdir()
+    assert names(tmp_path/'other') == []  # of folders of ours nothing is left where nobody laid something there
+
+
+def test_a_note_in_the_pipeline_of_an_index_that_has_none_any_more(kept, tmp_path):
+    saved, opened, _ = kept['index']
+    saved(tmp_path/'at')
+    (tmp_path/'at'/'pipeline'/'mine.txt').write_text('mine')
+    index = opened(tmp_path/'at')
+    SoundIndex(np.asarray(index.X), index.table).save(tmp_path/'at')
+    assert opened(tmp_path/'at').pipeline is None and names(tmp_path/'at'/'pipeline') == ['mine.txt']
 
 
 def test_a_disk_without_links_gets_copies(tmp_path, monkeypatch):
@@ -142,8 +162,10 @@ def test_a_disk_without_links_gets_copies(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'link', no_link)
     save(tmp_path/'saved', 'old')
     (tmp_path/'saved'/'notes').write_text('mine')
+    if os.name != 'nt': (tmp_path/'saved'/'dangling').symlink_to('nowhere')
     save(tmp_path/'saved', 'new')
     assert said(tmp_path/'saved') == 'new' and (tmp_path/'saved'/'notes').read_text() == 'mine'
+    assert os.name == 'nt' or os.readlink(tmp_path/'saved'/'dangling') == 'nowhere'
 
 
 @posix
@@ -173,6 +195,19 @@ def test_savers_wait_for_each_other(tmp_path, monkeypatch):
     monkeypatch.setattr(files.time, 'sleep', sleep)
     save(tmp_path/'saved', 'new')
     assert said(tmp_path/'saved') == 'new' and len(waited) == 3 and names(tmp_path) == ['saved']
+
+
+def test_nothing_takes_its_place_while_another_one_does(tmp_path, monkeypatch):
+    save(tmp_path/'saved', 'old')
+    other, waited = hold_lock(tmp_path/'.saved.lock', tmp_path/'saved'), []
+    def sleep(seconds):
+        waited.append(said(tmp_path/'saved'))
+        other.__exit__(None, None, None)
+    monkeypatch.setattr(files.time, 'sleep', sleep)
+    with write_whole(tmp_path/'saved') as new:
+        new.mkdir()
+        other.__enter__()  # comes when the new one is written already
+    assert waited == ['old'] and names(tmp_path/'saved') == [] and names(tmp_path) == ['saved']
 
 
 def test_who_waits_in_vain_says_for_whom(tmp_path, monkeypatch):
@@ -348,6 +383,13 @@ def test_a_list_of_checksums_that_is_damaged_or_gone(kind, kept, tmp_path):
     for sums in ({}, {'sums': False}):  # as 0.1.0 wrote it, and as somebody says who changed it himself
         (tmp_path/'at'/marker).write_text(json.dumps({**{k: v for k, v in known.items() if k != 'sums'}, **sums}))
         opened(tmp_path/'at')
+
+
+def test_an_empty_list_is_damage_of_any_folder(tmp_path):
+    save(tmp_path/'saved', 'old')
+    for text in ('', '\n', 'no list', '0'*64+'  ', '\xff'):
+        (tmp_path/'saved'/sums_file).write_text(text, encoding='latin-1')
+        assert damaged_files(tmp_path/'saved') == [sums_file]
 
 
 def test_a_file_of_ours_that_is_not_listed_is_damage(kept, tmp_path):
