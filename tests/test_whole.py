@@ -187,7 +187,7 @@ def test_what_others_laid_there_is_opened_by_nobody(tmp_path, monkeypatch):
 
 def test_savers_wait_for_each_other(tmp_path, monkeypatch):
     save(tmp_path/'saved', 'old')
-    other, waited = hold_lock(tmp_path/'.saved.lock', tmp_path/'saved'), []
+    other, waited = hold_lock(tmp_path/'.saved.new-lock', tmp_path/'saved'), []
     other.__enter__()
     def sleep(seconds):
         waited.append(seconds)
@@ -199,7 +199,7 @@ def test_savers_wait_for_each_other(tmp_path, monkeypatch):
 
 def test_nothing_takes_its_place_while_another_one_does(tmp_path, monkeypatch):
     save(tmp_path/'saved', 'old')
-    other, waited = hold_lock(tmp_path/'.saved.lock', tmp_path/'saved'), []
+    other, waited = hold_lock(tmp_path/'.saved.new-lock', tmp_path/'saved'), []
     def sleep(seconds):
         waited.append(said(tmp_path/'saved'))
         other.__exit__(None, None, None)
@@ -213,7 +213,8 @@ def test_nothing_takes_its_place_while_another_one_does(tmp_path, monkeypatch):
 def test_who_waits_in_vain_says_for_whom(tmp_path, monkeypatch):
     save(tmp_path/'saved', 'old')
     monkeypatch.setattr(files.time, 'sleep', lambda seconds: None)
-    with hold_lock(tmp_path/'.saved.lock', tmp_path/'saved'):
+    (tmp_path/'.saved.new-lock').write_bytes(b'999\xff')  # a kill left it
+    with hold_lock(tmp_path/'.saved.new-lock', tmp_path/'saved'):
         with pytest.raises(SettingError, match=rf"saved' is being saved to by another process \({os.getpid()}\): wait for it"): save(tmp_path/'saved', 'new')
     assert said(tmp_path/'saved') == 'old' and names(tmp_path) == ['saved']
 
@@ -304,7 +305,7 @@ def test_who_opens_between_two_renames_waits(kind, kept, tmp_path, monkeypatch):
     saved, opened, _ = kept[kind]
     saved(tmp_path/'kept')
     (tmp_path/'.kept.new-abcdefgh').mkdir()
-    other = hold_lock(tmp_path/'.kept.lock', tmp_path/'kept')
+    other = hold_lock(tmp_path/'.kept.new-lock', tmp_path/'kept')
     other.__enter__()
     (tmp_path/'kept').rename(tmp_path/'.kept.new-abcdefgh'/'old')
     def sleep(seconds):

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['sums_file', 'lock_tries', 'lock_pause_s', 'room_tail', 'read_tries', 'seal_key', 'no_seal', 'laid_beside',
-           'file_digest', 'digests', 'write_checksums', 'read_checksums', 'damaged_files', 'fits', 'check_folder_whole',
-           'lock_file', 'is_open_at', 'hold_lock', 'sync_folder', 'sync', 'Room', 'room_name', 'rooms_of', 'room_lock',
-           'clear_rooms', 'recover', 'keep_others', 'share', 'check_replaceable', 'write_whole', 'which_folder',
-           'read_whole', 'said_plainly', 'find_seal', 'seal', 'is_sealed', 'read_json', 'parse_json', 'FolderKind',
-           'cache_folder']
+           'file_digest', 'digests', 'write_checksums', 'read_checksums', 'damaged_files', 'check_folder_whole',
+           'lock_file', 'hold_lock', 'sync_folder', 'sync', 'Room', 'rooms_of', 'recover', 'keep_others',
+           'check_replaceable', 'write_whole', 'read_whole', 'said_plainly', 'find_seal', 'seal', 'is_sealed',
+           'read_json', 'parse_json', 'FolderKind', 'cache_folder']
 
 # %% ../../nbs/04_sound.files.ipynb #93eb5a04
 import hashlib, json, os, re, shutil, tempfile, time
@@ -58,7 +57,7 @@ def write_checksums(
 
 def read_checksums(
     folder:Path,
-)->dict|None: # name of each file and its checksum; empty where the list is damaged, `None` where there is none
+)->dict|None: # checksums by names of files; empty where the list is damaged, `None` where there is none
     "What the list of a folder's checksums says."
     try: lines = (folder/sums_file).read_text(encoding='utf-8').splitlines()
     except UnicodeDecodeError: return {}
@@ -78,9 +77,10 @@ def damaged_files(
     if not listed: return [sums_file]
     if gone := [n for n in listed if not (folder/n).is_file()]: return gone
     if odd := [n for n,d in zip(listed, digests([folder/n for n in listed])) if listed[n]!=d]: return odd
-    return sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in {*listed, sums_file} and fits(p.name, ours))
+    there = {p.name for p in folder.iterdir() if p.is_file() and _fits(p.name, ours)}
+    return sorted(there-{*listed, sums_file})
 
-def fits(
+def _fits(
     name:str,
     patterns:tuple, # as `fnmatch` takes them
 )->bool:
@@ -122,7 +122,7 @@ def lock_file(
 # %% ../../nbs/04_sound.files.ipynb #f468f5d6
 lock_tries,lock_pause_s = 300,.1 # how often a lock is tried, and the seconds in between
 
-def is_open_at(
+def _is_open_at(
     f, # open file
     path:Path,
 )->bool:
@@ -138,17 +138,20 @@ def hold_lock(
 ):
     "Let nobody else come in; who is in is waited for."
     for _ in range(lock_tries):
-        f = open(file, 'a+')
+        f = open(file, 'a+', errors='replace')
         held = lock_file(f)
-        if held is None or held and is_open_at(f, file): break # on a disk without locks there is nothing to wait for
+        if held is None or held and _is_open_at(f, file): break # without locks there is nothing to wait for
         f.seek(0)
         who = f.read(20)
         f.close()
         time.sleep(lock_pause_s)
-    else: raise SettingError(f'{brief(what)} is being saved to by another process ({who}): wait for it, or choose another place')
+    else: raise SettingError(f'{brief(what)} is being saved to by another process ({who}): '
+                             'wait for it, or choose another place')
     try:
         with f:
-            with suppress(OSError): os.write(f.fileno(), str(os.getpid()).encode()) # a full disk is told of elsewhere
+            with suppress(OSError): # a full disk is told of elsewhere
+                f.truncate(0) # what a kill left
+                os.write(f.fileno(), str(os.getpid()).encode())
             try: yield
             finally:
                 if os.name!='nt': file.unlink(missing_ok=True) # while it is held: later it may be another's
@@ -198,9 +201,10 @@ class Room:
     def clear(self):
         "Remove the room, but for an old one whose place something else than the new one took."
         self.put_back()
-        if not (os.path.lexists(self.old) and os.path.lexists(self.new)): shutil.rmtree(self.at, ignore_errors=True)
+        if os.path.lexists(self.old) and os.path.lexists(self.new): return
+        shutil.rmtree(self.at, ignore_errors=True)
 
-def room_name(
+def _room_name(
     path:Path, # where a file or a folder belongs
 )->str: # what the names of its rooms and of its lock begin with
     "A name beside another one, no longer than a disk takes."
@@ -217,17 +221,17 @@ def rooms_of(
     "The rooms that are there."
     try: names = os.listdir(aside)
     except OSError: return []
-    return [Room(aside/n, path) for n in names if re.fullmatch(re.escape(room_name(path))+room_tail, n)]
+    return [Room(aside/n, path) for n in names if re.fullmatch(re.escape(_room_name(path))+room_tail, n)]
 
 # %% ../../nbs/04_sound.files.ipynb #b0fd60e7
-def room_lock(
+def _room_lock(
     path:Path, # where a file or a folder belongs
     aside:Path, # the folder that it is written in
 ): # context
     "Hold the only right to make and clear rooms, and to put something in its place."
-    return hold_lock(aside/f'{room_name(path)}.lock', path)
+    return hold_lock(aside/f'{_room_name(path)}.new-lock', path)
 
-def clear_rooms(
+def _clear_rooms(
     path:Path, # where a file or a folder belongs; its `room_lock` is held
     aside:Path, # the folder that it is written in
 ):
@@ -246,7 +250,7 @@ def recover(
     path = Path(os.path.realpath(path))
     aside = Path(aside or path.parent)
     if not rooms_of(path, aside): return
-    with suppress(OSError, SettingError), room_lock(path, aside): clear_rooms(path, aside)
+    with suppress(OSError, SettingError), _room_lock(path, aside): _clear_rooms(path, aside)
 
 # %% ../../nbs/04_sound.files.ipynb #e6ca55e9
 def keep_others(
@@ -260,7 +264,7 @@ def keep_others(
     def is_ours(at, is_folder):
         if at.as_posix() in (*listed, sums_file): return True
         # where there is a list, what is in a folder of ours and not listed is somebody's
-        return (not listed or not is_folder and len(at.parts)==1) and fits(at.parts[0], ours)
+        return (not listed or not is_folder and len(at.parts)==1) and _fits(at.parts[0], ours)
     def keep(folder):
         for p in folder.iterdir():
             at = p.relative_to(old)
@@ -273,11 +277,11 @@ def keep_others(
                     to.mkdir(exist_ok=True)
                     keep(p)
                     shutil.copystat(p, to)
-                else: share(p, to)
+                else: _share(p, to)
         if (made := new/folder.relative_to(old)).is_dir(): sync_folder(made)
     keep(old)
 
-def share(
+def _share(
     file:Path, # or a link, to wherever it leads
     to:Path, # another name for it
 ):
@@ -297,21 +301,22 @@ def check_replaceable(
     try: inside = Path.cwd().is_relative_to(path)
     except FileNotFoundError: inside = False # the folder that was worked in is gone
     why = 'a disk is mounted there' if os.path.ismount(path) else 'this process works in it' if inside else ''
-    if why: raise SettingError(f'{brief(path)} can not be replaced as a whole, since {why}: give a folder inside it')
+    if not why: return
+    raise SettingError(f'{brief(path)} can not be replaced as a whole, since {why}: give a folder inside it')
 
 @contextmanager
 def write_whole(
     path, # of a file or a folder
     aside=None, # folder of the same disk to write in; `None`: the one that `path` is in
-    ours:tuple=('*',), # patterns of names that a folder may lose when it is replaced; what else lies there is kept
+    ours:tuple=('*',), # patterns of names that a folder may lose when it is replaced; the others are kept
 )->Iterator[Path]: # where to write: a file, or a folder that is made there
     "Write a file or a folder so that it is there as a whole or not at all; it replaces what was there."
     path = Path(os.path.realpath(path))
     check_replaceable(path)
     aside = Path(aside or path.parent)
-    with room_lock(path, aside):
-        clear_rooms(path, aside)
-        room = Room(Path(tempfile.mkdtemp(prefix=f'{room_name(path)}.new-', dir=aside)), path)
+    with _room_lock(path, aside):
+        _clear_rooms(path, aside)
+        room = Room(Path(tempfile.mkdtemp(prefix=f'{_room_name(path)}.new-', dir=aside)), path)
         held = open(room.lock, 'a+')
         lock_file(held)
     try:
@@ -320,7 +325,7 @@ def write_whole(
             yield room.new
             sync(room.new)
             if room.new.is_dir():
-                with room_lock(path, aside):
+                with _room_lock(path, aside):
                     if path.is_dir() and '*' not in ours: keep_others(path, room.new, ours)
                     room.swap()
             else: room.swap()
@@ -330,7 +335,7 @@ def write_whole(
 # %% ../../nbs/04_sound.files.ipynb #fbe2efe1
 read_tries = 5 # how often a folder is read that is replaced meanwhile
 
-def which_folder(
+def _which_folder(
     folder:Path,
 )->tuple|None: # `None`: there is none
     "What tells a folder from the one that takes its place."
@@ -345,12 +350,12 @@ def read_whole(
     "Read one state of a folder, even where it is replaced meanwhile."
     for _ in range(read_tries):
         if not folder.exists(): recover(folder)
-        before = which_folder(folder)
+        before = _which_folder(folder)
         try: found = read(folder)
         except Exception:
-            if which_folder(folder)==before: raise
+            if _which_folder(folder)==before: raise
         else:
-            if which_folder(folder)==before: return found
+            if _which_folder(folder)==before: return found
     raise SettingError(f'{brief(folder)} was replaced {read_tries} times while it was read: wait until nobody saves to it')
 
 # %% ../../nbs/04_sound.files.ipynb #38586f33
@@ -450,10 +455,12 @@ class FolderKind:
 
     def check_place(self, folder:Path):
         "Refuse a file, or a folder that holds something else."
-        if folder.exists() and not folder.is_dir(): raise SettingError(f'{brief(folder)} is a file: {self.what} is saved into a folder')
-        if not folder.exists() or self.is_in(folder): return
-        odd = sorted(p.name for p in folder.iterdir() if not fits(p.name, laid_beside))
-        if odd: raise SettingError(f'{brief(folder)} holds something else than {self.what} ({odd[0]}): choose another folder')
+        if not folder.exists(): return
+        if not folder.is_dir(): raise SettingError(f'{brief(folder)} is a file: {self.what} is saved into a folder')
+        if self.is_in(folder): return
+        odd = sorted(p.name for p in folder.iterdir() if not _fits(p.name, laid_beside))
+        if not odd: return
+        raise SettingError(f'{brief(folder)} holds something else than {self.what} ({odd[0]}): choose another folder')
 
     @contextmanager
     def write(self, folder:Path)->Iterator[Path]: # an empty folder to write into
