@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['block_rows', 'to_install', 'index_file', 'graph_links', 'graph_width', 'may_differ', 'counted', 'widening',
-           'index_files', 'points_shown', 'folders_shown', 'Matches', 'nearest', 'usearch_index', 'SoundIndex',
-           'settings_in', 'pipeline_of', 'note_places', 'unit_rows', 'folders_of', 'is_saved', 'holds_vectors',
-           'find_index']
+           'index_folder', 'points_shown', 'folders_shown', 'Matches', 'nearest', 'usearch_index', 'SoundIndex',
+           'settings_in', 'pipeline_of', 'note_places', 'unit_rows', 'read_index', 'folders_of', 'is_saved',
+           'holds_vectors', 'find_index']
 
 # %% ../nbs/22_search.ipynb #8aef79a7
 import inspect, json, os, warnings
@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from .core import *
 from .sound.files import *
 from .models.base import find_entry, shareable
-from .transform import AudioPipeline, read_bundle, to_tensors, write_bundle
+from .transform import AudioPipeline, read_bundle, saved_as, to_tensors, write_bundle
 from .collect import collect, is_url
 from .store import store_for
 from .extract import load, remembered, run_settings
@@ -285,29 +285,23 @@ def duplicates(self:SoundIndex,
     return Matches(a | {f'{k}_b':v for k,v in b.items()} | {'score': pairs[p]} for a,b,p in zip(first, second, found))
 
 # %% ../nbs/22_search.ipynb #a16af099
-index_files = index_file, 'vectors.npy', 'rows.arrow', 'graph.usearch', 'pipeline', sums_file
+index_folder = FolderKind('an index', index_file, 'exact_up_to', ('vectors.npy', 'rows.arrow', 'graph.usearch', 'pipeline'))
 
 @patch
 def save(self:SoundIndex,
-    folder, # made where it isn't there
+    folder, # made where it isn't there; of what lies in it, an index is replaced, and notes beside it are kept
 ):
-    "Write the index into a folder; what else lies there is kept."
+    "Write the index into a folder. Raises `SettingError` where something else lies in it."
     import pyarrow as pa
     from auditus import __version__
-    folder = Path(folder).expanduser()
-    if folder.exists() and any(folder.iterdir()) and not (folder/index_file).is_file(): raise SettingError(f'{brief(folder)} holds something else: choose another folder')
     made_by = None if self.pipeline is None else run_settings(self.pipeline)
-    known = {'auditus': __version__, 'exact_up_to': self.exact_up_to, 'made_by': made_by}
-    with said_plainly(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with write_whole(folder, ours=index_files) as new:
-            new.mkdir()
-            np.save(new/'vectors.npy', np.asarray(self.X))
-            with pa.OSFile(str(new/'rows.arrow'), 'wb') as f, pa.ipc.new_file(f, self.table.schema) as w: w.write_table(self.table)
-            if self.graph is not None: self.graph.save(str(new/'graph.usearch'))
-            if self.pipeline is not None: write_bundle(self.pipeline, new/'pipeline')
-            (new/index_file).write_text(json.dumps(known), encoding='utf-8')
-            write_checksums(new)
+    known = {'auditus': __version__, 'exact_up_to': self.exact_up_to, 'made_by': made_by, 'sums': True}
+    with index_folder.write(Path(folder).expanduser()) as new:
+        np.save(new/'vectors.npy', np.asarray(self.X))
+        with pa.OSFile(str(new/'rows.arrow'), 'wb') as f, pa.ipc.new_file(f, self.table.schema) as w: w.write_table(self.table)
+        if self.graph is not None: self.graph.save(str(new/'graph.usearch'))
+        if self.pipeline is not None: write_bundle(self.pipeline, new/'pipeline')
+        (new/index_file).write_text(json.dumps(known), encoding='utf-8')
 
 @patch(cls_method=True)
 def open(cls:SoundIndex,
@@ -317,18 +311,26 @@ def open(cls:SoundIndex,
     **changes, # settings of the saved pipeline to change, such as device='cuda'
 )->SoundIndex:
     "Open a saved index; its rows stay on the disk. Raises `AudioDecodeError` where they are not what was saved."
-    import pyarrow as pa
     check_choice('verify', verify, (True, False))
-    folder,remedy = Path(folder).expanduser(),'Build it anew and save it again'
-    if not folder.exists(): recover(folder)
+    return read_whole(Path(folder).expanduser(), lambda at: read_index(at, pipeline, verify, **changes))
+
+def read_index(
+    folder:Path, # what `save` wrote
+    pipeline:AudioPipeline|None, # as in `SoundIndex.open`
+    verify:bool, # as in `SoundIndex.open`
+    **changes, # as in `SoundIndex.open`
+)->SoundIndex:
+    "Open a saved index that nobody replaces meanwhile."
+    import pyarrow as pa
+    remedy = 'Build it anew and save it again'
     try:
         known = read_json(folder/index_file, remedy, ('exact_up_to',), AudioDecodeError)
-        if verify: check_folder_whole(folder, 'index', f'{remedy}, or take it as it is with verify=False', AudioDecodeError)
+        if verify: index_folder.check_whole(folder, known, f'{remedy}, or take it as it is with verify=False', AudioDecodeError)
         X = np.load(folder/'vectors.npy', mmap_mode='r')
         table = pa.ipc.open_file(pa.memory_map(str(folder/'rows.arrow'))).read_all()
-        if pipeline is None and (folder/'pipeline').is_dir(): pipeline = read_bundle(folder/'pipeline', **{'progress': False, **changes})
+        if pipeline is None and (folder/'pipeline'/saved_as).is_file(): pipeline = read_bundle(folder/'pipeline', **{'progress': False, **changes})
         elif pipeline is not None and known.get('made_by'): same_vectors(known['made_by'], pipeline, but=may_differ)
-        made = cls(X, table, pipeline, known['exact_up_to'])
+        made = SoundIndex(X, table, pipeline, known['exact_up_to'])
     except AuditusError: raise # which may be a ValueError too
     except OSError as e: raise AudioNotFoundError(f'{brief(folder)} holds no saved index ({index_file}): {e.strerror or e}') from e
     except (ValueError, KeyError, TypeError, pa.ArrowException) as e: raise AudioDecodeError(f'the index in {brief(folder)} is damaged: {e}') from e

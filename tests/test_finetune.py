@@ -308,8 +308,8 @@ def test_a_probe_that_was_saved_keeps_its_report_and_knows_its_pipeline(tones, p
     with pytest.raises(SettingError, match="pooling: 'mean' there, 'max' here"): Probe.load(tmp_path/'probe', AudioPipeline(pipe.model_name, pooling='max'))
     # a kill while it is written over leaves the old one whole
     other = Probe(pipe, cache=tmp_path/'cache').fit(*zip(*[(f, f.parent.name[::-1]) for f in sorted(tones.rglob('*.wav'))]))
-    def killed(*args): raise OSError('killed')
-    monkeypatch.setattr(files, 'put_in_place', killed)
+    def killed(self): raise OSError('killed')
+    monkeypatch.setattr(files.Room, 'swap', killed)
     with pytest.raises(SettingError, match='killed'): other.save(tmp_path/'probe')
     monkeypatch.undo()
     sounds = sorted(tones.rglob('*.wav'))
@@ -552,8 +552,8 @@ def test_what_lies_beside_a_result_is_kept(model, tones, tmp_path):
     again = brief_run(model, tones, tmp_path/'out', overwrite=True, seed=1)
     assert (again.folder/'notes.txt').read_text() == 'mine' and (again.folder/'.git').is_dir() and not (tmp_path/'out.auditus').exists()
     # a kill between the two renames
-    (tmp_path/'out.auditus'/'.out.new-x').mkdir(parents=True)
-    (tmp_path/'out').rename(tmp_path/'out.auditus'/'.out.new-x'/'old')
+    (tmp_path/'out.auditus'/'.out.new-abcdefgh').mkdir(parents=True)
+    (tmp_path/'out').rename(tmp_path/'out.auditus'/'.out.new-abcdefgh'/'old')
     assert brief_run(model, tones, tmp_path/'out', seed=1).report.metrics == again.report.metrics and (again.folder/'notes.txt').exists()
     (tmp_path/'theirs').mkdir()
     (tmp_path/'theirs'/'training.json').write_text('{"mine": 1}')

@@ -381,6 +381,12 @@ def test_flipped_bits_in_a_probe(kept, rng, tmp_path, times):
     assert flip_and_open(tmp_path/'probe', times, opened, rng) == times
 
 
+def as_before(folder):
+    "Make a saved folder one of version 0.1.0, which had no checksums."
+    (folder/sums_file).unlink()
+    for p in folder.glob('*.json'): p.write_text(json.dumps({k: v for k, v in json.loads(p.read_text()).items() if k != 'sums'}))
+
+
 def test_zeroed_and_foreign_arrays(kept, tmp_path):
     at, *_ = kept
     for name in ('vectors.npy', 'rows.arrow'):
@@ -390,7 +396,7 @@ def test_zeroed_and_foreign_arrays(kept, tmp_path):
         with pytest.raises(AudioDecodeError, match=f'{name} is not what was written'): SoundIndex.open(tmp_path/name)
         with pytest.raises(AudioDecodeError): SoundIndex.open(tmp_path/name, verify=False)
     shutil.copytree(at/'probe', tmp_path/'probe')
-    (tmp_path/'probe'/sums_file).unlink()  # as 0.1.0 saved it
+    as_before(tmp_path/'probe')
     for data in (bytes(1000), b'', b'PK\x03\x04'+bytes(60)):
         (tmp_path/'probe'/'probe.npz').write_bytes(data)
         with pytest.raises(ModelNotFoundError, match='damaged'): Probe.load(tmp_path/'probe')
@@ -406,7 +412,7 @@ def test_damaged_json_is_an_error_of_ours(text, kept, tmp_path, sounds):
                          ('index/pipeline/auditus.json', SoundIndex.open), ('probe/pipeline/auditus.json', Probe.load)):
         folder = tmp_path/name.replace('/', '-')
         shutil.copytree(at/name.split('/')[0], folder)
-        (folder/sums_file).unlink()
+        as_before(folder)
         (folder/name.partition('/')[2]).write_text(text)
         with pytest.raises(AuditusError, match='damaged'): opened(folder)
     shutil.copytree(at/'index'/'pipeline', tmp_path/'bundle')
@@ -458,7 +464,7 @@ def test_a_probe_does_not_replace_another_where_it_is_told_not_to(kept, tmp_path
 def test_what_a_kill_left_is_found_when_it_is_opened(kept, tmp_path):
     at, index, probe = kept
     for name, opened in (('index', SoundIndex.open), ('probe', Probe.load), ('index/pipeline', AudioPipeline.load)):
-        folder, room = tmp_path/'kept', tmp_path/'.kept.new-abc'
+        folder, room = tmp_path/'kept', tmp_path/'.kept.new-abcdefgh'
         shutil.copytree(at/name, folder)
         (room/'new').mkdir(parents=True)
         shutil.copytree(folder, room/'new'/'kept')
@@ -784,7 +790,7 @@ def test_vectors_that_rotted_in_the_cache_are_embedded_again(kept, checkpoint, t
     at, index, _ = kept
     pipe = AudioPipeline(checkpoint('hubert-layer'))
     SoundIndex.build(at/'sounds', pipe, cache=tmp_path)
-    part, = (p for p in tmp_path.rglob('part-*.parquet'))
+    part, *_ = tmp_path.rglob('part-*.parquet')  # by chance of their names, eight sounds may fill two
     data = bytearray(part.read_bytes())
     data[len(data)//3] ^= 1
     part.write_bytes(data)
