@@ -19,14 +19,16 @@ from kit import Counting, Loudness, command, installed, root
 from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioNotFoundError, AudioPipeline, AuditusError, ModelNotFoundError, SettingError, SoundIndex,
                      load_model)
 from auditus.collect import collect, part_key
-from auditus.extract import Clock, extract, find_jobs, load
+from auditus.collection.budget import Clock
+from auditus.collection.run import find_jobs
+from auditus.extract import extract, load
 from auditus.finetune import Probe, evaluate, which_sounds
 from auditus.hear import load_model as hear_model
 from auditus.labels import labelled
 from auditus.models.base import AudioModel, ModelFrames, shareable, users_own
 from auditus.search import find_index
 from auditus.sound.files import read_json, recover, seal_key, sums_file, write_whole
-from auditus.store import Store
+from auditus.collection.store import Store
 
 needs_sigkill = pytest.mark.skipif(os.name == 'nt', reason='needs SIGKILL')
 
