@@ -573,11 +573,11 @@ def trainable(
     names = dict(enumerate(data.classes))
     with quiet():
         try: net = tf.AutoModelForAudioClassification.from_pretrained(model.folder, local_files_only=True, num_labels=len(names), id2label=names, label2id={v:k for k,v in names.items()},
-                                                                      problem_type=kind, ignore_mismatched_sizes=True, dtype='float32')
+                                                                      problem_type=kind, ignore_mismatched_sizes=True, dtype='float32', **model.reading)
         except ValueError as e: raise SettingError(f"{model.name} can not be fine-tuned: transformers has no classifier of the kind {model.config.model_type!r}. Use Probe, which takes any model") from e
     # a head of the same size, but for other classes, has learnt something else
     if model.headed and model.labels!=data.classes:
-        learnt,net = net,tf.AutoModelForAudioClassification.from_config(net.config, dtype='float32')
+        learnt,net = net,tf.AutoModelForAudioClassification.from_config(net.config, dtype='float32', trust_remote_code=model.reading['trust_remote_code'])
         encoder_of(net).load_state_dict(encoder_of(learnt).state_dict())
     if freeze=='encoder': encoder_of(net).requires_grad_(False)
     if freeze=='features':

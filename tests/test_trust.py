@@ -1,4 +1,5 @@
 "Trust: nothing that a file says is run unasked, nothing rots unnoticed, nothing is lost by a kill."
+import ast
 import json
 import os
 import shutil
@@ -15,9 +16,9 @@ import soundfile as sf
 from kit import Counting, Loudness, command, installed, root
 
 from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioPipeline, AuditusError, ModelNotFoundError, SettingError, SoundIndex,
-                     load_model)
+                     ZeroShotClassifier, load_model)
 from auditus.extract import Clock, extract, load
-from auditus.finetune import Probe, evaluate, which_sounds
+from auditus.finetune import Probe, evaluate, finetune, which_sounds
 from auditus.hear import load_model as hear_model
 from auditus.labels import labelled
 from auditus.models.base import AudioModel, ModelFrames, shareable, users_own
@@ -124,6 +125,87 @@ def test_the_planted_code_would_run_if_it_were_asked_for(planted):
         try: load_model(folder, trust_remote_code=True)
         except ModelNotFoundError as e: assert 'evil' in str(e) or 'Evil' in str(e) or 'Hubert' in str(e)  # whether it can be served is another matter
     assert mark.exists()
+
+
+@pytest.fixture
+def asking(clap_folder, tmp_path, monkeypatch):
+    "A CLAP of which transformers knows only a part by itself: of the rest it would ask at the terminal, where all is granted. Gives the folder, and what ran or was asked."
+    folder, log = tmp_path/'asking', tmp_path/'log'
+    shutil.copytree(clap_folder, folder)
+    kinds = {k: f'evil.{k}' for k in ('AutoConfig', 'AutoModel', 'AutoModelForAudioClassification', 'AutoFeatureExtractor', 'AutoProcessor')}
+    for name, more in (('config.json', {'auto_map': kinds}), ('preprocessor_config.json', {'auto_map': kinds}),
+                       ('tokenizer_config.json', {'tokenizer_class': 'EvilTokenizer', 'auto_map': {'AutoTokenizer': ['evil.EvilTokenizer', None]}})):
+        (folder/name).write_text(json.dumps(json.loads((folder/name).read_text()) | more))
+    (folder/'evil.py').write_text(f"""
+with open({str(log)!r}, 'a') as f: f.write('ran')
+from transformers import ClapConfig as AutoConfig, ClapModel as AutoModel, ClapFeatureExtractor as AutoFeatureExtractor, ClapProcessor as AutoProcessor
+from transformers import HubertForSequenceClassification as AutoModelForAudioClassification, PreTrainedTokenizerFast as EvilTokenizer
+""")
+    def granted(*_):
+        with log.open('a') as f: f.write('asked')
+        return 'y'
+    monkeypatch.setattr('builtins.input', granted)
+    return folder, lambda: log.read_text() if log.exists() else ''
+
+
+untrusting = {
+    'finetune': lambda folder, at: finetune(folder, at/'sounds', out=at/'out', epochs=1, device='cpu'),
+    'the command finetune': lambda folder, at: command('finetune', folder, at/'sounds', '-o', at/'out', '--epochs', 1).exception and None,
+    'a probe': lambda folder, at: Probe(str(folder), cache=at/'cache').fit(at/'sounds'),
+    'zero-shot': lambda folder, at: ZeroShotClassifier(str(folder))(at/'sounds'/'a'/'0.wav', ['dog', 'cat']),
+    'words': lambda folder, at: load_model(folder).embed_text(['dog']),
+    'its export': lambda folder, at: load_model(folder).export(at/'m.onnx'),
+}
+
+
+@pytest.mark.parametrize('way', untrusting)
+def test_nobody_is_asked_at_the_terminal(way, asking, tmp_path, rng):
+    folder, log = asking
+    for i in range(8):
+        (tmp_path/'sounds'/'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
+        sf.write(tmp_path/'sounds'/'ab'[i % 2]/f'{i}.wav', rng.normal(0, .1, 4800), 48000)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try: untrusting[way](folder, tmp_path)
+        except AuditusError: pass
+    assert log() == ''
+
+
+def test_a_tokenizer_of_its_own_is_run_where_that_was_allowed(asking):
+    folder, log = asking
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try: load_model(folder, trust_remote_code=True).embed_text(['dog'])
+        except AuditusError: pass  # whether it can be served is another matter
+    assert 'ran' in log() and 'asked' not in log()
+
+
+def calls(path, *names):
+    "The calls of functions and methods of these names in a module, and what keywords each is given; `None` stands for `**more`."
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    name = {ast.Attribute: lambda f: f.attr, ast.Name: lambda f: f.id}
+    return [(c, {k.arg: k.value for k in c.keywords}) for c in ast.walk(tree) if isinstance(c, ast.Call)
+            and type(c.func) in name and name[type(c.func)](c.func) in names]
+
+
+modules = sorted((root/'auditus').rglob('*.py'))
+
+
+def test_every_call_of_transformers_says_whether_code_may_run():
+    found = [(p.name, c.lineno, given) for p in modules for c, given in calls(p, 'from_pretrained', 'from_config')]
+    assert len(found) >= 5
+    for name, line, given in found: assert {'trust_remote_code', None} & {*given}, f'{name}:{line}'
+
+
+def test_nothing_opens_a_pickle_by_itself():
+    for p in modules:
+        for c, given in calls(p, 'load'):
+            owner = ast.unparse(c.func)
+            if owner == 'torch.load': assert ast.unparse(given['weights_only']) == 'True', (p.name, c.lineno)
+            if owner == 'np.load': assert 'allow_pickle' not in given or ast.unparse(given['allow_pickle']) == 'False', (p.name, c.lineno)
+            assert owner.split('.')[0] not in ('joblib', 'dill', 'cloudpickle', 'shelve'), (p.name, c.lineno)
+        # what a worker of our own sends is no file of somebody
+        if p.name != 'extract.py': assert not [c for c, _ in calls(p, 'load', 'loads', 'Unpickler') if ast.unparse(c.func).startswith('pickle.')], p.name
 
 
 def test_weights_in_pickles_are_not_opened_because_a_table_says_so(checkpoint, tmp_path):
