@@ -251,6 +251,49 @@ def test_places_that_a_table_names_are_told(name, said, tmp_path):
     with pytest.raises(ModelNotFoundError): index.pipeline.model  # looked for when it is needed, and not before
 
 
+saved = {
+    'a pipeline': (plant_bundle, AudioPipeline.load),
+    'HEAR': (plant_bundle, lambda folder, **changes: hear_model(str(folder))),
+    'an index': (plant_index, SoundIndex.open),
+    'a probe': (plant_probe, Probe.load),
+}
+
+
+@pytest.mark.parametrize('kind', saved)
+@pytest.mark.parametrize('settings,said', [
+    (dict(model_name='/somewhere/else'), "its model by a path of this machine, '/somewhere/else'"), (dict(model_name='~/x'), 'a path of this machine'),
+    (dict(model_name='https://ann:pa55word@a.b/c'), r"a link, 'https://\*\*\*@a.b/c'"), (dict(model_name='clmr', checkpoint='/a/b.safetensors'), 'its checkpoint by a path'),
+    (dict(model_name='clmr', checkpoint=['a', 's3://a/b']), 'its checkpoint by a link')])
+def test_places_that_a_saved_folder_names_are_told(kind, settings, said, tmp_path):
+    plant, opened = saved[kind]
+    folder = plant(tmp_path/'there', dict(dim=32, pooling='mean') | settings if kind == 'a probe' else settings)
+    with pytest.warns(UserWarning, match=said):
+        try: opened(folder)  # and not before the user is told
+        except AuditusError: assert kind in ('HEAR', 'a probe')  # which need the model at once
+
+
+def test_what_lies_in_a_saved_folder_is_opened_without_a_word(kept, tmp_path):
+    at, *_ = kept
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert AudioPipeline.load(at/'index'/'pipeline').model.frame_dim == 32
+        assert Probe.load(at/'probe').pipeline.model.frame_dim == SoundIndex.open(at/'index').X.shape[1]
+        # the user's own word for it
+        assert AudioPipeline.load(plant_bundle(tmp_path/'b', dict(model_name='/somewhere/else')), model_name=str(at/'index'/'pipeline'/'model')).model.frame_dim == 32
+
+
+@pytest.mark.parametrize('kind', saved)
+@pytest.mark.parametrize('way', ['/..', '/../../model', '/a/../../..', '-beside', r'\..\x', '/\0'])
+def test_no_way_leads_out_of_a_saved_folder(kind, way, checkpoint, tmp_path):
+    plant, opened = saved[kind]
+    shutil.copytree(checkpoint('hubert-layer'), tmp_path/'model')
+    folder = plant(tmp_path/'there', dict(model_name='{folder}'+way))
+    with pytest.raises(AuditusError, match='leads out of its folder. Save it again, or get it again'): opened(folder)
+    for checkpoint_at in ('{folder}'+way, ['x', '{folder}'+way]):
+        shutil.rmtree(folder)
+        with pytest.raises(AuditusError, match='leads out of its folder'): opened(plant(folder, dict(model_name='clmr', checkpoint=checkpoint_at)))
+
+
 def test_a_table_that_names_no_model(tmp_path):
     for settings in ({}, {'model_name': 3}, {'model_name': ''}):
         with pytest.raises(AudioDecodeError, match='does not say which model'): SoundIndex.build(plant_table(tmp_path/'t.parquet', settings))
