@@ -468,6 +468,61 @@ def test_damaged_json_is_an_error_of_ours(text, kept, tmp_path, sounds):
     (tmp_path/'trained'/'training.json').write_text(text)
 
 
+numbers = [None, 'text', [], {}, True, -1, 0, 1e400, float('nan')]
+odd_probes = [*(dict(classes=v) for v in ([], None, 'ab', 5, {'a': 0}, [1, 2], ['a', 'a'], ['a', None], ['a'], ['a', 'b', 'c'], [['a'], ['b']])),
+              *(dict(multi=v) for v in (None, 1, 'no', [])), *(dict(head=v) for v in (None, 'mlp', 5, ['knn'], 'knn', 'prototype', {})),
+              *(dict(C=v) for v in numbers), *(dict(k=v) for v in numbers), *(dict(folds=v) for v in (*numbers, 1)), *(dict(seed=v) for v in (None, 'x', -1, 1.5, [], 2**32)),
+              *(dict(arrays=v) for v in (None, 5, [], {}, '', '..', 'none.npz')), *(dict(made_by=v) for v in (None, 5, [], 'x')),
+              *(dict(report=v) for v in (5, [], 'text', {}, True, {'names': 5, 'skipped': [], 'folds': 2, 'unchecked': 0}))]
+
+
+@pytest.mark.parametrize('change', odd_probes, ids=lambda v: repr(v)[:60])
+def test_a_probe_that_says_what_none_can(change, kept, tmp_path):
+    "Without checksums, as 0.1.0 saved it: an error that says what is wrong and what to do, when it is opened and not when it is asked."
+    at, *_ = kept
+    shutil.copytree(at/'probe', tmp_path/'probe')
+    (tmp_path/'probe'/sums_file).unlink()
+    file = tmp_path/'probe'/'probe.json'
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ModelNotFoundError, match='Learn it anew, or get it again from where it came'): Probe.load(tmp_path/'probe')
+
+
+odd_arrays = [dict(weight=lambda a: a[:, :-1]), dict(weight=lambda a: a[:-1]), dict(weight=lambda a: a[0]), dict(weight=lambda a: a*np.nan), dict(weight=lambda a: a.astype(str)),
+              dict(weight=lambda a: a.astype(complex)), dict(weight=None), dict(bias=lambda a: a[:-1]), dict(bias=lambda a: a[:, None]), dict(bias=lambda a: a+np.inf),
+              dict(mean=lambda a: a[:-1]), dict(mean=lambda a: a[None]), dict(mean=lambda a: a*np.nan), dict(mean=None), dict(scale=lambda a: a*0), dict(scale=lambda a: -a),
+              dict(mean=lambda a: a[:0], scale=lambda a: a[:0], weight=lambda a: a[:, :0]), dict(mean=lambda a: a[:5], scale=lambda a: a[:5], weight=lambda a: a[:, :5]),
+              dict(scale=lambda a: a[0]), dict(more=lambda a: np.zeros(3)), dict(report_truth=None), dict(report_scores=lambda a: a[1:]), dict(report_scores=lambda a: a*np.nan),
+              dict(report_truth=lambda a: a[:, :1])]
+
+
+@pytest.mark.parametrize('changes', odd_arrays, ids=range(len(odd_arrays)))
+def test_a_probe_whose_arrays_do_not_fit(changes, kept, tmp_path):
+    at, *_ = kept
+    shutil.copytree(at/'probe', tmp_path/'probe')
+    (tmp_path/'probe'/sums_file).unlink()
+    with np.load(tmp_path/'probe'/'probe.npz') as found: arrays = dict(found)
+    for k, change in changes.items():
+        if change is None: del arrays[k]
+        else: arrays[k] = change(arrays.get(k))
+    np.savez(tmp_path/'probe'/'probe.npz', **arrays)
+    with pytest.raises(ModelNotFoundError, match='is damaged: .*Learn it anew, or get it again from where it came'): Probe.load(tmp_path/'probe')
+
+
+@pytest.mark.parametrize('head', ['logistic', 'knn', 'prototype'])
+def test_whole_probes_without_checksums_are_opened(head, kept, tmp_path):
+    at, index, _ = kept
+    probe = Probe(AudioPipeline(str(at/'index'/'pipeline'/'model')), head, cache=tmp_path/'cache').fit(at/'sounds')
+    probe.save(tmp_path/'probe')
+    (tmp_path/'probe'/sums_file).unlink()
+    again = Probe.load(tmp_path/'probe')
+    assert np.array_equal(again.scores_of(index.X), probe.scores_of(index.X)) and again.report.metrics == probe.report.metrics
+    with np.load(tmp_path/'probe'/'probe.npz') as found: arrays = dict(found)
+    if head == 'knn':
+        for k in (0, 9, -1, 1.5):
+            np.savez(tmp_path/'probe'/'probe.npz', **arrays | {'k': np.array(k)})
+            with pytest.raises(ModelNotFoundError, match='is damaged: `k` must be'): Probe.load(tmp_path/'probe')
+
+
 @pytest.mark.parametrize('text', broken_json[:-1], ids=range(len(broken_json)-1))
 def test_damaged_settings_of_a_run(text, recordings_of_noise, tmp_path):
     pipe, settings = AudioPipeline(Counting(), window=.5), tmp_path/'out.auditus'/'settings.json'
