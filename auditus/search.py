@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['block_rows', 'to_install', 'index_file', 'graph_links', 'graph_width', 'may_differ', 'counted', 'widening',
            'index_folder', 'points_shown', 'folders_shown', 'Matches', 'nearest', 'usearch_index', 'SoundIndex',
-           'settings_in', 'pipeline_of', 'note_places', 'unit_rows', 'read_index', 'folders_of', 'is_saved',
-           'holds_vectors', 'find_index']
+           'settings_in', 'pipeline_of', 'unit_rows', 'read_index', 'folders_of', 'is_saved', 'holds_vectors',
+           'find_index']
 
 # %% ../nbs/72_search.ipynb #8aef79a7
 import inspect, json, os, warnings
@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import *
 from .sound.files import *
-from .models.base import find_entry, shareable
+from .models.base import find_entry, note_places, shareable
 from .transform import AudioPipeline, read_bundle, saved_as, to_tensors, write_bundle
 from .collect import collect, is_url
 from .collection.remote import open_store
@@ -119,19 +119,6 @@ def pipeline_of(
             if k in AudioPipeline.defaults() and (k in taken or k not in ('backend', 'dtype'))}
     kept = {k:int(v) if k in counted and isinstance(v, float) else v for k,v in kept.items()}
     return AudioPipeline(**{**kept, 'progress': False, **changes})
-
-def note_places(
-    settings:dict, # of a table
-    where, # the table is
-):
-    "Say from where a model is about to be opened, where a table names a place and not a model."
-    for k in ('model_name', 'checkpoint'):
-        v = settings.get(k)
-        if not isinstance(v, str): continue
-        if not (is_url(v) or v[:1] in ('/', '.', '~', '\\') or os.path.exists(os.path.expanduser(v))): continue
-        what = 'a link' if is_url(v) else 'a path of this machine'
-        warnings.warn(f'{brief(where)} names its {"model" if k=="model_name" else k} by {what}, {brief(v)}, and it is opened from there: '
-                      'if the table is not yours, give a pipeline of your own instead', stacklevel=4)
 
 @patch(cls_method=True)
 def build(cls:SoundIndex,

@@ -21,7 +21,7 @@ from .core import *
 from .signal import Resampling, Window, Windowing, as_audio, as_windows
 from .load import AudioLoader
 from .sound.files import *
-from .models.base import AudioModel, ModelFrames, load_model, shareable
+from .models.base import AudioModel, ModelFrames, in_folder, load_model, note_places, shareable
 
 # %% ../nbs/11_transform.ipynb #f7a44639
 _all_ = ['AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing']
@@ -650,8 +650,9 @@ def read_bundle(
     "Open a pipeline of the settings and the model in a folder."
     settings = read_saved(folder)['settings']
     if not isinstance(settings, dict): raise ModelNotFoundError(f'{brief(folder/saved_as)} is damaged: its settings are no dict. {save_again}')
-    def here(v): return str(folder/'model')+v[len('{folder}'):] if isinstance(v, str) and v.startswith('{folder}') else v
-    settings = {k:here(v) for k,v in shareable(settings).items()} | changes
+    kept = {k:v for k,v in shareable(settings).items() if k not in changes}
+    note_places(kept, folder)
+    settings = {k:in_folder(v, folder/'model') for k,v in kept.items()} | changes
     for k in settings:
         if k not in AudioPipeline.defaults():
             raise SettingError(f"AudioPipeline has no setting `{k}`; it has {', '.join(AudioPipeline.defaults())}")
