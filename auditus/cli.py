@@ -429,8 +429,8 @@ def open_page(
     allow_pickle: AllowPickle = False,
 ):
     "Open a page: see, hear, classify and embed sounds, and find their like."
-    from auditus.app import Workbench, ended_by_signals, gradio, serve
-    with plain_words(), ended_by_signals():
+    from auditus.app import Workbench, exit_on_signals, gradio, serve
+    with plain_words(), exit_on_signals():
         gradio() # whose absence should not be told after an hour of embedding
         # what is not given is left to the index
         settings = dict(device=device, backend=backend, dtype=dtype, trust_remote_code=trust_remote_code or None,

