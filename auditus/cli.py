@@ -429,13 +429,13 @@ def open_page(
     allow_pickle: AllowPickle = False,
 ):
     "Open a page: see, hear, classify and embed sounds, and find their like."
-    from auditus.app import Workbench, exit_on_signals, gradio, serve
+    from auditus.app import SoundAnalyzer, exit_on_signals, gradio, serve
     with plain_words(), exit_on_signals():
         gradio() # whose absence should not be told after an hour of embedding
         # what is not given is left to the index
         settings = dict(device=device, backend=backend, dtype=dtype, trust_remote_code=trust_remote_code or None,
                         allow_pickle=allow_pickle or None)
-        bench = Workbench(model, index, sounds, words_model, max_minutes, settings, max_seconds)
+        bench = SoundAnalyzer(model, index, sounds, words_model, max_minutes, settings, max_seconds)
         page = serve(bench, host, port, max_mb, browser, max_total_mb, allow_host or ())
         try:
             say(f'{page.local_url}  (Ctrl+C ends it)')

