@@ -435,8 +435,8 @@ def open_page(
         # what is not given is left to the index
         settings = dict(device=device, backend=backend, dtype=dtype, trust_remote_code=trust_remote_code or None,
                         allow_pickle=allow_pickle or None)
-        bench = SoundAnalyzer(model, index, sounds, words_model, max_minutes, settings, max_seconds)
-        page = serve(bench, host, port, max_mb, browser, max_total_mb, allow_host or ())
+        analyzer = SoundAnalyzer(model, index, sounds, words_model, max_minutes, settings, max_seconds)
+        page = serve(analyzer, host, port, max_mb, browser, max_total_mb, allow_host or ())
         try:
             say(f'{page.local_url}  (Ctrl+C ends it)')
             if host not in ('127.0.0.1', 'localhost'):

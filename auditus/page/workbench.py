@@ -38,8 +38,9 @@ class SoundAnalyzer:
         self.minutes,self.seconds,self.clock,self.words_model = minutes,seconds,clock,words_model
         self.settings = {k:v for k,v in (settings or {}).items() if v is not None}
         is_folder = index is not None and not isinstance(index, SoundIndex) and not holds_vectors(index)
-        needs_model = model is not None or is_folder or index is None
-        pipe = AudioPipeline(model or default_model, progress=False, **self.settings) if needs_model else None
+        pipe = None
+        if model is not None or is_folder or index is None:
+            pipe = AudioPipeline(model or default_model, progress=False, **self.settings)
         # a match in a long recording should say where it is
         if is_folder: pipe.set_params(window=pipe.model.context or 'auto')
         self.index = None if index is None else self._open_index(index, pipe)
