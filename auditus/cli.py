@@ -429,9 +429,9 @@ def open_page(
     allow_pickle: AllowPickle = False,
 ):
     "Open a page: see, hear, classify and embed sounds, and find their like."
-    from auditus.app import SoundAnalyzer, exit_on_signals, gradio, serve
+    from auditus.app import SoundAnalyzer, exit_on_signals, import_gradio, serve
     with plain_words(), exit_on_signals():
-        gradio() # whose absence should not be told after an hour of embedding
+        import_gradio() # says what is missing before a folder is embedded, which may take an hour
         # what is not given is left to the index
         settings = dict(device=device, backend=backend, dtype=dtype, trust_remote_code=trust_remote_code or None,
                         allow_pickle=allow_pickle or None)
