@@ -143,6 +143,7 @@ def test_an_embedding_by_windows(tab, sounds):
     upload(tab, sounds/'long.ogg')
     tab.wait_for_selector('#look img')
     tab.get_by_role('tab', name='Embedding').click()
+    tab.get_by_role('button', name='Embed', exact=True).wait_for()  # until then the last field is that of another tab
     tab.get_by_label('Seconds of a window').last.fill('3')
     tab.get_by_role('button', name='Embed').click()
     tab.get_by_text('1024 numbers').locator('visible=true').first.wait_for()
