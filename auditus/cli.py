@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from .core import *
-from .store import write_table
+from .collection.table import write_table
 
 # %% ../nbs/90_cli.ipynb #0f3f470a
 app = typer.Typer(help='Audio embeddings: a path goes in, a vector comes out.', no_args_is_help=True,

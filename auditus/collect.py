@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['signs', 'suffixes', 'path_columns', 'lists', 'what_it_takes', 'files_per_part', 'most_files_per_part',
            'bytes_per_part', 'Item', 'readable', 'is_url', 'remote_state', 'file_state', 'as_item', 'is_sound',
-           'sounds_in', 'sounds_at', 'rows_of', 'read_list', 'sound_of_row', 'rows_of_dataset', 'link_of', 'collect',
-           'paths_only', 'digest', 'size_of', 'cut_parts', 'part_key']
+           'sounds_in', 'sounds_at', 'rows_of', 'read_list', 'sound_of_row', 'rows_of_dataset', 'digest', 'link_of',
+           'without_known_secrets', 'tell_apart', 'collect', 'paths_only', 'size_of', 'cut_parts', 'part_key']
 
 # %% ../nbs/17_collect.ipynb #d0988ee5
 import hashlib, json, os, re
@@ -178,13 +178,41 @@ def rows_of_dataset(
     more = rest.to_list() if rest.column_names else [{}]*len(plain)
     return [Item(name, partial(sound_of_row, plain, column, i), (1, plain._fingerprint, i), m) for i,(name,m) in enumerate(zip(names, more))]
 
-# %% ../nbs/17_collect.ipynb #146ee4c9
+# %% ../nbs/17_collect.ipynb #f80ac35b
+def digest(
+    value, # anything that JSON can hold
+)->str: # 16 hex digits
+    "A short hash that is the same on every machine."
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:16]
+
+# %% ../nbs/17_collect.ipynb #cb96977f
 def link_of(
     item:Item, # its `at` a URL
 )->str:
     "A link without the user who is to open it, but with its parameters."
     return re.sub('://[^/?#]*@', '://', str(item.at))
 
+_secret_names = re.compile('token|secret|passw(or)?d|signature|credential|api[-_]?key|access[-_]?key|(^|[-_.])(sig|pwd|jwt|hmac)$', re.I)
+
+def without_known_secrets(
+    url:str,
+)->str:
+    "A link without the values that are secrets by their names."
+    return re.sub('([?&;#])([^=?&;#]*)=([^?&;#]*)', lambda m: m[0] if not _secret_names.search(m[2]) else f'{m[1]}{m[2]}=', url)
+
+def tell_apart(
+    items:list, # of `Item`
+)->list: # of `Item`
+    "Add a hash to the names of links that differ in their queries alone, whose values no name shows."
+    links = {}
+    for i in items:
+        if is_url(i.name): links.setdefault(i.name, set()).add(without_known_secrets(link_of(i)))
+    def named(i):
+        if len(links.get(i.name, ()))<2: return i
+        return i._replace(name=f'{i.name}#{digest(without_known_secrets(link_of(i)))[:8]}')
+    return [named(i) for i in items]
+
+# %% ../nbs/17_collect.ipynb #146ee4c9
 def collect(
     source, # what `what_it_takes` says
 )->list: # of `Item`, sorted by name, each name once
@@ -212,7 +240,7 @@ def collect(
         wanted = f'looked for files that end in {", ".join(sorted(suffixes))}' if isinstance(source, (str, os.PathLike)) else 'it is empty'
         raise AudioNotFoundError(f'no sounds in {brief(source)}: {wanted}')
     by_name = {}
-    for i in found:
+    for i in tell_apart(found):
         if (before := by_name.setdefault(i.name, i)).more!=i.more:
             raise AudioInputError(f'{brief(i.name)} is listed more than once, with {before.more} and with {i.more}: list each recording once, '
                                   'and join what is known of its parts to the result afterwards')
@@ -233,12 +261,6 @@ def paths_only(
 files_per_part = 32 # on average; a kill loses at most the part at hand
 most_files_per_part = 4*files_per_part
 bytes_per_part = 2**25 # an hour of ogg, six minutes of wav at 48 kHz
-
-def digest(
-    value, # anything that JSON can hold
-)->str: # 16 hex digits
-    "A short hash that is the same on every machine."
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:16]
 
 def size_of(
     items:list, # of `Item`

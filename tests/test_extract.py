@@ -19,7 +19,7 @@ from kit import Counting, Slow, installed, root
 from auditus import AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, SettingError
 from auditus.collect import Item, collect, cut_parts, most_files_per_part
 from auditus.extract import extract, load
-from auditus.store import Store, beside
+from auditus.collection.store import Store, state_folder
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_broken_files_are_recorded_and_the_run_goes_on(pipe, folder, sounds, tmp
     whole = (sounds/'stereo.flac').read_bytes()
     (folder/'cut.flac').write_bytes(whole[:len(whole)//2])
     done = extract(folder, tmp_path/'out', pipe)
-    errors = pq.read_table(beside(tmp_path/'out')/'errors.parquet')
+    errors = pq.read_table(state_folder(tmp_path/'out')/'errors.parquet')
     assert errors.column_names == ['file', 'kind', 'message'] and errors['file'].to_pylist() == ['a text.wav', 'cut.flac', 'empty.flac']
     assert errors['kind'].to_pylist() == ['AudioDecodeError']*3 and 'truncated' in errors['message'][1].as_py()
     assert [e.file for e in done.errors] == errors['file'].to_pylist() and done.files == 200
@@ -122,14 +122,14 @@ def test_a_single_file(pipe, folder, tmp_path):
     extract(folder, tmp_path/'parts', pipe)
     done = extract(folder, tmp_path/'one.parquet', pipe)
     assert table(tmp_path/'one.parquet').replace_schema_metadata(None).equals(table(tmp_path/'parts'))
-    assert not beside(tmp_path/'one.parquet').exists() and done.errors == []
+    assert not state_folder(tmp_path/'one.parquet').exists() and done.errors == []
     (folder/'broken.wav').write_text('no sound')
     extract(folder, tmp_path/'one.parquet', pipe)
     assert pq.read_table(tmp_path/'one.errors.parquet')['file'].to_pylist() == ['broken.wav']
     before = (tmp_path/'one.parquet').read_bytes()
     for change in (dict(window=1.), dict(source=[folder/'broken.wav'])):
         with pytest.raises(SettingError, match='other settings|another collection'): extract(**{'source': folder, 'out': tmp_path/'one.parquet', 'pipeline': pipe, **change})
-        assert not beside(tmp_path/'one.parquet').exists()  # who is refused leaves nothing that would stand in the way of others
+        assert not state_folder(tmp_path/'one.parquet').exists()  # who is refused leaves nothing that would stand in the way of others
     assert extract(folder, tmp_path/'one.parquet', pipe).parts_done == 0
     with pytest.raises(AudioDecodeError, match='none of the 1 files could be embedded'): extract([folder/'broken.wav'], tmp_path/'one.parquet', pipe, resume=False)
     Counting.heard = 0
@@ -268,10 +268,10 @@ def test_urls_are_read_and_written(pipe, folder, tmp_path):
 def test_a_store_elsewhere_is_held_by_a_note_that_runs_out(monkeypatch):
     import fsspec
 
-    import auditus.store as store
+    import auditus.collection.remote as store
     now = [1000.]  # seconds: a clock that goes when the test says so
     monkeypatch.setattr(store, 'time', SimpleNamespace(time=lambda: now[0], sleep=lambda seconds: None))
-    first, second = store.store_for('memory://held/out'), store.store_for('memory://held/out')
+    first, second = store.open_store('memory://held/out'), store.open_store('memory://held/out')
     first.make_folders()
     with first.locked(), pytest.raises(SettingError, match='another run is writing'), second.locked(): pass
     with second.locked(): pass
@@ -332,7 +332,7 @@ def test_channels_are_kept_apart(tmp_path, rng):
 
 
 def test_a_large_matrix_is_mapped(pipe, folder, tmp_path, monkeypatch):
-    import auditus.extract as e
+    import auditus.collection.embeddings as e
     out = tmp_path/'out'
     extract(folder, out, pipe)
     X, others = load(out)
@@ -403,7 +403,7 @@ def test_a_table_never_holds_a_recording_twice(folder, tmp_path, monkeypatch):
     assert len(set(keys)) == len(keys) and 0 < len(set(rows['file'].to_pylist())) < 200
     extract(folder, out, pipe)
     extract(folder, tmp_path/'clean', pipe)
-    assert table(out).equals(table(tmp_path/'clean')) and not list((beside(out)/'aside').iterdir())
+    assert table(out).equals(table(tmp_path/'clean')) and not list((state_folder(out)/'aside').iterdir())
 
 
 def test_equal_settings_are_equal(pipe, folder, tmp_path):
@@ -628,7 +628,7 @@ def test_killed_many_times_and_nothing_lost(kills, folder, tmp_path):
     assert process.returncode == 0 and len(progress) > kills and progress == sorted(progress)
     assert table(tmp_path/'out').equals(table(tmp_path/'clean'))
     assert [p.name for p in sorted((tmp_path/'out').iterdir())] == [p.name for p in sorted((tmp_path/'clean').iterdir())]
-    for o in ('out', 'clean'): assert pq.read_table(beside(tmp_path/o)/'errors.parquet')['file'].to_pylist() == ['broken.wav']
+    for o in ('out', 'clean'): assert pq.read_table(state_folder(tmp_path/o)/'errors.parquet')['file'].to_pylist() == ['broken.wav']
 
 
 # damaged

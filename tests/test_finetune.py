@@ -17,12 +17,14 @@ import transformers as tf
 from tiny_models import architectures, headed, make_folder
 from typer.testing import CliRunner
 
-from auditus import AudioClassifier, AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, ModelNotFoundError, SettingError
+from auditus import AudioClassifier, AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, AuditusError, ModelNotFoundError, SettingError
 from auditus.cli import app
-from auditus.collect import as_item
-from auditus.finetune import Probe, decoded, evaluate, finetune, fit_head, head_scores, learners, whole_checkpoint
+from auditus.collect import as_item, collect
+from auditus.finetune import (Probe, checkpoints_in, decoded, evaluate, fault_of, finetune, fit_head, head_scores, learners, open_trained, seal_checkpoint,
+                              whole_checkpoint)
 from auditus.labels import Labelled, LabelWarning, Report, divide, labelled, learnable, metrics_of
 from auditus.sound import files
+from auditus.sound.files import sums_file, write_checksums
 
 sr = 16000
 
@@ -308,8 +310,8 @@ def test_a_probe_that_was_saved_keeps_its_report_and_knows_its_pipeline(tones, p
     with pytest.raises(SettingError, match="pooling: 'mean' there, 'max' here"): Probe.load(tmp_path/'probe', AudioPipeline(pipe.model_name, pooling='max'))
     # a kill while it is written over leaves the old one whole
     other = Probe(pipe, cache=tmp_path/'cache').fit(*zip(*[(f, f.parent.name[::-1]) for f in sorted(tones.rglob('*.wav'))]))
-    def killed(*args): raise OSError('killed')
-    monkeypatch.setattr(files, 'put_in_place', killed)
+    def killed(self): raise OSError('killed')
+    monkeypatch.setattr(files.Room, 'swap', killed)
     with pytest.raises(SettingError, match='killed'): other.save(tmp_path/'probe')
     monkeypatch.undo()
     sounds = sorted(tones.rglob('*.wav'))
@@ -538,7 +540,10 @@ def test_a_run_that_was_killed_comes_to_the_same_result(tones, tmp_path):
     (checkpoints/'checkpoint-9999').mkdir()
     (checkpoints/'checkpoint-9999'/'model.safetensors').write_bytes(b'half')
     with pytest.raises(SettingError, match='epochs: 4 then, 5 now'): finetune(model, tones, out=tmp_path/'killed', epochs=5, learning_rate=5e-4, max_seconds=.3, device='cpu')
-    resumed, straight = run(tmp_path/'killed'), run(tmp_path/'straight')
+    # and the folder is moved, with what was the best epoch
+    (tmp_path/'killed.auditus').rename(tmp_path/'moved.auditus')
+    with pytest.warns(UserWarning, match='checkpoint-9999 .* not written to its end'): resumed = run(tmp_path/'moved')
+    straight = run(tmp_path/'straight')
     a, b = weights(resumed.folder), weights(straight.folder)
     assert a.keys() == b.keys() and max(np.abs(a[k]-b[k]).max() for k in a) < 1e-6
     assert np.abs(resumed.report.scores-straight.report.scores).max() < 1e-6
@@ -552,8 +557,8 @@ def test_what_lies_beside_a_result_is_kept(model, tones, tmp_path):
     again = brief_run(model, tones, tmp_path/'out', overwrite=True, seed=1)
     assert (again.folder/'notes.txt').read_text() == 'mine' and (again.folder/'.git').is_dir() and not (tmp_path/'out.auditus').exists()
     # a kill between the two renames
-    (tmp_path/'out.auditus'/'.out.new-x').mkdir(parents=True)
-    (tmp_path/'out').rename(tmp_path/'out.auditus'/'.out.new-x'/'old')
+    (tmp_path/'out.auditus'/'.out.new-abcdefgh').mkdir(parents=True)
+    (tmp_path/'out').rename(tmp_path/'out.auditus'/'.out.new-abcdefgh'/'old')
     assert brief_run(model, tones, tmp_path/'out', seed=1).report.metrics == again.report.metrics and (again.folder/'notes.txt').exists()
     (tmp_path/'theirs').mkdir()
     (tmp_path/'theirs'/'training.json').write_text('{"mine": 1}')
@@ -601,12 +606,89 @@ def test_a_run_that_can_not_begin_leaves_nothing(model, tmp_path):
     with pytest.warns(LabelWarning): brief_run(model, folder, tmp_path/'out', val_fraction=0)
 
 
+def write_checkpoint(folder, n, state='{}', sealed=True):
+    (made := folder/f'checkpoint-{n}').mkdir()
+    (made/'trainer_state.json').write_text(state)
+    (made/'model.safetensors').write_bytes(bytes(100))
+    if sealed: write_checksums(made)
+    return made
+
+
 def test_only_whole_checkpoints_count(tmp_path):
     assert whole_checkpoint(tmp_path) is None
-    for n, state in ((10, '{}'), (9, '{}'), (30, '{"ep'), (200, None)):
-        (tmp_path/f'checkpoint-{n}').mkdir()
-        if state: (tmp_path/f'checkpoint-{n}'/'trainer_state.json').write_text(state)
-    assert whole_checkpoint(tmp_path) == str(tmp_path/'checkpoint-10') and {p.name for p in tmp_path.iterdir()} == {'checkpoint-9', 'checkpoint-10'}
+    for n in (9, 10): write_checkpoint(tmp_path, n)
+    for n, state in ((30, '{"ep'), (31, '[]'), (32, '')): write_checkpoint(tmp_path, n, state)
+    write_checkpoint(tmp_path, 33, sealed=False)
+    for n, text in ((40, ''), (41, '\n'), (42, 'x'), (43, None), (44, b'\xff')):
+        sums = write_checkpoint(tmp_path, n)/sums_file
+        # cut after a line, as a kill may do
+        sums.write_bytes(sums.read_bytes().splitlines(True)[0] if text is None else text if isinstance(text, bytes) else text.encode())
+    for n, name in ((50, 'model.safetensors'), (51, 'trainer_state.json')): (write_checkpoint(tmp_path, n)/name).unlink()
+    (write_checkpoint(tmp_path, 52)/'model.safetensors').write_bytes(bytes(50))
+    (tmp_path/'checkpoint-200').mkdir()
+    (tmp_path/'checkpoint-300').write_text('a file')
+    for odd in ('checkpoint-', 'checkpoint-x', 'checkpoint-1-2', 'checkpoint-٣', 'checkpoint-1e9'): (tmp_path/odd).mkdir()
+    with pytest.warns(UserWarning, match='can not be gone on with .*: it is removed') as said: assert whole_checkpoint(tmp_path) == str(tmp_path/'checkpoint-10')
+    assert len(said) == 14 and {p.name for p in checkpoints_in(tmp_path)} == {'checkpoint-9', 'checkpoint-10'}
+
+
+def test_a_checkpoint_counts_with_the_best_one_only(tmp_path):
+    "Of a training whose best epoch is lost, the last would come out in its place."
+    best = write_checkpoint(tmp_path, 1)
+    state = json.dumps({'best_model_checkpoint': '/where/it/lay/then/checkpoint-1'})
+    last = write_checkpoint(tmp_path, 3, state)
+    assert whole_checkpoint(tmp_path) == str(last)
+    (best/'model.safetensors').write_bytes(b'')
+    with pytest.warns(UserWarning, match='the best epoch before it is in checkpoint-1, and model.safetensors is not what was written'): assert whole_checkpoint(tmp_path) is None
+    write_checkpoint(tmp_path, 4, state)
+    with pytest.warns(UserWarning, match='in checkpoint-1, and it was not written to its end'): assert whole_checkpoint(tmp_path) is None
+
+
+def test_a_checkpoint_takes_the_place_of_others_when_it_is_sealed(tmp_path):
+    for n in (1, 2, 3): write_checkpoint(tmp_path, n)
+    new = write_checkpoint(tmp_path, 10, sealed=False)
+    seal_checkpoint(new, '/elsewhere/checkpoint-2')
+    assert [p.name for p in checkpoints_in(tmp_path)] == ['checkpoint-2', 'checkpoint-10'] and fault_of(new) == ''
+    seal_checkpoint(new, None)
+    assert checkpoints_in(tmp_path) == [new]
+
+
+def change_json(path, **changes): path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize('change', [
+    lambda f: (f/'sounds.f32').unlink(), lambda f: (f/'sounds.f32').write_bytes((f/'sounds.f32').read_bytes()[:-4]), lambda f: (f/'sounds.f32').write_bytes(b''),
+    lambda f: (f/'sounds.f32').write_bytes(bytes((f/'sounds.f32').stat().st_size)), lambda f: (f/'sounds.json').write_text('{"key"'), lambda f: (f/'sounds.json').write_text('[]'),
+    lambda f: (f/'sounds.json').write_text('{}'), *(lambda f, v=v: change_json(f/'sounds.json', lengths=v) for v in (
+        [], None, 5, {}, {'0': 1}, {'0': -1, '1': 8001, '2': 8000}, {'x': 8000}, {'0': '8000'}, {'0': 8000, '1': 8000, '9': 8000}, {'1': 8000, '0': 8000, '2': 8000}, {'0': 4000, '1': 4000, '2': 16000.},
+        {'0': True, '1': 1}, {'0': 10**400})),
+    *(lambda f, v=v: change_json(f/'sounds.json', failed=v) for v in ([], None, 5, ['ab'], [['a']], [['a', 5]], {'a': 'b'}, [['a', 'b']]*2)),
+    *(lambda f, v=v: change_json(f/'sounds.json', sha256=v) for v in ('', None, 5, [])),
+], ids=range(32))
+def test_decoded_sounds_that_are_damaged_are_decoded_again(change, tones, tmp_path):
+    (tones/'broken.wav').write_text('no sound')
+    items = collect([*sorted((tones/'sine').iterdir())[:3], tones/'broken.wav'])
+    waves, places, failed = decoded(items, sr, tmp_path, False)
+    assert len(places) == 3 and len(failed) == 1
+    waves = [np.array(w) for w in waves]
+    change(tmp_path)
+    with pytest.warns(UserWarning, match='the decoded sounds in .* are damaged .*: they are decoded again'): again, *rest = decoded(items, sr, tmp_path, False)
+    assert rest == [places, failed] and all(map(np.array_equal, again, waves))
+
+
+def test_a_result_whose_file_is_damaged_says_so(model, tones, tmp_path):
+    result = brief_run(model, tones, tmp_path/'out')
+    file, odd = tmp_path/'out'/'training.json', [None, 5, 'text', [5], {'a': 5}]
+    whole = file.read_text()
+    for k in ('settings', 'about', 'learnt', 'report', 'history', 'skipped', 'versions', 'files'):
+        for v in odd:
+            if (k, v) in (('report', None), ('learnt', {'a': 5}), ('versions', {'a': 5}), ('about', {'a': 5})): continue
+            change_json(file, **{k: v})
+            for opened in (lambda: open_trained(result.folder), lambda: brief_run(model, tones, tmp_path/'out')):
+                with pytest.raises(AuditusError, match='training.json.* is damaged: .*Get it again from where it came, or train anew|other sounds or settings') as e: opened()
+            assert k in str(e.value)
+            file.write_text(whole)
+    assert open_trained(result.folder).report.metrics == result.report.metrics
 
 
 def brief_run(model, data, out, **settings): return finetune(model, data, **{**dict(out=out, epochs=1, learning_rate=1e-4, val_fraction=.25, device='cpu'), **settings})

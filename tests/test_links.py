@@ -23,7 +23,7 @@ from kit import Loudness
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, AuditusError, SettingError
 from auditus.collect import collect
-from auditus.core import brief, without_secrets
+from auditus.core import brief, secrets_of, without_secrets
 from auditus.extract import extract
 from auditus.load import fetch, most_redirects, origin, redirected
 
@@ -312,9 +312,49 @@ def test_links_that_differ_in_their_secret_alone_are_not_one_recording(site):
 
 
 @pytest.mark.parametrize('text', [
-    'https://birds.org/a.ogg?take=2&design=3&key=x/y.ogg', 'http://localhost:8000/a@b.ogg', 'http://[::1]:8000/a@b.ogg', 'zip://x@2.wav::memory://a.zip',
+    'https://birds.org/a.ogg', 's3://birds/take??.ogg', 'is it there? see https://birds.org/why', 'https://birds.org/C#1', 'http://localhost:8000/a@b.ogg', 'http://[::1]:8000/a@b.ogg', 'zip://x@2.wav::memory://a.zip',
     'C:/birds/a@b.wav', 'write to ann@birds.org', "could not open 'https://birds.org/a.ogg': item 3 ('x@y.wav')", 'a?token=5', '/home/ann@x/a.wav'])
 def test_what_is_no_secret_is_shown(text): assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize('link', [
+    f'https://x.org/a.ogg?Policy={token}', f'https://x.org/a.ogg?x=1&k={token}', f'https://x.org/a.ogg?{token}', f'https://x.org/a.ogg?{token}==', f'https://x.org/a?x=1;{token}',
+    f'https://x.org/a?x=1&{token}', f"https://x.org/a?x=it's{token}", f'https://x.org/a?next=http://y.org/?t={token}', f'https://x.org/a#t={token}', f'https://x.org/a;t={token}/b.ogg',
+    f'memory://a b.ogg?t={token}', f'simplecache::https://x.org/a.ogg?t={token}', f's3://a/b.ogg?versionId={token}', f'_https://ann:{token}@x.org', f'1https://ann:{token}@x.org',
+    f'http://x.org/a b.ogg?t={token}&x=1'])
+def test_every_value_of_a_query_is_hidden(link):
+    "Which of them is a secret, its name doesn't tell."
+    for text in (link, f'can not open {link!r}: 404', f'({link})', f'[{link!r}, {link!r}]'):
+        found = without_secrets(text)
+        assert token not in found and '***' in found and without_secrets(found) == found
+    assert any(token in s for s in secrets_of(link))
+    assert without_secrets(f"can not open '{link}': not found").endswith("': not found")
+
+
+def test_names_of_parameters_are_shown():
+    assert without_secrets('https://x.org/a.ogg?take=2&Policy=abc, and more') == 'https://x.org/a.ogg?take=***&Policy=***, and more'
+
+
+@pytest.mark.parametrize('part', ['a', 'http://', 'ab://u:x', 'ab://u:1/', 'ab://1:', 'ab://u:x ', 'ann:x@', 'http://a:b@', '?a', '&==', '?a=b', 'http://x?', '-_token', '"\'', '9', ':/', '?'])
+@pytest.mark.parametrize('end', ['', '@', ' http://ann:pa55word@x.org'])
+def test_a_megabyte_is_looked_through(part, end):
+    "With time that grows as the square of the length, this would not come to its end."
+    text = part*(10**6//len(part))+end
+    assert password not in without_secrets(text) and password not in without_secrets(f'x://{text}')
+    secrets_of(text)
+
+
+def test_links_that_differ_in_their_queries_have_names_of_their_own(site, tmp_path):
+    "The values are shown nowhere; a hash tells them apart, which is the same tomorrow and with another token."
+    def links(token): return [f'{site.at}/a.wav?id=recording{i}&token={token}' for i in (1, 2)]
+    names = [i.name for i in collect(links(token))]
+    assert len({*names}) == 2 and all(n.startswith(f'{site.at}/a.wav?id=***&token=***#') for n in names)
+    assert [i.name for i in collect(links('another'))] == names and all(without_secrets(n) == n for n in names)
+    pipe = AudioPipeline(Loudness(), window=.5)
+    assert extract(links(token), tmp_path/'out', pipe).files == 2
+    assert not any(b'recording1' in p.read_bytes() for p in tmp_path.rglob('*') if p.is_file())
+    one, = collect(links(token)[:1])
+    assert one.name == f'{site.at}/a.wav?id=***&token=***'
 
 
 def test_errors_survive_pickling_and_copying():

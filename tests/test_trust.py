@@ -1,4 +1,5 @@
 "Trust: nothing that a file says is run unasked, nothing rots unnoticed, nothing is lost by a kill."
+import ast
 import errno
 import json
 import os
@@ -17,16 +18,18 @@ import soundfile as sf
 from kit import Counting, Loudness, command, installed, root
 
 from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioNotFoundError, AudioPipeline, AuditusError, ModelNotFoundError, SettingError, SoundIndex,
-                     load_model)
+                     ZeroShotClassifier, load_model)
 from auditus.collect import collect, part_key
-from auditus.extract import Clock, extract, find_jobs, load
-from auditus.finetune import Probe, evaluate, which_sounds
+from auditus.collection.budget import Clock
+from auditus.collection.run import find_jobs
+from auditus.extract import extract, load
+from auditus.finetune import Probe, evaluate, finetune, which_sounds
 from auditus.hear import load_model as hear_model
 from auditus.labels import labelled
 from auditus.models.base import AudioModel, ModelFrames, shareable, users_own
 from auditus.search import find_index
 from auditus.sound.files import read_json, recover, seal_key, sums_file, write_whole
-from auditus.store import Store
+from auditus.collection.store import Store
 
 needs_sigkill = pytest.mark.skipif(os.name == 'nt', reason='needs SIGKILL')
 
@@ -130,6 +133,87 @@ def test_the_planted_code_would_run_if_it_were_asked_for(planted):
     assert mark.exists()
 
 
+@pytest.fixture
+def asking(clap_folder, tmp_path, monkeypatch):
+    "A CLAP of which transformers knows only a part by itself: of the rest it would ask at the terminal, where all is granted. Gives the folder, and what ran or was asked."
+    folder, log = tmp_path/'asking', tmp_path/'log'
+    shutil.copytree(clap_folder, folder)
+    kinds = {k: f'evil.{k}' for k in ('AutoConfig', 'AutoModel', 'AutoModelForAudioClassification', 'AutoFeatureExtractor', 'AutoProcessor')}
+    for name, more in (('config.json', {'auto_map': kinds}), ('preprocessor_config.json', {'auto_map': kinds}),
+                       ('tokenizer_config.json', {'tokenizer_class': 'EvilTokenizer', 'auto_map': {'AutoTokenizer': ['evil.EvilTokenizer', None]}})):
+        (folder/name).write_text(json.dumps(json.loads((folder/name).read_text()) | more))
+    (folder/'evil.py').write_text(f"""
+with open({str(log)!r}, 'a') as f: f.write('ran')
+from transformers import ClapConfig as AutoConfig, ClapModel as AutoModel, ClapFeatureExtractor as AutoFeatureExtractor, ClapProcessor as AutoProcessor
+from transformers import HubertForSequenceClassification as AutoModelForAudioClassification, PreTrainedTokenizerFast as EvilTokenizer
+""")
+    def granted(*_):
+        with log.open('a') as f: f.write('asked')
+        return 'y'
+    monkeypatch.setattr('builtins.input', granted)
+    return folder, lambda: log.read_text() if log.exists() else ''
+
+
+untrusting = {
+    'finetune': lambda folder, at: finetune(folder, at/'sounds', out=at/'out', epochs=1, device='cpu'),
+    'the command finetune': lambda folder, at: command('finetune', folder, at/'sounds', '-o', at/'out', '--epochs', 1).exception and None,
+    'a probe': lambda folder, at: Probe(str(folder), cache=at/'cache').fit(at/'sounds'),
+    'zero-shot': lambda folder, at: ZeroShotClassifier(str(folder))(at/'sounds'/'a'/'0.wav', ['dog', 'cat']),
+    'words': lambda folder, at: load_model(folder).embed_text(['dog']),
+    'its export': lambda folder, at: load_model(folder).export(at/'m.onnx'),
+}
+
+
+@pytest.mark.parametrize('way', untrusting)
+def test_nobody_is_asked_at_the_terminal(way, asking, tmp_path, rng):
+    folder, log = asking
+    for i in range(8):
+        (tmp_path/'sounds'/'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
+        sf.write(tmp_path/'sounds'/'ab'[i % 2]/f'{i}.wav', rng.normal(0, .1, 4800), 48000)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try: untrusting[way](folder, tmp_path)
+        except AuditusError: pass
+    assert log() == ''
+
+
+def test_a_tokenizer_of_its_own_is_run_where_that_was_allowed(asking):
+    folder, log = asking
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try: load_model(folder, trust_remote_code=True).embed_text(['dog'])
+        except AuditusError: pass  # whether it can be served is another matter
+    assert 'ran' in log() and 'asked' not in log()
+
+
+def calls(path, *names):
+    "The calls of functions and methods of these names in a module, and what keywords each is given; `None` stands for `**more`."
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    name = {ast.Attribute: lambda f: f.attr, ast.Name: lambda f: f.id}
+    return [(c, {k.arg: k.value for k in c.keywords}) for c in ast.walk(tree) if isinstance(c, ast.Call)
+            and type(c.func) in name and name[type(c.func)](c.func) in names]
+
+
+modules = sorted((root/'auditus').rglob('*.py'))
+
+
+def test_every_call_of_transformers_says_whether_code_may_run():
+    found = [(p.name, c.lineno, given) for p in modules for c, given in calls(p, 'from_pretrained', 'from_config')]
+    assert len(found) >= 5
+    for name, line, given in found: assert {'trust_remote_code', None} & {*given}, f'{name}:{line}'
+
+
+def test_nothing_opens_a_pickle_by_itself():
+    for p in modules:
+        for c, given in calls(p, 'load'):
+            owner = ast.unparse(c.func)
+            if owner == 'torch.load': assert ast.unparse(given['weights_only']) == 'True', (p.name, c.lineno)
+            if owner == 'np.load': assert 'allow_pickle' not in given or ast.unparse(given['allow_pickle']) == 'False', (p.name, c.lineno)
+            assert owner.split('.')[0] not in ('joblib', 'dill', 'cloudpickle', 'shelve'), (p.name, c.lineno)
+        # what a worker of our own sends is no file of somebody
+        if p.name != 'extract.py': assert not [c for c, _ in calls(p, 'load', 'loads', 'Unpickler') if ast.unparse(c.func).startswith('pickle.')], p.name
+
+
 def test_weights_in_pickles_are_not_opened_because_a_table_says_so(checkpoint, tmp_path):
     import torch
     from safetensors.torch import load_file
@@ -171,6 +255,49 @@ def test_places_that_a_table_names_are_told(name, said, tmp_path):
     table = plant_table(tmp_path/'t.parquet', dict(model_name=name, dim=32))
     with pytest.warns(UserWarning, match=said): index = SoundIndex.build(table)
     with pytest.raises(ModelNotFoundError): index.pipeline.model  # looked for when it is needed, and not before
+
+
+saved = {
+    'a pipeline': (plant_bundle, AudioPipeline.load),
+    'HEAR': (plant_bundle, lambda folder, **changes: hear_model(str(folder))),
+    'an index': (plant_index, SoundIndex.open),
+    'a probe': (plant_probe, Probe.load),
+}
+
+
+@pytest.mark.parametrize('kind', saved)
+@pytest.mark.parametrize('settings,said', [
+    (dict(model_name='/somewhere/else'), "its model by a path of this machine, '/somewhere/else'"), (dict(model_name='~/x'), 'a path of this machine'),
+    (dict(model_name='https://ann:pa55word@a.b/c'), r"a link, 'https://\*\*\*@a.b/c'"), (dict(model_name='clmr', checkpoint='/a/b.safetensors'), 'its checkpoint by a path'),
+    (dict(model_name='clmr', checkpoint=['a', 's3://a/b']), 'its checkpoint by a link')])
+def test_places_that_a_saved_folder_names_are_told(kind, settings, said, tmp_path):
+    plant, opened = saved[kind]
+    folder = plant(tmp_path/'there', dict(dim=32, pooling='mean') | settings if kind == 'a probe' else settings)
+    with pytest.warns(UserWarning, match=said):
+        try: opened(folder)  # and not before the user is told
+        except AuditusError: assert kind in ('HEAR', 'a probe')  # which need the model at once
+
+
+def test_what_lies_in_a_saved_folder_is_opened_without_a_word(kept, tmp_path):
+    at, *_ = kept
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert AudioPipeline.load(at/'index'/'pipeline').model.frame_dim == 32
+        assert Probe.load(at/'probe').pipeline.model.frame_dim == SoundIndex.open(at/'index').X.shape[1]
+        # the user's own word for it
+        assert AudioPipeline.load(plant_bundle(tmp_path/'b', dict(model_name='/somewhere/else')), model_name=str(at/'index'/'pipeline'/'model')).model.frame_dim == 32
+
+
+@pytest.mark.parametrize('kind', saved)
+@pytest.mark.parametrize('way', ['/..', '/../../model', '/a/../../..', '-beside', r'\..\x', '/\0'])
+def test_no_way_leads_out_of_a_saved_folder(kind, way, checkpoint, tmp_path):
+    plant, opened = saved[kind]
+    shutil.copytree(checkpoint('hubert-layer'), tmp_path/'model')
+    folder = plant(tmp_path/'there', dict(model_name='{folder}'+way))
+    with pytest.raises(AuditusError, match='leads out of its folder. Save it again, or get it again'): opened(folder)
+    for checkpoint_at in ('{folder}'+way, ['x', '{folder}'+way]):
+        shutil.rmtree(folder)
+        with pytest.raises(AuditusError, match='leads out of its folder'): opened(plant(folder, dict(model_name='clmr', checkpoint=checkpoint_at)))
 
 
 def test_a_table_that_names_no_model(tmp_path):
@@ -381,6 +508,12 @@ def test_flipped_bits_in_a_probe(kept, rng, tmp_path, times):
     assert flip_and_open(tmp_path/'probe', times, opened, rng) == times
 
 
+def as_before(folder):
+    "Make a saved folder one of version 0.1.0, which had no checksums."
+    (folder/sums_file).unlink()
+    for p in folder.glob('*.json'): p.write_text(json.dumps({k: v for k, v in json.loads(p.read_text()).items() if k != 'sums'}))
+
+
 def test_zeroed_and_foreign_arrays(kept, tmp_path):
     at, *_ = kept
     for name in ('vectors.npy', 'rows.arrow'):
@@ -390,7 +523,7 @@ def test_zeroed_and_foreign_arrays(kept, tmp_path):
         with pytest.raises(AudioDecodeError, match=f'{name} is not what was written'): SoundIndex.open(tmp_path/name)
         with pytest.raises(AudioDecodeError): SoundIndex.open(tmp_path/name, verify=False)
     shutil.copytree(at/'probe', tmp_path/'probe')
-    (tmp_path/'probe'/sums_file).unlink()  # as 0.1.0 saved it
+    as_before(tmp_path/'probe')
     for data in (bytes(1000), b'', b'PK\x03\x04'+bytes(60)):
         (tmp_path/'probe'/'probe.npz').write_bytes(data)
         with pytest.raises(ModelNotFoundError, match='damaged'): Probe.load(tmp_path/'probe')
@@ -406,7 +539,7 @@ def test_damaged_json_is_an_error_of_ours(text, kept, tmp_path, sounds):
                          ('index/pipeline/auditus.json', SoundIndex.open), ('probe/pipeline/auditus.json', Probe.load)):
         folder = tmp_path/name.replace('/', '-')
         shutil.copytree(at/name.split('/')[0], folder)
-        (folder/sums_file).unlink()
+        as_before(folder)
         (folder/name.partition('/')[2]).write_text(text)
         with pytest.raises(AuditusError, match='damaged'): opened(folder)
     shutil.copytree(at/'index'/'pipeline', tmp_path/'bundle')
@@ -414,6 +547,61 @@ def test_damaged_json_is_an_error_of_ours(text, kept, tmp_path, sounds):
     with pytest.raises(ModelNotFoundError, match='damaged'): AudioPipeline.load(tmp_path/'bundle')
     (tmp_path/'trained').mkdir()
     (tmp_path/'trained'/'training.json').write_text(text)
+
+
+numbers = [None, 'text', [], {}, True, -1, 0, 1e400, float('nan')]
+odd_probes = [*(dict(classes=v) for v in ([], None, 'ab', 5, {'a': 0}, [1, 2], ['a', 'a'], ['a', None], ['a'], ['a', 'b', 'c'], [['a'], ['b']])),
+              *(dict(multi=v) for v in (None, 1, 'no', [])), *(dict(head=v) for v in (None, 'mlp', 5, ['knn'], 'knn', 'prototype', {})),
+              *(dict(C=v) for v in numbers), *(dict(k=v) for v in numbers), *(dict(folds=v) for v in (*numbers, 1)), *(dict(seed=v) for v in (None, 'x', -1, 1.5, [], 2**32)),
+              *(dict(arrays=v) for v in (None, 5, [], {}, '', '..', 'none.npz')), *(dict(made_by=v) for v in (None, 5, [], 'x')),
+              *(dict(report=v) for v in (5, [], 'text', {}, True, {'names': 5, 'skipped': [], 'folds': 2, 'unchecked': 0}))]
+
+
+@pytest.mark.parametrize('change', odd_probes, ids=lambda v: repr(v)[:60])
+def test_a_probe_that_says_what_none_can(change, kept, tmp_path):
+    "Without checksums, as 0.1.0 saved it: an error that says what is wrong and what to do, when it is opened and not when it is asked."
+    at, *_ = kept
+    shutil.copytree(at/'probe', tmp_path/'probe')
+    (tmp_path/'probe'/sums_file).unlink()
+    file = tmp_path/'probe'/'probe.json'
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ModelNotFoundError, match='Learn it anew, or get it again from where it came'): Probe.load(tmp_path/'probe')
+
+
+odd_arrays = [dict(weight=lambda a: a[:, :-1]), dict(weight=lambda a: a[:-1]), dict(weight=lambda a: a[0]), dict(weight=lambda a: a*np.nan), dict(weight=lambda a: a.astype(str)),
+              dict(weight=lambda a: a.astype(complex)), dict(weight=None), dict(bias=lambda a: a[:-1]), dict(bias=lambda a: a[:, None]), dict(bias=lambda a: a+np.inf),
+              dict(mean=lambda a: a[:-1]), dict(mean=lambda a: a[None]), dict(mean=lambda a: a*np.nan), dict(mean=None), dict(scale=lambda a: a*0), dict(scale=lambda a: -a),
+              dict(mean=lambda a: a[:0], scale=lambda a: a[:0], weight=lambda a: a[:, :0]), dict(mean=lambda a: a[:5], scale=lambda a: a[:5], weight=lambda a: a[:, :5]),
+              dict(scale=lambda a: a[0]), dict(more=lambda a: np.zeros(3)), dict(report_truth=None), dict(report_scores=lambda a: a[1:]), dict(report_scores=lambda a: a*np.nan),
+              dict(report_truth=lambda a: a[:, :1])]
+
+
+@pytest.mark.parametrize('changes', odd_arrays, ids=range(len(odd_arrays)))
+def test_a_probe_whose_arrays_do_not_fit(changes, kept, tmp_path):
+    at, *_ = kept
+    shutil.copytree(at/'probe', tmp_path/'probe')
+    (tmp_path/'probe'/sums_file).unlink()
+    with np.load(tmp_path/'probe'/'probe.npz') as found: arrays = dict(found)
+    for k, change in changes.items():
+        if change is None: del arrays[k]
+        else: arrays[k] = change(arrays.get(k))
+    np.savez(tmp_path/'probe'/'probe.npz', **arrays)
+    with pytest.raises(ModelNotFoundError, match='is damaged: .*Learn it anew, or get it again from where it came'): Probe.load(tmp_path/'probe')
+
+
+@pytest.mark.parametrize('head', ['logistic', 'knn', 'prototype'])
+def test_whole_probes_without_checksums_are_opened(head, kept, tmp_path):
+    at, index, _ = kept
+    probe = Probe(AudioPipeline(str(at/'index'/'pipeline'/'model')), head, cache=tmp_path/'cache').fit(at/'sounds')
+    probe.save(tmp_path/'probe')
+    (tmp_path/'probe'/sums_file).unlink()
+    again = Probe.load(tmp_path/'probe')
+    assert np.array_equal(again.scores_of(index.X), probe.scores_of(index.X)) and again.report.metrics == probe.report.metrics
+    with np.load(tmp_path/'probe'/'probe.npz') as found: arrays = dict(found)
+    if head == 'knn':
+        for k in (0, 9, -1, 1.5):
+            np.savez(tmp_path/'probe'/'probe.npz', **arrays | {'k': np.array(k)})
+            with pytest.raises(ModelNotFoundError, match='is damaged: `k` must be'): Probe.load(tmp_path/'probe')
 
 
 @pytest.mark.parametrize('text', broken_json[:-1], ids=range(len(broken_json)-1))
@@ -458,7 +646,7 @@ def test_a_probe_does_not_replace_another_where_it_is_told_not_to(kept, tmp_path
 def test_what_a_kill_left_is_found_when_it_is_opened(kept, tmp_path):
     at, index, probe = kept
     for name, opened in (('index', SoundIndex.open), ('probe', Probe.load), ('index/pipeline', AudioPipeline.load)):
-        folder, room = tmp_path/'kept', tmp_path/'.kept.new-abc'
+        folder, room = tmp_path/'kept', tmp_path/'.kept.new-abcdefgh'
         shutil.copytree(at/name, folder)
         (room/'new').mkdir(parents=True)
         shutil.copytree(folder, room/'new'/'kept')
@@ -784,7 +972,7 @@ def test_vectors_that_rotted_in_the_cache_are_embedded_again(kept, checkpoint, t
     at, index, _ = kept
     pipe = AudioPipeline(checkpoint('hubert-layer'))
     SoundIndex.build(at/'sounds', pipe, cache=tmp_path)
-    part, = (p for p in tmp_path.rglob('part-*.parquet'))
+    part, *_ = tmp_path.rglob('part-*.parquet')  # by chance of their names, eight sounds may fill two
     data = bytearray(part.read_bytes())
     data[len(data)//3] ^= 1
     part.write_bytes(data)

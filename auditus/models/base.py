@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['users_own', 'ModelFrames', 'Graph', 'AudioModel', 'registered', 'find_entry', 'LicenseWarning', 'folder_state',
-           'hash_files', 'note_license', 'on_backend', 'load_model', 'shareable']
+           'hash_files', 'note_license', 'on_backend', 'load_model', 'shareable', 'is_place', 'note_places',
+           'in_folder']
 
 # %% ../../nbs/05_models.base.ipynb #b7ae601d
-import inspect, os, threading, warnings
+import inspect, os, re, threading, warnings
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -234,3 +235,36 @@ def shareable(
 )->dict: # without what belongs to the user
     "The settings that may travel in a file: one from somewhere must not decide what is run here."
     return {k:v for k,v in settings.items() if k not in users_own}
+
+# %% ../../nbs/05_models.base.ipynb #46820524
+def is_place(
+    name, # of a model, or of its weights
+)->bool:
+    "Whether a path or a link is named, and not a model by its name."
+    return isinstance(name, str) and ('://' in name or name[:1] in ('/', '.', '~', '\\') or os.path.exists(os.path.expanduser(name)))
+
+def note_places(
+    settings:dict, # that a file holds
+    where, # the file is
+):
+    "Warn of a path or a link from which a model is about to be opened because a file says so."
+    for k in ('model_name', 'checkpoint'):
+        v = settings.get(k)
+        for place in filter(is_place, v if isinstance(v, (list, tuple)) else [v]):
+            what = 'a link' if '://' in place else 'a path of this machine'
+            warnings.warn(f'{brief(where)} names its {"model" if k=="model_name" else k} by {what}, {brief(place)}, and it is opened from there: '
+                          'if you did not make it yourself, give a pipeline of your own instead', stacklevel=4)
+
+# %% ../../nbs/05_models.base.ipynb #0efa3c5d
+def in_folder(
+    value, # of a saved setting
+    folder:Path, # that `{folder}` stands for
+):
+    "Put a folder's path into a setting. Raises `ModelNotFoundError` where it would lead out of the folder."
+    if isinstance(value, (list, tuple)): return [in_folder(v, folder) for v in value]
+    if not isinstance(value, str) or not value.startswith('{folder}'): return value
+    rest = value[len('{folder}'):]
+    if rest and rest[0] not in '/\\' or '..' in re.split(r'[/\\]', rest) or ':' in rest or '\0' in rest:
+        raise ModelNotFoundError(f'{brief(folder.parent)} is damaged, or was made to mislead: {brief(value)} leads out of its folder. '
+                                 'Save it again, or get it again from where it came')
+    return str(folder)+rest

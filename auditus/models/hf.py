@@ -16,7 +16,7 @@ __all__ = ['settings_files', 'safe_weights', 'pickled_weights', 'ways_on', 'most
 # %% ../../nbs/06_models.hf.ipynb #c148b161
 import json, re, threading, warnings
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -154,7 +154,9 @@ def read_weights(
     "Load weights, all of them."
     if bare is not None:
         import torch
-        with quiet(), torch.device('meta'): return (cls.from_config if hasattr(cls, 'from_config') else cls)(bare).eval()
+        trusted = kwargs.get('trust_remote_code', False)
+        make = partial(cls.from_config, trust_remote_code=trusted) if hasattr(cls, 'from_config') else cls
+        with quiet(), torch.device('meta'): return make(bare).eval()
     with quiet():
         try: net,info = cls.from_pretrained(folder, output_loading_info=True, local_files_only=True, **kwargs)
         # whatever a damaged file makes the libraries beneath raise, it is this folder that can't be opened
@@ -358,10 +360,11 @@ class HFModel(AudioModel):
         **reading, # for `from_pretrained`
     ):
         self.name,self.folder,self.config,self.extractor,self.device,self.dtype = name,folder,config,extractor,device,dtype
+        self.reading = {'trust_remote_code': False, **reading} # where nothing is said, transformers would ask at the terminal
         self.sr = as_rate(extractor.sampling_rate)
         self.headed = (config.architectures or [''])[0].endswith(heads)
         self.precision = str(dtype).removeprefix('torch.')
-        self.net,self.encoder = self.load(bare=config if bare else None, **reading)
+        self.net,self.encoder = self.load(bare=config if bare else None, **self.reading)
         self.lock = threading.Lock()
         if not bare:
             self.net.to(device)
@@ -759,7 +762,6 @@ class CLAPModel(FeaturesInTorch, HFModel):
         bare = reading.pop('bare')
         if bare is not None: bare = getattr(bare, 'audio_config', bare)
         net = read_weights(ClapAudioModelWithProjection, self.folder, bare, dtype=self.dtype, **reading)
-        self.reading = reading
         return net,net.audio_model
 
     def inputs_of_library(self, waves):
@@ -801,7 +803,8 @@ class CLAPModel(FeaturesInTorch, HFModel):
                                      'save it there, or get the whole model')
         net = read_weights(ClapModel, self.folder, dtype=self.dtype, **self.reading)
         del net.audio_model, net.audio_projection
-        with quiet(): tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        trusted = self.reading['trust_remote_code']
+        with quiet(): tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=trusted)
         return net.to(self.device),tokenizer
 
     def embed_text(self,

@@ -148,7 +148,7 @@ def converted(
     folder = cache_folder()/hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
     file = folder/files[backend]
     if file.is_file():
-        if not (odd := damaged_files(folder)): return file
+        if not (odd := damaged_files(folder, stated=True)): return file
         warnings.warn(f'the converted network in {brief(folder)} is damaged ({odd[0]}): it is converted again', stacklevel=4)
     remedy = '. Set HF_HOME to a folder that can be written to'
     with said_plainly(folder.parent, remedy):

@@ -12,7 +12,7 @@ import numpy as np
 from fastcore.basics import patch
 from ..core import *
 from ..classify import Scores
-from ..store import write_table
+from ..collection.table import write_table
 from .limits import TimeLimit
 from .workbench import SoundAnalyzer
 from .files import PageFolder
