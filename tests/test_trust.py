@@ -89,8 +89,8 @@ def plant_probe(folder, settings):
 
 def open_page(source):
     pytest.importorskip('gradio')
-    from auditus.app import Workbench
-    return Workbench(index=source)
+    from auditus.app import SoundAnalyzer
+    return SoundAnalyzer(index=source)
 
 
 doors = {

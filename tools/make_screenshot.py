@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from auditus.app import Workbench, serve
+from auditus.app import SoundAnalyzer, serve
 
 root = Path(__file__).resolve().parents[1]
 width, height = 1000, 1330  # of the browser's window; as much of the page as says what it is
@@ -17,7 +17,7 @@ width, height = 1000, 1330  # of the browser's window; as much of the page as sa
 def main():
     browser = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     if not browser: sys.exit('there is no Chromium to take the picture with: apt-get install chromium')
-    served = serve(Workbench('birdnet', root/'test_files'))
+    served = serve(SoundAnalyzer('birdnet', root/'test_files'))
     try:
         with sync_playwright() as p:
             page = p.chromium.launch(executable_path=browser, args=['--no-sandbox']).new_page(viewport={'width': width, 'height': height})
