@@ -16,7 +16,7 @@ __all__ = ['never', 'sharpness', 'learners', 'most_seed', 'made_by', 'head_setti
            'trained_report', 'cell', 'card', 'check_hub', 'upload']
 
 # %% ../nbs/66_finetune.ipynb #084de20c
-import json, os, re, shutil, warnings
+import glob, json, os, re, shutil, warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -497,8 +497,11 @@ def open_classifier(
 ): # `AudioClassifier` or `Probe`
     "A classifier, however it is given."
     if isinstance(model, (AudioClassifier, Probe)): return model
-    if isinstance(model, (str, Path)) and (folder := Path(model).expanduser()).joinpath(probe_file).is_file():
-        return Probe.load(folder, **{k:v for k,v in settings.items() if v!=AudioClassifier.defaults().get(k)})
+    if isinstance(model, (str, Path)):
+        folder = Path(model).expanduser()
+        if not folder.exists(): recover(folder)
+        if (folder/probe_file).is_file():
+            return Probe.load(folder, **{k:v for k,v in settings.items() if v!=AudioClassifier.defaults().get(k)})
     return AudioClassifier(model, **settings)
 
 def evaluate(
@@ -976,7 +979,8 @@ def short_names(
 
 def write_result(trainer, model:HFModel, data:Labelled, learn, check, failed:list, store:Store, settings:dict, about:dict):
     "Write the folder that is handed out, all of it or nothing."
-    ours = (read_training(store.out) or {}).get('files', ())
+    # what a file says goes by names, and none of them is a pattern
+    ours = [glob.escape(f) for f in (read_training(store.out) or {}).get('files', ())]
     with write_whole(store.out, store.state, ours) as new:
         write_files(new, trainer, model, data, learn, check, failed, settings, about)
 

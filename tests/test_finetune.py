@@ -770,10 +770,15 @@ def test_begun_anew(model, tones, tmp_path):
     # a run that was begun anew and killed is gone on with, though the old result is still there
     (tmp_path/'out.auditus').mkdir()
     told = json.loads((result.folder/'training.json').read_text())['settings']
+    # names of files that a result lists are names: a pattern among them takes nothing of the user's away
+    known = json.loads((result.folder/'training.json').read_text())
+    (result.folder/'training.json').write_text(json.dumps(known | {'files': [*known['files'], '*']}))
+    (result.folder/'mine.csv').write_text('1')
     (tmp_path/'out.auditus'/'settings.json').write_text(json.dumps({**told, 'seed': 2}))
     assert brief_run(model, tones, tmp_path/'out', seed=1).report.metrics == result.report.metrics
     brief_run(model, tones, tmp_path/'out', seed=2, overwrite=True)
     assert json.loads((result.folder/'training.json').read_text())['settings']['seed'] == 2 and not (tmp_path/'out.auditus').exists()
+    assert (tmp_path/'out'/'mine.csv').read_text() == '1'
     whole = brief_run(model, tones, tmp_path/'all', val_fraction=0)
     assert whole.report is None and 'Classes' in (whole.folder/'README.md').read_text()
     with pytest.raises(AudioInputError, match='val_fraction=0'): whole.plot()

@@ -23,7 +23,7 @@ from auditus.collect import collect, part_key
 from auditus.collection.budget import Clock
 from auditus.collection.run import find_jobs
 from auditus.extract import extract, load
-from auditus.finetune import Probe, evaluate, finetune, which_sounds
+from auditus.finetune import Probe, evaluate, finetune, open_classifier, which_sounds
 from auditus.hear import load_model as hear_model
 from auditus.labels import labelled
 from auditus.models.base import AudioModel, ModelFrames, shareable, users_own
@@ -645,7 +645,7 @@ def test_a_probe_does_not_replace_another_where_it_is_told_not_to(kept, tmp_path
 
 def test_what_a_kill_left_is_found_when_it_is_opened(kept, tmp_path):
     at, index, probe = kept
-    for name, opened in (('index', SoundIndex.open), ('probe', Probe.load), ('index/pipeline', AudioPipeline.load)):
+    for name, opened in (('index', SoundIndex.open), ('probe', Probe.load), ('probe', open_classifier), ('index/pipeline', AudioPipeline.load)):
         folder, room = tmp_path/'kept', tmp_path/'.kept.new-abcdefgh'
         shutil.copytree(at/name, folder)
         (room/'new').mkdir(parents=True)
