@@ -95,7 +95,7 @@ def embed(
     model: Annotated[str, typer.Option('--model', '-m', help=model_help)] = 'MIT/ast-finetuned-audioset-10-10-0.4593',
     window: Annotated[str, typer.Option(help=window_help)] = 'auto',
     hop: Hop = None,
-    pooling: Annotated[str, typer.Option(help="'mean', 'max', or 'model' for the model's own summary.")] = 'mean',
+    pooling: Annotated[str, typer.Option(help="'mean', 'max', 'std', 'meanstd', 'meanmax', or 'model' for the model's own summary.")] = 'mean',
     out: Annotated[str, typer.Option('--out', '-o', help='A .parquet file, or a folder for parts.')] = 'embeddings.parquet',
     batch_size: Annotated[Optional[int], typer.Option(help='Windows in one pass.')] = None,
     device: Device = None,

@@ -104,7 +104,7 @@ def extract(
     if not isinstance(pipeline, AudioPipeline):
         raise SettingError(f"`pipeline` must be an AudioPipeline, such as AudioPipeline('birdnet'); got {brief(pipeline)}")
     if pipeline.pooling is None:
-        raise SettingError("a table holds vectors, and pooling=None leaves frames: choose 'mean', 'max' or 'model'")
+        raise SettingError("a table holds vectors, and pooling=None leaves frames: choose one, such as 'mean'")
     clock,began = Clock(time_budget),time.perf_counter()
     changes = dict(window=window, hop=hop, batch_size=batch_size, backend=backend, dtype=dtype)
     changes = {k:v for k,v in changes.items() if v is not None}

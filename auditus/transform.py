@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['default_model', 'load_settings', 'stretch_batches', 'saved_as', 'pipeline_folder', 'save_again', 'precisions',
-           'TruncationWarning', 'to_tensors', 'AudioEmbedding', 'Passes', 'prefetched', 'is_numbers', 'Pooling',
-           'Normalize', 'Row', 'AudioPipeline', 'Heard', 'cat', 'write_bundle', 'read_saved', 'read_bundle',
-           'quantized', 'AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing']
+           'TruncationWarning', 'to_tensors', 'AudioEmbedding', 'Passes', 'prefetched', 'Row', 'AudioPipeline', 'Heard',
+           'write_bundle', 'read_saved', 'read_bundle', 'quantized', 'AudioArray', 'Windows', 'AudioLoader',
+           'Resampling', 'Windowing', 'Pooling', 'Normalize']
 
 # %% ../nbs/38_transform.ipynb #e41167b7
 import inspect, json, queue, threading, warnings
@@ -22,9 +22,10 @@ from .signal import Resampling, Window, Windowing, as_audio, as_windows
 from .load import AudioLoader
 from .sound.files import *
 from .models.base import AudioModel, ModelFrames, in_folder, load_model, note_places, shareable
+from .pipeline.pooling import Normalize, Pooling, PoolingKind, concatenate, poolings
 
 # %% ../nbs/38_transform.ipynb #f7a44639
-_all_ = ['AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing']
+_all_ = ['AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing', 'Pooling', 'Normalize']
 
 # %% ../nbs/38_transform.ipynb #33b2d3e0
 default_model = 'MIT/ast-finetuned-audioset-10-10-0.4593'
@@ -317,45 +318,6 @@ def one(self:AudioEmbedding, x):
     "Embed one sound or its windows."
     with unnamed(): return next(self.each([x]))
 
-# %% ../nbs/38_transform.ipynb #3a551303
-def is_numbers(
-    x, # what a transform was given
-)->bool:
-    "Whether it is a numpy array or a torch tensor of numbers."
-    return x.dtype.kind in 'fiu' if isinstance(x, np.ndarray) else hasattr(x, 'detach')
-
-class Pooling(Transform):
-    "Frames `(tokens, dim)` to a vector `(dim,)`; frames of windows `(windows, tokens, dim)` to `(windows, dim)`."
-    def __init__(self,
-        pooling:str|None='mean', # 'mean', 'max', or `None` to leave frames as they are
-    ):
-        store_attr()
-        check_choice('pooling', pooling, ('mean', 'max', None))
-    def one(self, x):
-        "Pool one item's frames along its tokens, the last axis but one."
-        if isinstance(x, list) and x: return stack([self.one(o) for o in x]) # of windows that differ in length
-        if not is_numbers(x) or len(x.shape) not in (2,3):
-            got = brief(x) if hasattr(x, 'shape') else type(x).__name__
-            raise AudioInputError(f'Pooling takes frames (tokens, dim) or (windows, tokens, dim), got {got}')
-        if self.pooling is None: return x
-        if x.shape[-2]==0: raise AudioInputError(f'there is no token to pool in frames of shape {tuple(x.shape)}')
-        if self.pooling=='mean': return x.mean(-2)
-        return x.max(-2) if isinstance(x, np.ndarray) else x.amax(-2)
-
-# %% ../nbs/38_transform.ipynb #891dc4cc
-class Normalize(Transform):
-    "Bring vectors to unit length along their last axis (L2)."
-    def __init__(self): pass
-    def one(self, x):
-        "Scale one item."
-        if isinstance(x, list): return stack([self.one(o) for o in x])
-        if not is_numbers(x) or not len(x.shape): raise AudioInputError(f'Normalize takes a vector (dim,), or an array of them along its last axis, got {brief(x)}')
-        if isinstance(x, np.ndarray):
-            norm = np.linalg.norm(x, axis=-1, keepdims=True)
-            return x/np.where(norm==0, 1, norm)
-        norm = x.norm(dim=-1, keepdim=True)
-        return x/norm.where(norm!=0, norm.new_ones(()))
-
 # %% ../nbs/38_transform.ipynb #d211bed6
 class Row(NamedTuple):
     "A vector, and which seconds of which file it stands for."
@@ -371,7 +333,7 @@ class AudioPipeline(Transform):
         model_name=default_model, # a name, a folder, 'birdnet', or an `AudioModel`
         return_tensors:str='np', # 'np' or 'pt'
         target_sr:int|None=None, # the rate that the model was made for (Hz); `None`: ask the model
-        pooling:str|None='mean', # 'mean', 'max', 'model' for its own summary, or `None` to keep frames
+        pooling:str|None='mean', # 'mean', 'max', 'std', 'meanstd', 'meanmax', 'model' for its own summary, or `None` to keep frames
         window='auto', # 'auto', seconds, or `None`
         hop:float|None=None, # seconds from one window's start to the next; `None`: windows touch
         layer=-1, # as in `AudioEmbedding`
@@ -392,7 +354,7 @@ class AudioPipeline(Transform):
         progress:bool|None=None, # a bar for many; `None`: where somebody is watching
     ):
         store_attr()
-        check_choice('pooling', pooling, ('mean', 'max', 'model', None))
+        check_choice('pooling', pooling, (*poolings, 'model', None))
         check_choice('normalize', normalize, (True, False))
         check_choice('mono', mono, (True, False))
         check_positive('max_seconds', max_seconds, 'seconds')
@@ -403,10 +365,10 @@ class AudioPipeline(Transform):
             raise SettingError(f'`hop` goes with windows, but `window` is None; got hop={hop!r}')
         Windowing(window if self.windowed else max_seconds, hop, pad)
         if normalize and pooling is None:
-            raise SettingError("normalize=True goes with a vector: choose pooling='mean', 'max' or 'model'")
+            raise SettingError("normalize=True goes with a vector: choose one, such as pooling='mean'")
         shared = {k:getattr(self, k) for k in AudioEmbedding.defaults() if k!='output'}
         self.embedding = AudioEmbedding(**shared, output='pooled' if pooling=='model' else 'frames')
-        self.pool_frames = None if pooling in ('model', None) else Pooling(pooling)
+        self.pool_frames = Pooling(None if pooling=='model' else pooling)
 
     @property
     def model(self)->AudioModel:
@@ -429,8 +391,13 @@ class AudioPipeline(Transform):
 
     @property
     def dim(self)->int:
-        "The size of a vector."
-        return self.model and self.embedding.dim
+        "The size of a vector, or of a frame where they are not pooled."
+        return self.model and self.embedding.dim*self.kind.width
+
+    @property
+    def kind(self)->PoolingKind:
+        "How windows are pooled together; the mean for a model's own summaries."
+        return poolings.get(self.pooling, poolings['mean'])
 
 # %% ../nbs/38_transform.ipynb #eab0d9ff
 @patch
@@ -477,17 +444,14 @@ def pieces(self:AudioPipeline,
 
 @patch
 def join(self:AudioPipeline,
-    vectors, # of pieces that belong together, or their frames
+    vectors, # of pieces that belong together: what their pooling keeps of each, or their frames
     lengths:list, # of real audio in each, in any unit
-): # one vector, or all frames
-    "One result of several: the mean by length, the maximum, or frame after frame."
+): # the same of all of them
+    "One result of several, weighted by their length, or frame after frame."
     if len(vectors)==1: return vectors[0]
-    if self.pooling is None: return np.concatenate(list(vectors)) if self.return_tensors=='np' else cat(vectors)
-    vectors = stack(list(vectors))
-    if self.pooling=='max': return vectors.max(0) if self.return_tensors=='np' else vectors.amax(0)
-    weight = np.array(lengths, float)
-    weight = (weight/weight.sum()).astype(np.float32)
-    return weight@vectors if self.return_tensors=='np' else vectors.new_tensor(weight)@vectors
+    if self.pooling is None: return concatenate(list(vectors), 0)
+    weights = np.array(lengths, float)
+    return self.kind.join(stack(list(vectors)), (weights/weights.sum()).astype(np.float32))
 
 @patch
 def whole(self:AudioPipeline,
@@ -510,9 +474,9 @@ def keep(self:AudioPipeline,
     out:ModelFrames, # of a batch
     row:int, # of a window in it
 ):
-    "What is kept of a window: its frames pooled, on the model's device, or as the step before left them."
+    "What is kept of a window: what its frames are pooled by, on the model's device, or the model's own summary."
     y = self.embedding.keep(out, row)
-    return y if self.pool_frames is None else self.pool_frames(y)
+    return y if self.pooling=='model' else self.pool_frames.statistics(y)
 
 @patch
 def vectors(self:AudioPipeline,
@@ -557,6 +521,7 @@ def summary(self:AudioPipeline,
 ): # what stands for the channel
     "Make one result of a channel's windows."
     y = vectors if self.windowed else self.join(vectors, [s.end-s.start for s in spans])
+    if self.pooling is not None: y = self.kind.finish(y)
     return Normalize()(y) if self.normalize else y
 
 @patch
@@ -574,11 +539,6 @@ def rows(self:AudioPipeline, heard:Heard)->list: # of `Row`, in order of time
         if self.windowed: found += [Row(heard.item, s.start, s.end, v, s.channel) for s,v in zip(spans, y)]
         else: found.append(Row(heard.item, spans[0].start, spans[-1].end, y, spans[0].channel))
     return sorted(found, key=lambda r: (r.start, r.channel))
-
-def cat(tensors):
-    "Join torch tensors along their first axis."
-    import torch
-    return torch.cat(list(tensors))
 
 @patch
 def each(self:AudioPipeline, xs:Iterable)->Iterator:
@@ -599,7 +559,7 @@ def stream(self:AudioPipeline,
 )->Iterator[Row]:
     "Vectors with their file and times, as they come: memory holds a few, however many files there are."
     if self.pooling is None:
-        raise SettingError("stream gives vectors, and pooling=None leaves frames: choose 'mean', 'max' or 'model'")
+        raise SettingError("stream gives vectors, and pooling=None leaves frames: choose one, such as 'mean'")
     many = is_many(xs)
     with nullcontext() if many else unnamed():
         for heard in self.vectors(xs if many else [xs]): yield from self.rows(heard)
@@ -686,7 +646,7 @@ def check_one_row(self:AudioPipeline,
     if not self.windowed and self.pooling is not None and self.mono: return
     what = (f'window={self.window!r} gives a row for each window' if self.windowed else 'pooling=None keeps all frames'
             if self.pooling is None else 'mono=False gives a row for each channel')
-    raise SettingError(f"{who} needs one row for each file, but {what}: use window='auto' or None, pooling='mean', 'max' or 'model', and mono=True")
+    raise SettingError(f"{who} needs one row for each file, but {what}: use window='auto' or None, a pooling such as 'mean', and mono=True")
 
 @patch
 def fit(self:AudioPipeline, X, y=None):
