@@ -1,0 +1,127 @@
+"The contract of models: held by all that are registered, and each way of breaking it is found out."
+import numpy as np
+import pytest
+from contract import check_saved, checks
+from kit import Loudness
+from tiny_models import seeded_encoder
+
+from auditus import load_model
+from auditus.models.base import ModelFrames, registered
+
+
+@pytest.fixture(scope='module')
+def clmr(tmp_path_factory):
+    "SampleCNN with seeded weights."
+    import torch
+    path = tmp_path_factory.mktemp('clmr')/'clmr.pt'
+    torch.save({f'encoder.{k}': v for k, v in seeded_encoder().items()}, path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def exported(checkpoint, tmp_path_factory):
+    pytest.importorskip('onnxruntime')
+    path = tmp_path_factory.mktemp('exported')/'model.onnx'
+    load_model(checkpoint('hubert-layer')).export(path)
+    return path
+
+
+def model_of(entry, request):
+    "A small model of each kind that is registered."
+    named = {'birdnet': lambda: ('birdnet', {}), 'huggingface': lambda: (request.getfixturevalue('checkpoint')('hubert-layer'), {}),
+             'clmr': lambda: ('clmr', {'checkpoint': request.getfixturevalue('clmr')}), 'onnx': lambda: (request.getfixturevalue('exported'), {})}
+    assert entry in named, f'tests/test_contract.py does not know how to open a small model of the kind {entry!r}: add it to `model_of`'
+    name, settings = named[entry]()
+    return load_model(name, **settings)
+
+
+@pytest.mark.parametrize('entry', registered())
+@pytest.mark.parametrize('check', checks)
+def test_all_that_are_registered_hold_it(check, entry, request, rng): check(model_of(entry, request), rng)
+
+
+@pytest.mark.parametrize('entry', registered())
+def test_all_that_are_registered_are_saved_whole(entry, request, rng, tmp_path): check_saved(model_of(entry, request), rng, tmp_path/'saved')
+
+
+class Sound(Loudness):
+    "Holds the contract."
+    pooled_dim, labels, calls = 1, ['loud', 'soft'], 0
+    def forward(self, waves, layer=-1):
+        frames, mask, *_ = super().forward(waves, layer)
+        pooled = np.stack([f[m].mean(0) for f, m in zip(frames, mask)])
+        return ModelFrames(frames, mask, pooled, np.concatenate([pooled, -pooled], axis=1))
+
+
+class PaddingCounts(Sound):
+    def forward(self, waves, layer=-1):
+        out = super().forward(waves, layer)
+        return out._replace(mask=np.ones_like(out.mask))
+
+
+class BatchDependent(Sound):
+    def forward(self, waves, layer=-1):
+        out = super().forward(waves, layer)
+        return out._replace(frames=out.frames/out.frames.max())
+
+
+class OrderDependent(Sound):
+    def forward(self, waves, layer=-1):
+        out = super().forward(waves, layer)
+        return out._replace(frames=out.frames*(1+np.arange(len(waves)))[:, None, None])
+
+
+class FirstCallDiffers(Sound):
+    def forward(self, waves, layer=-1):
+        self.calls += 1
+        out = super().forward(waves, layer)
+        return out._replace(frames=out.frames+.01*(self.calls == 1))
+
+
+class NaNOfSilence(Sound):
+    def forward(self, waves, layer=-1):
+        out = super().forward(waves, layer)
+        with np.errstate(invalid='ignore', divide='ignore'): return out._replace(pooled=out.pooled/out.pooled)
+
+
+class LabelsShort(Sound): labels = ['loud']
+
+
+class WrongSize(Sound): frame_dim = 2
+
+
+class NoSummary(Sound):
+    def forward(self, waves, layer=-1): return super().forward(waves, layer)._replace(pooled=None)
+
+
+class ScalesItsInput(Sound):
+    def prepare(self, waves):
+        for w in waves: w *= .5
+        return waves
+
+
+class AheadDiffers(Sound):
+    def prepare(self, waves): return [w*2 for w in waves]
+
+
+class Deaf(Sound):
+    def forward(self, waves, layer=-1):
+        out = super().forward(waves, layer)
+        return out._replace(frames=np.zeros_like(out.frames), pooled=0*out.pooled, logits=0*out.logits)
+
+
+def broken(model, rng):
+    "The checks that a model fails."
+    found = set()
+    for check in checks:
+        made = model()
+        try: check(made, np.random.default_rng(0))
+        except AssertionError as e: found.add(str(e).splitlines()[0])
+    return found
+
+
+@pytest.mark.parametrize('model, said', [
+    (Sound, set()), (PaddingCounts, {'alone as in a batch'}), (BatchDependent, {'alone as in a batch'}), (OrderDependent, {'alone as in a batch', 'in any order'}),
+    (FirstCallDiffers, {'the same each time'}), (NaNOfSilence, {'finite on silence'}), (LabelsShort, {'labels'}), (WrongSize, {'frame_dim'}), (NoSummary, {'pooled_dim'}),
+    (ScalesItsInput, {'waves are left as they are'}), (AheadDiffers, {'run(prepare(waves)) is forward(waves)'}), (Deaf, {'another sound, another result'})])
+def test_each_way_of_breaking_it_is_found_out(model, said, rng): assert said <= broken(model, rng) and (said or not broken(model, rng))
