@@ -45,7 +45,8 @@ def _parse_window(
     "Parse a window. Raise `SettingError` if it is none."
     if text.lower() in ('auto', 'none'): return 'auto' if text.lower()=='auto' else None
     try: return float(text)
-    except ValueError as e: raise SettingError(f"`--window` must be auto, none or positive seconds, got {text!r}") from e
+    except ValueError as e:
+        raise SettingError(f"`--window` must be auto, none or positive seconds, got {text!r}") from e
 
 def _parse_duration(
     text:str|None, # what was typed: 90s, 85m, 1.5h, or a number of seconds
@@ -54,7 +55,8 @@ def _parse_duration(
     if text is None: return None
     units = {'s': 1, 'm': 60, 'h': 3600}
     try: return float(text[:-1])*units[text[-1]] if text[-1:] in units else float(text)
-    except ValueError as e: raise SettingError(f'`--time-budget` must be a time such as 90s, 85m or 1.5h, got {text!r}') from e
+    except ValueError as e:
+        raise SettingError(f'`--time-budget` must be a time such as 90s, 85m or 1.5h, got {text!r}') from e
 
 def _expand_paths(
     paths:list, # files and folders
@@ -76,24 +78,32 @@ _max_errors_shown = 10 # of the files that were left out; all are in the file of
 _Device = Annotated[Optional[str], typer.Option(help="'cpu', 'cuda', 'cuda:1' or 'mps'.")]
 _Backend = Annotated[str, typer.Option(help=_backend_help)]
 _Dtype = Annotated[Optional[str], typer.Option(help=_dtype_help)]
-_Checkpoint = Annotated[Optional[str], typer.Option(help='File or folder of weights, for models such as clmr.')]
-_Hop = Annotated[Optional[float], typer.Option(help='Seconds from one window to the next; without it they touch.')]
+_Checkpoint = Annotated[Optional[str], typer.Option(
+    help='File or folder of weights, for models such as clmr.')]
+_Hop = Annotated[Optional[float], typer.Option(
+    help='Seconds from one window to the next; without it they touch.')]
 _Paths = Annotated[list[str], typer.Argument(help=_paths_help)]
-_TrustRemoteCode = Annotated[bool, typer.Option('--trust-remote-code', help="Run code that the model's folder brings along.")]
-_AllowPickle = Annotated[bool, typer.Option('--allow-pickle', help='Take weights that only come as pickles.')]
+_TrustRemoteCode = Annotated[bool, typer.Option('--trust-remote-code',
+    help="Run code that the model's folder brings along.")]
+_AllowPickle = Annotated[bool, typer.Option('--allow-pickle',
+    help='Take weights that only come as pickles.')]
 _ScoreTable = Annotated[Optional[Path], typer.Option('--out', '-o', help='A .csv or .parquet file.')]
 _OverWindows = Annotated[str, typer.Option(help="Over the windows of a file: 'mean' or 'max'.")]
-_ScoreWindow = Annotated[str, typer.Option(help="'auto': one result a file; seconds: one a window; 'none': the model's own single pass.")]
+_ScoreWindow = Annotated[str, typer.Option(
+    help="'auto': one result a file; seconds: one a window; 'none': the model's own single pass.")]
 
 # %% ../nbs/90_cli.ipynb #880cff5f
 @app.command()
 def embed(
     paths: _Paths,
-    model: Annotated[str, typer.Option('--model', '-m', help=_model_help)] = 'MIT/ast-finetuned-audioset-10-10-0.4593',
+    model: Annotated[str, typer.Option('--model', '-m',
+        help=_model_help)] = 'MIT/ast-finetuned-audioset-10-10-0.4593',
     window: Annotated[str, typer.Option(help=_window_help)] = 'auto',
     hop: _Hop = None,
-    pooling: Annotated[str, typer.Option(help="'mean', 'max', or 'model' for the model's own summary.")] = 'mean',
-    out: Annotated[str, typer.Option('--out', '-o', help='A .parquet file, or a folder for parts.')] = 'embeddings.parquet',
+    pooling: Annotated[str, typer.Option(
+        help="'mean', 'max', or 'model' for the model's own summary.")] = 'mean',
+    out: Annotated[str, typer.Option('--out', '-o',
+        help='A .parquet file, or a folder for parts.')] = 'embeddings.parquet',
     batch_size: Annotated[Optional[int], typer.Option(help='Windows in one pass.')] = None,
     device: _Device = None,
     backend: _Backend = 'torch',
@@ -101,8 +111,10 @@ def embed(
     checkpoint: _Checkpoint = None,
     normalize: Annotated[bool, typer.Option('--normalize', help='Bring vectors to unit length.')] = False,
     float16: Annotated[bool, typer.Option('--float16', help='Store half as many bytes.')] = False,
-    row_id: Annotated[bool, typer.Option('--row-id', help="Add BirdCLEF's row_id: the file's stem and the second at which the window ends.")] = False,
-    time_budget: Annotated[Optional[str], typer.Option(help='Stop cleanly before this has passed: 90s, 85m, 1.5h.')] = None,
+    row_id: Annotated[bool, typer.Option('--row-id',
+        help="Add BirdCLEF's row_id: the file's stem and the second at which the window ends.")] = False,
+    time_budget: Annotated[Optional[str], typer.Option(
+        help='Stop cleanly before this has passed: 90s, 85m, 1.5h.')] = None,
     mono: Annotated[bool, typer.Option(help='Average the channels, or embed each by itself.')] = True,
     workers: Annotated[int, typer.Option(help='Processes, or actors of Ray.')] = 1,
     engine: Annotated[str, typer.Option(help="'local', or 'ray' for a cluster.")] = 'local',
@@ -115,17 +127,20 @@ def embed(
     from auditus.transform import AudioPipeline
     began,shown = time.perf_counter(),without_secrets(out)
     with _report_errors():
-        pipe = AudioPipeline(model, window=_parse_window(window), hop=hop, pooling=pooling, batch_size=batch_size, device=device,
-                             backend=backend, dtype=dtype, checkpoint=checkpoint, normalize=normalize, mono=mono,
+        pipe = AudioPipeline(model, window=_parse_window(window), hop=hop, pooling=pooling,
+                             batch_size=batch_size, device=device, backend=backend, dtype=dtype,
+                             checkpoint=checkpoint, normalize=normalize, mono=mono,
                              trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         _say(str(pipe.model))
         # what has passed since the command was given counts
         budget = _parse_duration(time_budget)
         if budget is not None: budget = max(1., budget-(time.perf_counter()-began))
-        run = dict(resume=resume, workers=workers, engine=engine, embedding_dtype='float16' if float16 else 'float32', row_id=row_id, time_budget=budget)
+        run = dict(resume=resume, workers=workers, engine=engine, row_id=row_id, time_budget=budget,
+                   embedding_dtype='float16' if float16 else 'float32')
         try: done = extract(_expand_paths(paths), out, pipe, **run)
         except KeyboardInterrupt:
-            _say(f'stopped: what was done is kept in {shown+".auditus"*shown.endswith(".parquet")}; the same command goes on with it')
+            kept = shown+'.auditus'*shown.endswith('.parquet')
+            _say(f'stopped: what was done is kept in {kept}; the same command goes on with it')
             raise typer.Exit(130) from None
         for file,kind,message in done.errors[:_max_errors_shown]: _say(f'left out: {message}')
         if len(done.errors)>_max_errors_shown: _say(f'… and {len(done.errors)-_max_errors_shown:,} more')
@@ -137,7 +152,8 @@ def _check_table_path(
     out:Path, # for a table
 ):
     "Raise `SettingError` if no table can be written to a path. Make its folder."
-    if out.suffix not in ('.csv', '.parquet'): raise SettingError(f'`--out` must end in .csv or .parquet, got {brief(out)}')
+    if out.suffix not in ('.csv', '.parquet'):
+        raise SettingError(f'`--out` must end in .csv or .parquet, got {brief(out)}')
     _make_parent(out)
 
 def _make_parent(
@@ -162,20 +178,22 @@ def _report_scores(
         scores,name = classify.as_scores(heard),readable(items[heard.place].name)
         whole = {'start': heard.spans[0].start, 'end': heard.spans[-1].end}
         rows += [{'file': name, **whole, **s} for s in scores]
-        if out is None: typer.echo(f'{name}\n' + '\n'.join(f'  {line}' for line in repr(scores).splitlines()[1:]))
+        if out is None: typer.echo('\n'.join([name, *(f'  {line}' for line in repr(scores).splitlines()[1:])]))
     for place,_,e in failed[:_max_errors_shown]:
         e.index = None # the file is named
         _say(f'left out: {e}')
     if len(failed)>_max_errors_shown: _say(f'… and {len(failed)-_max_errors_shown:,} more')
     if not rows: raise AudioDecodeError(f'none of the {len(items)} files could be classified')
     if out is not None: write_table(rows, out)
-    _say(f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}' + (f' → {out}' if out else ''))
+    done = f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}'
+    _say(done + (f' → {out}' if out else ''))
 
 # %% ../nbs/90_cli.ipynb #5193df77
 @app.command()
 def classify(
     paths: _Paths,
-    model: Annotated[str, typer.Option('--model', '-m', help="A classifier: a Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0).")],
+    model: Annotated[str, typer.Option('--model', '-m',
+        help="A classifier: a Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0).")],
     top_k: Annotated[int, typer.Option('--top-k', '-k', help='Labels for each result.')] = 5,
     window: _ScoreWindow = 'auto',
     hop: _Hop = None,
@@ -191,8 +209,8 @@ def classify(
     "Say what is in sounds: labels with scores."
     from auditus.classify import AudioClassifier
     with _report_errors():
-        classifier = AudioClassifier(model, top_k, window=_parse_window(window), hop=hop, pooling=pooling, device=device,
-                                     backend=backend, dtype=dtype, checkpoint=checkpoint,
+        classifier = AudioClassifier(model, top_k, window=_parse_window(window), hop=hop, pooling=pooling,
+                                     device=device, backend=backend, dtype=dtype, checkpoint=checkpoint,
                                      trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         _report_scores(classifier, paths, out)
 
@@ -201,7 +219,8 @@ def classify(
 def zeroshot(
     paths: _Paths,
     labels: Annotated[str, typer.Option('--labels', '-l', help='Words to choose from, between commas.')],
-    model: Annotated[str, typer.Option('--model', '-m', help='A model with a text side: a Hugging Face name or a folder.')] = 'laion/clap-htsat-unfused',
+    model: Annotated[str, typer.Option('--model', '-m',
+        help='A model with a text side: a Hugging Face name or a folder.')] = 'laion/clap-htsat-unfused',
     template: Annotated[str, typer.Option(help='Makes a sentence of a word.')] = 'This is a sound of {}.',
     window: _ScoreWindow = 'auto',
     hop: _Hop = None,
@@ -218,8 +237,8 @@ def zeroshot(
     from auditus.zeroshot import ZeroShotClassifier
     words = [w.strip() for w in labels.split(',')]
     with _report_errors():
-        classifier = ZeroShotClassifier(words, model, template, window=_parse_window(window), hop=hop, pooling=pooling,
-                                        device=device, backend=backend, dtype=dtype, checkpoint=checkpoint,
+        classifier = ZeroShotClassifier(words, model, template, window=_parse_window(window), hop=hop,
+                                        pooling=pooling, device=device, backend=backend, dtype=dtype, checkpoint=checkpoint,
                                         trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         _report_scores(classifier, paths, out)
 
@@ -247,10 +266,14 @@ def info(
 
 # %% ../nbs/90_cli.ipynb #bd2ee711
 # options of the commands for labelled sounds
-_LabelledSounds = Annotated[str, typer.Argument(help='A folder with a sub-folder for each label, or a CSV or Parquet file with the columns path and label.')]
-_Group = Annotated[Optional[str], typer.Option(help='A column: sounds with the same value are never on both sides of a division.')]
-_Several = Annotated[bool, typer.Option('--several', help='A sound may have several labels, with commas or semicolons between them.')]
-_Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace a finished result of other sounds or settings.')]
+_LabelledSounds = Annotated[str, typer.Argument(
+    help='A folder with a sub-folder for each label, or a CSV or Parquet file with the columns path and label.')]
+_Group = Annotated[Optional[str], typer.Option(
+    help='A column: sounds with the same value are never on both sides of a division.')]
+_Several = Annotated[bool, typer.Option('--several',
+    help='A sound may have several labels, with commas or semicolons between them.')]
+_Overwrite = Annotated[bool, typer.Option('--overwrite',
+    help='Replace a finished result of other sounds or settings.')]
 
 # %% ../nbs/90_cli.ipynb #140bb15e
 def _problem_type(several:bool)->str|None:
@@ -261,7 +284,8 @@ def _problem_type(several:bool)->str|None:
 @app.command()
 def probe(
     data: _LabelledSounds,
-    model: Annotated[str, typer.Option('--model', '-m', help=_model_help)] = 'MIT/ast-finetuned-audioset-10-10-0.4593',
+    model: Annotated[str, typer.Option('--model', '-m',
+        help=_model_help)] = 'MIT/ast-finetuned-audioset-10-10-0.4593',
     head: Annotated[str, typer.Option(help="'logistic', 'knn' or 'prototype'.")] = 'logistic',
     out: Annotated[Optional[Path], typer.Option('--out', '-o', help='A folder for the probe.')] = None,
     group: _Group = None,
@@ -282,7 +306,8 @@ def probe(
     with _report_errors():
         pipe = AudioPipeline(model, device=device, backend=backend, dtype=dtype, checkpoint=checkpoint,
                              trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
-        learnt,sounds = Probe(pipe, head, folds=folds),learnable(labelled(data, group, _problem_type(several)))
+        learnt = Probe(pipe, head, folds=folds)
+        sounds = learnable(labelled(data, group, _problem_type(several)))
         if out is not None: learnt.check_place(out, which_sounds(sounds), overwrite)
         learnt.fit(sounds)
         typer.echo(learnt.report or 'there are too few sounds to check what was learnt')
@@ -294,19 +319,23 @@ def probe(
 @app.command()
 def finetune(
     data: _LabelledSounds,
-    model: Annotated[str, typer.Option('--model', '-m', help='A transformers model: a Hugging Face name or a folder.')],
+    model: Annotated[str, typer.Option('--model', '-m',
+        help='A transformers model: a Hugging Face name or a folder.')],
     out: Annotated[str, typer.Option('--out', '-o', help='A folder for the result.')],
     epochs: int = 10,
     batch_size: Annotated[int, typer.Option(help='Sounds in one step.')] = 8,
     learning_rate: Annotated[float, typer.Option(help='At its highest.')] = 5e-5,
     warmup_ratio: Annotated[float, typer.Option(help='Share of the steps in which the rate rises.')] = .1,
-    max_seconds: Annotated[float, typer.Option(help='Of a longer sound, each epoch hears another part.')] = 30.,
+    max_seconds: Annotated[float, typer.Option(
+        help='Of a longer sound, each epoch hears another part.')] = 30.,
     val_fraction: Annotated[float, typer.Option(help='Share of the sounds that are kept back.')] = .1,
     group: _Group = None,
     several: _Several = False,
     seed: int = 42,
-    metric: Annotated[str, typer.Option(help="That tells the best epoch: 'accuracy', 'macro_f1', 'roc_auc' or 'map'.")] = 'accuracy',
-    freeze: Annotated[Optional[str], typer.Option(help="'features' or 'encoder': leave these as they are.")] = None,
+    metric: Annotated[str, typer.Option(
+        help="That tells the best epoch: 'accuracy', 'macro_f1', 'roc_auc' or 'map'.")] = 'accuracy',
+    freeze: Annotated[Optional[str], typer.Option(
+        help="'features' or 'encoder': leave these as they are.")] = None,
     bf16: Annotated[bool, typer.Option('--bf16', help='Compute in bfloat16.')] = False,
     fp16: Annotated[bool, typer.Option('--fp16', help='Compute in float16, on a GPU.')] = False,
     device: _Device = None,
@@ -318,16 +347,19 @@ def finetune(
     "Train a model on labelled sounds."
     from auditus.finetune import finetune as train
     with _report_errors():
-        result = train(model, data, out=out, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, warmup_ratio=warmup_ratio, max_seconds=max_seconds,
-                       val_fraction=val_fraction, group=group, problem_type=_problem_type(several), seed=seed, metric=metric, freeze=freeze, bf16=bf16, fp16=fp16, device=device,
-                       resume=resume, overwrite=overwrite, allow_pickle=allow_pickle, push_to_hub=push_to_hub or False)
+        result = train(model, data, out=out, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+                       warmup_ratio=warmup_ratio, max_seconds=max_seconds, val_fraction=val_fraction,
+                       group=group, problem_type=_problem_type(several), seed=seed, metric=metric,
+                       freeze=freeze, bf16=bf16, fp16=fp16, device=device, resume=resume, overwrite=overwrite,
+                       allow_pickle=allow_pickle, push_to_hub=push_to_hub or False)
         if result.report is not None: typer.echo(result.report)
         _say(f'→ {out}')
 
 # %% ../nbs/90_cli.ipynb #f30da0ca
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A classifier: what finetune or probe wrote, a Hugging Face name, a folder, or 'birdnet'.")],
+    model: Annotated[str, typer.Argument(
+        help="A classifier: what finetune or probe wrote, a Hugging Face name, a folder, or 'birdnet'.")],
     data: _LabelledSounds,
     out: _ScoreTable = None,
     several: _Several = False,
@@ -342,8 +374,8 @@ def evaluate(
     from auditus.finetune import evaluate as judge
     with _report_errors():
         if out is not None: _check_table_path(out)
-        report = judge(model, data, problem_type=_problem_type(several), device=device, backend=backend, dtype=dtype,
-                       checkpoint=checkpoint, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+        report = judge(model, data, problem_type=_problem_type(several), device=device, backend=backend,
+                       dtype=dtype, checkpoint=checkpoint, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         typer.echo(report)
         if out is not None:
             write_table(report.rows(), out)
@@ -353,9 +385,11 @@ def evaluate(
 @app.command()
 def search(
     index: Annotated[str, typer.Argument(help='What auditus embed wrote, or a saved SoundIndex.')],
-    query: Annotated[str, typer.Argument(help='A sound, or words where the model reads (CLAP, with --pooling model).')],
+    query: Annotated[str, typer.Argument(
+        help='A sound, or words where the model reads (CLAP, with --pooling model).')],
     k: Annotated[int, typer.Option('--top-k', '-k', help='Sounds to find.')] = 10,
-    exact: Annotated[bool, typer.Option('--exact', help='Look at every row, however many there are.')] = False,
+    exact: Annotated[bool, typer.Option('--exact',
+        help='Look at every row, however many there are.')] = False,
     out: _ScoreTable = None,
     device: _Device = None,
     trust_remote_code: _TrustRemoteCode = False,
@@ -379,14 +413,18 @@ def _check_picture_path(
     out:Path, # of a picture
 ):
     "Raise `SettingError` if no picture can be written to a path. Make its folder."
-    if out.suffix.lower() not in _picture_suffixes or out.is_dir(): raise SettingError(f"`--out` must be a file that ends in {', '.join(_picture_suffixes)}, got {brief(out)}")
+    if out.suffix.lower() not in _picture_suffixes or out.is_dir():
+        suffixes = ', '.join(_picture_suffixes)
+        raise SettingError(f'`--out` must be a file that ends in {suffixes}, got {brief(out)}')
     _make_parent(out)
 
 # %% ../nbs/90_cli.ipynb #2b8ac555
 @app.command(name='map')
 def draw_map(
-    source: Annotated[str, typer.Argument(help='A folder of sounds, what auditus embed wrote, or a saved SoundIndex.')],
-    model: Annotated[Optional[str], typer.Option('--model', '-m', help=_model_help+' Needed where the sounds are not embedded yet.')] = None,
+    source: Annotated[str, typer.Argument(
+        help='A folder of sounds, what auditus embed wrote, or a saved SoundIndex.')],
+    model: Annotated[Optional[str], typer.Option('--model', '-m',
+        help=_model_help+' Needed where the sounds are not embedded yet.')] = None,
     method: Annotated[str, typer.Option(help="'pca', or 'umap' (pip install umap-learn).")] = 'pca',
     device: _Device = None,
     backend: _Backend = 'torch',
@@ -405,7 +443,9 @@ def draw_map(
         _check_picture_path(out)
         check_choice('method', method, ('pca', 'umap'))
         if method=='umap': umap_class()
-        if model is None and not holds_vectors(source): raise SettingError(f'{source} is no table of embeddings: give the sounds in it a model, such as --model birdnet, or embed them first')
+        if model is None and not holds_vectors(source):
+            raise SettingError(f'{source} is no table of embeddings: give the sounds in it a model, '
+                               'such as --model birdnet, or embed them first')
         mine = dict(device=device, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         pipe = None if model is None else AudioPipeline(model, backend=backend, dtype=dtype, **mine)
         index = find_index(source, pipe, **({} if pipe else mine))
@@ -415,17 +455,27 @@ def draw_map(
 # %% ../nbs/90_cli.ipynb #2b7d1cfb
 @app.command(name='app')
 def open_page(
-    index: Annotated[Optional[str], typer.Argument(help='Sounds to find the like of: a folder of them, what auditus embed wrote, or a saved SoundIndex.')] = None,
-    model: Annotated[Optional[str], typer.Option('--model', '-m', help=_model_help+' Without it, that of the index.')] = None,
-    words_model: Annotated[Optional[str], typer.Option(help='Answers to words of yours, such as laion/clap-htsat-unfused; without it the model, where it reads.')] = None,
-    sounds: Annotated[Optional[str], typer.Option(help="The folder of the index's sounds, to hear them.")] = None,
-    port: Annotated[Optional[int], typer.Option(help='Without it the first that is free from 7860 on.')] = None,
-    host: Annotated[str, typer.Option(help="Who may come: '127.0.0.1' is this machine, '0.0.0.0' everybody who can reach it.")] = '127.0.0.1',
-    allow_host: Annotated[Optional[list[str]], typer.Option(help='Another name that the page is reached by, such as that of a proxy, or of this machine; may be given again.')] = None,
-    max_minutes: Annotated[float, typer.Option(help='That a sound may last, in stereo at 48 kHz; with more channels less.')] = 30.,
-    max_seconds: Annotated[float, typer.Option(help='That one request may take, of those that wait for each other.')] = 120.,
+    index: Annotated[Optional[str], typer.Argument(
+        help='Sounds to find the like of: a folder of them, what auditus embed wrote, or a saved SoundIndex.')] = None,
+    model: Annotated[Optional[str], typer.Option('--model', '-m',
+        help=_model_help+' Without it, that of the index.')] = None,
+    words_model: Annotated[Optional[str], typer.Option(
+        help='Answers to words of yours, such as laion/clap-htsat-unfused; without it the model, where it reads.')] = None,
+    sounds: Annotated[Optional[str], typer.Option(
+        help="The folder of the index's sounds, to hear them.")] = None,
+    port: Annotated[Optional[int], typer.Option(
+        help='Without it the first that is free from 7860 on.')] = None,
+    host: Annotated[str, typer.Option(
+        help="Who may come: '127.0.0.1' is this machine, '0.0.0.0' everybody who can reach it.")] = '127.0.0.1',
+    allow_host: Annotated[Optional[list[str]], typer.Option(
+        help='Another name that the page is reached by, such as that of a proxy, or of this machine; may be given again.')] = None,
+    max_minutes: Annotated[float, typer.Option(
+        help='That a sound may last, in stereo at 48 kHz; with more channels less.')] = 30.,
+    max_seconds: Annotated[float, typer.Option(
+        help='That one request may take, of those that wait for each other.')] = 120.,
     max_mb: Annotated[float, typer.Option(help='Megabytes that an upload may have.')] = 100.,
-    max_total_mb: Annotated[float, typer.Option(help='Megabytes that all uploads may have, and what is made of them; the oldest make room.')] = 1000.,
+    max_total_mb: Annotated[float, typer.Option(
+        help='Megabytes that all uploads may have, and what is made of them; the oldest make room.')] = 1000.,
     browser: Annotated[bool, typer.Option('--open', help='Show the page in the browser at once.')] = False,
     device: _Device = None,
     backend: _Backend = 'torch',
@@ -446,7 +496,8 @@ def open_page(
             _say(f'{page.local_url}  (Ctrl+C ends it)')
             if host not in ('127.0.0.1', 'localhost'):
                 names = ', '.join(sorted(page.hosts))
-                _say(f'note: everybody who can reach {host} can use this page, by one of these names: {names}. '
+                _say(f'note: everybody who can reach {host} can use this page, by one of these names: '
+                    f'{names}. '
                     'For another, such as what this machine is called in its network, add --allow-host NAME')
             page.block_thread()
         finally: page.close(verbose=False) # which takes uploads with it
@@ -465,7 +516,8 @@ def models():
         doc = (made.__doc__ or '').strip().splitlines()[0] if made.__doc__ else ''
         typer.echo(f'{name}: {what or doc}')
         if getattr(made, 'license_note', ''): typer.echo(f'  {made.license_note}')
-    typer.echo('\nA Hugging Face name or folder needs no registration: auditus embed FILES --model MIT/ast-finetuned-audioset-10-10-0.4593')
+    typer.echo('\nA Hugging Face name or folder needs no registration: '
+               'auditus embed FILES --model MIT/ast-finetuned-audioset-10-10-0.4593')
 
 # %% ../nbs/90_cli.ipynb #81f5ee8f
 def _format_mb(
@@ -477,7 +529,8 @@ def _format_mb(
 # %% ../nbs/90_cli.ipynb #718035df
 @app.command()
 def cache(
-    clear: Annotated[bool, typer.Option('--clear', help='Remove all of it: it is made again when it is needed.')] = False,
+    clear: Annotated[bool, typer.Option('--clear',
+        help='Remove all of it: it is made again when it is needed.')] = False,
 ):
     "Say what is kept on this disk to save time, and how large it is."
     from auditus.cache import cache_entries, clear_cache
