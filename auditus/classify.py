@@ -361,7 +361,7 @@ class AudioClassifier(Transform, ClipClassificationModel):
         confidence_threshold:float=.1, # for soundevent: tags with a score above it are kept
         device:str|None=None, # as in `load_model`
         dtype=None, # as in `load_model`
-        batch_size:int=2, # windows in one pass; on a GPU more are faster
+        batch_size:int|None=None, # windows in one pass; `None`: as many as this model is fast with
         backend:str='torch', # as in `load_model`
         checkpoint=None, # as in `load_model`
         revision:str|None=None, # as in `load_model`

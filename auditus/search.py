@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['block_rows', 'to_install', 'index_file', 'graph_links', 'graph_width', 'may_differ', 'counted', 'widening',
-           'index_folder', 'points_shown', 'folders_shown', 'Matches', 'nearest', 'usearch_index', 'SoundIndex',
-           'settings_in', 'pipeline_of', 'unit_rows', 'read_index', 'folders_of', 'is_saved', 'holds_vectors',
-           'find_index']
+           'points_shown', 'folders_shown', 'Matches', 'nearest', 'usearch_index', 'SoundIndex', 'settings_in',
+           'pipeline_of', 'unit_rows', 'read_index', 'folders_of', 'is_saved', 'holds_vectors', 'find_index']
 
 # %% ../nbs/72_search.ipynb #8aef79a7
 import inspect, json, os, warnings
@@ -274,7 +273,7 @@ def duplicates(self:SoundIndex,
     return Matches(a | {f'{k}_b':v for k,v in b.items()} | {'score': pairs[p]} for a,b,p in zip(first, second, found))
 
 # %% ../nbs/72_search.ipynb #a16af099
-index_folder = FolderKind('an index', index_file, 'exact_up_to', ('vectors.npy', 'rows.arrow', 'graph.usearch', 'pipeline'))
+_index_folder = FolderKind('an index', index_file, 'exact_up_to', ('vectors.npy', 'rows.arrow', 'graph.usearch', 'pipeline'))
 
 @patch
 def save(self:SoundIndex,
@@ -285,7 +284,7 @@ def save(self:SoundIndex,
     from auditus import __version__
     made_by = None if self.pipeline is None else run_settings(self.pipeline)
     known = {'auditus': __version__, 'exact_up_to': self.exact_up_to, 'made_by': made_by, 'sums': True}
-    with index_folder.write(Path(folder).expanduser()) as new:
+    with _index_folder.write(Path(folder).expanduser()) as new:
         np.save(new/'vectors.npy', np.asarray(self.X))
         with pa.OSFile(str(new/'rows.arrow'), 'wb') as f, pa.ipc.new_file(f, self.table.schema) as w: w.write_table(self.table)
         if self.graph is not None: self.graph.save(str(new/'graph.usearch'))
@@ -314,7 +313,7 @@ def read_index(
     remedy = 'Build it anew and save it again'
     try:
         known = read_json(folder/index_file, remedy, ('exact_up_to',), AudioDecodeError)
-        if verify: index_folder.check_whole(folder, known, f'{remedy}, or take it as it is with verify=False', AudioDecodeError)
+        if verify: _index_folder.check_whole(folder, known, f'{remedy}, or take it as it is with verify=False', AudioDecodeError)
         X = np.load(folder/'vectors.npy', mmap_mode='r')
         table = pa.ipc.open_file(pa.memory_map(str(folder/'rows.arrow'))).read_all()
         if pipeline is None and (folder/'pipeline'/saved_as).is_file(): pipeline = read_bundle(folder/'pipeline', **{'progress': False, **changes})

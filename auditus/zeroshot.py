@@ -38,7 +38,7 @@ class ZeroShotClassifier(AudioClassifier):
         confidence_threshold:float=.1, # as in `AudioClassifier`
         device:str|None=None, # as in `load_model`
         dtype=None, # as in `load_model`
-        batch_size:int=2, # as in `AudioClassifier`
+        batch_size:int|None=None, # as in `AudioClassifier`
         backend:str='torch', # as in `load_model`
         checkpoint=None, # as in `load_model`
         revision:str|None=None, # as in `load_model`

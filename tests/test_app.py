@@ -498,7 +498,9 @@ def test_room_is_kept_for_uploads_on_their_way(tmp_path):
 
 def start_command(tmp, *more):
     "`auditus app` in a process of its own, when it says where it is."
-    made = subprocess.Popen([sys.executable, '-c', 'from auditus.cli import app; app()', 'app', '--model', 'birdnet', *more], cwd=root, text=True,
+    # started in a session that ignores SIGHUP (nohup), the command would ignore it too
+    ready = 'import signal\nif hasattr(signal, "SIGHUP"): signal.signal(signal.SIGHUP, signal.SIG_DFL)\nfrom auditus.cli import app\napp()'
+    made = subprocess.Popen([sys.executable, '-c', ready, 'app', '--model', 'birdnet', *more], cwd=root, text=True,
                             env=os.environ | {'TMPDIR': str(tmp), 'GRADIO_ANALYTICS_ENABLED': 'False'} | {'GRADIO_TEMP_DIR': str(tmp)}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     for line in made.stderr:
         if found := re.match(r'http://\S+?:(\d+)/', line):
