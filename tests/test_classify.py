@@ -18,6 +18,7 @@ from tiny_models import headed, make_folder, sample_cnn, seeded_encoder, speech,
 from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioEmbedding, AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline,
                      ClipClassificationModel, ModelNotFoundError, ModelOutput, SettingError, Windowing, ZeroShotClassifier, load_model)
 from auditus.classify import Scores
+from auditus.models.base import AudioModel, ModelFrames
 
 
 def theirs(folder, wave, **kwargs):
@@ -462,3 +463,19 @@ def test_commands_end_with_one_line_where_nothing_can_be_done(args, message, che
     done = command(*(a.format(**known) for a in args))
     assert done.exit_code == 1 and done.stderr.splitlines()[-1].startswith('error: ') and message in done.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())
+
+
+class Wide(AudioModel):
+    "Fast with many windows at once, as on a GPU; counts its passes."
+    name, sr, context, frame_dim, pooled_dim, labels, best_batch, passes = 'wide', 1000, .5, 1, 1, ['loud', 'soft'], 32, 0
+    def forward(self, waves, layer=-1):
+        self.passes += 1
+        loud = np.array([[np.abs(w).mean()] for w in waves], np.float32)
+        return ModelFrames(loud[:, None], np.ones((len(waves), 1), bool), loud, np.concatenate([loud, -loud], axis=1))
+
+
+def test_as_many_windows_at_once_as_the_model_is_fast_with(rng):
+    model = Wide()
+    AudioClassifier(model)((noise(rng, 32, 1000), 1000))
+    assert model.passes == 2  # 64 windows
+    assert all(c.defaults()['batch_size'] is None for c in (AudioPipeline, AudioEmbedding, AudioClassifier, ZeroShotClassifier))
