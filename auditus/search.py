@@ -111,6 +111,8 @@ def pipeline_of(
     "The pipeline that made a table."
     name = settings.get('model_name')
     if not isinstance(name, str) or not name: raise AudioDecodeError(f'{brief(where)} does not say which model made it: give a `pipeline`')
+    if settings.get('custom_steps'):
+        raise AudioDecodeError(f"{brief(where)} was made with steps of somebody's own ({', '.join(settings['custom_steps'])}): give a `pipeline` that has them")
     note_places(settings, where)
     # a table tells what ran the model and how wide its numbers were, also of a model that leaves no choice
     taken = inspect.signature(find_entry(name).load()).parameters

@@ -47,6 +47,29 @@ class Resampling(Transform):
             raise AudioInputError(f'{len(x)} samples at {x.sr} Hz are too short to resample to {self.target_sr} Hz')
         return AudioArray(a, self.target_sr)
 
+# %% ../nbs/05_signal.ipynb #933c097e
+@patch
+def stream(self:Resampling,
+    blocks:Iterable[tuple], # rate (Hz) and samples, `(n_i,)` or `(channels, n_i)`, one block after the other
+)->Iterator[tuple]: # the same, at `target_sr`
+    "Resample a sound that comes in blocks. Raises `AudioInputError` where it is too short for a single sample."
+    import soxr
+    stream,n,came = None,0,0
+    for sr,a in blocks:
+        if sr==self.target_sr:
+            yield sr,a
+            continue
+        if stream is None:
+            channels = 1 if a.ndim==1 else len(a)
+            stream = soxr.ResampleStream(sr, self.target_sr, channels, dtype='float32', quality='HQ')
+        y = stream.resample_chunk(np.ascontiguousarray(a.T)).T
+        n,came = n+a.shape[-1],came+y.shape[-1]
+        yield self.target_sr,y
+    if stream is None: return
+    y = stream.resample_chunk(np.ascontiguousarray(a.T[:0]), last=True).T
+    if came+y.shape[-1]==0: raise AudioInputError(f'{n} samples at {sr} Hz are too short to resample to {self.target_sr} Hz')
+    yield self.target_sr,y
+
 # %% ../nbs/05_signal.ipynb #6b222d22
 class Window(NamedTuple):
     "A piece of a sound, and the seconds of real audio that it holds."

@@ -23,6 +23,7 @@ from .load import AudioLoader
 from .sound.files import *
 from .models.base import AudioModel, ModelFrames, in_folder, load_model, note_places, shareable
 from .pipeline.pooling import Normalize, Pooling, PoolingKind, concatenate, poolings
+from .pipeline.steps import *
 
 # %% ../nbs/38_transform.ipynb #f7a44639
 _all_ = ['AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing', 'Pooling', 'Normalize']
@@ -352,8 +353,10 @@ class AudioPipeline(Transform):
         trust_remote_code:bool=False, # as in `load_model`
         feature_kwargs:dict|None=None, # as in `load_model`
         progress:bool|None=None, # a bar for many; `None`: where somebody is watching
+        custom_steps:dict|None=None, # steps of your own by name, in the place of those that the settings ask for
     ):
         store_attr()
+        check_steps(custom_steps)
         check_choice('pooling', pooling, (*poolings, 'model', None))
         check_choice('normalize', normalize, (True, False))
         check_choice('mono', mono, (True, False))
@@ -368,7 +371,7 @@ class AudioPipeline(Transform):
             raise SettingError("normalize=True goes with a vector: choose one, such as pooling='mean'")
         shared = {k:getattr(self, k) for k in AudioEmbedding.defaults() if k!='output'}
         self.embedding = AudioEmbedding(**shared, output='pooled' if pooling=='model' else 'frames')
-        self.pool_frames = Pooling(None if pooling=='model' else pooling)
+        self._steps = None # made when they are first asked for: they need the model
 
     @property
     def model(self)->AudioModel:
@@ -392,12 +395,40 @@ class AudioPipeline(Transform):
     @property
     def dim(self)->int:
         "The size of a vector, or of a frame where they are not pooled."
-        return self.model and self.embedding.dim*self.kind.width
+        return self.model and self.embedding.dim*(self.kind.width if self.kind else 1)
 
     @property
-    def kind(self)->PoolingKind:
-        "How windows are pooled together; the mean for a model's own summaries."
-        return poolings.get(self.pooling, poolings['mean'])
+    def kind(self)->PoolingKind|None: # `None`: frames are kept
+        "How frames become a vector, and windows are pooled together; the mean for a model's own summaries."
+        step = (self.custom_steps or {}).get('pooling')
+        if isinstance(step, PoolingKind): return step
+        pooling = step.pooling if step is not None else self.pooling
+        return None if pooling is None else poolings.get(pooling, poolings['mean'])
+
+# %% ../nbs/38_transform.ipynb #c4ff7d87
+@patch(as_prop=True)
+def steps(self:AudioPipeline)->Steps:
+    "The steps that a sound goes through: loader, resampling, windowing, embedding and pooling."
+    if self._steps is None:
+        m = self.model
+        grain = m.grain and m.grain/m.sr
+        seconds = self.window if self.windowed else m.context or grain or self.max_seconds
+        # a model of any length needs no filling up, unless windows were asked for
+        pad = self.pad if self.windowed or m.context or grain else None
+        windowing = WholeSound(m.context) if self.window is None else Windowing(seconds, self.hop, pad)
+        made = dict(loader=AudioLoader(mono=self.mono), resampling=Resampling(m.sr), windowing=windowing,
+                    embedding=self.embedding, pooling=Pooling(None if self.pooling=='model' else self.pooling))
+        if self.normalize: made['normalize'] = Normalize()
+        self._steps = Steps(made | (self.custom_steps or {}))
+    return self._steps
+
+@patch
+def with_step(self:AudioPipeline,
+    name:str, # 'loader', 'resampling', 'windowing' or 'pooling'
+    step, # that takes its place: a transform, or a callable; for pooling a `Pooling` or a `PoolingKind`
+)->AudioPipeline:
+    "Return a pipeline with one step exchanged. Raises `SettingError` where the step can't take that place."
+    return AudioPipeline(**self.get_params() | {'custom_steps': {**(self.custom_steps or {}), name: step}})
 
 # %% ../nbs/38_transform.ipynb #eab0d9ff
 @patch
@@ -405,24 +436,16 @@ def cut(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
 )->Iterator[Window]: # real samples, at the model's rate
     "Load one sound and cut it as this pipeline does, window by window: memory holds little more than one."
-    context,sr = self.model.context,self.sr
-    blocks = (a for _,a in AudioLoader(sr=sr, mono=self.mono).stream(x))
-    if self.window is None:
-        # of what comes after its context the model hears nothing: it is counted, not kept
-        kept,n,heard = [],0,None if context is None else round(context*sr)
-        for a in blocks:
-            if heard is None or n<heard: kept.append(a)
+    loader,resampling,windowing,*_ = self.steps.values()
+    n = 0
+    def counted():
+        nonlocal n
+        for sr,a in resample_blocks(resampling, load_blocks(loader, x)):
+            if sr!=self.sr: raise AudioInputError(f'{self.model.name} was made for {self.sr} Hz, and the steps before it give {sr} Hz')
             n += a.shape[-1]
-        self.embedding.note_context(n)
-        wave = np.concatenate(kept, axis=-1)[...,:heard]
-        windows = [Window(0., wave.shape[-1]/sr, wave)]
-    else:
-        grain = self.model.grain and self.model.grain/sr
-        seconds = self.window if self.windowed else context or grain or self.max_seconds
-        # a model of any length needs no filling up, unless windows were asked for
-        pad = self.pad if self.windowed or context or grain else None
-        windows = Windowing(seconds, self.hop, pad).stream(blocks, sr)
-    for w in windows:
+            yield a
+    for w in cut_blocks(windowing, counted(), self.sr):
+        if self.window is None: self.embedding.note_context(n)
         if self.mono: yield w
         else: yield from (Window(w.start, w.end, a, c) for c,a in enumerate(np.atleast_2d(w.wave)))
 
@@ -449,7 +472,7 @@ def join(self:AudioPipeline,
 ): # the same of all of them
     "One result of several, weighted by their length, or frame after frame."
     if len(vectors)==1: return vectors[0]
-    if self.pooling is None: return concatenate(list(vectors), 0)
+    if self.kind is None: return concatenate(list(vectors), 0)
     weights = np.array(lengths, float)
     return self.kind.join(stack(list(vectors)), (weights/weights.sum()).astype(np.float32))
 
@@ -476,7 +499,9 @@ def keep(self:AudioPipeline,
 ):
     "What is kept of a window: what its frames are pooled by, on the model's device, or the model's own summary."
     y = self.embedding.keep(out, row)
-    return y if self.pooling=='model' else self.pool_frames.statistics(y)
+    if self.embedding.output=='pooled' or self.kind is None: return y
+    if y.shape[-2]==0: raise AudioInputError(f'there is no token to pool in frames of shape {tuple(y.shape)}')
+    return self.kind.pool(y)
 
 @patch
 def vectors(self:AudioPipeline,
@@ -521,7 +546,7 @@ def summary(self:AudioPipeline,
 ): # what stands for the channel
     "Make one result of a channel's windows."
     y = vectors if self.windowed else self.join(vectors, [s.end-s.start for s in spans])
-    if self.pooling is not None: y = self.kind.finish(y)
+    if self.kind is not None: y = self.kind.finish(y)
     return Normalize()(y) if self.normalize else y
 
 @patch
@@ -584,6 +609,9 @@ def write_bundle(
     "Write the settings and a copy of the model into a new folder."
     from auditus import __version__
     settings = shareable(pipe.get_params()) | {'model_name': ''}
+    if names := settings.pop('custom_steps'):
+        raise SettingError(f"a saved pipeline can not bring along a step of your own ({', '.join(names)}): "
+                           'save it without, and exchange the step again with `with_step` after loading')
     if settings['dtype'] is not None: settings['dtype'] = str(settings['dtype']).removeprefix('torch.')
     plain = json.loads(json.dumps(settings, default=lambda o: o.tolist() if hasattr(o, 'tolist') else str(o)))
     inside = folder/'model'

@@ -16,6 +16,7 @@ from ..core import *
 from ..sound.files import *
 from ..models.base import shareable
 from ..transform import AudioPipeline
+from ..pipeline.steps import describe_step
 from ..collect import collect, cut_parts, digest, part_key, readable, size_of
 from .store import Store, check_same_settings
 from .remote import RemoteStore, open_store
@@ -35,7 +36,8 @@ def run_settings(
     def plain(v):
         if isinstance(v, (bool, dict, type(None))): return v
         return float(v) if isinstance(v, (int, float, np.number)) else str(v)
-    kept = {k:plain(v) for k,v in shareable(pipe.get_params()).items() if k!='return_tensors'}
+    kept = {k:plain(v) for k,v in shareable(pipe.get_params()).items() if k not in ('return_tensors', 'custom_steps')}
+    if pipe.custom_steps: kept['custom_steps'] = {k:describe_step(k, v) for k,v in sorted(pipe.custom_steps.items())}
     # 'auto' may be something else on another machine
     kept |= {'backend': pipe.model.backend, 'dtype': pipe.model.precision}
     return {**kept, **more, 'sr': pipe.sr, 'dim': pipe.dim, 'weights': pipe.model.weights_hash(), 'version': __version__}
