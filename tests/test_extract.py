@@ -469,7 +469,7 @@ def test_one_file_that_can_not_be_read_does_not_end_the_run(pipe, folder, tmp_pa
     def broken(path, *args, **kwargs):
         if str(path).endswith('007.wav'): raise OSError(5, 'Input/output error')
         return real(path, *args, **kwargs)
-    monkeypatch.setattr('auditus.load.open', broken, raising=False)
+    monkeypatch.setattr('auditus.sound.decode.open', broken, raising=False)
     done = extract(folder, tmp_path/'out', pipe)
     assert done.files == 199 and done.errors[0].kind == 'AudioNotFoundError' and 'Input/output error' in done.errors[0].message
     monkeypatch.undo()

@@ -237,7 +237,7 @@ def test_readme_script(tmp_path):
         return {'cell_type': kind, 'source': source.splitlines(True), 'outputs': outputs}
     for folder in ('tools', 'nbs'): (tmp_path/folder).mkdir()
     shutil.copy(root/'tools'/'readme.py', tmp_path/'tools')
-    for name in ('LICENSE', 'nbs/02_core.ipynb'): (tmp_path/name).touch()
+    for name in ('LICENSE', 'nbs/03_core.ipynb'): (tmp_path/name).touch()
     (tmp_path/'nbs'/'index.ipynb').write_text(json.dumps({'cells': [
         cell('# auditus\n\n> A sentence', kind='markdown'),
         cell('#| hide\nsecret = 1'),
@@ -247,7 +247,7 @@ def test_readme_script(tmp_path):
         cell('#| fig-alt: "a wave"\nf()', output('display_data', data={'text/plain': '<Figure>', 'image/png': 'aGk='}),
              output('display_data', data={'text/plain': '```', 'text/markdown': '| a |'})),
         cell('"```"', output('execute_result', data={'text/plain': "'```'"})),
-        cell('[c](02_core.ipynb#x) [l](../LICENSE) [w](https://a.b/c) [n](nowhere.py)', kind='markdown'),
+        cell('[c](03_core.ipynb#x) [l](../LICENSE) [w](https://a.b/c) [n](nowhere.py)', kind='markdown'),
     ]}), encoding='utf-8')
     script = [sys.executable, 'tools/readme.py']
     run(*script, cwd=tmp_path)
@@ -286,7 +286,7 @@ f()
 '```'
 ````
 
-[c](nbs/02_core.ipynb#x) [l](LICENSE) [w](https://a.b/c) [n](nowhere.py)
+[c](nbs/03_core.ipynb#x) [l](LICENSE) [w](https://a.b/c) [n](nowhere.py)
 '''
     assert made.startswith('<!--') and (tmp_path/'nbs'/'images'/'index-1.png').read_bytes() == b'hi'
     run(*script, '--check', cwd=tmp_path)

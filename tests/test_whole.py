@@ -13,7 +13,7 @@ from kit import command
 from auditus import AudioDecodeError, AudioPipeline, ModelNotFoundError, SettingError, SoundIndex
 from auditus.cache import cache_entries, clear_cache
 from auditus.finetune import Probe
-from auditus.sound import files
+from auditus.sound import locks, sums, whole
 from auditus.sound.files import Room, damaged_files, hold_lock, lock_file, recover, rooms_of, sums_file, write_checksums, write_whole
 
 posix = pytest.mark.skipif(os.name == 'nt', reason='asks for links or rights that POSIX has')
@@ -64,7 +64,8 @@ class Stopper:
     "Stops the work as Ctrl-C does, before or after one of its steps."
     def __init__(self, monkeypatch, step, after):
         self.step, self.after, self.steps = step, after, 0
-        for owner, name in ((Path, 'rename'), (Path, 'replace'), (Path, 'mkdir'), (Path, 'unlink'), (os, 'fsync'), (os, 'link'), (shutil, 'rmtree'), (files, 'lock_file')):
+        for owner, name in ((Path, 'rename'), (Path, 'replace'), (Path, 'mkdir'), (Path, 'unlink'), (os, 'fsync'), (os, 'link'), (shutil, 'rmtree'),
+                            (locks, 'lock_file'), (whole, 'lock_file')):
             monkeypatch.setattr(owner, name, self.stopping(getattr(owner, name)))
 
     def stopping(self, real):
@@ -192,7 +193,7 @@ def test_savers_wait_for_each_other(tmp_path, monkeypatch):
     def sleep(seconds):
         waited.append(seconds)
         if len(waited) == 3: other.__exit__(None, None, None)
-    monkeypatch.setattr(files.time, 'sleep', sleep)
+    monkeypatch.setattr(locks.time, 'sleep', sleep)
     save(tmp_path/'saved', 'new')
     assert said(tmp_path/'saved') == 'new' and len(waited) == 3 and names(tmp_path) == ['saved']
 
@@ -203,7 +204,7 @@ def test_nothing_takes_its_place_while_another_one_does(tmp_path, monkeypatch):
     def sleep(seconds):
         waited.append(said(tmp_path/'saved'))
         other.__exit__(None, None, None)
-    monkeypatch.setattr(files.time, 'sleep', sleep)
+    monkeypatch.setattr(locks.time, 'sleep', sleep)
     with write_whole(tmp_path/'saved') as new:
         new.mkdir()
         other.__enter__()  # comes when the new one is written already
@@ -212,7 +213,7 @@ def test_nothing_takes_its_place_while_another_one_does(tmp_path, monkeypatch):
 
 def test_who_waits_in_vain_says_for_whom(tmp_path, monkeypatch):
     save(tmp_path/'saved', 'old')
-    monkeypatch.setattr(files.time, 'sleep', lambda seconds: None)
+    monkeypatch.setattr(locks.time, 'sleep', lambda seconds: None)
     (tmp_path/'.saved.new-lock').write_bytes(b'999\xff')  # a kill left it
     with hold_lock(tmp_path/'.saved.new-lock', tmp_path/'saved'):
         with pytest.raises(SettingError, match=rf"saved' is being saved to by another process \({os.getpid()}\): wait for it"): save(tmp_path/'saved', 'new')
@@ -221,14 +222,14 @@ def test_who_waits_in_vain_says_for_whom(tmp_path, monkeypatch):
 
 def test_who_waited_for_a_lock_that_is_gone_makes_a_new_one(tmp_path, monkeypatch):
     "The lock file is removed in the end: who had opened it before holds a file that nobody else will find."
-    first, real, turns = hold_lock(tmp_path/'lock', tmp_path), files.lock_file, []
+    first, real, turns = hold_lock(tmp_path/'lock', tmp_path), locks.lock_file, []
     first.__enter__()
     def lock_late(f):
         turns.append(f)
         if len(turns) == 1: first.__exit__(None, None, None)  # between the opening and the lock
         return real(f)
-    monkeypatch.setattr(files, 'lock_file', lock_late)
-    monkeypatch.setattr(files.time, 'sleep', lambda seconds: None)
+    monkeypatch.setattr(locks, 'lock_file', lock_late)
+    monkeypatch.setattr(locks.time, 'sleep', lambda seconds: None)
     with hold_lock(tmp_path/'lock', tmp_path):
         with open(tmp_path/'lock', 'a+') as f: assert real(f) is False
     assert not (tmp_path/'lock').exists() and (os.name == 'nt' or len(turns) == 2)
@@ -248,15 +249,15 @@ def test_a_disk_without_locks_is_saved_to(tmp_path, monkeypatch):
 
 def test_a_room_that_is_just_being_made_is_left_alone(tmp_path, monkeypatch):
     "Between the making of a room and its lock, another process looks for what a kill left."
-    real, tries = files.tempfile.mkdtemp, []
+    real, tries = whole.tempfile.mkdtemp, []
     def mkdtemp(**kwargs):
         room = real(**kwargs)
         with monkeypatch.context() as patch:
-            patch.setattr(files.time, 'sleep', tries.append)
+            patch.setattr(locks.time, 'sleep', tries.append)
             recover(tmp_path/'saved')
         assert Path(room).is_dir()
         return room
-    monkeypatch.setattr(files.tempfile, 'mkdtemp', mkdtemp)
+    monkeypatch.setattr(whole.tempfile, 'mkdtemp', mkdtemp)
     save(tmp_path/'saved', 'new')
     assert said(tmp_path/'saved') == 'new' and tries and names(tmp_path) == ['saved']
 
@@ -265,13 +266,13 @@ def test_a_room_that_is_just_being_made_is_left_alone(tmp_path, monkeypatch):
 def test_who_opens_while_another_saves_gets_the_new_one(kind, kept, tmp_path, monkeypatch):
     saved, opened, other = kept[kind]
     saved(tmp_path/'kept')
-    real, times = files.digests, []
+    real, times = sums.digests, []
     def exchanged(paths):
         if paths[0].is_relative_to(tmp_path/'kept'):
             times.append(1)
             if len(times) == 1: other(tmp_path/'kept')  # the list is the old one's, the files are the new one's
         return real(paths)
-    monkeypatch.setattr(files, 'digests', exchanged)
+    monkeypatch.setattr(sums, 'digests', exchanged)
     found = opened(tmp_path/'kept')
     pipe = found if kind == 'pipeline' else found.pipeline
     assert pipe.pooling == 'max' and len(times) >= 2
@@ -312,7 +313,7 @@ def test_who_opens_between_two_renames_waits(kind, kept, tmp_path, monkeypatch):
         if (tmp_path/'kept').exists(): return
         (tmp_path/'.kept.new-abcdefgh'/'old').rename(tmp_path/'kept')
         other.__exit__(None, None, None)
-    monkeypatch.setattr(files.time, 'sleep', sleep)
+    monkeypatch.setattr(locks.time, 'sleep', sleep)
     opened(tmp_path/'kept')
     assert names(tmp_path) == ['kept']
 
