@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from ..core import *
 from .base import AudioModel, Graph, ModelFrames, hash_files, on_backend
-from .hf import as_device, as_dtype, as_precision, settle_torch
+from .device import as_device, as_dtype, as_precision, configure_torch
 
 # %% ../../nbs/26_models.samplecnn.ipynb #5c67c6a3
 clip_samples = 3**10 # one for each threefold division: 2.68 s
@@ -135,7 +135,7 @@ class SampleCNN(AudioModel):
         backend:str, # as in `load_model`
     ):
         "Put the network where it runs."
-        settle_torch()
+        configure_torch()
         def make(bare=False): return self
         if backend!='torch' and on_backend(backend, make, self.precision, self.device): return
         for net in (self.net, self.head):
