@@ -6,7 +6,7 @@
 __all__ = ['change_extractor', 'huggingface', 'from_description', 'HFModel', 'SlowArithmeticWarning', 'as_device', 'as_dtype',
            'as_precision', 'families']
 
-# %% ../../nbs/25_models.hf.ipynb #ab522ae7
+# %% ../../nbs/25_models.hf.ipynb #3dee9111
 from pathlib import Path
 from ..core import *
 from .base import AudioModel, on_backend
@@ -21,10 +21,10 @@ from .encoder import HFModel, encoder_of
 from .features import FeaturesInTorch, mel_energies, same_features
 from .families import ASTModel, CLAPModel, WhisperModel, families, find_family
 
-# %% ../../nbs/25_models.hf.ipynb #66d81ab5
+# %% ../../nbs/25_models.hf.ipynb #386c3b19
 _all_ = ['HFModel', 'SlowArithmeticWarning', 'as_device', 'as_dtype', 'as_precision', 'families']
 
-# %% ../../nbs/25_models.hf.ipynb #a2435984
+# %% ../../nbs/25_models.hf.ipynb #3f9277f9
 def change_extractor(
     extractor, # of `transformers`
     settings:dict, # to change
@@ -40,7 +40,7 @@ def change_extractor(
             raise SettingError(f'{type(extractor).__name__} has no setting `{k}`; it has {has}')
     with quiet(): return type(extractor)(**{**extractor.to_dict(), **settings}) if settings else extractor
 
-# %% ../../nbs/25_models.hf.ipynb #a39b6838
+# %% ../../nbs/25_models.hf.ipynb #96e95448
 def _make_fastest(
     make, # makes the model; `make(bare=True)` without its weights, `make(dtype=...)` in a number format
     precision:str, # of its arithmetic
@@ -53,7 +53,7 @@ def _make_fastest(
     if device.type=='cpu' and packing_pays(precision): return pack_linears(make(), make, precision)
     return make(dtype=precision)
 
-# %% ../../nbs/25_models.hf.ipynb #734deda2
+# %% ../../nbs/25_models.hf.ipynb #a96b70a5
 def huggingface(
     name, # hub name or folder
     device:str|None=None, # as in `load_model`
@@ -92,7 +92,7 @@ def huggingface(
             raise SettingError(f'`feature_kwargs` {feature_kwargs} do not fit {name}: {e}') from e
     return model
 
-# %% ../../nbs/25_models.hf.ipynb #7c4faaf7
+# %% ../../nbs/25_models.hf.ipynb #0ab395a1
 def from_description(
     name:str, # what was asked for
     path:Path, # of the file that holds the network
@@ -111,3 +111,5 @@ def from_description(
         config = tf.AutoConfig.for_model(**{k:v for k,v in about['config'].items() if k!='auto_map'})
         extractor = extractor.from_dict(about['extractor'])
     return find_family(config)(name, path, config, extractor, device, torch.float32, bare=True)
+
+huggingface.from_description = from_description # where the registry finds it
