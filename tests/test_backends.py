@@ -1,6 +1,7 @@
 "Other engines: faster or slower, but never another answer."
 import json
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from tiny_models import architectures, headed, make_folder, seeded_encoder
 
 import auditus.models.onnx as engine
 from auditus import AudioArray, AudioClassifier, AudioEmbedding, AudioPipeline, ModelNotFoundError, SettingError, load_model
+from auditus.models import base
 from auditus.extract import extract, load
 
 backends = [pytest.param(b, marks=pytest.mark.skipif(engine.find_spec(engine.extras[b][0]) is None, reason=f'{b} is not installed')) for b in ('onnx', 'openvino')]
@@ -91,6 +93,55 @@ def test_an_exported_file_opens_anywhere(shallow, rng, tmp_path, monkeypatch):
     assert np.array_equal(AudioPipeline.load(tmp_path/'saved')(x), pipe(x)) and AudioClassifier(tmp_path/'head-wav2vec2'/'model.onnx')(x)[0]['label'] in ('yes', 'no', 'stop')
 
 
+other_model = """
+import numpy as np, torch
+from auditus import AudioModel, ModelFrames
+from auditus.models.base import Graph
+
+class Weighted(AudioModel):
+    "The absolute samples of a tenth of a second, weighted."
+    sr, min_samples, frame_dim = 1000, 100, 4
+    def __init__(self, name):
+        self.name, self.net = str(name), torch.nn.Linear(100, 4).requires_grad_(False)
+        self.net.weight.normal_(generator=torch.Generator().manual_seed(0))
+    def forward(self, waves, layer=-1):
+        n = min(map(len, waves))//100
+        cut = torch.from_numpy(np.stack([w[:100*n].reshape(n, 100) for w in waves])).abs()
+        frames = self.net(cut) if self.session is None else self.session({'cut': cut})[0]
+        return ModelFrames(frames, torch.ones(frames.shape[:2], dtype=torch.bool))
+    def graph(self): return Graph(self.net, [{'cut': torch.rand(n, 10-n, 100)} for n in (2, 1, 3)], ['frames'])
+    def describe(self): return {'kind': 'weighted', 'frame_dim': self.frame_dim}
+    @classmethod
+    def from_description(cls, name, path, about, device):
+        model = cls.__new__(cls)
+        model.name, model.net, model.frame_dim = name, None, about['frame_dim']
+        return model
+"""
+
+
+def test_a_model_of_another_package_exports_and_opens_again(tmp_path, rng, monkeypatch):
+    info = tmp_path/'package'/'weighted-1.0.dist-info'
+    info.mkdir(parents=True)
+    (info/'METADATA').write_text('Metadata-Version: 2.1\nName: weighted\nVersion: 1.0\n')
+    (info/'entry_points.txt').write_text('[auditus.models]\nweighted = weighted_model:Weighted\n')
+    (tmp_path/'package'/'weighted_model.py').write_text(other_model)
+    with monkeypatch.context() as installed:
+        installed.syspath_prepend(tmp_path/'package')
+        plain = load_model('weighted')
+        plain.export(tmp_path/'model.onnx')
+        opened = load_model(tmp_path/'model.onnx')
+        waves = [noise(rng, .55, 1000), noise(rng, .55, 1000)]
+        frames = plain.forward(waves).frames
+        assert type(opened) is type(plain) and opened.net is None and frames.shape == (2, 5, 4)
+        assert (opened.forward(waves).frames-frames).abs().max() < 1e-5
+        assert np.allclose(AudioPipeline(tmp_path/'model.onnx')((waves[0], 1000)), AudioPipeline(plain)((waves[0], 1000)), atol=1e-5)
+        (info/'entry_points.txt').write_text('[auditus.models]\n')
+        del opened
+    base._loaded.clear()
+    base._last[0] = None
+    with pytest.raises(ModelNotFoundError, match="of the kind 'weighted', which this auditus does not know"): load_model(tmp_path/'model.onnx')
+
+
 def test_files_that_are_no_model_of_ours(shallow, tmp_path):
     with pytest.raises(ModelNotFoundError, match='there is no file'): load_model(tmp_path/'gone.onnx')
     (tmp_path/'text.onnx').write_text('no graph')
@@ -102,9 +153,10 @@ def test_files_that_are_no_model_of_ours(shallow, tmp_path):
     del graph.metadata_props[:]
     onnx.save(graph, tmp_path/'b.onnx')
     with pytest.raises(ModelNotFoundError, match='does not say what its model hears'): load_model(tmp_path/'b.onnx')
-    onnx.helper.set_model_props(graph, {'auditus': json.dumps({'kind': 'other'})})
-    onnx.save(graph, tmp_path/'c.onnx')
-    with pytest.raises(ModelNotFoundError, match="of the kind 'other'"): load_model(tmp_path/'c.onnx')
+    for kind in ('other', 'birdnet', 'onnx', ['a', 'list'], None):  # not known, can't be opened so, or no name at all
+        onnx.helper.set_model_props(graph, {'auditus': json.dumps({'kind': kind})})
+        onnx.save(graph, tmp_path/'c.onnx')
+        with pytest.raises(ModelNotFoundError, match=re.escape(f'of the kind {kind!r}')): load_model(tmp_path/'c.onnx')
     with pytest.raises(SettingError, match='ends in .onnx'): model.export(tmp_path/'model.bin')
     with pytest.raises(SettingError, match='is converted from float32'): load_model(shallow('ast'), dtype='bfloat16').export(tmp_path/'d.onnx')
     with pytest.raises(SettingError, match='is exported from torch'): load_model(tmp_path/'a.onnx').export(tmp_path/'d.onnx')
@@ -128,7 +180,6 @@ def test_auto_takes_what_is_there(shallow, monkeypatch, rng):
     reference = AudioPipeline(folder)(x)
     for missing, wanted in (((), 'openvino'), (('openvino',), 'onnx'), (('openvino', 'onnxruntime'), 'torch')):
         monkeypatch.setattr(engine, 'find_spec', lambda p: None if p in missing else True)
-        from auditus.models import base
         base._loaded.clear()
         pipe = AudioPipeline(folder, backend='auto')
         assert pipe.model.backend == wanted and np.abs(pipe(x)-reference).max() < 1e-4 and pipe.model.precision == 'float32'

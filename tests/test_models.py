@@ -17,7 +17,7 @@ from kit import Loudness, command, noise
 from tiny_models import architectures, headed, make_folder, small, three
 
 from auditus import AudioArray, AudioEmbedding, AudioInputError, AudioPipeline, ModelNotFoundError, SettingError, Windows, load_model
-from auditus.models import hf
+from auditus.models import device as on_device, hf
 from auditus.models.base import ModelFrames
 
 pytestmark = pytest.mark.arithmetic  # what comes out depends on the processor
@@ -438,7 +438,7 @@ def test_packed_layers_change_nothing(name, checkpoint, tmp_path, rng, monkeypat
 @pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'wavlm-group', 'whisper'])
 def test_packed_layers_in_bfloat16_stay_close(name, checkpoint, tmp_path, rng, monkeypatch):
     if not hf.can_pack('bfloat16'):  # where it can't be had, it is not chosen, whatever the processor is
-        monkeypatch.setattr(hf, 'processor', lambda: ('AuthenticAMD', {'avx512_bf16'}))
+        monkeypatch.setattr(on_device, 'processor', lambda: ('AuthenticAMD', {'avx512_bf16'}))
         assert not hf.packing_pays('bfloat16')
         return
     plain = load_model(checkpoint(name))
@@ -453,9 +453,9 @@ def test_packed_layers_in_bfloat16_stay_close(name, checkpoint, tmp_path, rng, m
     with pytest.raises(SettingError, match='float32'): packed.export(tmp_path/'model.onnx')
 
 
-def test_loading_settles_torch(checkpoint, tmp_path, monkeypatch):
+def test_loading_configures_torch(checkpoint, tmp_path, monkeypatch):
     called = []
-    monkeypatch.setattr(hf, 'settle_torch', lambda: called.append(True))
+    monkeypatch.setattr(hf, 'configure_torch', lambda: called.append(True))
     shutil.copytree(checkpoint('ast'), tmp_path/'copy')
     load_model(tmp_path/'copy')
     assert called
@@ -464,8 +464,8 @@ def test_loading_settles_torch(checkpoint, tmp_path, monkeypatch):
 def test_memory_is_kept_for_the_next_pass_unless_somebody_has_chosen():
     # in processes of their own: the setting belongs to the whole of one
     code = ("import resource\n"
-            "from auditus.models.hf import settle_torch\n"
-            "settle_torch()\n"
+            "from auditus.models.hf import configure_torch\n"
+            "configure_torch()\n"
             "import torch\n"
             "def faults():\n"
             "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
@@ -485,7 +485,7 @@ def test_memory_is_kept_for_the_next_pass_unless_somebody_has_chosen():
 def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
     model, wave = load_model(checkpoint('ast')), noise(rng, 1., 16000)
     seen, real = [], model.call
-    monkeypatch.setattr(hf, 'medium_pays', lambda: True)
+    monkeypatch.setattr(on_device, 'medium_pays', lambda: True)
     monkeypatch.setattr(model, 'call', lambda *a: seen.append(torch.get_float32_matmul_precision()) or real(*a), raising=False)
     for given in ('highest', 'high'):
         torch.set_float32_matmul_precision(given)
@@ -517,7 +517,7 @@ def test_arithmetic_that_is_not_exact_is_not_used():
 ])
 def test_each_processor_gets_what_it_is_fast_in(maker, flags, wanted, monkeypatch):
     "As far as it is exact here, where oneDNN has fewer instructions than that processor, or more."
-    monkeypatch.setattr(hf, 'processor', lambda: (maker, flags))
+    monkeypatch.setattr(on_device, 'processor', lambda: (maker, flags))
     cpu = torch.device('cpu')
     found = {d for d in ('bfloat16', 'float16') if hf.has_arithmetic(d, cpu)}
     found |= {f'packed {d}' for d in ('float32', 'bfloat16', 'float16', 'int8') if hf.packing_pays(d)}
@@ -530,7 +530,7 @@ def test_each_processor_gets_what_it_is_fast_in(maker, flags, wanted, monkeypatc
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_a_format_that_the_processor_is_slow_in_is_warned_of_once(dtype, checkpoint, monkeypatch, sounds, tmp_path):
-    monkeypatch.setattr(hf, 'processor', lambda: ('AuthenticAMD', {'avx2', 'fma'}))
+    monkeypatch.setattr(on_device, 'processor', lambda: ('AuthenticAMD', {'avx2', 'fma'}))
     hf.warn_of_slow.cache_clear()
     shutil.copytree(checkpoint('ast'), tmp_path/'ast')
     with pytest.warns(hf.SlowArithmeticWarning, match=f'has no arithmetic for {dtype}, .* slower .* leave `dtype` out'):
@@ -540,9 +540,9 @@ def test_a_format_that_the_processor_is_slow_in_is_warned_of_once(dtype, checkpo
         load_model(checkpoint('whisper'), dtype=dtype, device='cpu')
         hf.warn_of_slow.cache_clear()
         for other in ('auto', 'float32', None, 'int8'): load_model(tmp_path/'ast', dtype=other, device='cpu')
-        monkeypatch.setattr(hf, 'processor', lambda: ('', set()))  # of which nothing is known
+        monkeypatch.setattr(on_device, 'processor', lambda: ('', set()))  # of which nothing is known
         load_model(checkpoint('hubert-group'), dtype=dtype, device='cpu')
-    monkeypatch.setattr(hf, 'processor', lambda: ('AuthenticAMD', {'avx2', 'fma'}))
+    monkeypatch.setattr(on_device, 'processor', lambda: ('AuthenticAMD', {'avx2', 'fma'}))
     shutil.copytree(checkpoint('ast'), tmp_path/'another')
     settings = ['-m', tmp_path/'another', '--dtype', dtype, '--device', 'cpu', '-o', tmp_path/'o.parquet']
     done = command('embed', sounds/'chirp.ogg', *settings)

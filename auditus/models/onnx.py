@@ -13,7 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from ..core import *
 from ..sound.files import *
+from .registry import find_opener
 from .base import AudioModel, Graph
+from .device import as_device, as_precision
 
 # %% ../../nbs/30_models.onnx.ipynb #df8d5a36
 extras = {'onnx': ('onnxruntime', "pip install 'auditus[onnx]'"), 'openvino': ('openvino', "pip install 'auditus[openvino]'")}
@@ -229,19 +231,20 @@ def open_file(
     dtype=None, # 'float32', or 'bfloat16' with OpenVINO
     backend:str='auto', # 'onnx', 'openvino' or 'auto', the faster that is installed
 )->AudioModel:
-    "Open a model that `export` wrote."
-    from auditus.models import hf, samplecnn
+    """Open a model that `export` wrote. Its description names its kind, and the registry who makes it of that.
+    Raises `ModelNotFoundError` where the file is no such model, or where nobody here knows its kind."""
     path = Path(name).expanduser()
     if not path.is_file(): raise ModelNotFoundError(f'there is no file {brief(path)} (looked for {brief(path.absolute())})')
-    device = hf.as_device(device)
-    precision = hf.as_precision(dtype, device)
+    device = as_device(device)
+    precision = as_precision(dtype, device)
     if backend=='torch': backend = 'auto' # a file is no torch
     if backend=='auto': backend = next((b for b in ('openvino', 'onnx') if find_spec(extras[b][0]) and precision in precisions[b]), 'onnx')
     check_backend(backend, precision, device)
     about = read_description(path)
-    kinds = {'huggingface': hf.from_description, 'clmr': samplecnn.from_description}
-    if about.get('kind') not in kinds: raise ModelNotFoundError(f"{brief(path)} holds a model of the kind {about.get('kind')!r}, which this auditus does not know")
-    try: model = kinds[about['kind']](str(name), path, about, device)
+    opener = find_opener(about['kind'])
+    if opener is None:
+        raise ModelNotFoundError(f"{brief(path)} holds a model of the kind {about['kind']!r}, which this auditus does not know")
+    try: model = opener(str(name), path, about, device)
     except AuditusError: raise
     # a description that nobody of ours wrote may hold anything
     except Exception as e:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['clip_samples', 'channels', 'magnatagatune_tags', 'sample_cnn', 'read_checkpoint', 'part_of', 'find_encoder',
-           'find_head', 'SampleCNN', 'from_description']
+           'find_head', 'SampleCNN']
 
 # %% ../../nbs/26_models.samplecnn.ipynb #acb5a875
 import shutil
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from ..core import *
 from .base import AudioModel, Graph, ModelFrames, hash_files, on_backend
-from .hf import as_device, as_dtype, as_precision, settle_torch
+from .device import as_device, as_dtype, as_precision, configure_torch
 
 # %% ../../nbs/26_models.samplecnn.ipynb #5c67c6a3
 clip_samples = 3**10 # one for each threefold division: 2.68 s
@@ -135,7 +135,7 @@ class SampleCNN(AudioModel):
         backend:str, # as in `load_model`
     ):
         "Put the network where it runs."
-        settle_torch()
+        configure_torch()
         def make(bare=False): return self
         if backend!='torch' and on_backend(backend, make, self.precision, self.device): return
         for net in (self.net, self.head):
@@ -179,6 +179,19 @@ class SampleCNN(AudioModel):
 
     def describe(self): return {'kind': 'clmr', 'classes': len(self.labels or [])}
 
+    @classmethod
+    def from_description(cls,
+        name:str, # what was asked for
+        path:Path, # of the file that holds the network
+        about:dict, # what `describe` gave
+        device, # torch device
+    ): # `SampleCNN` without its weights
+        "Make a model of what is known of it."
+        model = cls.__new__(cls)
+        model.name,model.paths,model.device,model.net = name,[path],device,None
+        model.add_head(about['classes'])
+        return model
+
     def weights_hash(self): return hash_files(self.paths)
 
     def save(self, folder):
@@ -190,15 +203,3 @@ class SampleCNN(AudioModel):
         if self.head is not None: tensors |= {f'head.{k}':v.contiguous() for k,v in self.head.state_dict().items()}
         save_file(tensors, folder/'clmr.safetensors')
         return {'name': 'clmr', 'checkpoint': '{folder}/clmr.safetensors'}
-
-def from_description(
-    name:str, # what was asked for
-    path:Path, # of the file that holds the network
-    about:dict, # what `describe` gave
-    device, # torch device
-)->SampleCNN: # without its weights
-    "Make a model of what is known of it."
-    model = SampleCNN.__new__(SampleCNN)
-    model.name,model.paths,model.device,model.net = name,[path],device,None
-    model.add_head(about['classes'])
-    return model
