@@ -377,7 +377,12 @@ class AudioClassifier(Transform, ClipClassificationModel):
         check_choice('pooling', pooling, ('mean', 'max'))
         check_threshold(confidence_threshold)
         shared = {k:getattr(self, k) for k in ('window', 'hop', 'pooling', 'max_seconds', 'pad', 'batch_size', 'progress', *load_settings)}
-        self.pipe = AudioPipeline(model_name, **shared)
+        self._pipe = AudioPipeline(model_name, **shared)
+
+    @property
+    def pipe(self)->AudioPipeline:
+        "The pipeline that cuts sounds and runs the model."
+        return self._pipe
 
     @property
     def model(self):

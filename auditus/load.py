@@ -28,7 +28,7 @@ class AudioLoader(Transform):
         max_download_s:float=300., # give up a link that takes longer (s)
     ):
         store_attr()
-        self.resampling = None if sr is None else Resampling(sr)
+        self._resampling = None if sr is None else Resampling(sr)
         check_choice('mono', mono, (True, False))
         check_choice('truncated', truncated, ('raise', 'keep'))
         check_positive('max_download_mb', max_download_mb, 'megabytes')
@@ -43,7 +43,7 @@ class AudioLoader(Transform):
     def finish(self, x:AudioArray)->AudioArray:
         "Average the channels and resample, where asked to."
         if self.mono: x = x.mono()
-        return x if self.resampling is None else self.resampling(x)
+        return x if self._resampling is None else self._resampling(x)
 
 # %% ../nbs/10_load.ipynb #67b77c91
 def check_file(

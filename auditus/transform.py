@@ -370,8 +370,13 @@ class AudioPipeline(Transform):
         if normalize and pooling is None:
             raise SettingError("normalize=True goes with a vector: choose one, such as pooling='mean'")
         shared = {k:getattr(self, k) for k in AudioEmbedding.defaults() if k!='output'}
-        self.embedding = AudioEmbedding(**shared, output='pooled' if pooling=='model' else 'frames')
+        self._embedding = AudioEmbedding(**shared, output='pooled' if pooling=='model' else 'frames')
         self._steps = None # made when they are first asked for: they need the model
+
+    @property
+    def embedding(self)->AudioEmbedding:
+        "The step that embeds."
+        return self._embedding
 
     @property
     def model(self)->AudioModel:

@@ -9,7 +9,7 @@ __all__ = ['is_many', 'stack', 'is_watched', 'progress_bar', 'show_progress', 's
 # %% ../../nbs/02_sound.chain.ipynb #bf3b7dad
 import inspect, os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import partial, wraps
 import numpy as np
 from fastcore.basics import patch, store_attr
 from .wording import *
@@ -85,9 +85,26 @@ def singly(
         with naming_item(i, x): y = f(x)
         yield y
 
+def _noting_when_made(init):
+    "Wrap an `__init__`, so that a transform knows when it is made: from then on a setting that is assigned takes effect."
+    @wraps(init)
+    def made(self, *args, **kwargs):
+        self.__dict__['_made'] = False
+        init(self, *args, **kwargs)
+        self.__dict__['_made'] = type(self).__init__ is made # and not one that a subclass has called
+    return made
+
 class Transform:
     "One step of a chain. A subclass writes `one` and keeps its settings as attributes, unchanged."
     progress = None
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if '__init__' in vars(cls): cls.__init__ = _noting_when_made(cls.__init__)
+
+    def __setattr__(self, name, value):
+        if name[0]!='_' and self.__dict__.get('_made') and name in self.defaults(): self.set_params(**{name: value})
+        else: super().__setattr__(name, value)
 
     def one(self, x):
         "Return the result for one item."
