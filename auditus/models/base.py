@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ModelFrames', 'Graph', 'AudioModel', 'folder_state', 'hash_files', 'LicenseWarning', 'note_license', 'on_backend',
-           'load_model', 'find_entry', 'in_folder', 'note_places', 'registered', 'shareable', 'users_own']
+           'load_model', 'find_entry', 'in_folder', 'note_places', 'registered', 'shareable']
 
 # %% ../../nbs/16_models.base.ipynb #7f190b5c
 import inspect, os, threading, warnings
@@ -18,7 +18,7 @@ from .registry import find_entry, registered
 from .registry import in_folder, is_place, note_places, shareable, users_own
 
 # %% ../../nbs/16_models.base.ipynb #7e499c85
-_all_ = ['find_entry', 'in_folder', 'note_places', 'registered', 'shareable', 'users_own']
+_all_ = ['find_entry', 'in_folder', 'note_places', 'registered', 'shareable']
 
 # %% ../../nbs/16_models.base.ipynb #99bdd7d9
 class ModelFrames(NamedTuple):
