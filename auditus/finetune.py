@@ -6,14 +6,14 @@
 __all__ = ['never', 'sharpness', 'learners', 'most_seed', 'made_by', 'head_settings', 'probe_file', 'arrays_file', 'probe_folder',
            'state_file', 'training_file', 'training_kinds', 'get_again', 'unit', 'fit_logistic', 'logistic_scores',
            'fit_knn', 'knn_scores', 'fit_prototype', 'prototype_scores', 'fit_head', 'head_scores', 'check_seed',
-           'check_head', 'Probe', 'same_vectors', 'without_broken', 'as_labelled', 'which_sounds', 'shapes_of',
-           'check_array', 'check_learnt', 'read_report', 'is_skipped', 'what_decides', 'refuse_other', 'read_probe',
-           'open_classifier', 'evaluate', 'may_be_several', 'scores_of_all', 'fault_of_decoded', 'decoded_before',
-           'decode_into', 'decoded', 'Crops', 'Pieces', 'shortest_batch', 'make_batch', 'loss_of', 'trainable',
-           'remove', 'checkpoints_in', 'fault_of', 'best_of', 'whole_checkpoint', 'seal_checkpoint', 'FineTuned',
-           'keep_luck', 'needs_packages', 'check_training', 'training_device', 'finetune', 'start_anew', 'train',
-           'short_names', 'write_result', 'write_files', 'damaged_training', 'read_training', 'open_trained',
-           'trained_report', 'cell', 'card', 'check_hub', 'upload']
+           'check_head', 'Probe', 'same_vectors', 'without_broken', 'which_sounds', 'shapes_of', 'check_array',
+           'check_learnt', 'read_report', 'is_skipped', 'what_decides', 'refuse_other', 'read_probe', 'open_classifier',
+           'evaluate', 'may_be_several', 'scores_of_all', 'fault_of_decoded', 'decoded_before', 'decode_into',
+           'decoded', 'Crops', 'Pieces', 'shortest_batch', 'make_batch', 'loss_of', 'trainable', 'remove',
+           'checkpoints_in', 'fault_of', 'best_of', 'whole_checkpoint', 'seal_checkpoint', 'FineTuned', 'keep_luck',
+           'needs_packages', 'check_training', 'training_device', 'finetune', 'start_anew', 'train', 'short_names',
+           'write_result', 'write_files', 'damaged_training', 'read_training', 'open_trained', 'trained_report', 'cell',
+           'card', 'check_hub', 'upload']
 
 # %% ../nbs/66_finetune.ipynb #084de20c
 import glob, json, os, re, shutil, warnings
@@ -34,7 +34,10 @@ from .classify import AudioClassifier, apply_function
 from .collect import as_item, digest, paths_only
 from .collection.store import Store
 from .collection.remote import open_store
-from .labels import *
+from .learn.labelled import *
+from .learn.sources import as_labelled
+from .learn.metrics import *
+from .labels import crop_start, labelled
 from .collection.run import run_settings
 from .collection.cached import embed_cached
 
@@ -56,7 +59,7 @@ def fit_logistic(
     **others, # settings of other heads
 )->dict: # arrays
     "Learn a linear layer."
-    scikit_learn()
+    require_sklearn()
     from sklearn.linear_model import LogisticRegression
     weight,bias = np.zeros((T.shape[1], Z.shape[1])),np.full(T.shape[1], never)
     def learn(y): return LogisticRegression(C=C, max_iter=5000).fit(Z, y)
@@ -207,25 +210,6 @@ def without_broken(
     return kept
 
 # %% ../nbs/66_finetune.ipynb #af0d7989
-def as_labelled(
-    sounds, # paths, or what `labelled` takes where there are no labels
-    labels, # of each; `None`: the sounds bring theirs along
-    groups=None, # of each, or as `group` of `labelled`
-    problem_type:str|None=None, # as in `labelled`
-)->Labelled:
-    "Sounds with labels, however they come."
-    if labels is None: return labelled(sounds, groups, problem_type)
-    if not (is_many(sounds) or isinstance(sounds, tuple)) or isinstance(labels, str): raise AudioInputError(f'labels go with a list of sounds, one for each; got {brief(sounds)}. A folder or a table brings its labels along')
-    sounds,labels = list(sounds),list(labels)
-    if callable(groups): groups = [groups(str(p)) for p in sounds]
-    if isinstance(groups, str): raise SettingError(f'`groups` names a column of a table; with a list of sounds it is a list too, or a function of the path; got {groups!r}')
-    if len(sounds)!=len(labels): raise AudioInputError(f'{count(len(sounds), "sound")}, but {count(len(labels), "label")}: one for each is needed')
-    if groups is not None and len(groups := list(groups))!=len(sounds): raise AudioInputError(f'{count(len(sounds), "sound")}, but {count(len(groups), "group")}: one for each is needed')
-    if not sounds: raise AudioInputError('there is not a single sound to learn from')
-    names,multi = label_names(labels, problem_type)
-    items = [as_item(p) for p in paths_only(sounds)]
-    return once(Labelled(items, names, all_names(names, multi), None if groups is None else [*map(str, groups)], multi))
-
 def which_sounds(
     data:Labelled,
 )->str:
@@ -241,13 +225,13 @@ def fit(self:Probe,
     problem_type:str|None=None, # as in `labelled`
 )->Probe: # itself
     "Learn from labelled sounds, and find out how well."
-    data = learnable(as_labelled(paths, labels, groups, problem_type))
+    data = check_learnable(as_labelled(paths, labels, groups, problem_type))
     given = which_sounds(data)
     X,_,places,failed = embed_cached(self.pipeline, data.items, self.cache, self.progress)
     places = places.tolist() # a pipeline of a probe gives one row for each sound
     data = without_broken(data, places, failed)
-    arrays,report = self.learn(X, data.truth, data.multi),self.cross_validate(X, data, failed)
-    self.classes,self.multi,self.arrays,self.report,self.learnt_from = data.classes,data.multi,arrays,report,given
+    arrays,report = self.learn(X, data.targets, data.multilabel),self.cross_validate(X, data, failed)
+    self.classes,self.multi,self.arrays,self.report,self.learnt_from = data.classes,data.multilabel,arrays,report,given
     return self
 
 @patch
@@ -262,25 +246,25 @@ def cross_validate(self:Probe,
     failed:list, # `(name, error)` of sounds that are not among them
 )->Report|None: # `None`: there is too little to divide
     "Scores of each sound from a head that never heard it, or another of its group."
-    scikit_learn()
+    require_sklearn()
     from sklearn import model_selection as ms
-    truth,scores,judged = data.truth,np.zeros((len(X), len(data.classes))),np.zeros(len(X), bool)
-    most = len(X) if data.multi else max(data.counts().values())
+    truth,scores,judged = data.targets,np.zeros((len(X), len(data.classes))),np.zeros(len(X), bool)
+    most = len(X) if data.multilabel else max(data.counts().values())
     if data.groups is not None: most = min(len({*data.groups}), most)
     if most<2: return None
-    split = {(False, False): ms.StratifiedKFold, (False, True): ms.StratifiedGroupKFold, (True, False): ms.KFold, (True, True): ms.GroupKFold}[data.multi, data.groups is not None]
+    split = {(False, False): ms.StratifiedKFold, (False, True): ms.StratifiedGroupKFold, (True, False): ms.KFold, (True, True): ms.GroupKFold}[data.multilabel, data.groups is not None]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # of small classes: they were told of when labels were read
-        parts = [*split(min(self.folds, most), shuffle=True, random_state=self.seed).split(X, None if data.multi else truth.argmax(1), data.groups)]
+        parts = [*split(min(self.folds, most), shuffle=True, random_state=self.seed).split(X, None if data.multilabel else truth.argmax(1), data.groups)]
     for a,b in parts:
         # what was not learnt can't be asked for
         b = b[~(truth[b].astype(bool) & ~truth[a].any(0)).any(1)]
         if not len(b): continue
-        scores[b] = head_scores(self.head, X[b], data.multi, **self.learn(X[a], truth[a], data.multi))
+        scores[b] = head_scores(self.head, X[b], data.multilabel, **self.learn(X[a], truth[a], data.multilabel))
         judged[b] = True
     if not judged.any(): return None
     names = [i.name for i,j in zip(data.items, judged) if j]
-    return Report(truth[judged], scores[judged], data.classes, data.multi, names, failed, len(parts), int((~judged).sum()))
+    return Report(truth[judged], scores[judged], data.classes, data.multilabel, names, failed, len(parts), int((~judged).sum()))
 
 # %% ../nbs/66_finetune.ipynb #338883c5
 @patch
@@ -307,7 +291,7 @@ def predict(self:Probe,
     "The best label of each sound."
     many = is_many(paths)
     scores = np.atleast_2d(self.predict_proba(paths))
-    decided = as_decisions(scores, self.multi).astype(bool)
+    decided = as_predictions(scores, self.multi).astype(bool)
     found = [tuple(self.classes_[d]) if self.multi else self.classes_[d][0] for d in decided]
     if not many: return found[0]
     y = np.empty(len(found), object)
@@ -446,7 +430,7 @@ def save(self:Probe,
     more = {}
     if (r := self.report) is not None:
         known['report'] = {'names': r.names, 'skipped': r.skipped, 'folds': r.folds, 'unchecked': r.unchecked}
-        more = {'report_truth': r.truth, 'report_scores': r.scores}
+        more = {'report_truth': r.targets, 'report_scores': r.scores}
     with probe_folder.write(folder) as new:
         write_bundle(self.pipeline, new/'pipeline')
         with open(new/arrays_file, 'wb') as f: np.savez(f, **self.arrays, **more)
@@ -524,11 +508,11 @@ def evaluate(
     if strange: raise AudioInputError(f'{count(len(strange), "label")} of the sounds are none of the classifier\'s: {", ".join(strange[:5])}. It knows {", ".join(classes[:8])}{", …" if len(classes)>8 else ""}')
     scores,places,failed = scores_of_all(classifier, data.items)
     data = without_broken(data._replace(classes=[]), places, failed)
-    labels = [tuple(known[n] for n in names) for names in in_tuples(data.labels, data.multi)]
-    multi = may_be_several(classifier, data.multi)
+    labels = [tuple(known[n] for n in names) for names in as_tuples(data.labels, data.multilabel)]
+    multi = may_be_several(classifier, data.multilabel)
     if not multi and (odd := next((i.name for i,l in zip(data.items, labels) if len(l)!=1), None)):
         raise AudioInputError(f'{brief(odd)} has several labels or none, and the classes of this classifier exclude each other')
-    return Report(as_truth(labels, classes, True), scores, classes, multi, [i.name for i in data.items], failed)
+    return Report(as_targets(labels, classes, True), scores, classes, multi, [i.name for i in data.items], failed)
 
 def may_be_several(
     classifier, # `AudioClassifier` or `Probe`
@@ -705,7 +689,7 @@ def trainable(
     "The network with a head for these classes."
     import transformers as tf
     tf.set_seed(seed)
-    kind = 'multi_label_classification' if data.multi else 'single_label_classification'
+    kind = 'multi_label_classification' if data.multilabel else 'single_label_classification'
     names = dict(enumerate(data.classes))
     with quiet():
         try: net = tf.AutoModelForAudioClassification.from_pretrained(model.folder, local_files_only=True, num_labels=len(names), id2label=names, label2id={v:k for k,v in names.items()},
@@ -811,9 +795,9 @@ def keep_luck():
 
 def needs_packages():
     "Say what is missing before anything is begun."
-    scikit_learn()
+    require_sklearn()
     try: import accelerate
-    except ImportError as e: raise SettingError(f'fine-tuning needs the package accelerate, which can not be imported ({e}): {to_install}') from e
+    except ImportError as e: raise SettingError(f'fine-tuning needs the package accelerate, which can not be imported ({e}): {install_hint}') from e
 
 def check_training(epochs, batch_size, learning_rate, warmup_ratio, max_seconds, val_fraction, seed, metric, freeze, **switches): # as in `finetune`
     "Refuse settings that mean nothing."
@@ -877,13 +861,13 @@ def finetune(
     if not isinstance(push_to_hub, (bool, str)): raise SettingError(f'`push_to_hub` must be True, False or the name of a repository, got {push_to_hub!r}')
     needs_packages()
     device = training_device(device, fp16)
-    given = learnable(labelled(data, group, problem_type))
+    given = check_learnable(labelled(data, group, problem_type))
     model = load_model(model_name, device='cpu', revision=revision, local_files_only=local_files_only, allow_pickle=allow_pickle)
     if not isinstance(model, HFModel) or model.session is not None: raise SettingError(f'{model.name} is no model that transformers could train: use Probe, which takes any')
     store = open_store(out)
     if type(store) is not Store or store.single: raise SettingError(f'`out` must be a folder of this machine, got {brief(store.name)}')
     from auditus import __version__
-    settings = {**trained, 'weights': model.weights_hash(), 'sounds': which_sounds(given), 'classes': given.classes, 'multi': given.multi, 'version': __version__}
+    settings = {**trained, 'weights': model.weights_hash(), 'sounds': which_sounds(given), 'classes': given.classes, 'multi': given.multilabel, 'version': __version__}
     # of a folder of this machine its name is enough, for the card that goes with the model
     about = {'model': Path(model_name).name if Path(model_name).expanduser().exists() else str(model_name), 'grouped': group is not None}
     repo = None if not push_to_hub else check_hub(push_to_hub, store.out)
@@ -937,11 +921,11 @@ def train(
     import transformers as tf
     from functools import partial
     waves,places,failed = decoded(given.items, model.sr, store.state, progress)
-    data = learnable(without_broken(given, places, failed)) if failed else given
-    learn,check = divide(data, settings['val_fraction'], settings['seed']) if settings['val_fraction'] else (np.arange(len(waves)), np.arange(0))
+    data = check_learnable(without_broken(given, places, failed)) if failed else given
+    learn,check = train_val_split(data, settings['val_fraction'], settings['seed']) if settings['val_fraction'] else (np.arange(len(waves)), np.arange(0))
     most = round(min(settings['max_seconds'], model.context or np.inf)*model.sr)
-    training = Crops([waves[i] for i in learn], data.truth[learn], most, settings['seed'])
-    checking = Pieces([waves[i] for i in check], data.truth[check], model.context or AudioClassifier.defaults()['max_seconds'], model.sr) if len(check) else None
+    training = Crops([waves[i] for i in learn], data.targets[learn], most, settings['seed'])
+    checking = Pieces([waves[i] for i in check], data.targets[check], model.context or AudioClassifier.defaults()['max_seconds'], model.sr) if len(check) else None
     best = bool(settings['load_best_model_at_end'] and checking)
     arguments = tf.TrainingArguments(
         output_dir=str(store.state/'checkpoints'), num_train_epochs=settings['epochs'], per_device_train_batch_size=settings['batch_size'],
@@ -958,12 +942,12 @@ def train(
             seal_checkpoint(Path(args.output_dir)/f'checkpoint-{state.global_step}', state.best_model_checkpoint)
     if device.type=='cuda': arguments._n_gpu = min(1, arguments.n_gpu) # more would be given parts of a batch each, filled up
     def judged(p):
-        found = metrics_of(checking.truth, checking.scores(apply_function(p.predictions.astype(float), 'sigmoid' if data.multi else 'softmax')), data.multi)
+        found = compute_metrics(checking.truth, checking.scores(apply_function(p.predictions.astype(float), 'sigmoid' if data.multilabel else 'softmax')), data.multilabel)
         return {k:0. if np.isnan(v) else v for k,v in found.items()} # of no number can be said whether it is the best
     with quiet(), warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*pin_memory.*')
-        trainer = tf.Trainer(net, arguments, data_collator=partial(make_batch, model, multi=data.multi), train_dataset=training, eval_dataset=checking,
-                             compute_metrics=judged, compute_loss_func=loss_of(data.multi), callbacks=[NewEpoch()])
+        trainer = tf.Trainer(net, arguments, data_collator=partial(make_batch, model, multi=data.multilabel), train_dataset=training, eval_dataset=checking,
+                             compute_metrics=judged, compute_loss_func=loss_of(data.multilabel), callbacks=[NewEpoch()])
         trainer.remove_callback(tf.trainer_callback.PrinterCallback)
         trainer.train(resume_from_checkpoint=whole_checkpoint(store.state/'checkpoints'))
     write_result(trainer, model, data, learn, check, failed, store, settings, {**about, 'seconds': float(sum(map(len, waves))/model.sr)})
@@ -1057,7 +1041,7 @@ def trained_report(
     "The scores of sounds that were kept back. Raises `KeyError`, `TypeError` or `ValueError` where it can't be right."
     if about is None: return None
     classes,multi = settings['classes'],settings['multi']
-    truth,scores = as_truth(about['labels'], classes, multi),np.array(about['scores'], float)
+    truth,scores = as_targets(about['labels'], classes, multi),np.array(about['scores'], float)
     check_array('scores', scores, (len(about['names']), len(classes)))
     return Report(truth, scores, classes, multi, about['names'], failed)
 
@@ -1076,7 +1060,7 @@ def card(
     # the name of a folder is no name on the hub
     if about['model'].count('/')==1: head.append(f"base_model: {about['model']}")
     together = ' Sounds of a group are never on both sides.'*about['grouped']
-    split = f"{about['learnt_from']:,} were learnt from" + (f", {len(result.report.truth):,} kept back" if result.report else '')
+    split = f"{about['learnt_from']:,} were learnt from" + (f", {len(result.report.targets):,} kept back" if result.report else '')
     left_out = f" {count(len(result.skipped), 'sound')} could not be heard and were left out."*bool(result.skipped)
     lines = [*head, '---', '', f"# {Path(about['model']).name}, fine-tuned for {len(settings['classes'])} classes", '',
              f"Trained with [auditus](https://pypi.org/project/auditus/) {known['versions']['auditus']}.", '', '```python', 'from auditus import AudioClassifier', "AudioClassifier('FOLDER')('sound.wav')", '```', '',
