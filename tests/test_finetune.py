@@ -20,9 +20,11 @@ from typer.testing import CliRunner
 from auditus import AudioClassifier, AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, AuditusError, ModelNotFoundError, SettingError
 from auditus.cli import app
 from auditus.collect import as_item, collect
-from auditus.finetune import (Probe, checkpoints_in, decoded, evaluate, fault_of, finetune, fit_head, head_scores, learners, open_trained, seal_checkpoint,
-                              whole_checkpoint)
+from auditus.finetune import Probe, evaluate, finetune, open_trained
 from auditus.labels import Labelled, LabelWarning, Report, check_learnable, compute_metrics, labelled, train_val_split
+from auditus.learn.heads import fit_head, head_scores, learners
+from auditus.learn.state import checkpoint_fault, decode_sounds, last_checkpoint, list_checkpoints, seal_checkpoint
+from auditus.learn.training import EvalWindows, TrainCrops
 from auditus.sound import files
 from auditus.sound.files import sums_file, write_checksums
 
@@ -245,6 +247,8 @@ def test_former_names_of_functions_and_keywords():
     with pytest.warns(DeprecationWarning, match='divide` is now `auditus.learn.labelled.train_val_split') as said: from auditus.labels import divide
     assert divide is train_val_split and said[0].filename == __file__
     with pytest.raises(ImportError): from auditus.labels import no_such_name
+    with pytest.warns(DeprecationWarning, match='which_sounds` is now `auditus.learn.labelled.sounds_fingerprint'): from auditus.finetune import which_sounds
+    assert len({which_sounds(some(l)) for l in (['a', 'b'], ['b', 'a'])}) == 2
     targets = np.eye(2)
     assert compute_metrics(truth=targets, scores=targets, multi=True) == compute_metrics(targets, targets, True)
     assert Report(truth=targets, scores=targets, classes=['a', 'b'], multi=True).multilabel
@@ -440,7 +444,7 @@ def test_several_labels_in_a_probe(tones, pipe, tmp_path):
     files = sorted(map(str, tones.rglob('*.wav')))
     labels = [[Path(f).parent.name, 'low'] if pitch(f) < '02' else [Path(f).parent.name] for f in files]
     probe = Probe(pipe, cache=tmp_path/'c').fit(files, labels)
-    assert probe.multi and probe.classes == ['low', 'noise', 'saw', 'sine', 'square'] and len(probe.report.targets) == 32
+    assert probe.multilabel and probe.classes == ['low', 'noise', 'saw', 'sine', 'square'] and len(probe.report.targets) == 32
     assert isinstance(probe.predict(files[0]), tuple)
     probe.save(tmp_path/'p')
     assert np.allclose(Probe.load(tmp_path/'p', pipe).predict_proba(files), probe.predict_proba(files))
@@ -634,7 +638,7 @@ def write_checkpoint(folder, n, state='{}', sealed=True):
 
 
 def test_only_whole_checkpoints_count(tmp_path):
-    assert whole_checkpoint(tmp_path) is None
+    assert last_checkpoint(tmp_path) is None
     for n in (9, 10): write_checkpoint(tmp_path, n)
     for n, state in ((30, '{"ep'), (31, '[]'), (32, '')): write_checkpoint(tmp_path, n, state)
     write_checkpoint(tmp_path, 33, sealed=False)
@@ -647,8 +651,8 @@ def test_only_whole_checkpoints_count(tmp_path):
     (tmp_path/'checkpoint-200').mkdir()
     (tmp_path/'checkpoint-300').write_text('a file')
     for odd in ('checkpoint-', 'checkpoint-x', 'checkpoint-1-2', 'checkpoint-٣', 'checkpoint-1e9'): (tmp_path/odd).mkdir()
-    with pytest.warns(UserWarning, match='can not be gone on with .*: it is removed') as said: assert whole_checkpoint(tmp_path) == str(tmp_path/'checkpoint-10')
-    assert len(said) == 14 and {p.name for p in checkpoints_in(tmp_path)} == {'checkpoint-9', 'checkpoint-10'}
+    with pytest.warns(UserWarning, match='can not be gone on with .*: it is removed') as said: assert last_checkpoint(tmp_path) == str(tmp_path/'checkpoint-10')
+    assert len(said) == 14 and {p.name for p in list_checkpoints(tmp_path)} == {'checkpoint-9', 'checkpoint-10'}
 
 
 def test_a_checkpoint_counts_with_the_best_one_only(tmp_path):
@@ -656,20 +660,20 @@ def test_a_checkpoint_counts_with_the_best_one_only(tmp_path):
     best = write_checkpoint(tmp_path, 1)
     state = json.dumps({'best_model_checkpoint': '/where/it/lay/then/checkpoint-1'})
     last = write_checkpoint(tmp_path, 3, state)
-    assert whole_checkpoint(tmp_path) == str(last)
+    assert last_checkpoint(tmp_path) == str(last)
     (best/'model.safetensors').write_bytes(b'')
-    with pytest.warns(UserWarning, match='the best epoch before it is in checkpoint-1, and model.safetensors is not what was written'): assert whole_checkpoint(tmp_path) is None
+    with pytest.warns(UserWarning, match='the best epoch before it is in checkpoint-1, and model.safetensors is not what was written'): assert last_checkpoint(tmp_path) is None
     write_checkpoint(tmp_path, 4, state)
-    with pytest.warns(UserWarning, match='in checkpoint-1, and it was not written to its end'): assert whole_checkpoint(tmp_path) is None
+    with pytest.warns(UserWarning, match='in checkpoint-1, and it was not written to its end'): assert last_checkpoint(tmp_path) is None
 
 
 def test_a_checkpoint_takes_the_place_of_others_when_it_is_sealed(tmp_path):
     for n in (1, 2, 3): write_checkpoint(tmp_path, n)
     new = write_checkpoint(tmp_path, 10, sealed=False)
     seal_checkpoint(new, '/elsewhere/checkpoint-2')
-    assert [p.name for p in checkpoints_in(tmp_path)] == ['checkpoint-2', 'checkpoint-10'] and fault_of(new) == ''
+    assert [p.name for p in list_checkpoints(tmp_path)] == ['checkpoint-2', 'checkpoint-10'] and checkpoint_fault(new) == ''
     seal_checkpoint(new, None)
-    assert checkpoints_in(tmp_path) == [new]
+    assert list_checkpoints(tmp_path) == [new]
 
 
 def change_json(path, **changes): path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -687,11 +691,11 @@ def change_json(path, **changes): path.write_text(json.dumps(json.loads(path.rea
 def test_decoded_sounds_that_are_damaged_are_decoded_again(change, tones, tmp_path):
     (tones/'broken.wav').write_text('no sound')
     items = collect([*sorted((tones/'sine').iterdir())[:3], tones/'broken.wav'])
-    waves, places, failed = decoded(items, sr, tmp_path, False)
+    waves, places, failed = decode_sounds(items, sr, tmp_path, False)
     assert len(places) == 3 and len(failed) == 1
     waves = [np.array(w) for w in waves]
     change(tmp_path)
-    with pytest.warns(UserWarning, match='the decoded sounds in .* are damaged .*: they are decoded again'): again, *rest = decoded(items, sr, tmp_path, False)
+    with pytest.warns(UserWarning, match='the decoded sounds in .* are damaged .*: they are decoded again'): again, *rest = decode_sounds(items, sr, tmp_path, False)
     assert rest == [places, failed] and all(map(np.array_equal, again, waves))
 
 
@@ -819,28 +823,26 @@ def test_bfloat16_is_near(model, tones, tmp_path):
 
 
 def test_long_sounds_are_heard_elsewhere_in_each_epoch():
-    from auditus.finetune import Crops
-    crops = Crops([np.arange(1000, dtype=np.float32)], np.ones((1, 1)), 100, seed=0)
+    crops = TrainCrops([np.arange(1000, dtype=np.float32)], np.ones((1, 1)), 100, seed=0)
     starts = []
     for crops.epoch in range(20): starts.append(int(crops[0][0][0]))
     assert len(set(starts)) > 10 and all(np.array_equal(crops[0][0], np.arange(s, s+100)) for s in starts[-1:])
 
 
 def test_the_whole_of_long_sounds_is_checked_as_a_classifier_hears_it(model, tmp_path, rng):
-    from auditus.finetune import Pieces
     lengths = 8000, 30000, 20001
-    pieces = Pieces([rng.normal(0, .1, n).astype(np.float32) for n in lengths], np.eye(3), 1., sr)
-    assert [len(p) for p in pieces.pieces] == [8000, 16000, 14000, 16000, 4001] and pieces.owner.tolist() == [0, 1, 1, 2, 2]
+    windows = EvalWindows([rng.normal(0, .1, n).astype(np.float32) for n in lengths], np.eye(3), 1., sr)
+    assert [len(w) for w in windows.windows] == [8000, 16000, 14000, 16000, 4001] and windows.owner.tolist() == [0, 1, 1, 2, 2]
     probs = rng.uniform(size=(5, 2))
-    assert np.allclose(pieces.scores(probs)[1], (16*probs[1]+14*probs[2])/30)
+    assert np.allclose(windows.scores(probs)[1], (16*probs[1]+14*probs[2])/30)
 
 
 def test_sounds_are_decoded_once(tones, tmp_path, monkeypatch):
     items = labelled(tones).items
-    waves, places, failed = decoded(items, 8000, tmp_path, False)
+    waves, places, failed = decode_sounds(items, 8000, tmp_path, False)
     assert len(waves) == 32 and places == list(range(32)) and not failed and {len(w) for w in waves} == {4000}
     before = (tmp_path/'sounds.f32').stat().st_mtime_ns
-    again, _, _ = decoded(items, 8000, tmp_path, False)
+    again, _, _ = decode_sounds(items, 8000, tmp_path, False)
     assert (tmp_path/'sounds.f32').stat().st_mtime_ns == before and all(np.array_equal(a, b) for a, b in zip(waves, again))
 
 
