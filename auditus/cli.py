@@ -300,15 +300,15 @@ def probe(
     allow_pickle: _AllowPickle = False,
 ):
     "Learn a classifier on vectors, and say how good it is by cross-validation."
-    from auditus.finetune import Probe, which_sounds
-    from auditus.labels import labelled, learnable
+    from auditus.finetune import Probe, sounds_fingerprint
+    from auditus.labels import check_learnable, labelled
     from auditus.transform import AudioPipeline
     with _report_errors():
         pipe = AudioPipeline(model, device=device, backend=backend, dtype=dtype, checkpoint=checkpoint,
                              trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         learnt = Probe(pipe, head, folds=folds)
-        sounds = learnable(labelled(data, group, _problem_type(several)))
-        if out is not None: learnt.check_place(out, which_sounds(sounds), overwrite)
+        sounds = check_learnable(labelled(data, group, _problem_type(several)))
+        if out is not None: learnt.check_place(out, sounds_fingerprint(sounds), overwrite)
         learnt.fit(sounds)
         typer.echo(learnt.report or 'there are too few sounds to check what was learnt')
         if out is not None:

@@ -22,7 +22,8 @@ from .collection.remote import open_store
 from .collection.embeddings import EmbeddingTable, load
 from .collection.run import run_settings
 from .collection.cached import embed_cached
-from .finetune import same_vectors, unit
+from .learn.heads import l2_normalize
+from .learn.saved import check_same_vectors
 
 # %% ../nbs/72_search.ipynb #82a95ad3
 class Matches(list):
@@ -144,7 +145,7 @@ def build(cls:SoundIndex,
                 if not len(X): raise AudioDecodeError(f'none of {count(len(items), "sound")} could be embedded; the first is {first}')
                 warnings.warn(f'{count(len(failed), "sound")} of {len(items)} could not be embedded, and are not in the index: {first}', stacklevel=2)
         else: X,table = load(source)
-    if settings is not None and pipeline is not None: same_vectors(settings, pipeline, but=may_differ)
+    if settings is not None and pipeline is not None: check_same_vectors(settings, pipeline, but=may_differ)
     if pipeline is None and settings is not None: pipeline = pipeline_of(settings, source, **changes)
     made = cls(unit_rows(X), table, pipeline, exact_up_to)
     return made.connect(progress)
@@ -154,7 +155,7 @@ def unit_rows(
 )->np.ndarray: # float32, of length 1
     "Rows of length 1, block by block."
     made = np.empty(X.shape, np.float32)
-    for at in range(0, len(X), block_rows): made[at:at+block_rows] = unit(np.asarray(X[at:at+block_rows], np.float32))
+    for at in range(0, len(X), block_rows): made[at:at+block_rows] = l2_normalize(np.asarray(X[at:at+block_rows], np.float32))
     return made
 
 @patch
@@ -181,12 +182,12 @@ def embed_query(self:SoundIndex,
     dim = self.X.shape[1]
     if isinstance(query, np.ndarray) and query.ndim==1:
         if len(query)!=dim: raise AudioInputError(f'this index holds vectors of {dim} numbers, got one of {len(query)}')
-        return unit(query[None].astype(np.float32))
+        return l2_normalize(query[None].astype(np.float32))
     if self.pipeline is None: raise SettingError('this index was made of a matrix and knows no model: give it a `pipeline`, or search with a vector')
     if isinstance(query, str) and not is_url(query) and not Path(query).expanduser().exists(): return self.embed_words(query)
     pipe = self.pipeline
     with unnamed(): rows = [np.asarray(to_tensors(r.vector, 'np')) for r in pipe.stream([query])]
-    found = unit(np.stack(rows).astype(np.float32))
+    found = l2_normalize(np.stack(rows).astype(np.float32))
     if found.shape[1]!=dim: raise SettingError(f'this index holds vectors of {dim} numbers, and its pipeline makes {found.shape[1]}')
     return found
 
@@ -196,7 +197,7 @@ def embed_words(self:SoundIndex, words:str)->np.ndarray: # `(1, dim)`
     model = self.pipeline.model
     if model.embed_text is None: raise AudioNotFoundError(f'there is no file {brief(words)}, and {model.name} has no text side that could read it as words: give a path, or build the index with CLAP')
     if self.pipeline.pooling!='model': raise SettingError(f"words lie among the model's own summaries, and this index holds others: build it with pooling='model', got {self.pipeline.pooling!r}")
-    return unit(np.asarray(to_tensors(model.embed_text([words]), 'np'), np.float32))
+    return l2_normalize(np.asarray(to_tensors(model.embed_text([words]), 'np'), np.float32))
 
 @patch
 def search(self:SoundIndex,
@@ -319,7 +320,7 @@ def read_index(
         X = np.load(folder/'vectors.npy', mmap_mode='r')
         table = pa.ipc.open_file(pa.memory_map(str(folder/'rows.arrow'))).read_all()
         if pipeline is None and (folder/'pipeline'/saved_as).is_file(): pipeline = read_bundle(folder/'pipeline', **{'progress': False, **changes})
-        elif pipeline is not None and known.get('made_by'): same_vectors(known['made_by'], pipeline, but=may_differ)
+        elif pipeline is not None and known.get('made_by'): check_same_vectors(known['made_by'], pipeline, but=may_differ)
         made = SoundIndex(X, table, pipeline, known['exact_up_to'])
     except AuditusError: raise # which may be a ValueError too
     except OSError as e: raise AudioNotFoundError(f'{brief(folder)} holds no saved index ({index_file}): {e.strerror or e}') from e
@@ -357,7 +358,7 @@ def plot(self:SoundIndex,
     names = folders_of([o['file'] for o in self.told(rows)]) if labels is None else [labels[i] for i in rows]
     X = np.asarray(self.X[np.unique(rows)])
     if mark is None: return plot_embeddings(X, names if len({*names})>1 else None, method, ax)
-    return plot_embeddings(np.concatenate([X, unit(np.asarray(mark, np.float32))]), [n or 'index' for n in names]+['this sound']*len(mark), method, ax)
+    return plot_embeddings(np.concatenate([X, l2_normalize(np.asarray(mark, np.float32))]), [n or 'index' for n in names]+['this sound']*len(mark), method, ax)
 
 # %% ../nbs/72_search.ipynb #d7e5ff6b
 def is_saved(

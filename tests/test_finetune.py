@@ -20,9 +20,11 @@ from typer.testing import CliRunner
 from auditus import AudioClassifier, AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, AuditusError, ModelNotFoundError, SettingError
 from auditus.cli import app
 from auditus.collect import as_item, collect
-from auditus.finetune import (Probe, checkpoints_in, decoded, evaluate, fault_of, finetune, fit_head, head_scores, learners, open_trained, seal_checkpoint,
-                              whole_checkpoint)
-from auditus.labels import Labelled, LabelWarning, Report, divide, labelled, learnable, metrics_of
+from auditus.finetune import Probe, evaluate, finetune, open_trained
+from auditus.labels import Labelled, LabelWarning, Report, check_learnable, compute_metrics, labelled, train_val_split
+from auditus.learn.heads import fit_head, head_scores, learners
+from auditus.learn.state import checkpoint_fault, decode_sounds, last_checkpoint, list_checkpoints, seal_checkpoint
+from auditus.learn.training import EvalWindows, TrainCrops
 from auditus.sound import files
 from auditus.sound.files import sums_file, write_checksums
 
@@ -83,7 +85,7 @@ def test_the_same_labels_from_everywhere(tones, tmp_path):
     sounds = sounds.cast_column('audio', datasets.Audio()).cast_column('label', datasets.ClassLabel(names=wanted.classes))
     for source in (table, pl.DataFrame(table), tmp_path/'list.csv', str(tmp_path/'list.parquet'), sounds):
         got = labelled(source)
-        assert got.classes == wanted.classes and Counter(got.labels) == Counter(wanted.labels) and not got.multi
+        assert got.classes == wanted.classes and Counter(got.labels) == Counter(wanted.labels) and not got.multilabel
     grouped = labelled(table, group='take')
     assert all(g == i.name[-5] for g, i in zip(grouped.groups, grouped.items))
     assert labelled(tones, group=pitch).groups == [pitch(i.name) for i in wanted.items]
@@ -94,10 +96,10 @@ def test_several_labels():
     lists = pd.DataFrame({'path': ['a.wav', 'b.wav', 'c.wav'], 'labels': [['dog', 'cat'], ['cat'], []]})
     texts = pd.DataFrame({'path': ['a.wav', 'b.wav', 'c.wav'], 'labels': ['dog; cat', 'cat', 'cow,dog']})
     got = labelled(lists)
-    assert got.multi and got.classes == ['cat', 'dog'] and np.array_equal(got.truth, [[1, 1], [1, 0], [0, 0]])
-    assert not labelled(texts).multi
+    assert got.multilabel and got.classes == ['cat', 'dog'] and np.array_equal(got.targets, [[1, 1], [1, 0], [0, 0]])
+    assert not labelled(texts).multilabel
     got = labelled(texts, problem_type='multi_label_classification')
-    assert got.classes == ['cat', 'cow', 'dog'] and np.array_equal(got.truth, [[1, 0, 1], [1, 0, 0], [0, 1, 1]])
+    assert got.classes == ['cat', 'cow', 'dog'] and np.array_equal(got.targets, [[1, 0, 1], [1, 0, 0], [0, 1, 1]])
     with pytest.raises(AudioInputError, match='several labels'): labelled(lists, problem_type='single_label_classification')
 
 
@@ -154,51 +156,51 @@ def some(labels, groups=None, multi=False):
 
 def test_every_class_is_on_both_sides():
     data = some(['a']*50+['b']*7+['c']*2)
-    learn, check = divide(data, .1)
+    learn, check = train_val_split(data, .1)
     assert sorted([*learn, *check]) == list(range(59))
     assert Counter(data.labels[i] for i in check) == {'a': 5, 'b': 1, 'c': 1}
-    assert np.array_equal(divide(data, .1)[1], check) and not np.array_equal(divide(data, .1, seed=1)[1], check)
+    assert np.array_equal(train_val_split(data, .1)[1], check) and not np.array_equal(train_val_split(data, .1, seed=1)[1], check)
 
 
 def test_no_group_is_on_both_sides(rng):
     groups = [str(g) for g in rng.integers(0, 30, 300)]
     data = some([f'c{i % 5}' for i in range(300)], groups)
-    learn, check = divide(data, .2)
+    learn, check = train_val_split(data, .2)
     assert not {groups[i] for i in learn} & {groups[i] for i in check}
     assert 50 <= len(check) <= 70 and len({data.labels[i] for i in check}) == 5
 
 
 def test_a_group_that_is_a_whole_class_is_learnt_and_told_of():
     data = some(['a']*20+['b']*20, [str(i) for i in range(20)]+['all']*20)
-    with pytest.warns(LabelWarning, match='b are of one group'): learnable(data)
+    with pytest.warns(LabelWarning, match='b are of one group'): check_learnable(data)
     for seed in range(5):
-        with pytest.warns(LabelWarning, match='not among the sounds to check with: b'): learn, check = divide(data, .2, seed)
+        with pytest.warns(LabelWarning, match='not among the sounds to check with: b'): learn, check = train_val_split(data, .2, seed)
         assert {data.labels[i] for i in check} == {'a'} and {data.labels[i] for i in learn} == {'a', 'b'}
     with pytest.raises(AudioInputError, match='every class is one group'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        divide(some(['a']*5+['b']*5, ['x']*5+['y']*5), .5)
+        train_val_split(some(['a']*5+['b']*5, ['x']*5+['y']*5), .5)
 
 
 def test_a_class_with_one_sound_is_learnt_and_told_of():
     data = some(['a']*20+['b']*20+['c'])
-    with pytest.warns(LabelWarning, match='1 class with a single sound can be learnt and not checked: c'): learnable(data)
-    with pytest.warns(LabelWarning, match='not among the sounds to check with: c'): learn, check = divide(data, .1)
+    with pytest.warns(LabelWarning, match='1 class with a single sound can be learnt and not checked: c'): check_learnable(data)
+    with pytest.warns(LabelWarning, match='not among the sounds to check with: c'): learn, check = train_val_split(data, .1)
     assert 40 in learn
-    with pytest.raises(AudioInputError, match='every class has one sound'): divide(some(['a', 'b']), .5)
-    with pytest.raises(AudioInputError, match='at least two'): learnable(some(['a', 'a']))
+    with pytest.raises(AudioInputError, match='every class has one sound'): train_val_split(some(['a', 'b']), .5)
+    with pytest.raises(AudioInputError, match='at least two'): check_learnable(some(['a', 'a']))
 
 
 def test_several_labels_are_divided_too(rng):
     data = some([tuple(f'c{j}' for j in range(4) if rng.uniform() < .3) for _ in range(200)], multi=True)
-    learn, check = divide(data, .2)
-    assert 35 <= len(check) <= 45 and data.truth[check].any(0).all() and data.truth[learn].any(0).all()
+    learn, check = train_val_split(data, .2)
+    assert 35 <= len(check) <= 45 and data.targets[check].any(0).all() and data.targets[learn].any(0).all()
 
 
 # scores
 
 def test_metrics_by_hand(rng):
     truth, scores = np.eye(3)[rng.integers(0, 3, 60)], rng.dirichlet(np.ones(3), 60)
-    got = metrics_of(truth, scores)
+    got = compute_metrics(truth, scores)
     is_, taken = truth.argmax(1), scores.argmax(1)
     assert got['accuracy'] == pytest.approx((is_ == taken).mean())
     f1 = [2*((is_ == c) & (taken == c)).sum()/((is_ == c).sum()+(taken == c).sum()) for c in range(3)]
@@ -213,9 +215,9 @@ def test_metrics_by_hand(rng):
 
 def test_classes_that_are_not_there_spoil_no_score():
     truth = np.eye(3)[[0, 0, 1, 1]]
-    got = metrics_of(truth, np.eye(3)[[0, 0, 1, 1]])
+    got = compute_metrics(truth, np.eye(3)[[0, 0, 1, 1]])
     assert got == {'accuracy': 1., 'macro_f1': 1., 'roc_auc': 1., 'map': 1.}
-    one = metrics_of(np.eye(2)[[0, 0]], np.eye(2)[[0, 0]])
+    one = compute_metrics(np.eye(2)[[0, 0]], np.eye(2)[[0, 0]])
     assert one['accuracy'] == 1 and np.isnan(one['roc_auc'])
     several = Report(np.array([[1, 1], [0, 0]]), np.array([[.9, .8], [.1, .2]]), ['a', 'b'], multi=True)
     assert several.metrics['accuracy'] == 1
@@ -229,6 +231,27 @@ def test_reports_are_drawn(multi, rng):
     ax = Report(truth, rng.dirichlet(np.ones(3), 20), ['a', 'b', 'c'], multi).plot()
     assert {t.get_text() for t in ax.get_yticklabels()} == {'a', 'b', 'c'}
     plt.close(ax.figure)
+
+
+# names of earlier versions
+
+@pytest.mark.parametrize('old, new', [('truth', 'targets'), ('multi', 'multilabel')])
+def test_former_names_of_attributes_warn(old, new):
+    data = some(['a', 'b'])
+    for owner in (data, Report(data.targets, data.targets, data.classes)):
+        with pytest.warns(DeprecationWarning, match=f'{old}` is now `{new}') as said: found = getattr(owner, old)
+        assert np.array_equal(found, getattr(owner, new)) and said[0].filename == __file__
+
+
+def test_former_names_of_functions_and_keywords():
+    with pytest.warns(DeprecationWarning, match='divide` is now `auditus.learn.labelled.train_val_split') as said: from auditus.labels import divide
+    assert divide is train_val_split and said[0].filename == __file__
+    with pytest.raises(ImportError): from auditus.labels import no_such_name
+    with pytest.warns(DeprecationWarning, match='which_sounds` is now `auditus.learn.labelled.sounds_fingerprint'): from auditus.finetune import which_sounds
+    assert len({which_sounds(some(l)) for l in (['a', 'b'], ['b', 'a'])}) == 2
+    targets = np.eye(2)
+    assert compute_metrics(truth=targets, scores=targets, multi=True) == compute_metrics(targets, targets, True)
+    assert Report(truth=targets, scores=targets, classes=['a', 'b'], multi=True).multilabel
 
 
 # heads
@@ -280,7 +303,7 @@ def pipe(model): return AudioPipeline(model)
 def test_a_probe_from_fit_to_file(tones, pipe, tmp_path):
     with pytest.raises(SettingError, match='learnt nothing yet'): Probe(pipe).predict(['a.wav'])
     probe = Probe(pipe, cache=tmp_path/'cache').fit(tones)
-    assert probe.classes == ['noise', 'saw', 'sine', 'square'] and probe.report.truth.shape == (32, 4)
+    assert probe.classes == ['noise', 'saw', 'sine', 'square'] and probe.report.targets.shape == (32, 4)
     files = sorted(map(str, tones.rglob('*.wav')))
     proba = probe.predict_proba(files)
     assert proba.shape == (32, 4) and np.allclose(proba.sum(1), 1)
@@ -336,7 +359,7 @@ def test_what_is_not_learnt_is_not_asked_for(pipe, tmp_path, rng):
         (folder/f'lone{i}').mkdir()
         sf.write(folder/f'lone{i}'/'a.wav', tone('saw', 100*(i+1), rng), sr)
     with pytest.warns(LabelWarning, match='5 classes with a single sound'): probe = Probe(pipe, cache=tmp_path/'c').fit(folder)
-    assert len(probe.report.truth) == 20 and probe.report.unchecked == 5 and probe.report.folds == 5 and probe.report.metrics['accuracy'] > .9
+    assert len(probe.report.targets) == 20 and probe.report.unchecked == 5 and probe.report.folds == 5 and probe.report.metrics['accuracy'] > .9
     assert 'not checked: 5 sounds' in repr(probe) and probe.predict(folder/'lone3'/'a.wav') == 'lone3'
 
 
@@ -344,7 +367,7 @@ def test_the_same_sound_twice_is_one_sound(tones, pipe, tmp_path, monkeypatch):
     files = sorted(map(str, tones.rglob('*.wav')))
     labels = [Path(f).parent.name for f in files]
     with pytest.warns(LabelWarning, match='32 sounds are listed more than once'): twice = Probe(pipe, cache=tmp_path/'c').fit(files*2, labels*2)
-    assert len(twice.report.truth) == 32
+    assert len(twice.report.targets) == 32
     with pytest.raises(AudioInputError, match='listed twice, as'): Probe(pipe, cache=tmp_path/'c').fit(files+files[:1], [*labels, 'other'])
     monkeypatch.chdir(tones.parent)
     (tmp_path/'list.csv').write_text('path,label\n'+''.join(f'{dots}tones/{Path(f).relative_to(tones)},{l}\n' for f, l in zip(files, labels) for dots in ('', './')))
@@ -393,9 +416,9 @@ def test_groups_keep_copies_out_of_the_test(pipe, tmp_path, rng):
 def test_a_broken_sound_is_named_and_left_out(tones, pipe, tmp_path):
     (tones/'sine'/'broken.wav').write_text('no sound')
     with pytest.warns(LabelWarning, match='1 sound of 33 could not be heard, and are left out: sine/broken.wav'): probe = Probe(pipe, cache=tmp_path/'c').fit(tones)
-    assert len(probe.report.truth) == 32 and probe.report.skipped[0][0] == 'sine/broken.wav' and 'broken.wav' in repr(probe)
+    assert len(probe.report.targets) == 32 and probe.report.skipped[0][0] == 'sine/broken.wav' and 'broken.wav' in repr(probe)
     with pytest.raises(AudioDecodeError, match='item 0 .*broken.wav'): probe.predict([tones/'sine'/'broken.wav', tones/'sine'/'00_0.wav'])
-    with pytest.warns(LabelWarning, match='broken'): assert len(evaluate(probe, tones).truth) == 32
+    with pytest.warns(LabelWarning, match='broken'): assert len(evaluate(probe, tones).targets) == 32
     (tones/'bad').mkdir()
     for i in range(2): (tones/'bad'/f'{i}.wav').write_text('no sound')
     with pytest.raises(AudioDecodeError, match="no sound of the class 'bad'"): Probe(pipe, cache=tmp_path/'c').fit(tones)
@@ -421,7 +444,7 @@ def test_several_labels_in_a_probe(tones, pipe, tmp_path):
     files = sorted(map(str, tones.rglob('*.wav')))
     labels = [[Path(f).parent.name, 'low'] if pitch(f) < '02' else [Path(f).parent.name] for f in files]
     probe = Probe(pipe, cache=tmp_path/'c').fit(files, labels)
-    assert probe.multi and probe.classes == ['low', 'noise', 'saw', 'sine', 'square'] and len(probe.report.truth) == 32
+    assert probe.multilabel and probe.classes == ['low', 'noise', 'saw', 'sine', 'square'] and len(probe.report.targets) == 32
     assert isinstance(probe.predict(files[0]), tuple)
     probe.save(tmp_path/'p')
     assert np.allclose(Probe.load(tmp_path/'p', pipe).predict_proba(files), probe.predict_proba(files))
@@ -482,7 +505,7 @@ def test_a_network_learns_to_tell_shapes_apart(model, tmp_path, monkeypatch):
     tones = write_tones(tmp_path/'tones', pitches=16, takes=3)
     result = finetune(model, tones, out=tmp_path/'out', learning_rate=5e-4, group=pitch, val_fraction=.2, device='cpu')
     report, files = result.report, [tones/n for n in result.report.names]
-    assert len(report.truth) >= 32 and report.metrics['accuracy'] > .95, report
+    assert len(report.targets) >= 32 and report.metrics['accuracy'] > .95, report
     kept_back = {pitch(n) for n in report.names}
     assert not kept_back & {pitch(str(f)) for f in tones.rglob('*.wav') if f not in files}
     scores = AudioClassifier(tmp_path/'out').predict_proba(files)
@@ -491,7 +514,7 @@ def test_a_network_learns_to_tell_shapes_apart(model, tmp_path, monkeypatch):
     # the trainer's own loss on the best epoch is that of these scores
     best = max((h for h in result.history if 'eval_accuracy' in h), key=lambda h: h['eval_accuracy'])
     assert best['eval_accuracy'] == pytest.approx(report.metrics['accuracy'])
-    assert best['eval_loss'] == pytest.approx(-np.log(scores[report.truth > 0]).mean(), abs=1e-4)
+    assert best['eval_loss'] == pytest.approx(-np.log(scores[report.targets > 0]).mean(), abs=1e-4)
     theirs = tf.pipeline('audio-classification', model=str(tmp_path/'out'))(sf.read(files[0], dtype='float32')[0], top_k=1)[0]
     assert theirs['label'] == AudioClassifier(tmp_path/'out').predict(files[0])
     text = (tmp_path/'out'/'README.md').read_text()
@@ -615,7 +638,7 @@ def write_checkpoint(folder, n, state='{}', sealed=True):
 
 
 def test_only_whole_checkpoints_count(tmp_path):
-    assert whole_checkpoint(tmp_path) is None
+    assert last_checkpoint(tmp_path) is None
     for n in (9, 10): write_checkpoint(tmp_path, n)
     for n, state in ((30, '{"ep'), (31, '[]'), (32, '')): write_checkpoint(tmp_path, n, state)
     write_checkpoint(tmp_path, 33, sealed=False)
@@ -628,8 +651,8 @@ def test_only_whole_checkpoints_count(tmp_path):
     (tmp_path/'checkpoint-200').mkdir()
     (tmp_path/'checkpoint-300').write_text('a file')
     for odd in ('checkpoint-', 'checkpoint-x', 'checkpoint-1-2', 'checkpoint-٣', 'checkpoint-1e9'): (tmp_path/odd).mkdir()
-    with pytest.warns(UserWarning, match='can not be gone on with .*: it is removed') as said: assert whole_checkpoint(tmp_path) == str(tmp_path/'checkpoint-10')
-    assert len(said) == 14 and {p.name for p in checkpoints_in(tmp_path)} == {'checkpoint-9', 'checkpoint-10'}
+    with pytest.warns(UserWarning, match='can not be gone on with .*: it is removed') as said: assert last_checkpoint(tmp_path) == str(tmp_path/'checkpoint-10')
+    assert len(said) == 14 and {p.name for p in list_checkpoints(tmp_path)} == {'checkpoint-9', 'checkpoint-10'}
 
 
 def test_a_checkpoint_counts_with_the_best_one_only(tmp_path):
@@ -637,20 +660,20 @@ def test_a_checkpoint_counts_with_the_best_one_only(tmp_path):
     best = write_checkpoint(tmp_path, 1)
     state = json.dumps({'best_model_checkpoint': '/where/it/lay/then/checkpoint-1'})
     last = write_checkpoint(tmp_path, 3, state)
-    assert whole_checkpoint(tmp_path) == str(last)
+    assert last_checkpoint(tmp_path) == str(last)
     (best/'model.safetensors').write_bytes(b'')
-    with pytest.warns(UserWarning, match='the best epoch before it is in checkpoint-1, and model.safetensors is not what was written'): assert whole_checkpoint(tmp_path) is None
+    with pytest.warns(UserWarning, match='the best epoch before it is in checkpoint-1, and model.safetensors is not what was written'): assert last_checkpoint(tmp_path) is None
     write_checkpoint(tmp_path, 4, state)
-    with pytest.warns(UserWarning, match='in checkpoint-1, and it was not written to its end'): assert whole_checkpoint(tmp_path) is None
+    with pytest.warns(UserWarning, match='in checkpoint-1, and it was not written to its end'): assert last_checkpoint(tmp_path) is None
 
 
 def test_a_checkpoint_takes_the_place_of_others_when_it_is_sealed(tmp_path):
     for n in (1, 2, 3): write_checkpoint(tmp_path, n)
     new = write_checkpoint(tmp_path, 10, sealed=False)
     seal_checkpoint(new, '/elsewhere/checkpoint-2')
-    assert [p.name for p in checkpoints_in(tmp_path)] == ['checkpoint-2', 'checkpoint-10'] and fault_of(new) == ''
+    assert [p.name for p in list_checkpoints(tmp_path)] == ['checkpoint-2', 'checkpoint-10'] and checkpoint_fault(new) == ''
     seal_checkpoint(new, None)
-    assert checkpoints_in(tmp_path) == [new]
+    assert list_checkpoints(tmp_path) == [new]
 
 
 def change_json(path, **changes): path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -668,11 +691,11 @@ def change_json(path, **changes): path.write_text(json.dumps(json.loads(path.rea
 def test_decoded_sounds_that_are_damaged_are_decoded_again(change, tones, tmp_path):
     (tones/'broken.wav').write_text('no sound')
     items = collect([*sorted((tones/'sine').iterdir())[:3], tones/'broken.wav'])
-    waves, places, failed = decoded(items, sr, tmp_path, False)
+    waves, places, failed = decode_sounds(items, sr, tmp_path, False)
     assert len(places) == 3 and len(failed) == 1
     waves = [np.array(w) for w in waves]
     change(tmp_path)
-    with pytest.warns(UserWarning, match='the decoded sounds in .* are damaged .*: they are decoded again'): again, *rest = decoded(items, sr, tmp_path, False)
+    with pytest.warns(UserWarning, match='the decoded sounds in .* are damaged .*: they are decoded again'): again, *rest = decode_sounds(items, sr, tmp_path, False)
     assert rest == [places, failed] and all(map(np.array_equal, again, waves))
 
 
@@ -703,7 +726,7 @@ def test_other_architectures_are_trained_and_say_the_same_alone(name, tmp_path):
     files = [tones/n for n in result.report.names]
     assert np.abs(by_hand(result.folder, files)-result.report.scores).max() < 1e-5
     best = [h for h in result.history if 'eval_loss' in h][-1]
-    assert best['eval_loss'] == pytest.approx(-np.log(result.report.scores[result.report.truth > 0]).mean(), abs=1e-4)
+    assert best['eval_loss'] == pytest.approx(-np.log(result.report.scores[result.report.targets > 0]).mean(), abs=1e-4)
 
 
 def test_models_that_can_not_be_trained_are_refused(tones, tmp_path):
@@ -728,7 +751,7 @@ def test_several_labels_are_trained(model, tones, tmp_path):
     table = pd.DataFrame({'path': files, 'labels': [[Path(f).parent.name, 'low'] if pitch(f) < '02' else [Path(f).parent.name] for f in files]})
     result = brief_run(model, table, tmp_path/'out', metric='map')
     assert json.loads((tmp_path/'out'/'config.json').read_text())['problem_type'] == 'multi_label_classification'
-    assert result.report.multi and (result.report.scores.sum(1) > 1).any()
+    assert result.report.multilabel and (result.report.scores.sum(1) > 1).any()
     net, extractor = tf.AutoModelForAudioClassification.from_pretrained(result.folder).eval(), tf.AutoFeatureExtractor.from_pretrained(result.folder)
     with torch.inference_mode(): logits = net(**extractor(sf.read(tones/result.report.names[0], dtype='float32')[0], sampling_rate=sr, return_tensors='pt')).logits[0]
     assert np.abs(logits.sigmoid().numpy()-result.report.scores[0]).max() < 1e-5
@@ -741,7 +764,7 @@ def test_a_dataset_is_trained_on_as_a_folder_is(model, tones, tmp_path):
     data = datasets.Dataset.from_dict({'audio': files, 'label': [kinds.index(Path(f).parent.name) for f in files]})
     data = data.cast_column('audio', datasets.Audio()).cast_column('label', datasets.ClassLabel(names=kinds))
     result = brief_run(model, data, tmp_path/'out')
-    assert result.report.classes == kinds and len(result.report.truth) == 8
+    assert result.report.classes == kinds and len(result.report.targets) == 8
 
 
 def test_bad_sounds_and_labels_on_the_way_to_a_model(model, tones, tmp_path):
@@ -800,28 +823,26 @@ def test_bfloat16_is_near(model, tones, tmp_path):
 
 
 def test_long_sounds_are_heard_elsewhere_in_each_epoch():
-    from auditus.finetune import Crops
-    crops = Crops([np.arange(1000, dtype=np.float32)], np.ones((1, 1)), 100, seed=0)
+    crops = TrainCrops([np.arange(1000, dtype=np.float32)], np.ones((1, 1)), 100, seed=0)
     starts = []
     for crops.epoch in range(20): starts.append(int(crops[0][0][0]))
     assert len(set(starts)) > 10 and all(np.array_equal(crops[0][0], np.arange(s, s+100)) for s in starts[-1:])
 
 
 def test_the_whole_of_long_sounds_is_checked_as_a_classifier_hears_it(model, tmp_path, rng):
-    from auditus.finetune import Pieces
     lengths = 8000, 30000, 20001
-    pieces = Pieces([rng.normal(0, .1, n).astype(np.float32) for n in lengths], np.eye(3), 1., sr)
-    assert [len(p) for p in pieces.pieces] == [8000, 16000, 14000, 16000, 4001] and pieces.owner.tolist() == [0, 1, 1, 2, 2]
+    windows = EvalWindows([rng.normal(0, .1, n).astype(np.float32) for n in lengths], np.eye(3), 1., sr)
+    assert [len(w) for w in windows.windows] == [8000, 16000, 14000, 16000, 4001] and windows.owner.tolist() == [0, 1, 1, 2, 2]
     probs = rng.uniform(size=(5, 2))
-    assert np.allclose(pieces.scores(probs)[1], (16*probs[1]+14*probs[2])/30)
+    assert np.allclose(windows.scores(probs)[1], (16*probs[1]+14*probs[2])/30)
 
 
 def test_sounds_are_decoded_once(tones, tmp_path, monkeypatch):
     items = labelled(tones).items
-    waves, places, failed = decoded(items, 8000, tmp_path, False)
+    waves, places, failed = decode_sounds(items, 8000, tmp_path, False)
     assert len(waves) == 32 and places == list(range(32)) and not failed and {len(w) for w in waves} == {4000}
     before = (tmp_path/'sounds.f32').stat().st_mtime_ns
-    again, _, _ = decoded(items, 8000, tmp_path, False)
+    again, _, _ = decode_sounds(items, 8000, tmp_path, False)
     assert (tmp_path/'sounds.f32').stat().st_mtime_ns == before and all(np.array_equal(a, b) for a, b in zip(waves, again))
 
 
@@ -832,7 +853,7 @@ def test_unknown_labels_are_named(model, tones, pipe, tmp_path):
     (tones/'sine').rename(tones/'cow')
     with pytest.raises(AudioInputError, match="none of the classifier's: cow"): evaluate(probe, tones)
     for kind in ('cow', 'saw', 'square'): shutil.rmtree(tones/kind)
-    assert evaluate(probe, tones).truth[:, 0].all()  # a test may be of one class
+    assert evaluate(probe, tones).targets[:, 0].all()  # a test may be of one class
 
 
 def test_a_classifier_off_the_shelf_is_judged(recordings, tmp_path):

@@ -23,7 +23,7 @@ from auditus.collect import collect, part_key
 from auditus.collection.budget import Clock
 from auditus.collection.run import find_jobs
 from auditus.extract import extract, load
-from auditus.finetune import Probe, evaluate, finetune, open_classifier, which_sounds
+from auditus.finetune import Probe, evaluate, finetune, open_classifier, sounds_fingerprint
 from auditus.hear import load_model as hear_model
 from auditus.labels import labelled
 from auditus.models.base import AudioModel, ModelFrames, shareable, users_own
@@ -639,7 +639,7 @@ def test_a_probe_does_not_replace_another_where_it_is_told_not_to(kept, tmp_path
     at, _, probe = kept
     shutil.copytree(at/'probe', tmp_path/'probe')
     Probe.load(tmp_path/'probe').save(tmp_path/'probe', overwrite=False)
-    probe.check_place(tmp_path/'probe', which_sounds(labelled(at/'sounds')))
+    probe.check_place(tmp_path/'probe', sounds_fingerprint(labelled(at/'sounds')))
     with pytest.raises(SettingError, match='sounds: '): probe.check_place(tmp_path/'probe', 'others')
 
 
