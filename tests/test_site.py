@@ -38,7 +38,7 @@ def pages(site): return {p.relative_to(site).as_posix(): page for p, page in rea
 def page_of(path):
     "Where a notebook is on the site: said here once more, since others link there."
     kind, _, name = path.stem.partition('_')
-    folder = {'tutorial': 'tutorials', 'transform': 'transforms'}.get(kind, 'how')
+    folder = {'tutorial': 'tutorials', 'guide': 'guides', 'transform': 'transforms'}.get(kind, 'how')
     return f'{folder}/{name}.html' if name else 'index.html'
 
 
@@ -72,7 +72,8 @@ def test_some_cell_is_hidden():
 def test_public_names_are_there(module, pages):
     thing = importlib.import_module(module)
     for name in thing.__all__:
-        home = getattr(getattr(thing, name), '__module__', module)
+        value = getattr(thing, name)
+        home = value.__module__ if inspect.isclass(value) or inspect.isroutine(inspect.unwrap(value)) else module
         home = home if home in modules else module
         assert name in pages[f'reference/{home.removeprefix("auditus.")}.html'].anchors
 
@@ -211,7 +212,7 @@ def test_directives_and_links(small, tmp_path):
         cell('#| export\ndef f(): pass'),
         cell('f()', {'output_type': 'execute_result', 'data': {'text/plain': '<Thing>', 'text/html': '<b>bold\n\nthing</b>'}}),
         cell('[n](05_signal.ipynb) [l](../LICENSE) [a](38_transform.ipynb#AudioEmbedding)', kind='markdown'),
-        cell('`Pooling()`, `Windowing.one`, `auditus embed`, `no_such_name`', kind='markdown')])
+        cell('`AudioPipeline()`, `Windowing.one`, `auditus embed`, `no_such_name`', kind='markdown')])
     assert not done.returncode, done.stdout + done.stderr
     path = tmp_path/'made'/'transforms'/'made.html'
     seen, links = words(path), read_site(tmp_path/'made')[1][path].links
@@ -219,7 +220,7 @@ def test_directives_and_links(small, tmp_path):
     for part in 'hidden', '#|': assert part not in seen
     assert '<b>bold\n\nthing</b>' in read(path) and '<details class="code" open' in read(path)
     assert {'../how/signal.html', '../how/transform.html#audioembedding', '../files/LICENSE'} <= {*links}
-    assert {'../reference/transform.html#Pooling', '../reference/signal.html#Windowing.one',
+    assert {'../reference/transform.html#AudioPipeline', '../reference/signal.html#Windowing.one',
             '../reference/commands.html#auditus-embed'} <= {*links} and not any('no_such_name' in link for link in links)
     assert 'Made up: A sentence' in words(tmp_path/'made'/'transforms'/'index.html')
     assert 'Transforms' in words(tmp_path/'made'/'index.html')

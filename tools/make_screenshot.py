@@ -1,4 +1,4 @@
-"""Make nbs/images/app.webp, the page that README.md shows: python tools/make_screenshot.py
+"""Make nbs/images/app.webp, the page as nbs/guide_commands.ipynb shows it: python tools/make_screenshot.py
 
 Needs Chromium, and the extras app, birdnet and dev.
 """

@@ -119,7 +119,8 @@ def public(module):
     here, handed_on = {}, []
     for name in module.__all__:
         thing = getattr(module, name)
-        home = getattr(thing, '__module__', module.__name__)
+        defined = inspect.isclass(thing) or inspect.isroutine(inspect.unwrap(thing))  # a value's `__module__` is that of its class
+        home = thing.__module__ if defined else module.__name__
         if home != module.__name__ and home.startswith('auditus.'): handed_on.append(f'{home}.{name}')
         else: here[name] = thing
     return here, handed_on

@@ -19,8 +19,9 @@ exported = {'export', 'exporti', 'exports'}
 long_code = 40  # lines of an exported cell; longer ones are folded, so that the story stays in sight
 
 
-folders = {'tutorial_': 'tutorials', 'transform_': 'transforms'}  # of notebooks by the beginning of their names
+folders = {'tutorial_': 'tutorials', 'guide_': 'guides', 'transform_': 'transforms'}  # of notebooks by the beginning of their names
 sections = {'tutorials': ('Tutorials', 'From a task to its result, step by step.'),
+            'guides': ('Guides', 'What each part can do, and where it ends.'),
             'transforms': ('Transforms', 'One page for each.')}
 files = {'benchmarks/RESULTS.md': 'benchmarks.md', 'CHANGELOG.md': 'changelog.md', 'CONTRIBUTING.md': 'contributing.md'}
 wide = '---\nhide: [navigation]\n---\n\n'  # a page that stands alone in the navigation needs no column for it
