@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from kit import command, noise
+from kit import command, named_processor, noise
 from tiny_models import architectures, headed, make_folder, seeded_encoder
 
 import auditus.models.onnx as engine
@@ -213,7 +213,9 @@ def rows(pipe, xs): return np.stack([pipe(x) for x in xs])
 @pytest.mark.arithmetic
 @pytest.mark.parametrize('settings', [dict(backend='openvino', dtype='bfloat16'), dict(dtype='bfloat16'), dict(dtype='auto')])
 def test_bfloat16_stays_near(settings, shallow, rng):
-    if settings.get('backend') == 'openvino': pytest.importorskip('openvino')
+    if settings.get('backend') == 'openvino':
+        pytest.importorskip('openvino')
+        if named_processor(): pytest.skip('OpenVINO asks the processor itself, and half of it believes what the environment says')
     for name in ('ast', 'wav2vec2-layer', 'whisper'):  # with weights drawn at random it says little: see test_real for Whisper's own
         xs = [AudioArray(noise(rng, s, 16000)*rng.uniform(.1, 1), 16000) for s in (1., 2., 3.)]
         a, b = (rows(AudioPipeline(shallow(name), **s), xs) for s in ({}, settings))
