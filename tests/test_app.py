@@ -498,8 +498,9 @@ def test_room_is_kept_for_uploads_on_their_way(tmp_path):
 
 def start_command(tmp, *more):
     "`auditus app` in a process of its own, when it says where it is."
-    # started in a session that ignores SIGHUP (nohup), the command would ignore it too
-    ready = 'import signal\nif hasattr(signal, "SIGHUP"): signal.signal(signal.SIGHUP, signal.SIG_DFL)\nfrom auditus.cli import app\napp()'
+    # in a session that ignores a signal (nohup, a job in the background) the command would ignore it too
+    ready = ('import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n'
+             'if hasattr(signal, "SIGHUP"): signal.signal(signal.SIGHUP, signal.SIG_DFL)\nfrom auditus.cli import app\napp()')
     made = subprocess.Popen([sys.executable, '-c', ready, 'app', '--model', 'birdnet', *more], cwd=root, text=True,
                             env=os.environ | {'TMPDIR': str(tmp), 'GRADIO_ANALYTICS_ENABLED': 'False'} | {'GRADIO_TEMP_DIR': str(tmp)}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     for line in made.stderr:
