@@ -73,9 +73,10 @@ def test_public_names_are_there(module, pages):
     thing = importlib.import_module(module)
     for name in thing.__all__:
         value = getattr(thing, name)
-        home = value.__module__ if inspect.isclass(value) or inspect.isroutine(inspect.unwrap(value)) else module
-        home = home if home in modules else module
-        assert name in pages[f'reference/{home.removeprefix("auditus.")}.html'].anchors
+        # what is handed on is on the page of its home; of a value, unlike a function, nothing says where that is
+        homes = [value.__module__] if inspect.isclass(value) or inspect.isroutine(inspect.unwrap(value)) else modules
+        homes = [m for m in homes if m in modules and getattr(importlib.import_module(m), name, None) is value] or [module]
+        assert any(name in pages[f'reference/{m.removeprefix("auditus.")}.html'].anchors for m in homes)
 
 
 @pytest.mark.parametrize('module', modules)

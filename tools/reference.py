@@ -114,13 +114,19 @@ def class_(name, cls, level):
     return blocks + members(cls, cls.__module__, level + 1)
 
 
+def home_of(name, module):
+    "The name of the module that defines a public name; a value's `__module__` is that of its class, so it is looked for."
+    thing = getattr(module, name)
+    if inspect.isclass(thing) or inspect.isroutine(inspect.unwrap(thing)): return thing.__module__
+    loaded = [module, *(m for k, m in sorted(sys.modules.items()) if k.startswith('auditus.'))]
+    return next(m.__name__ for m in loaded if getattr(m, name, None) is thing and name in assignments(inspect.getsource(m)))
+
+
 def public(module):
     "The public names of a module: what is at home there, and the whole names of what it hands on from other modules."
     here, handed_on = {}, []
     for name in module.__all__:
-        thing = getattr(module, name)
-        defined = inspect.isclass(thing) or inspect.isroutine(inspect.unwrap(thing))  # a value's `__module__` is that of its class
-        home = thing.__module__ if defined else module.__name__
+        thing, home = getattr(module, name), home_of(name, module)
         if home != module.__name__ and home.startswith('auditus.'): handed_on.append(f'{home}.{name}')
         else: here[name] = thing
     return here, handed_on
