@@ -1,4 +1,6 @@
 "Other engines: faster or slower, but never another answer."
+import subprocess
+import sys
 import json
 import pickle
 import re
@@ -243,3 +245,40 @@ def test_extract_and_the_commands_take_a_backend(backend, shallow, sounds, tmp_p
     assert settings['backend'] == backend and settings['dtype'] == 'float32'
     done = command('classify', sounds/'chirp.ogg', '-m', shallow('head-ast'), '--backend', backend, '--dtype', 'float32')
     assert done.exit_code == 0, done.stderr
+
+
+def test_openvino_tells_nobody():
+    "Its telemetry would fork this process and send each import and conversion to its maker."
+    pytest.importorskip('openvino')
+    told = subprocess.run([sys.executable, '-c', """
+import sys
+from auditus.models import onnx
+onnx._import_openvino().Core()
+import openvino.tools.ovc.telemetry_utils as utils
+assert 'openvino_telemetry' not in sys.modules, 'telemetry was loaded'
+assert utils.tm.__name__.endswith('telemetry_stub'), utils.tm.__name__
+"""], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr[-2000:]
+
+
+def test_signals_find_their_stack_when_models_on_openvino_have_come_and_gone(shallow, tmp_path):
+    "Each core of OpenVINO sets a stack for signals and unmaps it when it goes: with several, the last signal ended the process."
+    pytest.importorskip('openvino')
+    if not sys.platform.startswith('linux'): pytest.skip('looks into /proc')
+    told = subprocess.run([sys.executable, '-c', """
+import ctypes, gc, os, signal, sys
+from auditus import load_model
+class Stack(ctypes.Structure): _fields_ = [('at', ctypes.c_void_p), ('flags', ctypes.c_int), ('size', ctypes.c_size_t)]
+held = [load_model(f, backend='openvino') for f in sys.argv[1:]]
+while held:
+    held.pop(0)
+    load_model.__globals__.get('_last', [None])[0] = None
+    gc.collect()
+stack = Stack()
+ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+spans = [[int(x, 16) for x in line.split()[0].split('-')] for line in open('/proc/self/maps')]
+assert not stack.at or any(a <= stack.at < b for a, b in spans), 'the stack for signals is gone'
+signal.signal(signal.SIGUSR1, lambda *_: print('heard', flush=True))
+os.kill(os.getpid(), signal.SIGUSR1)
+""", *(str(shallow(n)) for n in ('ast', 'wav2vec2-layer'))], capture_output=True, text=True)
+    assert told.returncode == 0 and 'heard' in told.stdout, told.stderr[-2000:]

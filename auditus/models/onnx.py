@@ -9,6 +9,7 @@ __all__ = ['extras', 'precisions', 'sessions', 'files', 'close_enough', 'describ
 
 # %% ../../nbs/30_models.onnx.ipynb #48c63a78
 import json, threading, warnings
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from ..core import *
@@ -32,6 +33,25 @@ def check_backend(
     if device.type!='cpu': raise SettingError(f"backend={backend!r} runs on the CPU here, got device {str(device)!r}: use backend='torch'")
     if dtype not in precisions[backend]:
         raise SettingError(f"backend={backend!r} computes in {' or '.join(precisions[backend])}, got dtype {dtype!r}: use backend='torch', or another dtype")
+
+def _import_openvino(): # the module
+    "Import OpenVINO without its telemetry: from a forked process it would tell its maker of each import and conversion."
+    import sys
+    quiet = {'openvino', 'openvino_telemetry'}.isdisjoint(sys.modules)
+    if quiet: sys.modules['openvino_telemetry'] = None # as if it were not installed
+    try: import openvino
+    finally:
+        if quiet: del sys.modules['openvino_telemetry']
+    return openvino
+
+@cache
+def _openvino_core(): # of OpenVINO, one for all models
+    """Return OpenVINO's core, which is never given up.
+
+    A core sets a stack for signals, and unmaps it when it goes. Of several that come and go, the last may leave the
+    process with a stack that is no longer there, and the next signal ends it.
+    """
+    return _import_openvino().Core()
 
 class OnnxSession:
     "A graph on ONNX Runtime."
@@ -61,11 +81,10 @@ class OpenVinoSession:
         path:Path, # of an .xml or .onnx file
         dtype:str='float32', # 'float32' or 'bfloat16'
     ):
-        import openvino as ov
         from joblib import cpu_count
         hint = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
         settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': cpu_count()}
-        try: self.compiled = ov.Core().compile_model(str(path), 'CPU', settings)
+        try: self.compiled = _openvino_core().compile_model(str(path), 'CPU', settings)
         except RuntimeError as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by OpenVINO: {e}') from e
         self.names,self.lock = {n for i in self.compiled.inputs for n in i.names},threading.Lock()
     def __call__(self, inputs:dict)->list: # of tensors
@@ -98,7 +117,8 @@ def to_openvino(
     path:Path, # to write to, ends in .xml
 ):
     "Record a network as OpenVINO's two files."
-    import openvino as ov, torch
+    import torch
+    ov = _import_openvino()
     example = graph.examples[0]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
