@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
 from .core import *
-from .signal import Resampling
+from .signal import Resampling, resampled
 from .sound.links import *
 from .sound.containers import *
 from .sound.decode import *

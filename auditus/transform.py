@@ -505,8 +505,7 @@ def keep(self:AudioPipeline,
     "What is kept of a window: what its frames are pooled by, on the model's device, or the model's own summary."
     y = self.embedding.keep(out, row)
     if self.embedding.output=='pooled' or self.kind is None: return y
-    if y.shape[-2]==0: raise AudioInputError(f'there is no token to pool in frames of shape {tuple(y.shape)}')
-    return self.kind.pool(y)
+    return self.kind.statistics(y)
 
 @patch
 def vectors(self:AudioPipeline,

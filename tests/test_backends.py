@@ -1,10 +1,10 @@
 "Other engines: faster or slower, but never another answer."
-import subprocess
-import sys
 import json
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest

@@ -62,9 +62,11 @@ def find_damaged(self:EmbeddingTable,
     "Return the tables that are no longer what was written, by their checksums."
     def says_sealed(path): return (stats := self.stats(path)) is not None and stats.sealed is True
     def is_damaged(path):
-        with self.store.open(path) as f: found,place = is_sealed(f),find_seal(f)
+        with self.store.open(path) as f:
+            found = is_sealed(f)
+            bare = found is None and find_seal(f) is None
         # version 0.1.0 wrote no seal, and who writes a table of ours anew takes an empty one along
-        return found is False or place is None and says_sealed(path)
+        return found is False or bare and says_sealed(path)
     with ThreadPoolExecutor(4) as pool: return {p for p,odd in zip(paths, pool.map(is_damaged, paths)) if odd}
 
 @patch

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..core import *
-from ..signal import Window, Windowing
-from ..load import AudioLoader, check_file, resampled
+from ..signal import Window, Windowing, resampled
+from ..load import AudioLoader, check_file
 from .scores import Scores
 
 # %% ../../nbs/41_pipeline.clips.ipynb #7cad7dab

@@ -52,6 +52,11 @@ class PoolingKind:
         "Return the statistics of frames."
         raise NotImplementedError
 
+    def statistics(self, x): # as `pool`
+        "Return the statistics of frames. Raises `AudioInputError` where there is no token."
+        if x.shape[-2]==0: raise AudioInputError(f'there is no token to pool in frames of shape {tuple(x.shape)}')
+        return self.pool(x)
+
     def join(self,
         stats, # `(n, statistics * dim)` of several windows
         weights:np.ndarray, # `(n,)`: the share of each in all of the audio
@@ -129,9 +134,7 @@ class Pooling(Transform):
         if not is_numbers(x) or len(x.shape) not in (2,3):
             got = brief(x) if hasattr(x, 'shape') else type(x).__name__
             raise AudioInputError(f'Pooling takes frames (tokens, dim) or (windows, tokens, dim), got {got}')
-        if self.pooling is None: return x
-        if x.shape[-2]==0: raise AudioInputError(f'there is no token to pool in frames of shape {tuple(x.shape)}')
-        return poolings[self.pooling].pool(x)
+        return x if self.pooling is None else poolings[self.pooling].statistics(x)
 
     def one(self, x):
         "Pool one item's frames along its tokens, the last axis but one."
