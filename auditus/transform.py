@@ -370,7 +370,9 @@ class AudioPipeline(Transform):
         if normalize and pooling is None:
             raise SettingError("normalize=True goes with a vector: choose one, such as pooling='mean'")
         shared = {k:getattr(self, k) for k in AudioEmbedding.defaults() if k!='output'}
-        self._embedding = AudioEmbedding(**shared, output='pooled' if pooling=='model' else 'frames')
+        # a pooling of one's own takes the place of the model's summary too
+        own = 'pooling' in (custom_steps or {})
+        self._embedding = AudioEmbedding(**shared, output='pooled' if pooling=='model' and not own else 'frames')
         self._steps = None # made when they are first asked for: they need the model
 
     @property

@@ -56,6 +56,11 @@ def test_an_exchanged_step_is_heard_and_shown(path):
     assert both.dim == 1 and AudioPipeline(Loudness()).with_step('pooling', Pooling('meanmax')).dim == 2
 
 
+def test_a_pooling_takes_the_place_of_the_models_summary(path):
+    pipe = AudioPipeline('birdnet', pooling='model').with_step('pooling', Pooling('meanmax'))
+    assert pipe(path).shape == (pipe.dim,) == (2*1024,) and np.array_equal(pipe(path), AudioPipeline('birdnet', pooling='meanmax')(path))
+
+
 def test_steps_that_do_not_fit(path):
     pipe = AudioPipeline(Loudness(), window=.5)
     for name, step, said in [('model', print, "no step 'model'.*loader, resampling, windowing, pooling"), ('embedding', AudioEmbedding(Loudness()), 'no step'),
