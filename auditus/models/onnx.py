@@ -8,7 +8,7 @@ __all__ = ['extras', 'precisions', 'sessions', 'files', 'close_enough', 'describ
            'on_onnx', 'on_openvino', 'on_fastest', 'write_file', 'open_file', 'read_description']
 
 # %% ../../nbs/30_models.onnx.ipynb #48c63a78
-import json, threading, warnings
+import json, os, threading, warnings
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,8 +50,17 @@ def _openvino_core(): # of OpenVINO, one for all models
 
     A core sets a stack for signals, and unmaps it when it goes. Of several that come and go, the last may leave the
     process with a stack that is no longer there, and the next signal ends it.
+
+    oneDNN's variable that limits instructions is out of its sight while it starts: only a part of OpenVINO's kernels
+    would keep to it, and the process ends in a segmentation fault where they meet.
     """
-    return _import_openvino().Core()
+    limit = os.environ.pop('ONEDNN_MAX_CPU_ISA', None)
+    try:
+        core = _import_openvino().Core()
+        core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES') # starts it
+        return core
+    finally:
+        if limit is not None: os.environ['ONEDNN_MAX_CPU_ISA'] = limit
 
 class OnnxSession:
     "A graph on ONNX Runtime."
