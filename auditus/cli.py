@@ -175,7 +175,7 @@ def _report_scores(
     if out is not None: _check_table_path(out)
     items,failed,rows = collect(_expand_paths(paths)),[],[]
     _say(str(classify.model))
-    for heard in classify.heard((i.sound for i in items), lambda *o: failed.append(o)):
+    for heard in classify.classify_sounds((i.sound for i in items), lambda *o: failed.append(o)):
         scores,name = classify.as_scores(heard),readable(items[heard.place].name)
         whole = {'start': heard.spans[0].start, 'end': heard.spans[-1].end}
         rows += [{'file': name, **whole, **s} for s in scores]

@@ -20,7 +20,9 @@ from .sound.json import read_json
 from .sound.whole import recover
 from .sound.files import FolderKind, read_whole
 from .models.registry import find_entry, note_places, shareable
-from .transform import AudioPipeline, read_bundle, saved_as, to_tensors, write_bundle
+from .pipeline.embedding import to_tensors
+from .pipeline.protocols import open_bundle, saved_as, write_bundle
+from .transform import AudioPipeline
 from .collect import collect, is_url
 from .collection.remote import open_store
 from .collection.embeddings import EmbeddingTable, load
@@ -326,7 +328,7 @@ def read_index(
         if verify: _index_folder.check_whole(folder, known, f'{remedy}, or take it as it is with verify=False', AudioDecodeError)
         X = np.load(folder/'vectors.npy', mmap_mode='r')
         table = pa.ipc.open_file(pa.memory_map(str(folder/'rows.arrow'))).read_all()
-        if pipeline is None and (folder/'pipeline'/saved_as).is_file(): pipeline = read_bundle(folder/'pipeline', **{'progress': False, **changes})
+        if pipeline is None and (folder/'pipeline'/saved_as).is_file(): pipeline = open_bundle(AudioPipeline, folder/'pipeline', **{'progress': False, **changes})
         elif pipeline is not None and known.get('made_by'): check_same_vectors(known['made_by'], pipeline, but=may_differ)
         made = SoundIndex(X, table, pipeline, known['exact_up_to'])
     except AuditusError: raise # which may be a ValueError too
