@@ -1580,6 +1580,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'auditus.sound.errors.check_positive': ( 'sound.errors.html#check_positive',
                                                                                'auditus/sound/errors.py'),
                                       'auditus.sound.errors.naming_item': ('sound.errors.html#naming_item', 'auditus/sound/errors.py'),
+                                      'auditus.sound.errors.require': ('sound.errors.html#require', 'auditus/sound/errors.py'),
                                       'auditus.sound.errors.unnamed': ('sound.errors.html#unnamed', 'auditus/sound/errors.py')},
             'auditus.sound.files': { 'auditus.sound.files.FolderKind': ('sound.files.html#folderkind', 'auditus/sound/files.py'),
                                      'auditus.sound.files.FolderKind.__init__': ( 'sound.files.html#folderkind.__init__',

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/40_pipeline.protocols.ipynb #4e8720aa
+# %% ../../nbs/40_pipeline.protocols.ipynb #7b209a20
 import json, sys
 from pathlib import Path
 import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import AudioInputError, AuditusError, check_choice, check_names, check_positive
-from ..sound.errors import ModelNotFoundError, SettingError
+from ..sound.errors import ModelNotFoundError, require, SettingError
 from ..sound.chain import is_many
 from ..sound.json import read_json
 from ..sound.files import FolderKind, read_whole
@@ -19,7 +19,7 @@ from ..models.registry import in_folder, note_places, shareable
 from .pooling import Normalize
 from .embedding import to_tensors
 
-# %% ../../nbs/40_pipeline.protocols.ipynb #c5753bcc
+# %% ../../nbs/40_pipeline.protocols.ipynb #989157de
 class SklearnTransformer:
     "The side of a pipeline that scikit-learn knows."
     def check_one_row(self,
@@ -86,7 +86,7 @@ class SklearnTransformer:
 
     def __sklearn_is_fitted__(self)->bool: return True
 
-# %% ../../nbs/40_pipeline.protocols.ipynb #95670962
+# %% ../../nbs/40_pipeline.protocols.ipynb #328955f3
 precisions = 'float32', 'int8', 'uint8', 'binary', 'ubinary'
 
 def quantized(
@@ -94,21 +94,19 @@ def quantized(
     precision:str, # of `precisions`
 ):
     "Return vectors in a byte or a bit for each number."
-    try: from sentence_transformers.quantization import quantize_embeddings
-    except ImportError as e:
-        raise SettingError(f"precision={precision!r} is made by sentence-transformers, which can not be imported ({e}): "
-                           "pip install sentence-transformers, or leave it at 'float32'") from e
+    quantization = require('sentence_transformers.quantization', f'precision={precision!r} is made by sentence-transformers',
+                           "pip install sentence-transformers, or leave it at 'float32'")
     rows = np.atleast_2d(to_tensors(ys, 'np'))
     if precision.endswith('int8') and len(rows)<2:
         raise SettingError(f'precision={precision!r} takes its range from the vectors, and needs more than one: '
                            'give many sounds at once, or leave it at float32')
-    made = quantize_embeddings(rows, precision=precision)
+    made = quantization.quantize_embeddings(rows, precision=precision)
     made = made.reshape(*ys.shape[:-1], -1 if len(rows) else ys.shape[-1]//8)
     if isinstance(ys, np.ndarray): return made
     import torch
     return torch.from_numpy(made)
 
-# %% ../../nbs/40_pipeline.protocols.ipynb #e800778f
+# %% ../../nbs/40_pipeline.protocols.ipynb #19a4d47f
 class SentenceEncoder:
     "The side of a pipeline that programs for sentence-transformers know."
     def encode(self,
@@ -145,7 +143,7 @@ class SentenceEncoder:
         if precision!='float32': ys = quantized(ys, precision)
         return ys if convert_to_tensor or not tensors or not is_many(inputs) else list(ys)
 
-# %% ../../nbs/40_pipeline.protocols.ipynb #666078a5
+# %% ../../nbs/40_pipeline.protocols.ipynb #9f5bfb0e
 saved_as = 'auditus.json'
 save_again = 'Save the pipeline again, or get the folder again from where it came'
 _pipeline_folder = FolderKind('a saved pipeline', saved_as, 'settings', ('model', 'model.part', f'{saved_as}.part'))
@@ -169,7 +167,7 @@ def write_bundle(
     text = json.dumps({'auditus': __version__, **more, 'settings': plain}, indent=2)
     (folder/saved_as).write_text(text, encoding='utf-8')
 
-# %% ../../nbs/40_pipeline.protocols.ipynb #dd09e9c4
+# %% ../../nbs/40_pipeline.protocols.ipynb #62195015
 def read_saved(
     folder:Path, # what `write_bundle` wrote
 )->dict: # with the key 'settings'
@@ -194,7 +192,7 @@ def open_bundle(
     check_names(cls.__name__, settings, [*cls.defaults()])
     return cls(**settings)
 
-# %% ../../nbs/40_pipeline.protocols.ipynb #6b3a6c74
+# %% ../../nbs/40_pipeline.protocols.ipynb #dc44c50b
 class SavedInFolder:
     "The side of a pipeline that is written to a disk."
     def save(self,

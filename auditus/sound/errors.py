@@ -9,6 +9,7 @@ __all__ = ['AuditusError', 'AudioNotFoundError', 'AudioDecodeError', 'AudioInput
 # %% ../../nbs/01_sound.errors.ipynb #963cb4f5
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib import import_module
 import numpy as np
 from .wording import brief, without_secrets
 
@@ -98,3 +99,14 @@ def check_names(
         meant = get_close_matches(name, valid, 1)
         hint = f'. Did you mean `{meant[0]}`?' if meant else ''
         raise UnknownSettingError(f"{what} has no setting `{name}`; it has {', '.join(valid)}{hint}")
+
+# %% ../../nbs/01_sound.errors.ipynb #066c601e
+def require(
+    module:str, # to import
+    needs:str, # what needs it, for the error: "maps need umap-learn"
+    remedy:str, # how to get it, or to do without
+    kind:type=SettingError, # of error
+): # the module
+    "Import a module of a package that may not be installed. Raises an error of the kind with the remedy."
+    try: return import_module(module)
+    except ImportError as e: raise kind(f'{needs}, which can not be imported ({e}): {remedy}') from e
