@@ -6,7 +6,7 @@
 __all__ = ['Outputs', 'ModelOutput', 'ClipClassificationModel']
 
 # %% ../../nbs/43_pipeline.clips.ipynb #4a0d75da
-import datetime, os
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from ..sound.errors import (
 from ..sound.chain import show_progress
 from ..signal import resampled, Window, Windowing
 from ..load import AudioLoader, check_file
+from .soundevent import SoundeventFormat, soundevent_data
 from .scores import Scores
 
 # %% ../../nbs/43_pipeline.clips.ipynb #7cad7dab
@@ -58,17 +59,6 @@ class ModelOutput(Outputs):
     ): # matplotlib figure
         "Plot scores over time beneath the spectrogram."
         return self.scores(None).plot(top_k)
-
-# %% ../../nbs/43_pipeline.clips.ipynb #523be175
-to_install = "pip install 'auditus[soundevent]'"
-
-def soundevent_data(): # the module
-    "Import `soundevent.data`. Raises `SettingError` where it can't be imported."
-    try: from soundevent import data
-    except ImportError as e:
-        raise SettingError('recordings and clips are those of soundevent, which can not be imported '
-                           f'({e}): {to_install}') from e
-    return data
 
 # %% ../../nbs/43_pipeline.clips.ipynb #4d6c492f
 class ClipClassificationModel(ABC):
@@ -122,22 +112,6 @@ def between(
 
 # %% ../../nbs/43_pipeline.clips.ipynb #6ef5920f
 @patch
-def cut_clip(self:ClipClassificationModel,
-    clip, # `soundevent.data.Clip`
-)->Iterator[Window]: # frames of real samples
-    "Load a clip, and cut it into frames that touch."
-    recording = clip.recording
-    # of a recording that was slowed down, as those of bats are, the true rate is more than the file's
-    sr = round(recording.samplerate)
-    blocks = (a for _,a in AudioLoader(mono=self.channel is None).stream(recording.path))
-    if self.channel is not None: blocks = (self.pick_channel(a, recording.path) for a in blocks)
-    # a recording as a whole goes on for as long as there are samples, whatever its header says of its length
-    last = round(clip.end_time*sr) if clip.end_time<recording.duration else None
-    blocks = between(blocks, round(clip.start_time*sr), last)
-    if sr!=self.samplerate: blocks = resampled(blocks, sr, self.samplerate)
-    return self.windowing().stream(blocks, self.samplerate)
-
-@patch
 def windowing(self:ClipClassificationModel)->Windowing:
     "Return what cuts a clip into frames: they touch."
     return Windowing(self.input_samples/self.samplerate)
@@ -157,6 +131,23 @@ def pick_channel(self:ClipClassificationModel,
         raise SettingError(f'`channel` is {self.channel}, but {brief(name)} has {there}')
     return rows[self.channel]
 
+# %% ../../nbs/43_pipeline.clips.ipynb #daf6a5fc
+@patch
+def cut_clip(self:ClipClassificationModel,
+    clip, # `soundevent.data.Clip`
+)->Iterator[Window]: # frames of real samples
+    "Load a clip, and cut it into frames that touch."
+    recording = clip.recording
+    # of a recording that was slowed down, as those of bats are, the true rate is more than the file's
+    sr = round(recording.samplerate)
+    blocks = (a for _,a in AudioLoader(mono=self.channel is None).stream(recording.path))
+    if self.channel is not None: blocks = (self.pick_channel(a, recording.path) for a in blocks)
+    # a recording as a whole goes on for as long as there are samples, whatever its header says of its length
+    last = round(clip.end_time*sr) if clip.end_time<recording.duration else None
+    blocks = between(blocks, round(clip.start_time*sr), last)
+    if sr!=self.samplerate: blocks = resampled(blocks, sr, self.samplerate)
+    return self.windowing().stream(blocks, self.samplerate)
+
 # %% ../../nbs/43_pipeline.clips.ipynb #a8074d75
 @patch
 def checked(self:ClipClassificationModel,
@@ -174,81 +165,13 @@ def checked(self:ClipClassificationModel,
         raise AudioInputError(f'{self.name} makes numbers of this sound that are not finite')
     return out
 
-# %% ../../nbs/43_pipeline.clips.ipynb #7835847a
-@patch
-def as_prediction(self:ClipClassificationModel,
-    recording, # `soundevent.data.Recording`
-    start:float, # of the frame (s)
-    probs:np.ndarray, # `(classes,)`
-    features:np.ndarray, # `(dim,)`
-    tags:list, # of the classes
-): # `soundevent.data.ClipPrediction`
-    "Make the prediction that soundevent keeps of a frame. Raises `SettingError` for a score above 1."
-    data,seconds = soundevent_data(),self.input_samples/self.samplerate
-    kept = np.flatnonzero(probs>self.confidence_threshold)
-    if len(kept) and probs[kept].max()>1+1e-6:
-        raise SettingError(f'soundevent keeps probabilities, and {self.name} gives scores up to '
-                           f'{probs.max():g}: use a softmax or a sigmoid')
-    return data.ClipPrediction(
-        clip=data.Clip(recording=recording, start_time=start, end_time=start+seconds),
-        tags=[data.PredictedTag(tag=tags[i], score=min(1., float(probs[i]))) for i in kept],
-        features=[data.Feature(term=term, value=float(v))
-                  for term,v in zip(self.feature_terms(len(features)), features)])
-
-@patch
-def feature_terms(self:ClipClassificationModel,
-    n:int, # features
-)->list: # of `soundevent.data.Term`
-    "Name the features, as soundevent does."
-    kept = getattr(self, '_feature_terms', [])
-    if len(kept)!=n:
-        data = soundevent_data()
-        kept = self._feature_terms = [data.term_from_key(f'{self.name}_{i}') for i in range(n)]
-    return kept
-
-@patch
-def as_predictions(self:ClipClassificationModel,
-    clip, # `soundevent.data.Clip`
-    out:ModelOutput, # of its frames
-)->list: # of `soundevent.data.ClipPrediction`
-    "Make the predictions that soundevent keeps of a clip."
-    tags = self.tags
-    return [self.as_prediction(clip.recording, clip.start_time+i*self.hop_s, *both, tags)
-            for i,both in enumerate(zip(*out))]
-
-# %% ../../nbs/43_pipeline.clips.ipynb #577ecbc2
-def _recorded(
-    recording, # `soundevent.data.Recording`
-)->dict: # of `xarray.Variable`
-    "Return when and where a recording was made, where known."
-    import xarray as xr
-    about = {}
-    if recording.date is not None:
-        when = datetime.datetime.combine(recording.date, recording.time or datetime.time.min)
-        said = {'standard_name': 'recorded_on', 'long_name': 'Start of the recording'}
-        about['recorded_on'] = xr.Variable((), np.datetime64(when.replace(tzinfo=None), 'ns'), said)
-    for name,unit in (('latitude', 'degrees_north'), ('longitude', 'degrees_east')):
-        where = getattr(recording, name)
-        said = {'units': unit, 'standard_name': name, 'long_name': f'{name.title()} of the recording'}
-        if where is not None: about[name] = xr.Variable((), where, said)
-    return about
-
-@patch
-def as_dataset(self:ClipClassificationModel,
-    clip, # `soundevent.data.Clip`
-    out:ModelOutput, # of its frames
-): # `xarray.Dataset` with `features` `(time, feature)` and `probabilities` `(time, label)`
-    "Make labelled arrays of an output; when and where it was recorded are coordinates, where known."
-    import xarray as xr
-    seconds = clip.start_time+np.arange(len(out.features))*self.hop_s
-    said = {'units': 's', 'standard_name': 'time', 'long_name': 'Seconds from the start of the recording'}
-    arrays = {'features': (('time', 'feature'), out.features),
-              'probabilities': (('time', 'label'), out.class_probs)}
-    axes = {'time': xr.Variable('time', seconds, said), 'feature': np.arange(out.features.shape[1]),
-            'label': [t.value for t in self.tags]}
-    return xr.Dataset(arrays, {**axes, **_recorded(clip.recording)})
-
 # %% ../../nbs/43_pipeline.clips.ipynb #5d997460
+@patch
+def soundevent_format(self:ClipClassificationModel)->SoundeventFormat:
+    "Return what makes predictions and datasets of this model's outputs."
+    frame_s = self.input_samples/self.samplerate
+    return SoundeventFormat(self.name, self.tags, frame_s, self.hop_s, self.confidence_threshold)
+
 @patch
 def process_clip(self:ClipClassificationModel,
     clip, # `soundevent.data.Clip`
@@ -257,7 +180,8 @@ def process_clip(self:ClipClassificationModel,
     "Classify a part of a recording, frame by frame."
     check_choice('fmt', fmt, ('soundevent', 'dataset'))
     out = self.checked(self.process_waves(w.wave for w in self.cut_clip(clip)))
-    return self.as_predictions(clip, out) if fmt=='soundevent' else self.as_dataset(clip, out)
+    form = self.soundevent_format()
+    return form.predictions(clip, *out) if fmt=='soundevent' else form.dataset(clip, *out)
 
 @patch
 def process_recording(self:ClipClassificationModel,
@@ -268,6 +192,7 @@ def process_recording(self:ClipClassificationModel,
     clip = soundevent_data().Clip(recording=recording, start_time=0, end_time=recording.duration)
     return self.process_clip(clip, fmt=fmt)
 
+# %% ../../nbs/43_pipeline.clips.ipynb #2d115908
 @patch
 def process_file(self:ClipClassificationModel,
     path, # of a sound
@@ -297,9 +222,9 @@ def process_iterable(self:ClipClassificationModel,
         given,wanted = getattr(iterable, name, 'unknown'),getattr(self, name)
         if given!=wanted:
             raise SettingError(f'the iterator gives frames of {name} {given}, {self.name} wants {wanted}')
-    hop,found,tags = self.input_samples/self.samplerate,[],self.tags
+    found,form = [],self.soundevent_format()
     for array,recordings,frames in show_progress(iterable, None, progress):
         out = self.checked(self.process_array(np.asarray(array, np.float32)))
-        found += [self.as_prediction(recording, int(i)*hop, *both, tags)
+        found += [form.prediction(recording, int(i)*form.frame_s, *both)
                   for recording,i,*both in zip(recordings, np.ravel(frames), *out)]
     return found
