@@ -13,7 +13,9 @@ from .sound.wording import brief
 from .sound.errors import AudioInputError, check_positive, SettingError
 from .core import AudioArray
 from .signal import Resampling
-from .transform import AudioPipeline, default_model, saved_as, to_tensors
+from .pipeline.embedding import to_tensors
+from .pipeline.protocols import saved_as
+from .transform import AudioPipeline, default_model
 
 # %% ../nbs/82_hear.ipynb #382f98b9
 hear_rates = 16000, 22050, 44100, 48000 # Hz
@@ -121,9 +123,9 @@ def token_rows(
 )->tuple: # embeddings `(n, dim)` and their times `(n,)` in seconds
     "A sound's own tokens, at equal distances."
     first,step = model.pipeline.model.token_times
-    heard = next(iter(model.frames.vectors([sound])))
-    tokens = [to_tensors(v, 'np') for v in heard.vectors]
-    times = np.concatenate([s.start+first+step*np.arange(len(t)) for s,t in zip(heard.spans, tokens)])
+    embedded = next(model.frames.embed_sounds([sound]))
+    tokens = [to_tensors(v, 'np') for v in embedded.vectors]
+    times = np.concatenate([s.start+first+step*np.arange(len(t)) for s,t in zip(embedded.spans, tokens)])
     order = np.argsort(times, kind='stable') # windows may overlap
     tokens,times = np.concatenate(tokens)[order],times[order]
     # between two windows of a long sound a token may be missing: the grid goes on

@@ -14,7 +14,8 @@ from .sound.wording import brief, count, html_table, rows_shown
 from .sound.errors import (AudioInputError, AudioNotFoundError, SettingError, check_choice,
                                   check_positive, unnamed)
 from .sound.files import read_whole
-from .transform import AudioPipeline, to_tensors
+from .pipeline.embedding import to_tensors
+from .transform import AudioPipeline
 from .collect import is_url
 from .learn.heads import l2_normalize
 from .learn.labelled import former_name, former_names

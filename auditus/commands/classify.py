@@ -83,7 +83,7 @@ def select_scores(
         kept.append(row)
     return type(scores)(kept)
 
-# %% ../../nbs/87_commands.classify.ipynb #b94a84ed
+# %% ../../nbs/87_commands.classify.ipynb #ac6cf8ef
 def _table_rows(
     scores, # `Scores`
     name:str, # of the file
@@ -118,12 +118,12 @@ def report_scores(
     check_table_path(out)
     items,failed,rows = collect(expand_paths(paths)),[],[]
     say(str(classifier.model))
-    results = classifier.heard((i.sound for i in items), lambda *o: failed.append(o))
+    results = classifier.classify_sounds((i.sound for i in items), lambda *o: failed.append(o))
     # what is printed shows how far the work is
-    for heard in show_progress(results, len(items), False if out is None else None):
-        scores,name = classifier.as_scores(heard),readable(items[heard.place].name)
+    for embedded in show_progress(results, len(items), False if out is None else None):
+        scores,name = classifier.as_scores(embedded),readable(items[embedded.place].name)
         if select is not None: scores = select(scores)
-        rows += _table_rows(scores, name, heard.spans)
+        rows += _table_rows(scores, name, embedded.spans)
         if out is None: _show_scores(scores, name)
     for _,_,e in failed: e.index = None # the file is named
     say_left_out([str(e) for _,_,e in failed])

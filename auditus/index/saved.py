@@ -14,7 +14,8 @@ from ..sound.errors import AudioDecodeError, AudioNotFoundError, AuditusError
 from ..sound.json import read_json
 from ..sound.whole import recover
 from ..sound.files import FolderKind
-from ..transform import AudioPipeline, read_bundle, saved_as, write_bundle
+from ..pipeline.protocols import open_bundle, saved_as, write_bundle
+from ..transform import AudioPipeline
 from ..collect import is_url
 from ..collection.run import run_settings
 from ..learn.saved import check_same_vectors
@@ -67,7 +68,7 @@ def _open_pipeline(
     "Open the pipeline that embeds queries. Raises `SettingError` where the given one makes other vectors."
     if pipeline is None:
         if not (folder/'pipeline'/saved_as).is_file(): return None
-        return read_bundle(folder/'pipeline', **{'progress': False, **changes})
+        return open_bundle(AudioPipeline, folder/'pipeline', **{'progress': False, **changes})
     if known.get('made_by'): check_same_vectors(known['made_by'], pipeline, but=query_settings)
     return pipeline
 
