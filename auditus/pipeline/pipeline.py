@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AudioPipeline', 'Row']
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #a98e8e91
+# %% ../../nbs/41_pipeline.pipeline.ipynb #5a9eaf5d
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from .plan import EmbeddedSound, merge_chunks, pool_windows, WindowPlan
 from .embedding import AudioEmbedding, default_model, Passes, to_tensors
 from .protocols import SavedInFolder, SentenceEncoder, SklearnTransformer
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #33f4a312
+# %% ../../nbs/41_pipeline.pipeline.ipynb #075cee76
 def check_window(
     window, # as in `AudioPipeline`
     hop, # as in `AudioPipeline`
@@ -40,7 +40,7 @@ def check_window(
         raise SettingError(f'`hop` goes with windows, but `window` is None; got hop={hop!r}')
     Windowing(max_seconds if window in ('auto', None) else window, hop, pad)
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #7f59053b
+# %% ../../nbs/41_pipeline.pipeline.ipynb #c5192f17
 class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transform):
     "A path to a vector: load, resample, cut, embed, pool."
     @delegates(AudioEmbedding, but='output')
@@ -112,7 +112,7 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         pooling = self.pooling if step is None else step.pooling
         return None if pooling is None else poolings.get(pooling, poolings['mean'])
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #6d09db26
+# %% ../../nbs/41_pipeline.pipeline.ipynb #ed694ff1
 @patch(as_prop=True)
 def plan(self:AudioPipeline)->WindowPlan:
     "How recordings are cut for the model."
@@ -137,7 +137,7 @@ def with_step(self:AudioPipeline,
     "Return a pipeline with one step exchanged. Raises `SettingError` where the step can't take that place."
     return type(self)(**self.get_params() | {'custom_steps': {**(self.custom_steps or {}), name: step}})
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #805b04f3
+# %% ../../nbs/41_pipeline.pipeline.ipynb #ddaf13d4
 @patch
 def iter_windows(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
@@ -163,7 +163,7 @@ def windows(self:AudioPipeline,
     "Return the windows of one sound, all at once."
     return as_windows(self.iter_windows(x), self.sr)
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #00387f02
+# %% ../../nbs/41_pipeline.pipeline.ipynb #9e93ed44
 @patch
 def select_output(self:AudioPipeline,
     out:ModelFrames, # of a batch
@@ -193,7 +193,7 @@ def _merged(self:AudioPipeline,
 def embed_sounds(self:AudioPipeline,
     sounds:Iterable, # anything that `AudioLoader` takes, each
     failed=None, # called with place, item and error of a sound that can't be embedded; `None`: the error is raised
-    ahead:int=0, # batches that a thread prepares while the model is at work
+    ahead:int|None=None, # batches that a thread prepares while the model is at work; `None`: as many as pay
     select_output=None, # called with `ModelFrames` and a window's row; `None`: as this pipeline does
     passes:Passes|None=None, # knows what an earlier run found, and learns what this one finds
 )->Iterator[EmbeddedSound]:
@@ -226,7 +226,7 @@ def embed_sounds(self:AudioPipeline,
             del given[i]
             yield embedded
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #53d443e9
+# %% ../../nbs/41_pipeline.pipeline.ipynb #ac80e5a5
 class Row(NamedTuple):
     "A vector, and which seconds of which file it stands for."
     file:object # the item as it was given
@@ -235,7 +235,7 @@ class Row(NamedTuple):
     vector:object # `(dim,)`
     channel:int|None=None # where channels are kept apart
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #1fff55c7
+# %% ../../nbs/41_pipeline.pipeline.ipynb #bef9fe11
 @patch
 def summary(self:AudioPipeline,
     spans:list, # `Window` of each window of one channel
@@ -267,7 +267,7 @@ def rows(self:AudioPipeline,
         else: found.append(Row(item, spans[0].start, spans[-1].end, y, spans[0].channel))
     return sorted(found, key=lambda r: (r.start, r.channel))
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #ddf39326
+# %% ../../nbs/41_pipeline.pipeline.ipynb #0db8458b
 @patch
 def each(self:AudioPipeline, xs:Iterable)->Iterator:
     "Yield the result of each sound, in order, as they come."
@@ -287,7 +287,7 @@ def many(self:AudioPipeline, xs:Iterable):
     nothing = isinstance(ys, list) and not ys and not self.windowed and self.pooling is not None
     return to_tensors(np.zeros((0, self.dim), np.float32), self.return_tensors) if nothing else ys
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #c9bd3703
+# %% ../../nbs/41_pipeline.pipeline.ipynb #12eed5aa
 @patch
 def stream(self:AudioPipeline,
     xs, # a list, a generator, or one sound
