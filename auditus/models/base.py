@@ -46,6 +46,7 @@ class AudioModel:
     frame_dim:int = 0 # size of a frame
     pooled_dim:int|None = None # size of the summary; `None`: there is none
     best_batch:int = 2 # waves in a pass that are fast: on a CPU more don't help
+    ahead:int = 0 # batches worth preparing while one is run: none, where the same processor does both
     # seconds of the first token's middle, and from one to the next; `None`: tokens are no moments in time
     token_times:tuple|None = None
     n_layers:int|None = None # how many hidden layers `forward` can give; `None`: only the last

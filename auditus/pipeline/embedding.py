@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['default_model', 'TruncationWarning', 'AudioEmbedding']
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #fa928a1e
+# %% ../../nbs/39_pipeline.embedding.ipynb #31eab2fd
 import inspect, queue, threading, warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -21,12 +21,12 @@ from ..signal import as_audio
 from ..models.base import AudioModel, load_model, ModelFrames
 from .plan import WindowOutput
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #c12b2eb9
+# %% ../../nbs/39_pipeline.embedding.ipynb #7c8c433f
 default_model = 'MIT/ast-finetuned-audioset-10-10-0.4593'
 
 class TruncationWarning(UserWarning): "A model heard a part of a sound only."
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #903c3d04
+# %% ../../nbs/39_pipeline.embedding.ipynb #e7ee50d4
 load_settings = [*inspect.signature(load_model).parameters][1:] # all but the name
 
 def check_layer(
@@ -41,7 +41,7 @@ def check_layer(
         raise SettingError("a model's own summary is made of its last layer: "
                            f"output='pooled' goes with layer=-1, got {layer!r}")
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #d1dd628c
+# %% ../../nbs/39_pipeline.embedding.ipynb #8f60e392
 class AudioEmbedding(Transform):
     """Sound to frames `(tokens, dim)`, or to the model's own summary `(dim,)`.
     Windows become the same with a first axis of windows."""
@@ -97,7 +97,7 @@ class AudioEmbedding(Transform):
     # a pickle holds settings; the weights are found again where they lie
     def __getstate__(self): return {**self.__dict__, '_model': None}
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #23a0e30e
+# %% ../../nbs/39_pipeline.embedding.ipynb #03f33d4e
 stretch_batches = 8 # batches that are sorted by length together
 
 class Piece(NamedTuple):
@@ -121,7 +121,7 @@ def batches(self:AudioEmbedding,
         batch.append(i)
     if batch: yield batch
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #f407e872
+# %% ../../nbs/39_pipeline.embedding.ipynb #1877d94a
 class Passes:
     "What the model gave so far, pass by pass; a run that was stopped hands it on to the next."
     def __init__(self,
@@ -142,7 +142,7 @@ class Passes:
     def after(self):
         "Called after each pass of the model."
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #137000bf
+# %% ../../nbs/39_pipeline.embedding.ipynb #5f3da97e
 @patch
 def prepare_batches(self:AudioEmbedding,
     pieces:Iterable, # of `Piece`
@@ -171,7 +171,7 @@ def prepare_batches(self:AudioEmbedding,
     yield from ready()
     if failure is not None: raise failure
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #bed7e5eb
+# %% ../../nbs/39_pipeline.embedding.ipynb #d5f532a9
 def prefetch(
     xs:Iterable, # worked off in a thread of its own
     ahead:int, # how far it may be ahead
@@ -197,7 +197,7 @@ def prefetch(
         closed.set()
         worker.join()
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #ae522cae
+# %% ../../nbs/39_pipeline.embedding.ipynb #af7eb0a1
 def to_tensors(
     a, # numpy array, or torch tensor on any device
     return_tensors:str, # 'np' or 'pt'
@@ -221,12 +221,13 @@ def select_output(self:AudioEmbedding,
 def run_pieces(self:AudioEmbedding,
     pieces:Iterable, # of `Piece`
     select_output=None, # called with `ModelFrames` and the wave's row; `None`: as this step does
-    ahead:int=0, # batches that a thread prepares while the model is at work
+    ahead:int|None=None, # batches that a thread prepares while the model is at work; `None`: as many as pay
     passes:Passes|None=None, # knows what an earlier run found, and learns what this one finds
 )->Iterator[tuple]: # place of the sound and `WindowOutput`, in the order of the pieces
     "Run waves through the model."
     select,batches = select_output or self.select_output,self.prepare_batches(pieces, passes)
     found,at = {},0
+    if ahead is None: ahead = self.model.ahead
     for places,batch,inputs in prefetch(batches, ahead) if ahead else batches:
         if passes is not None: passes.before(inputs is None)
         if inputs is None: new = [WindowOutput(v) for v in passes.found[passes.name(batch)]]
@@ -242,12 +243,12 @@ def run_pieces(self:AudioEmbedding,
             yield found.pop(at)
             at += 1
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #57d169b6
+# %% ../../nbs/39_pipeline.embedding.ipynb #892f8a03
 @patch
 def run_sounds(self:AudioEmbedding,
     sounds:Iterable, # an iterable of waves for each sound
     select_output=None, # as in `run_pieces`
-    ahead:int=0, # as in `run_pieces`
+    ahead:int|None=None, # as in `run_pieces`
     passes:Passes|None=None, # as in `run_pieces`
 )->Iterator[tuple]: # place of the sound, and `WindowOutput` of each of its waves
     "Run the waves of each sound through the model, in batches across sounds; one without waves is passed over."
@@ -275,7 +276,7 @@ def check_finite(self:AudioEmbedding,
         f"{self.dtype} may not hold them, 'float32' would"
     raise AudioInputError(f'{self.model.name} makes numbers of this sound that are not finite: {why}')
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #24a2fd53
+# %% ../../nbs/39_pipeline.embedding.ipynb #128364db
 @patch
 def note_context(self:AudioEmbedding,
     n:int, # samples that the model is about to be given
@@ -294,7 +295,7 @@ def note_context(self:AudioEmbedding,
     warnings.warn(f'{m.name} hears {m.context:g} s at once, and of {n/m.sr:.2f} s only the start: cut the sound first, '
                   'with Windowing(seconds), or let AudioPipeline cover all of it', TruncationWarning, stacklevel=2)
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #f5230a91
+# %% ../../nbs/39_pipeline.embedding.ipynb #e6280d6f
 @patch
 def _waves_of(self:AudioEmbedding,
     x, # `AudioArray` or `Windows`

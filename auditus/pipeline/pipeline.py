@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AudioPipeline', 'Row']
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #a98e8e91
+# %% ../../nbs/41_pipeline.pipeline.ipynb #d3883de7
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from fastcore.meta import delegates
 from ..sound.errors import (
     AudioInputError, AuditusError, check_choice, check_positive, naming_item, SettingError, unnamed)
 from ..sound.chain import is_many, stack, Transform
-from ..core import Windows
+from ..core import Clip, Windows
 from ..signal import as_windows, Resampling, Window, Windowing
 from ..load import AudioLoader
 from ..models.base import AudioModel, ModelFrames
@@ -25,7 +25,7 @@ from .plan import EmbeddedSound, merge_chunks, pool_windows, WindowPlan
 from .embedding import AudioEmbedding, default_model, Passes, to_tensors
 from .protocols import SavedInFolder, SentenceEncoder, SklearnTransformer
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #33f4a312
+# %% ../../nbs/41_pipeline.pipeline.ipynb #5bc6a91a
 def check_window(
     window, # as in `AudioPipeline`
     hop, # as in `AudioPipeline`
@@ -40,7 +40,7 @@ def check_window(
         raise SettingError(f'`hop` goes with windows, but `window` is None; got hop={hop!r}')
     Windowing(max_seconds if window in ('auto', None) else window, hop, pad)
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #7f59053b
+# %% ../../nbs/41_pipeline.pipeline.ipynb #f398ddbc
 class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transform):
     "A path to a vector: load, resample, cut, embed, pool."
     @delegates(AudioEmbedding, but='output')
@@ -57,6 +57,8 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         normalize:bool=False, # bring vectors to unit length?
         pad:str|None=None, # the last short window, as in `Windowing`
         mono:bool=True, # average the channels? `False` embeds each by itself: results get a first axis of channels
+        channel:int|None=None, # hear this channel alone, counted from 0; `None`: all, as `mono` says
+        truncated:str='raise', # a file that is cut or damaged: 'raise' an error, or 'keep' what is right before that
         custom_steps:dict|None=None, # steps of your own by name, in the place of those that the settings ask for
         **kwargs, # settings of `AudioEmbedding`
     ):
@@ -66,6 +68,9 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         check_choice('normalize', normalize, (True, False))
         check_choice('mono', mono, (True, False))
         check_window(window, hop, pad, max_seconds)
+        AudioLoader(mono=mono, channel=channel, truncated=truncated)
+        if channel is not None and not mono:
+            raise SettingError(f'channel={channel} is one channel, and mono=False embeds each: choose one of them')
         if target_sr is not None: Resampling(target_sr)
         if normalize and pooling is None:
             raise SettingError("normalize=True goes with a vector: choose one, such as pooling='mean'")
@@ -112,7 +117,7 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         pooling = self.pooling if step is None else step.pooling
         return None if pooling is None else poolings.get(pooling, poolings['mean'])
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #6d09db26
+# %% ../../nbs/41_pipeline.pipeline.ipynb #7ee95c99
 @patch(as_prop=True)
 def plan(self:AudioPipeline)->WindowPlan:
     "How recordings are cut for the model."
@@ -123,7 +128,8 @@ def plan(self:AudioPipeline)->WindowPlan:
 def steps(self:AudioPipeline)->Steps:
     "The steps that a sound goes through: loader, resampling, windowing, embedding and pooling."
     if self._steps is None:
-        made = dict(loader=AudioLoader(mono=self.mono), resampling=Resampling(self.sr), windowing=self.plan.step(),
+        loader = AudioLoader(mono=self.mono, channel=self.channel, truncated=self.truncated)
+        made = dict(loader=loader, resampling=Resampling(self.sr), windowing=self.plan.step(),
                     embedding=self.embedding, pooling=Pooling(None if self.pooling=='model' else self.pooling))
         if self.normalize: made['normalize'] = Normalize()
         self._steps = Steps(made | (self.custom_steps or {}))
@@ -137,7 +143,7 @@ def with_step(self:AudioPipeline,
     "Return a pipeline with one step exchanged. Raises `SettingError` where the step can't take that place."
     return type(self)(**self.get_params() | {'custom_steps': {**(self.custom_steps or {}), name: step}})
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #805b04f3
+# %% ../../nbs/41_pipeline.pipeline.ipynb #13175bd8
 @patch
 def iter_windows(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
@@ -151,8 +157,10 @@ def iter_windows(self:AudioPipeline,
                 raise AudioInputError(f'{m.name} was made for {m.sr} Hz, and the steps before it give {sr} Hz')
             n += a.shape[-1]
             yield a
+    began = x.start if isinstance(x, Clip) else 0.
     for w in stream_windows(steps['windowing'], counted(), m.sr):
         if self.window is None: self.embedding.note_context(n)
+        if began: w = w._replace(start=began+w.start, end=began+w.end) # when it is in the recording
         if self.mono: yield w
         else: yield from (Window(w.start, w.end, a, c) for c,a in enumerate(np.atleast_2d(w.wave)))
 
@@ -163,7 +171,7 @@ def windows(self:AudioPipeline,
     "Return the windows of one sound, all at once."
     return as_windows(self.iter_windows(x), self.sr)
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #00387f02
+# %% ../../nbs/41_pipeline.pipeline.ipynb #08c89b27
 @patch
 def select_output(self:AudioPipeline,
     out:ModelFrames, # of a batch
@@ -193,7 +201,7 @@ def _merged(self:AudioPipeline,
 def embed_sounds(self:AudioPipeline,
     sounds:Iterable, # anything that `AudioLoader` takes, each
     failed=None, # called with place, item and error of a sound that can't be embedded; `None`: the error is raised
-    ahead:int=0, # batches that a thread prepares while the model is at work
+    ahead:int|None=None, # batches that a thread prepares while the model is at work; `None`: as many as pay
     select_output=None, # called with `ModelFrames` and a window's row; `None`: as this pipeline does
     passes:Passes|None=None, # knows what an earlier run found, and learns what this one finds
 )->Iterator[EmbeddedSound]:
@@ -226,7 +234,7 @@ def embed_sounds(self:AudioPipeline,
             del given[i]
             yield embedded
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #53d443e9
+# %% ../../nbs/41_pipeline.pipeline.ipynb #3b65afce
 class Row(NamedTuple):
     "A vector, and which seconds of which file it stands for."
     file:object # the item as it was given
@@ -235,7 +243,7 @@ class Row(NamedTuple):
     vector:object # `(dim,)`
     channel:int|None=None # where channels are kept apart
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #1fff55c7
+# %% ../../nbs/41_pipeline.pipeline.ipynb #3828be78
 @patch
 def summary(self:AudioPipeline,
     spans:list, # `Window` of each window of one channel
@@ -267,7 +275,7 @@ def rows(self:AudioPipeline,
         else: found.append(Row(item, spans[0].start, spans[-1].end, y, spans[0].channel))
     return sorted(found, key=lambda r: (r.start, r.channel))
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #ddf39326
+# %% ../../nbs/41_pipeline.pipeline.ipynb #f3809cad
 @patch
 def each(self:AudioPipeline, xs:Iterable)->Iterator:
     "Yield the result of each sound, in order, as they come."
@@ -287,7 +295,7 @@ def many(self:AudioPipeline, xs:Iterable):
     nothing = isinstance(ys, list) and not ys and not self.windowed and self.pooling is not None
     return to_tensors(np.zeros((0, self.dim), np.float32), self.return_tensors) if nothing else ys
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #c9bd3703
+# %% ../../nbs/41_pipeline.pipeline.ipynb #894e4c0f
 @patch
 def stream(self:AudioPipeline,
     xs, # a list, a generator, or one sound
