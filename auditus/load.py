@@ -75,7 +75,8 @@ def check_file(
         raise AudioNotFoundError(f'there is no file {name}: {reason}; '
                                  f'looked in {brief(path.parent.absolute())}') from safe_cause(e, name)
     if path.is_dir():
-        raise AudioInputError(f'{name} is a folder: give one of the sounds in it, or a list of them')
+        raise AudioInputError(f'{name} is a folder: give a file, or a list of files '
+                              f'such as list(Path({name}).glob("*.wav"))')
     if not path.is_file(): raise AudioInputError(f'{name} is neither a file nor a folder')
     if not kind.st_size: raise AudioDecodeError(f'{name} is empty (0 bytes)')
     if not os.access(path, os.R_OK): raise AudioNotFoundError(f'{name} may not be read by this user')
