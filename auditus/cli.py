@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
-from .core import *
+from .sound.wording import brief, count, without_secrets
+from .sound.errors import AudioDecodeError, AuditusError, check_choice, SettingError
 from .collection.table import write_table
 
 # %% ../nbs/90_cli.ipynb #7b0b6173

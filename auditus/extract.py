@@ -9,17 +9,18 @@ __all__ = ['Summary', 'extract', 'load']
 import json, time
 from typing import NamedTuple
 import numpy as np
-from .core import *
+from .sound.wording import brief, count
+from .sound.errors import check_choice, check_positive, SettingError
 from .transform import AudioPipeline
 from .collect import collect
-from .collection.store import Store
-from .collection.remote import RemoteStore, open_store
-from .collection.table import FailedItem, table_schema
+from .collection.remote import open_store, RemoteStore
+from .collection.table import table_schema
 from .collection.embeddings import EmbeddingTable, load
 from .collection.budget import Clock
 from .collection.jobs import JobRunner
 from .collection.engines import run_processes, run_ray, run_serial
-from .collection.run import Progress, Run, find_jobs, remove_results, run_settings, with_absolute_paths
+from .collection.run import (
+    find_jobs, Progress, remove_results, Run, run_settings, with_absolute_paths)
 
 # %% ../nbs/58_extract.ipynb #16c0f6e7
 _all_ = ['load']

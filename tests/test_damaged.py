@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from auditus import AudioClassifier, AudioPipeline, ModelNotFoundError, SettingError
 from auditus.cli import app
-from auditus.core import least_and_most
+from auditus.sound.errors import least_and_most
 from auditus.extract import extract
-from auditus.models.hf import check_numbers, huggingface
+from auditus.models.hf import huggingface
+from auditus.models.weights import check_numbers
 from auditus.transform import Windowing
 
 least, most = least_and_most['seconds']

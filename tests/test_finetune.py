@@ -21,11 +21,13 @@ from auditus import AudioClassifier, AudioDecodeError, AudioInputError, AudioNot
 from auditus.cli import app
 from auditus.collect import as_item, collect
 from auditus.finetune import Probe, evaluate, finetune, open_trained
-from auditus.labels import Labelled, LabelWarning, Report, check_learnable, compute_metrics, labelled, train_val_split
+from auditus.labels import Labelled, LabelWarning, Report, labelled, train_val_split
+from auditus.learn.labelled import check_learnable
+from auditus.learn.metrics import compute_metrics
 from auditus.learn.heads import fit_head, head_scores, learners
 from auditus.learn.state import checkpoint_fault, decode_sounds, last_checkpoint, list_checkpoints, seal_checkpoint
 from auditus.learn.training import EvalWindows, TrainCrops
-from auditus.sound import files
+from auditus.sound import whole
 from auditus.sound.files import sums_file, write_checksums
 
 sr = 16000
@@ -334,7 +336,7 @@ def test_a_probe_that_was_saved_keeps_its_report_and_knows_its_pipeline(tones, p
     # a kill while it is written over leaves the old one whole
     other = Probe(pipe, cache=tmp_path/'cache').fit(*zip(*[(f, f.parent.name[::-1]) for f in sorted(tones.rglob('*.wav'))]))
     def killed(self): raise OSError('killed')
-    monkeypatch.setattr(files.Room, 'swap', killed)
+    monkeypatch.setattr(whole.Room, 'swap', killed)
     with pytest.raises(SettingError, match='killed'): other.save(tmp_path/'probe')
     monkeypatch.undo()
     sounds = sorted(tones.rglob('*.wav'))

@@ -23,9 +23,10 @@ from kit import Loudness
 
 from auditus import AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, AuditusError, SettingError
 from auditus.collect import collect
-from auditus.core import brief, secrets_of, without_secrets
+from auditus.sound.wording import brief, secrets_of, without_secrets
 from auditus.extract import extract
-from auditus.load import fetch, most_redirects, origin, redirected
+from auditus.load import fetch
+from auditus.sound.links import most_redirects, origin, redirected
 
 password, token = 'pa55word', '9f2c77aab1'
 
@@ -250,7 +251,7 @@ def test_a_password_goes_to_its_host_only(site, other):
 
 
 def test_a_host_that_goes_over_to_https_is_told():
-    from auditus.load import may_be_told
+    from auditus.sound.links import may_be_told
     assert may_be_told('http://x.org/a', 'https://x.org/a')
     for new in ('https://y.org/a', 'https://x.org:8443/a', 'http://x.org/b'): assert not may_be_told('http://x.org/a', new)
     assert origin('HTTPS://X.org/a') == origin('https://x.org:443/b') != origin('http://x.org/a')

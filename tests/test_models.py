@@ -17,7 +17,7 @@ from kit import Loudness, command, noise
 from tiny_models import architectures, headed, make_folder, small, three
 
 from auditus import AudioArray, AudioEmbedding, AudioInputError, AudioPipeline, ModelNotFoundError, SettingError, Windows, load_model
-from auditus.models import device as on_device, hf
+from auditus.models import arithmetic, device as on_device, hf
 from auditus.models.base import ModelFrames
 
 pytestmark = pytest.mark.arithmetic  # what comes out depends on the processor
@@ -437,7 +437,7 @@ def test_packed_layers_change_nothing(name, checkpoint, tmp_path, rng, monkeypat
 
 @pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'wavlm-group', 'whisper'])
 def test_packed_layers_in_bfloat16_stay_close(name, checkpoint, tmp_path, rng, monkeypatch):
-    if not hf.can_pack('bfloat16'):  # where it can't be had, it is not chosen, whatever the processor is
+    if not arithmetic.can_pack('bfloat16'):  # where it can't be had, it is not chosen, whatever the processor is
         monkeypatch.setattr(on_device, 'processor', lambda: ('AuthenticAMD', {'avx512_bf16'}))
         assert not hf.packing_pays('bfloat16')
         return
@@ -492,19 +492,19 @@ def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
         try:
             model.forward([wave])
             assert torch.get_float32_matmul_precision() == given
-            with pytest.raises(RuntimeError), hf.medium(): raise RuntimeError
+            with pytest.raises(RuntimeError), arithmetic.medium(): raise RuntimeError
             assert torch.get_float32_matmul_precision() == given
         finally: torch.set_float32_matmul_precision('highest')
     assert seen == ['medium', 'medium']
 
 
 def test_arithmetic_that_is_not_exact_is_not_used():
-    linear, x, reference = hf.sample()
-    assert hf.is_exact(linear(x), reference) and not hf.is_exact(linear(x.bfloat16().float()), reference)
-    for dtype in hf.exact:
-        if hf.can_pack(dtype): assert hf.is_exact(hf.packed_linear(linear, dtype)(x), reference, dtype)
-    with hf.medium(): assert hf.medium_is_exact() == hf.is_exact(linear(x), reference)
-    assert hf.can_pack('float32') and not hf.can_pack('float16') and not hf.can_pack('int8')
+    linear, x, reference = arithmetic.sample()
+    assert arithmetic.is_exact(linear(x), reference) and not arithmetic.is_exact(linear(x.bfloat16().float()), reference)
+    for dtype in arithmetic.exact:
+        if arithmetic.can_pack(dtype): assert arithmetic.is_exact(arithmetic.packed_linear(linear, dtype)(x), reference, dtype)
+    with arithmetic.medium(): assert arithmetic.medium_is_exact() == arithmetic.is_exact(linear(x), reference)
+    assert arithmetic.can_pack('float32') and not arithmetic.can_pack('float16') and not arithmetic.can_pack('int8')
 
 
 @pytest.mark.parametrize('maker, flags, wanted', [
@@ -519,11 +519,11 @@ def test_each_processor_gets_what_it_is_fast_in(maker, flags, wanted, monkeypatc
     "As far as it is exact here, where oneDNN has fewer instructions than that processor, or more."
     monkeypatch.setattr(on_device, 'processor', lambda: (maker, flags))
     cpu = torch.device('cpu')
-    found = {d for d in ('bfloat16', 'float16') if hf.has_arithmetic(d, cpu)}
+    found = {d for d in ('bfloat16', 'float16') if on_device.has_arithmetic(d, cpu)}
     found |= {f'packed {d}' for d in ('float32', 'bfloat16', 'float16', 'int8') if hf.packing_pays(d)}
-    found |= {'medium'} if hf.medium_pays() else set()
-    here = {'medium'} if not hf.medium_is_exact() else set()
-    here |= {f'packed {d}' for d in hf.exact if not hf.can_pack(d)}
+    found |= {'medium'} if on_device.medium_pays() else set()
+    here = {'medium'} if not arithmetic.medium_is_exact() else set()
+    here |= {f'packed {d}' for d in arithmetic.exact if not arithmetic.can_pack(d)}
     assert found == wanted-here
     assert hf.as_precision('auto', cpu) == ('bfloat16' if 'bfloat16' in wanted else 'float32')
 
@@ -531,14 +531,14 @@ def test_each_processor_gets_what_it_is_fast_in(maker, flags, wanted, monkeypatc
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
 def test_a_format_that_the_processor_is_slow_in_is_warned_of_once(dtype, checkpoint, monkeypatch, sounds, tmp_path):
     monkeypatch.setattr(on_device, 'processor', lambda: ('AuthenticAMD', {'avx2', 'fma'}))
-    hf.warn_of_slow.cache_clear()
+    on_device.warn_of_slow.cache_clear()
     shutil.copytree(checkpoint('ast'), tmp_path/'ast')
-    with pytest.warns(hf.SlowArithmeticWarning, match=f'has no arithmetic for {dtype}, .* slower .* leave `dtype` out'):
+    with pytest.warns(on_device.SlowArithmeticWarning, match=f'has no arithmetic for {dtype}, .* slower .* leave `dtype` out'):
         assert load_model(tmp_path/'ast', dtype=dtype, device='cpu').precision == dtype
     with warnings.catch_warnings():
-        warnings.simplefilter('error', hf.SlowArithmeticWarning)
+        warnings.simplefilter('error', on_device.SlowArithmeticWarning)
         load_model(checkpoint('whisper'), dtype=dtype, device='cpu')
-        hf.warn_of_slow.cache_clear()
+        on_device.warn_of_slow.cache_clear()
         for other in ('auto', 'float32', None, 'int8'): load_model(tmp_path/'ast', dtype=other, device='cpu')
         monkeypatch.setattr(on_device, 'processor', lambda: ('', set()))  # of which nothing is known
         load_model(checkpoint('hubert-group'), dtype=dtype, device='cpu')

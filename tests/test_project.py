@@ -374,5 +374,10 @@ def test_public_names_are_documented(path):
     [public] = [ast.literal_eval(n.value) for n in tree.body
                 if isinstance(n, ast.Assign) and getattr(n.targets[0], 'id', '') == '__all__']
     defined = {n.name: n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
-    assert defined.keys() & {*public}
     assert not [name for name in public if name in defined and not ast.get_docstring(defined[name])]
+
+
+def test_few_names_are_public():
+    "What no user calls is marked `exporti`: some 140 names are for users, and a newcomer can read them all."
+    names = {f'{m}.{n}' for m in module_number() for n in importlib.import_module(m).__all__}
+    assert 80 < len(names) < 180

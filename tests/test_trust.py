@@ -26,9 +26,11 @@ from auditus.extract import extract, load
 from auditus.finetune import Probe, evaluate, finetune, open_classifier, sounds_fingerprint
 from auditus.hear import load_model as hear_model
 from auditus.labels import labelled
-from auditus.models.base import AudioModel, ModelFrames, shareable, users_own
+from auditus.models.base import AudioModel, ModelFrames
+from auditus.models.registry import shareable, users_own
 from auditus.search import find_index
-from auditus.sound.files import read_json, recover, seal_key, sums_file, write_whole
+from auditus.sound.files import read_json, recover, sums_file, write_whole
+from auditus.sound.sums import seal_key
 from auditus.collection.store import Store
 
 needs_sigkill = pytest.mark.skipif(os.name == 'nt', reason='needs SIGKILL')

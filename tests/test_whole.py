@@ -14,7 +14,10 @@ from auditus import AudioDecodeError, AudioPipeline, ModelNotFoundError, Setting
 from auditus.cache import cache_entries, clear_cache
 from auditus.finetune import Probe
 from auditus.sound import locks, sums, whole
-from auditus.sound.files import Room, damaged_files, hold_lock, lock_file, recover, rooms_of, sums_file, write_checksums, write_whole
+from auditus.sound.files import recover, sums_file, write_checksums, write_whole
+from auditus.sound.locks import hold_lock, lock_file
+from auditus.sound.sums import damaged_files
+from auditus.sound.whole import Room, rooms_of
 
 posix = pytest.mark.skipif(os.name == 'nt', reason='asks for links or rights that POSIX has')
 

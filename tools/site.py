@@ -4,6 +4,7 @@ Notebooks are shown with the outputs that were committed: nothing is run. What n
 Pages are written in Markdown into a folder that is thrown away, and mkdocs makes the site of them.
 """
 import argparse, ast, json, os, posixpath, re, shutil, subprocess, sys, tempfile, textwrap
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -197,8 +198,10 @@ def make_pages():
             nav.append(entry)
 
     numbered = {p: f'auditus.{exported_to(p)}' for p in notebooks if p.name[0].isdigit()}
+    public = {p: m for p, m in numbered.items() if import_module(m).__all__}  # the others are of use within only
     for path, module in numbered.items():
         at, there = place(path), reference_of(module)
+        if path not in public: continue
         page, anchors = reference.page(module, numbered.values())
         pages[there] = below_title(page, f'[How it works, step by step](../{at})')
         pages[at] = below_title(pages[at], f'[All names and their parameters](../{there})')
@@ -210,8 +213,9 @@ def make_pages():
             ('How it works', 'how', 'The notebooks that the library is written in. A module imports only from those above it.',
              {p: place(p) for p in numbered}, []),
             ('Reference', 'reference', f'From `auditus` itself: {", ".join(f"`{n}`" for n in auditus.__all__)}.',
-             {p: reference_of(m) for p, m in numbered.items()}, [{'Commands': commands}])):
-        groups = [(room, there, {kept[p]: pages[kept[p]] for p in inside}) for room, there, inside in rooms(numbered)]
+             {p: reference_of(m) for p, m in public.items()}, [{'Commands': commands}])):
+        groups = [(room, there, {kept[p]: pages[kept[p]] for p in inside if p in kept}) for room, there, inside in rooms(numbered)]
+        groups = [g for g in groups if g[2]]
         pages[f'{folder}/index.md'], entry = overview(name, folder, [('', what, {}), *groups], extra)
         nav.append(entry)
     nav += [{at.removesuffix('.md').capitalize(): at} for at in files.values() if at in pages]

@@ -10,16 +10,20 @@ import json, warnings
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
-from ..core import *
-from ..sound.files import *
+from ..sound.errors import check_choice, SettingError
+from ..sound.chain import is_many
+from ..sound.json import read_json
+from ..sound.files import read_whole
 from ..transform import AudioPipeline, read_bundle, to_tensors, write_bundle
 from ..collection.run import run_settings
 from ..collection.cached import embed_cached
-from .labelled import *
+from .labelled import check_learnable, drop_failed, former_name, Labelled, sounds_fingerprint
 from .sources import as_labelled
-from .metrics import Report, as_predictions, require_sklearn
+from .metrics import as_predictions, Report, require_sklearn
 from .heads import fit_head, head_scores
-from .saved import *
+from .saved import (
+    arrays_file, check_head_settings, check_overwrite, check_same_vectors, compared_settings,
+    head_settings, probe_file, probe_folder, read_saved)
 from .evaluate import evaluate_classifier
 
 # %% ../../nbs/67_learn.probe.ipynb #d3df2737

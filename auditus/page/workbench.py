@@ -11,14 +11,17 @@ from copy import copy
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..core import *
-from ..transform import AudioPipeline, default_model
+from ..sound.wording import brief
+from ..sound.errors import AudioInputError, AudioNotFoundError, check_positive, SettingError
+from ..core import AudioArray
 from ..models.base import load_model
+from ..transform import AudioPipeline, default_model
 from ..classify import AudioClassifier, Scores
 from ..zeroshot import ZeroShotClassifier
 from ..collect import collect
-from ..search import Matches, SoundIndex, find_index, holds_vectors
-from .limits import *
+from ..search import find_index, holds_vectors, Matches, SoundIndex
+from .limits import (
+    limit_model, limit_pipeline, load_limited, load_segment, max_minutes, max_seconds, TimeLimit)
 
 # %% ../../nbs/77_page.workbench.ipynb #0799d878
 class SoundAnalyzer:

@@ -8,7 +8,8 @@ __all__ = ['Scores']
 # %% ../../nbs/40_pipeline.scores.ipynb #2e932d06
 import numpy as np
 from fastcore.basics import patch
-from ..core import *
+from ..sound.wording import html_table, rows_shown
+from ..sound.errors import AudioInputError, check_positive
 from ..load import AudioLoader
 
 # %% ../../nbs/40_pipeline.scores.ipynb #ccd8a31c
