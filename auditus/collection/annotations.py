@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['formats', 'read_annotations', 'merge_windows', 'write_annotations']
 
-# %% ../../nbs/47_collection.annotations.ipynb #f0d1aa24
+# %% ../../nbs/47_collection.annotations.ipynb #05b0a969
 import os, re
 from collections import Counter
 from pathlib import Path, PureWindowsPath
-from ..core import AudioDecodeError, AudioInputError, AudioNotFoundError, SettingError, brief, check_choice, count
-from ..sound.files import said_plainly, write_whole
+from ..sound.wording import brief, count
+from ..sound.errors import AudioDecodeError, AudioInputError, AudioNotFoundError, SettingError, check_choice
+from ..sound.whole import write_whole
+from ..sound.files import said_plainly
 from .sources import (find_column, find_separator, find_times, is_litter, is_sound, parse_seconds, parse_table,
-                                        path_columns, plain_name, read_text, suffixes)
+                                        path_columns, plain_name, read_text)
 
-# %% ../../nbs/47_collection.annotations.ipynb #a7b68c65
+# %% ../../nbs/47_collection.annotations.ipynb #4e36da94
 def find_sound(
     name:str, # as a table spells it
     beside:Path|None=None, # folder of the table; `None`: there is none
@@ -42,7 +44,7 @@ def sound_beside(
     raise AudioInputError(f'{brief(table)} has no column of paths, and of the sounds beside it one should be called like it; '
                           f'{found}. Give it a column `Begin File` or `file`')
 
-# %% ../../nbs/47_collection.annotations.ipynb #bf77730b
+# %% ../../nbs/47_collection.annotations.ipynb #2f19b9d4
 def is_raven(
     columns, # names
 )->bool:
@@ -81,7 +83,7 @@ def _numbers(
     "Return columns of a row as numbers, where they are."
     return {c:parse_seconds(row[c]) for c in names}
 
-# %% ../../nbs/47_collection.annotations.ipynb #a85118b2
+# %% ../../nbs/47_collection.annotations.ipynb #25ea9950
 def raven_rows(
     table, # pyarrow table of texts
     path:Path, # of it
@@ -103,7 +105,7 @@ def raven_rows(
         return {'file': at[sound(r)], 'start': t0, 'end': t1, **more, **_numbers(r, frequencies)}
     return [row(r) for r in rows]
 
-# %% ../../nbs/47_collection.annotations.ipynb #4fc36bc0
+# %% ../../nbs/47_collection.annotations.ipynb #b4c4a2fe
 _audacity_line = re.compile(r'\s*-?\d+(?:[.,]\d+)?\t-?\d+(?:[.,]\d+)?(?:\t.*)?')
 
 def is_audacity(
@@ -126,7 +128,7 @@ def audacity_rows(
             rows.append({'file': sound, 'start': parse_seconds(fields[0]), 'end': parse_seconds(fields[1]), 'label': '\t'.join(fields[2:])})
     return rows
 
-# %% ../../nbs/47_collection.annotations.ipynb #a9f3699d
+# %% ../../nbs/47_collection.annotations.ipynb #749a4626
 def shape_bounds(
     geometry, # of soundevent
 )->tuple: # start and end (s), low and high (Hz); `None` where a shape doesn't say
@@ -149,7 +151,7 @@ def _tag_values(
         found.setdefault(t.term.label or t.term.name, []).append(t.value)
     return found,max(scores, default=None)
 
-# %% ../../nbs/47_collection.annotations.ipynb #9160c0ae
+# %% ../../nbs/47_collection.annotations.ipynb #abf61272
 def soundevent_rows(
     path:Path, # ends in .json
 )->list: # of dicts with `file`, `start` and `end`
@@ -175,7 +177,7 @@ def soundevent_rows(
     label = terms.most_common(1)[0][0] if terms else None
     return [{**r, 'label': r.get(label), **{t:r.get(t) for t in terms}} for r in rows]
 
-# %% ../../nbs/47_collection.annotations.ipynb #7cb27dc7
+# %% ../../nbs/47_collection.annotations.ipynb #a81a0eec
 tables = '.csv', '.tsv', '.txt', '.parquet', '.json'
 
 def _kaleidoscope_rows(
@@ -207,7 +209,7 @@ def is_list_of_paths(
     fields = first.split(find_separator(first))
     return not is_audacity(text) and (len(fields)<2 or not (find_column(fields, path_columns) or find_times(fields)))
 
-# %% ../../nbs/47_collection.annotations.ipynb #87ac3c53
+# %% ../../nbs/47_collection.annotations.ipynb #2e6118ef
 def read_table(
     path:Path, # ends in one of `tables`
 ): # pyarrow table; of texts alone, where the file has no types
@@ -227,7 +229,7 @@ def read_table(
     if any(plain_name(c)=='in_file' for c in table.column_names): return _as_table(_kaleidoscope_rows(table))
     return table
 
-# %% ../../nbs/47_collection.annotations.ipynb #838b8018
+# %% ../../nbs/47_collection.annotations.ipynb #b180cc6e
 def read_annotations(
     path, # a selection table of Raven, labels of Audacity, a CSV with times, JSON of soundevent, or Parquet
 ): # pyarrow table with `file`, `start` and `end` (s), and the other columns under their names
@@ -247,7 +249,7 @@ def read_annotations(
     return pa.table({'file': [find_sound(str(p), path.parent) for p in table[column].to_pylist()],
                      'start': pa.array(begin, pa.float64()), 'end': pa.array(end, pa.float64()), **more})
 
-# %% ../../nbs/47_collection.annotations.ipynb #ecec4f9e
+# %% ../../nbs/47_collection.annotations.ipynb #80bbd274
 def times_of(
     table, # pyarrow table
     times:tuple, # as `find_times` gives it
@@ -259,14 +261,14 @@ def times_of(
     if is_length: end = [None if None in (b, e) else b+e for b,e in zip(begin, end)]
     return begin,end
 
-# %% ../../nbs/47_collection.annotations.ipynb #8af02033
+# %% ../../nbs/47_collection.annotations.ipynb #fd250414
 label_columns = ('label', 'labels', 'primary_label', 'class', 'category', 'target', 'genre', 'intent_class', 'species', 'annotation',
                  'annotations', 'event_label', 'class_name', 'scientific_name', 'common_name', 'species_code', 'positive_labels',
                  'manual_id', 'auto_id', 'tag', 'tags')
 _score_columns = 'score', 'confidence', 'probability', 'match_ratio'
 _low_columns,_high_columns = ('low_freq', 'low_freq_hz', 'fmin', 'min_freq'),('high_freq', 'high_freq_hz', 'fmax', 'max_freq')
 
-# %% ../../nbs/47_collection.annotations.ipynb #33cc768e
+# %% ../../nbs/47_collection.annotations.ipynb #1e44025b
 def merge_windows(
     rows:list, # of dicts with `file`, `start`, `end`, `label` and perhaps `score`
     gap:float=0., # seconds between two that are put together all the same
@@ -286,7 +288,7 @@ def merge_windows(
             if r.get(k) is not None and before.get(k) is not None: before[k] = best(before[k], r[k])
     return merged
 
-# %% ../../nbs/47_collection.annotations.ipynb #4442d978
+# %% ../../nbs/47_collection.annotations.ipynb #d5901768
 def above_threshold(
     rows:list, # of dicts with `label` and `score`
     threshold, # a score, or a dict of label → score, in which `None` stands for all others
@@ -298,7 +300,7 @@ def above_threshold(
     def needed(label): return threshold.get(label, threshold.get(str(label), threshold.get(None, 0.)))
     return [r for r in rows if r.get('score') is None or r['score']>=needed(r.get('label'))]
 
-# %% ../../nbs/47_collection.annotations.ipynb #a013319e
+# %% ../../nbs/47_collection.annotations.ipynb #ab392870
 def annotation_rows(
     found, # `Scores`, a table of any kind, or a list of dicts
 )->list: # of dicts with `file`, `start`, `end`, and where there are `label`, `score`, `low_freq`, `high_freq`
@@ -334,7 +336,7 @@ def _plain_rows(found)->list: # of dicts
         return (found.reset_index() if named else found).to_dict('records')
     return [dict(r) for r in found]
 
-# %% ../../nbs/47_collection.annotations.ipynb #214a88f4
+# %% ../../nbs/47_collection.annotations.ipynb #7643f9e7
 _top_hz = 20_000. # the end of what people hear, for a sound that is not there to be asked
 
 def _top_frequency(
@@ -392,7 +394,7 @@ def kaleidoscope_text(
                       r.get('label') or '', '' if score is None else f'{score:.6f}', ''])
     return text.getvalue()
 
-# %% ../../nbs/47_collection.annotations.ipynb #1c8effd2
+# %% ../../nbs/47_collection.annotations.ipynb #c356139c
 formats = {'raven': (raven_text, '.Table.1.selections.txt'), 'audacity': (audacity_text, '.txt'), 'kaleidoscope': (kaleidoscope_text, '.csv')}
 
 def write_annotations(
