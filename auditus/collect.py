@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['clips_of']
 
-# %% ../nbs/48_collect.ipynb #95579621
+# %% ../nbs/48_collect.ipynb #ec817e34
 import hashlib, json, os, re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 from .sound.wording import brief, reason_of, safe_cause, without_secrets
 from .sound.errors import AudioInputError, AudioNotFoundError, AuditusError
@@ -20,7 +21,7 @@ from .collection.sources import (RealFolders, describe_left_out, file_state, fin
                                         path_columns, user_path)
 from .collection.annotations import find_sound, read_table, tables, times_of
 
-# %% ../nbs/48_collect.ipynb #c18d8f30
+# %% ../nbs/48_collect.ipynb #3a4b36c8
 class _FaultyClip:
     "Stands for a clip that can't be, and says so where a sound is to be made of it: in a run, that is one error of many."
     def __init__(self, error): self.error = error
@@ -64,7 +65,15 @@ def is_url(
     "Whether a name has a protocol, such as s3:// or memory://."
     return isinstance(name, str) and '://' in name
 
-# %% ../nbs/48_collect.ipynb #6889dafc
+def without_file_protocol(
+    name, # str or Path
+): # itself, where it is no `file://` of this machine
+    "Return the path that a `file://` link is another spelling of."
+    if not isinstance(name, str) or not name.lower().startswith('file://'): return name
+    link = urlsplit(name)
+    return name if link.netloc not in ('', 'localhost') or link.query else url2pathname(link.path)
+
+# %% ../nbs/48_collect.ipynb #4aabc35f
 # what stores tell of a file: local and ssh, S3, Google, Azure, and memory
 signs = 'mtime', 'ETag', 'etag', 'md5Hash', 'LastModified', 'last_modified', 'updated', 'created'
 
@@ -93,20 +102,20 @@ def as_item(
 )->Item:
     "A recording by its path, or a clip of it."
     if isinstance(path, Clip): return as_item(path.source, more, name, beside)._replace(start=path.start, end=path.end)
-    at = url2pathname(path[len('file://'):]) if str(path).startswith('file://') else path
+    at = without_file_protocol(path)
     # who does the work may be at home in another folder
     if not is_url(at): at = os.path.abspath(find_sound(str(user_path(at)), beside))
     if name is None: name = without_secrets(path) if is_url(path) else str(path)
     return Item(name, at, sound_state(at), more)
 
-# %% ../nbs/48_collect.ipynb #da0d6ca7
+# %% ../nbs/48_collect.ipynb #2b51e055
 what_it_takes = 'a folder, a glob, a list of paths, a text, CSV or Parquet file, a DataFrame, or a Hugging Face dataset'
 
 class Collection(list):
-    "Items, each once, sorted by name and time, and what was left out on the way (`LeftOut`)."
-    def __init__(self, items=(), left_out=()):
+    "Items, each once, sorted by name and time; what was left out (`LeftOut`), and how many were named again."
+    def __init__(self, items=(), left_out=(), repeated=0):
         super().__init__(items)
-        self.left_out = [*left_out]
+        self.left_out,self.repeated = [*left_out],repeated
 
 def _of_listing(
     found, # `Listing`
@@ -141,7 +150,7 @@ def sounds_at(
     def named(path): return path[len(root):].lstrip('/') if root else without_secrets(fs.unstrip_protocol(path))
     return [Item(named(k), fs.unstrip_protocol(k), remote_state(v)) for k,v in found.items() if v['type']=='file']
 
-# %% ../nbs/48_collect.ipynb #34c59eeb
+# %% ../nbs/48_collect.ipynb #28675f4a
 def _clip_times(
     table, # pyarrow table
 )->tuple: # begin and end of each row (s), and the names of their columns; empty where there are none
@@ -175,7 +184,7 @@ def rows_of(
         items.append(item)
     return items
 
-# %% ../nbs/48_collect.ipynb #7b8cc09c
+# %% ../nbs/48_collect.ipynb #ecacad34
 def _as_arrow(
     source, # a table of pandas, polars or another library
 ): # pyarrow table
@@ -194,7 +203,7 @@ def _as_arrow(
     except (pa.ArrowException, TypeError, ValueError) as e:
         raise AudioInputError(f'no table of recordings can be made of the {type(source).__name__}: {e}') from e
 
-# %% ../nbs/48_collect.ipynb #4353a241
+# %% ../nbs/48_collect.ipynb #12fc4d2f
 def sound_of_row(
     dataset, # of Hugging Face, its sounds left as they are
     column:str, # that holds them
@@ -224,14 +233,14 @@ def rows_of_dataset(
     more = rest.to_list() if rest.column_names else [{}]*len(plain)
     return [Item(name, partial(sound_of_row, plain, column, i), (1, plain._fingerprint, i), m) for i,(name,m) in enumerate(zip(names, more))]
 
-# %% ../nbs/48_collect.ipynb #839caa2f
+# %% ../nbs/48_collect.ipynb #19580e33
 def digest(
     value, # anything that JSON can hold
 )->str: # 16 hex digits
     "A short hash that is the same on every machine."
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:16]
 
-# %% ../nbs/48_collect.ipynb #a0dd10c6
+# %% ../nbs/48_collect.ipynb #0af3d573
 def link_of(
     item:Item, # its `at` a URL
 )->str:
@@ -258,7 +267,7 @@ def tell_apart(
         return i._replace(name=f'{i.name}#{digest(without_known_secrets(link_of(i)))[:8]}')
     return [named(i) for i in items]
 
-# %% ../nbs/48_collect.ipynb #4ca7f1df
+# %% ../nbs/48_collect.ipynb #9afb2d52
 def _listed(
     paths, # list or generator of paths, folders, `Clip` or `Item`
 )->Collection:
@@ -292,8 +301,8 @@ def _find_items(
     "The recordings that a source names, as they come."
     if isinstance(source, str) and not source: raise AudioInputError(f'the name of the collection is empty: it is {what_it_takes}')
     if isinstance(source, (Clip, Item)): return _listed([source])
-    if is_url(source) and not source.startswith('file://'): return Collection(sounds_at(source))
-    if is_url(source): return _from_path(url2pathname(source[len('file://'):]))
+    source = without_file_protocol(source)
+    if is_url(source): return Collection(sounds_at(source))
     if isinstance(source, (str, os.PathLike)): return _from_path(source)
     if hasattr(source, 'cast_column'): return Collection(rows_of_dataset(source))
     if hasattr(source, '__arrow_c_stream__') and not hasattr(source, 'dtype'):
@@ -301,7 +310,7 @@ def _find_items(
     if is_many(source): return _listed(source)
     raise AudioInputError(f'a collection is {what_it_takes}; got {type(source).__name__}')
 
-# %% ../nbs/48_collect.ipynb #976e11e9
+# %% ../nbs/48_collect.ipynb #2a507ee0
 def collect(
     source, # what `what_it_takes` says
 )->Collection: # sorted by name and time, each sound once
@@ -327,7 +336,8 @@ def collect(
         if is_url(i.name) and before.at!=i.at and link_of(before)!=link_of(i):
             raise AudioInputError(f'two links differ only in what is secret about them, and would have one name: {brief(i.name)}')
     def order(i): return i.name,-1. if i.start is None else i.start,float('inf') if i.end is None else i.end
-    return Collection(sorted((i for same in kept.values() for i in same), key=order), found.left_out)
+    items = sorted((i for same in kept.values() for i in same), key=order)
+    return Collection(items, found.left_out, len(found)-len(items))
 
 def paths_only(
     items, # list or generator
@@ -340,7 +350,7 @@ def paths_only(
             raise AudioInputError(f'item {i} of the list is a clip of no path but of {brief(p.source)}')
         yield p
 
-# %% ../nbs/48_collect.ipynb #a773c431
+# %% ../nbs/48_collect.ipynb #f1f8bff1
 def clips_of(
     table, # a file or a DataFrame with columns of paths and of times
 )->list: # pairs of a `Clip`, and a dict of what else its row says
@@ -350,7 +360,7 @@ def clips_of(
         raise AudioInputError(f'{brief(table)} lists no clips: it has no two columns that say when something begins and ends, such as start and end')
     return [(Clip(i.at, i.start or 0., i.end), dict(i.more)) for i in items]
 
-# %% ../nbs/48_collect.ipynb #3ee7d1d5
+# %% ../nbs/48_collect.ipynb #a4789576
 files_per_part = 32 # on average; a kill loses at most the part at hand
 most_files_per_part = 4*files_per_part
 bytes_per_part = 2**25 # an hour of ogg, six minutes of wav at 48 kHz
