@@ -12,7 +12,9 @@ import numpy as np
 from .sound.wording import brief, count
 from .sound.errors import check_choice, check_positive, SettingError
 from .transform import AudioPipeline
+from .collection.sources import describe_left_out
 from .collect import collect
+from .collection.recorded import recorded_columns
 from .collection.remote import open_store, RemoteStore
 from .collection.table import table_schema
 from .collection.embeddings import EmbeddingTable, load
@@ -38,11 +40,15 @@ class Summary(NamedTuple):
     seconds:float # that this run took
     files_left:int # that the time was not enough for
     seconds_left:float|None # that they would take, by what was measured; `None`: nothing was
+    left_out:list = [] # of `LeftOut`: what is in the collection and is not taken
+    clips:bool = False # are those that are called files clips of files?
     def __str__(self):
         rate = f', {self.sound_seconds/self.seconds:.0f} s of sound a second' if self.sound_seconds and self.seconds else ''
         more = '' if self.seconds_left is None else f', which would take {self.seconds_left/60:.1f} min more'
-        left = f'; the time was not enough for {count(self.files_left, "file")}{more}' if self.files_left else ''
-        return (f'{self.rows:,} vectors of {self.files:,} files, {self.hours:.2f} h of sound, {len(self.errors):,} errors; '
+        what = 'clip' if self.clips else 'file'
+        left = f'; the time was not enough for {count(self.files_left, what)}{more}' if self.files_left else ''
+        if self.left_out: left += f'; {describe_left_out(self.left_out)}'
+        return (f'{self.rows:,} vectors of {self.files:,} {what}s, {self.hours:.2f} h of sound, {len(self.errors):,} errors; '
                 f'{self.parts_done} of {self.parts} parts done now, in {self.seconds:.1f} s{rate}{left}')
 
 # %% ../nbs/58_extract.ipynb #043ff9be
@@ -89,6 +95,7 @@ def extract(
     on_error:str='record', # a broken file: 'record' it and go on, or 'raise'
     embedding_dtype:str='float32', # or 'float16', half the size
     row_id:bool=False, # with BirdCLEF's `row_id`?
+    recorded_at:bool=False, # with the time at which each row was recorded, the place and the temperature, where names and files say them?
     time_budget:float|None=None, # stop cleanly before so many seconds have passed
     engine:str='local', # or 'ray'
     progress:bool|None=None, # a bar; `None`: where somebody is watching
@@ -99,6 +106,7 @@ def extract(
     check_choice('engine', engine, tuple(_engines))
     check_choice('resume', resume, (True, False))
     check_choice('row_id', row_id, (True, False))
+    check_choice('recorded_at', recorded_at, (True, False))
     check_choice('progress', progress, (None, True, False))
     check_positive('workers', workers, 'processes', whole=True)
     if time_budget is not None: check_positive('time_budget', time_budget, 'seconds')
@@ -111,7 +119,9 @@ def extract(
     changes = {k:v for k,v in changes.items() if v is not None}
     pipe = AudioPipeline(**{**pipeline.get_params(), **changes, 'return_tensors': 'np'})
     items,store = collect(source),open_store(out)
-    schema = table_schema(items, pipe, {}, embedding_dtype, row_id)
+    left_out,clips = items.left_out,any(i.start is not None for i in items)
+    if recorded_at: items = recorded_columns(items)
+    schema = table_schema(items, pipe, {}, embedding_dtype, row_id, recorded_at)
     columns = {f.name:str(f.type) for f in schema}
     settings = run_settings(pipe, embedding_dtype=embedding_dtype, row_id=row_id, columns=columns)
     schema = schema.with_metadata({'auditus': json.dumps(settings)})
@@ -126,4 +136,4 @@ def extract(
     left = clock.foresee(done.left_bytes)
     return Summary(total('files'), total('rows'), total('seconds')/3600, [e for s in stats for e in s.errors],
                    done.parts_done, done.parts, done.sound_seconds, time.perf_counter()-began,
-                   len(done.left), None if left is None else left/workers)
+                   len(done.left), None if left is None else left/workers, left_out, clips)

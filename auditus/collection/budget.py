@@ -54,6 +54,8 @@ class Clock:
 def count_waves(
     pipe:AudioPipeline, # cuts it
     sound, # path, or anything else
+    start:float|None=None, # of a clip of it (s)
+    end:float|None=None, # of a clip of it (s)
 )->int|None: # `None`: that would take reading it
     "Estimate from its header how many waves a pipeline makes of a recording."
     import soundfile as sf
@@ -65,7 +67,8 @@ def count_waves(
     if pipe.window is None: return channels
     heard = (pipe.model.grain or 0)/pipe.sr or pipe.model.context
     window = pipe.window if pipe.windowed else heard or pipe.max_seconds
-    windows = max(1, math.ceil(header.duration/(pipe.hop or window)))
+    seconds = min(header.duration, header.duration if end is None else end)-(start or 0.)
+    windows = max(1, math.ceil(seconds/(pipe.hop or window)))
     return channels*windows*(max(1, math.ceil(window/heard)) if heard else 1)
 
 def fraction_done(
@@ -74,7 +77,7 @@ def fraction_done(
     waves:int, # that were embedded, and were not all
 )->float: # from 0 to less than 1
     "Estimate how much of a part was done."
-    told = [(i, n) for i in items if (n := count_waves(pipe, i.at)) is not None]
+    told = [(i, n) for i in items if (n := count_waves(pipe, i.at, i.start, i.end)) is not None]
     known = size_of([i for i,_ in told])
     if not known: return .5*(waves>0)
     # of the others it is taken that they are as long as their size says; one wave at least is left

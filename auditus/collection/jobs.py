@@ -45,6 +45,8 @@ def embed_part(
         for heard in pipe.vectors((i.sound for i in items), forgive, batches_ahead, passes=passes):
             item = items[heard.place]
             found = pipe.rows(heard._replace(item=item))
+            # the rows of a clip are told by the times in its recording
+            if item.start is not None: found = [r._replace(start=item.start+r.start, end=item.start+r.end) for r in found]
             if max(np.abs(r.vector).max() for r in found)>largest:
                 e = AudioInputError(f'{pipe.model.name} makes numbers of this sound that float16 can not hold: '
                                     "use embedding_dtype='float32'")

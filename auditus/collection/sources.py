@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['suffixes', 'unread_suffixes', 'LeftOut']
 
-# %% ../../nbs/46_collection.sources.ipynb #37be6bf9
+# %% ../../nbs/46_collection.sources.ipynb #864307be
 import csv, glob, io, os, re
 from collections import Counter
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..sound.wording import brief
 from ..sound.errors import AudioDecodeError, AudioNotFoundError
 
-# %% ../../nbs/46_collection.sources.ipynb #670dd30f
+# %% ../../nbs/46_collection.sources.ipynb #b5a9c735
 suffixes = {'.wav', '.wave', '.flac', '.ogg', '.oga', '.opus', '.spx', '.mp3', '.mp2', '.mpga', '.aiff', '.aif', '.aifc',
             '.au', '.snd', '.caf', '.w64', '.rf64', '.bwf', '.bw64', '.sph', '.voc',
             '.m4a', '.m4b', '.m4r', '.aac', '.mp4', '.m4v', '.mov', '.webm', '.weba', '.mkv', '.mka', '.wma', '.asf',
@@ -21,7 +21,7 @@ suffixes = {'.wav', '.wave', '.flac', '.ogg', '.oga', '.opus', '.spx', '.mp3', '
 # of sounds that no decoder here reads: compressed by a recorder, without a header, or encrypted
 unread_suffixes = {'.wac', '.w4v', '.zc', '.raw', '.pcm', '.aax', '.aa', '.m4p', '.mid', '.midi'}
 
-# %% ../../nbs/46_collection.sources.ipynb #b5a93786
+# %% ../../nbs/46_collection.sources.ipynb #043bbee7
 def is_sound(
     name:str, # of a file
 )->bool:
@@ -34,7 +34,7 @@ def is_litter(
     "Whether macOS left it behind."
     return name.startswith('._') or name=='__MACOSX'
 
-# %% ../../nbs/46_collection.sources.ipynb #d0e390f6
+# %% ../../nbs/46_collection.sources.ipynb #00b2c81a
 def user_path(
     path, # str or Path
 )->Path:
@@ -44,7 +44,7 @@ def user_path(
     try: return path.expanduser()
     except RuntimeError: return path # of a user that there is not
 
-# %% ../../nbs/46_collection.sources.ipynb #fe1ee50e
+# %% ../../nbs/46_collection.sources.ipynb #46ee9f0c
 def file_state(
     path, # of a file
 )->tuple: # size in bytes, and time of the last change (ns); empty where there is no file
@@ -53,13 +53,13 @@ def file_state(
     except (OSError, ValueError): return ()
     return s.st_size,s.st_mtime_ns
 
-# %% ../../nbs/46_collection.sources.ipynb #fd301e04
+# %% ../../nbs/46_collection.sources.ipynb #bf9b83bd
 class LeftOut(NamedTuple):
     "Something in a collection that is not taken."
     name:str # as the collection would call it
     why:str
 
-# %% ../../nbs/46_collection.sources.ipynb #9f757891
+# %% ../../nbs/46_collection.sources.ipynb #d4e0f18f
 class FoundFile(NamedTuple):
     "A sound that is there."
     name:str # within the folder, or as a glob spells it
@@ -83,7 +83,7 @@ def _sort_entry(
     except OSError as e: return '',f'can not be looked at ({e.strerror})'
     return '','no file'*(suffix in suffixes)
 
-# %% ../../nbs/46_collection.sources.ipynb #521dc3ac
+# %% ../../nbs/46_collection.sources.ipynb #ec0f7348
 def _walk(
     top:str, # folder; '': the one that the process works in
     seen:set, # of folders that were listed already; these are added
@@ -109,7 +109,7 @@ def _walk(
 
 def _within(folder:str, name:str)->str: return f'{folder}/{name}' if folder else name
 
-# %% ../../nbs/46_collection.sources.ipynb #302c515b
+# %% ../../nbs/46_collection.sources.ipynb #391c09f6
 def list_folder(
     folder, # str or Path
     seen:set|None=None, # of folders that were listed already; these are added
@@ -124,7 +124,7 @@ def list_folder(
     if left and not left[0].name: raise AudioNotFoundError(f'{brief(folder)}: {left[0].why}')
     return Listing(sorted(files), sorted(left))
 
-# %% ../../nbs/46_collection.sources.ipynb #7864bbad
+# %% ../../nbs/46_collection.sources.ipynb #fdf4c166
 def describe_left_out(
     left_out:list, # of `LeftOut`
     most:int=3, # that are named
@@ -137,7 +137,7 @@ def describe_left_out(
     names = ', '.join(brief(o.name) for o in left_out[:most])+', …'*(len(left_out)>most)
     return f'{len(left_out):,} left out ({why}): {names}'
 
-# %% ../../nbs/46_collection.sources.ipynb #ab87f691
+# %% ../../nbs/46_collection.sources.ipynb #a14d372c
 def _expand(
     pattern:str,
     left:list, # of `LeftOut`, added to
@@ -155,7 +155,7 @@ def _expand(
         left += [o._replace(name=os.path.join(top, o.name)) for o in missed]
     return found
 
-# %% ../../nbs/46_collection.sources.ipynb #4e63bde6
+# %% ../../nbs/46_collection.sources.ipynb #60de97b3
 class RealFolders(dict):
     "Remembers where folders really are."
     def __missing__(self, folder):
@@ -169,31 +169,33 @@ class RealFolders(dict):
         folder,name = os.path.split(path)
         return os.path.join(self[folder], name)
 
-# %% ../../nbs/46_collection.sources.ipynb #1297ff85
+# %% ../../nbs/46_collection.sources.ipynb #c8463e5c
 def list_glob(
     pattern:str,
 )->Listing: # sorted by name
     "List the files that fit a glob, each once."
-    real,files,left,seen = RealFolders(),{},[],set()
+    real,missed,seen,files,left = RealFolders(),[],set(),{},{}
     anything = not os.path.splitext(os.path.basename(pattern))[1] # only sounds are meant
-    for name in sorted(_expand(pattern, left), key=lambda n: (os.path.islink(n), n)): # what is real comes first
+    def keep(kind, f, path): # the shortest way without links, else the shortest
+        key = real.key(path)
+        rank = path!=key,f.name.count(os.sep),f.name
+        if key not in kind or rank<kind[key][0]: kind[key] = rank,f
+    for name in sorted(_expand(pattern, missed), key=lambda n: (os.path.islink(n), n)): # what is real comes first
         path = os.path.abspath(name)
         if is_litter(os.path.basename(path)): continue
         if os.path.isdir(path):
-            inside = list_folder(path, seen) if anything else Listing([], [])
-            found = [f._replace(name=os.path.join(name, f.name)) for f in inside.files]
-            left += [o._replace(name=os.path.join(name, o.name)) for o in inside.left_out]
+            # behind a link there may be what another link leads to on a shorter way
+            inside = list_folder(path, {*seen} if os.path.islink(name) else seen) if anything else Listing([], [])
+            for f in inside.files: keep(files, f._replace(name=os.path.join(name, f.name)), f.path)
+            for o in inside.left_out: keep(left, o._replace(name=os.path.join(name, o.name)), os.path.join(path, o.name))
         elif os.path.isfile(path):
-            found = [FoundFile(name, path, file_state(path))] if not anything or is_sound(path) else []
-        else:
-            found,why = [],'a link that leads nowhere' if os.path.islink(path) and not os.path.exists(path) else 'no file'
-            left.append(LeftOut(name, why))
-        for f in found:
-            key = real.key(f.path)
-            if key not in files or key==f.path: files[key] = f
-    return Listing(sorted(files.values()), sorted({*left}))
+            if not anything or is_sound(path): keep(files, FoundFile(name, path, file_state(path)), path)
+        elif is_sound(path):
+            keep(left, LeftOut(name, 'a link that leads nowhere' if os.path.islink(path) else 'no file'), path)
+    for o in missed: keep(left, o, os.path.abspath(o.name))
+    return Listing(*(sorted(f for _,f in kind.values()) for kind in (files, left)))
 
-# %% ../../nbs/46_collection.sources.ipynb #78ec6a0a
+# %% ../../nbs/46_collection.sources.ipynb #d7e9facc
 def read_text(
     path:Path,
 )->str:
@@ -203,7 +205,7 @@ def read_text(
     except UnicodeError as e:
         raise AudioDecodeError(f'{brief(path)} is no text in UTF-8 ({e}): save it as one') from e
 
-# %% ../../nbs/46_collection.sources.ipynb #7d7f7794
+# %% ../../nbs/46_collection.sources.ipynb #9a08a29a
 _separators = ',', ';', '\t'
 
 def find_separator(
@@ -216,7 +218,7 @@ def find_separator(
         return known,len(names)
     return max(_separators, key=told)
 
-# %% ../../nbs/46_collection.sources.ipynb #8a09e38c
+# %% ../../nbs/46_collection.sources.ipynb #18e8347a
 path_columns = ('path', 'file', 'filename', 'filepath', 'file_name', 'file_path', 'audio', 'audio_path', 'audio_file', 'audio_filepath',
                 'begin_path', 'begin_file', 'recording', 'sound', 'sound_file', 'wav', 'fname', 'ytid', 'segment_id')
 
@@ -233,7 +235,7 @@ def find_column(
     "Find the column of a known name; one that is spelled just so counts more than one that is alike."
     return next((c for w in wanted for spelled in (str, plain_name) for c in columns if spelled(c)==w), None)
 
-# %% ../../nbs/46_collection.sources.ipynb #60cd6d29
+# %% ../../nbs/46_collection.sources.ipynb #3e35bd92
 def _header_at(
     lines:list, # of a text
 )->tuple: # place of the header, the header, and a separator that was said
@@ -275,7 +277,7 @@ def _rows(lines:list, how:dict):
     found = csv.reader(lines, **how)
     for r in found: yield found.line_num,r
 
-# %% ../../nbs/46_collection.sources.ipynb #81104770
+# %% ../../nbs/46_collection.sources.ipynb #f0e52698
 _units = {'': 1., 's': 1., 'sec': 1., 'secs': 1., 'second': 1., 'seconds': 1., 'ms': 1e-3, 'msec': 1e-3, 'milliseconds': 1e-3}
 _begins = 'start', 'start_time', 'time_start', 'start_offset', 'begin', 'begin_time', 'onset', 'onset_time', 't_start', 't_min', 'tmin', 'segment_start'
 _ends = 'end', 'end_time', 'time_end', 'end_offset', 'stop', 'stop_time', 't_end', 't_max', 'tmax', 'segment_end'
@@ -302,7 +304,7 @@ def find_times(
     if not begin and length: begin = _find_time(columns, ('offset',))
     return (begin,length,True) if begin and length else None
 
-# %% ../../nbs/46_collection.sources.ipynb #529eb1ef
+# %% ../../nbs/46_collection.sources.ipynb #8e071543
 def parse_seconds(
     v, # number, text such as '1.5', '1,5' or '1:05.5', or a `timedelta`
 )->float|None: # `None`: it is no time in a recording
