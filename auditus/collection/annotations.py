@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['formats', 'read_annotations', 'merge_windows', 'write_annotations']
 
-# %% ../../nbs/47_collection.annotations.ipynb #6f8583b0
+# %% ../../nbs/47_collection.annotations.ipynb #d91bbad8
 import os, re
 from collections import Counter
 from pathlib import Path, PureWindowsPath
@@ -16,7 +16,7 @@ from ..sound.files import said_plainly
 from .sources import (find_column, find_separator, find_times, is_litter, is_sound, parse_seconds, parse_table,
                                         path_columns, plain_name, read_text)
 
-# %% ../../nbs/47_collection.annotations.ipynb #fc47d547
+# %% ../../nbs/47_collection.annotations.ipynb #f86fc955
 def find_sound(
     name:str, # as a table spells it
     beside:Path|None=None, # folder of the table; `None`: there is none
@@ -44,7 +44,7 @@ def sound_beside(
     raise AudioInputError(f'{brief(table)} has no column of paths, and of the sounds beside it one should be called like it; '
                           f'{found}. Give it a column `Begin File` or `file`')
 
-# %% ../../nbs/47_collection.annotations.ipynb #3a3333b2
+# %% ../../nbs/47_collection.annotations.ipynb #d93ffaba
 def is_raven(
     columns, # names
 )->bool:
@@ -83,7 +83,7 @@ def _numbers(
     "Return columns of a row as numbers, where they are."
     return {c:parse_seconds(row[c]) for c in names}
 
-# %% ../../nbs/47_collection.annotations.ipynb #36de8687
+# %% ../../nbs/47_collection.annotations.ipynb #ddc57381
 def raven_rows(
     table, # pyarrow table of texts
     path:Path, # of it
@@ -92,6 +92,7 @@ def raven_rows(
     names = {plain_name(c):c for c in table.column_names}
     begin,end,offset = names['begin_time'],names['end_time'],names.get('file_offset')
     sounds = [names[k] for k in ('begin_path', 'begin_file') if k in names]
+    if not sounds and (own := find_column(table.column_names, path_columns)): sounds = [own]
     rows = _one_view(table.to_pylist())
     def sound(r): return next((r[c] for c in sounds if r[c]), '')
     at = _local_paths([sound(r) for r in rows], path.parent) if sounds else {}
@@ -105,7 +106,7 @@ def raven_rows(
         return {'file': at[sound(r)], 'start': t0, 'end': t1, **more, **_numbers(r, frequencies)}
     return [row(r) for r in rows]
 
-# %% ../../nbs/47_collection.annotations.ipynb #2538c073
+# %% ../../nbs/47_collection.annotations.ipynb #b8159662
 _audacity_line = re.compile(r'\s*-?\d+(?:[.,]\d+)?\t-?\d+(?:[.,]\d+)?(?:\t.*)?')
 
 def is_audacity(
@@ -128,7 +129,7 @@ def audacity_rows(
             rows.append({'file': sound, 'start': parse_seconds(fields[0]), 'end': parse_seconds(fields[1]), 'label': '\t'.join(fields[2:])})
     return rows
 
-# %% ../../nbs/47_collection.annotations.ipynb #219a565b
+# %% ../../nbs/47_collection.annotations.ipynb #c2b7dcb7
 def shape_bounds(
     geometry, # of soundevent
 )->tuple: # start and end (s), low and high (Hz); `None` where a shape doesn't say
@@ -151,7 +152,7 @@ def _tag_values(
         found.setdefault(t.term.label or t.term.name, []).append(t.value)
     return found,max(scores, default=None)
 
-# %% ../../nbs/47_collection.annotations.ipynb #b7261b9f
+# %% ../../nbs/47_collection.annotations.ipynb #c71914ac
 def soundevent_rows(
     path:Path, # ends in .json
 )->list: # of dicts with `file`, `start` and `end`
@@ -177,7 +178,7 @@ def soundevent_rows(
     label = terms.most_common(1)[0][0] if terms else None
     return [{**r, 'label': r.get(label), **{t:r.get(t) for t in terms}} for r in rows]
 
-# %% ../../nbs/47_collection.annotations.ipynb #7a6e80e7
+# %% ../../nbs/47_collection.annotations.ipynb #9a171143
 tables = '.csv', '.tsv', '.txt', '.parquet', '.json'
 
 def _kaleidoscope_rows(
@@ -189,7 +190,7 @@ def _kaleidoscope_rows(
     def path(r): return '/'.join(r[c].replace('\\', '/').strip('/' if i else '') for i,c in enumerate(parts) if r[c])
     return [{'file': path(r), **{k:v for k,v in r.items() if k not in parts}} for r in table.to_pylist()]
 
-def _as_table(
+def as_table(
     rows:list, # of dicts
 ): # pyarrow table
     "Make a table of rows that need not have the same keys, nor all lists or all texts in a column."
@@ -209,27 +210,27 @@ def is_list_of_paths(
     fields = first.split(find_separator(first))
     return not is_audacity(text) and (len(fields)<2 or not (find_column(fields, path_columns) or find_times(fields)))
 
-# %% ../../nbs/47_collection.annotations.ipynb #a2fbf096
+# %% ../../nbs/47_collection.annotations.ipynb #4ab5b5ef
 def read_table(
     path:Path, # ends in one of `tables`
 ): # pyarrow table; of texts alone, where the file has no types
     "Read a table of recordings, or of what is marked in them. Raises `AudioDecodeError` where it is none."
     import pyarrow as pa
     kind = path.suffix.lower()
-    if kind=='.json': return _as_table(soundevent_rows(path))
+    if kind=='.json': return as_table(soundevent_rows(path))
     if kind=='.parquet':
         import pyarrow.parquet as pq
         try: return pq.read_table(path)
         except (pa.ArrowException, OSError) as e: raise AudioDecodeError(f'{brief(path)} can not be read as a list of recordings: {e}') from e
     text = read_text(path)
     if kind=='.txt' and is_list_of_paths(text): return pa.table({'path': pa.array([l for l in text.splitlines() if l.strip()], pa.string())})
-    if kind!='.csv' and is_audacity(text): return _as_table(audacity_rows(text, path))
+    if kind!='.csv' and is_audacity(text): return as_table(audacity_rows(text, path))
     table = parse_table(text, path)
-    if is_raven(table.column_names): return _as_table(raven_rows(table, path))
-    if any(plain_name(c)=='in_file' for c in table.column_names): return _as_table(_kaleidoscope_rows(table))
+    if is_raven(table.column_names): return as_table(raven_rows(table, path))
+    if any(plain_name(c)=='in_file' for c in table.column_names): return as_table(_kaleidoscope_rows(table))
     return table
 
-# %% ../../nbs/47_collection.annotations.ipynb #5594a622
+# %% ../../nbs/47_collection.annotations.ipynb #3486eb1b
 def read_annotations(
     path, # a selection table of Raven, labels of Audacity, a CSV with times, JSON of soundevent, or Parquet
 ): # pyarrow table with `file`, `start` and `end` (s), and the other columns under their names
@@ -249,7 +250,7 @@ def read_annotations(
     return pa.table({'file': [find_sound(str(p), path.parent) for p in table[column].to_pylist()],
                      'start': pa.array(begin, pa.float64()), 'end': pa.array(end, pa.float64()), **more})
 
-# %% ../../nbs/47_collection.annotations.ipynb #045f16e4
+# %% ../../nbs/47_collection.annotations.ipynb #c9ae7613
 def times_of(
     table, # pyarrow table
     times:tuple, # as `find_times` gives it
@@ -261,14 +262,14 @@ def times_of(
     if is_length: end = [None if None in (b, e) else b+e for b,e in zip(begin, end)]
     return begin,end
 
-# %% ../../nbs/47_collection.annotations.ipynb #4be6f45a
+# %% ../../nbs/47_collection.annotations.ipynb #369a9465
 label_columns = ('label', 'labels', 'primary_label', 'class', 'category', 'target', 'genre', 'intent_class', 'species', 'annotation',
                  'annotations', 'event_label', 'class_name', 'scientific_name', 'common_name', 'species_code', 'positive_labels',
                  'manual_id', 'auto_id', 'tag', 'tags')
-_score_columns = 'score', 'confidence', 'probability', 'match_ratio'
+score_columns = 'score', 'confidence', 'probability', 'match_ratio'
 _low_columns,_high_columns = ('low_freq', 'low_freq_hz', 'fmin', 'min_freq'),('high_freq', 'high_freq_hz', 'fmax', 'max_freq')
 
-# %% ../../nbs/47_collection.annotations.ipynb #d5b4430e
+# %% ../../nbs/47_collection.annotations.ipynb #8846f1d3
 def merge_windows(
     rows:list, # of dicts with `file`, `start`, `end`, `label` and perhaps `score`
     gap:float=0., # seconds between two that are put together all the same
@@ -288,7 +289,7 @@ def merge_windows(
             if r.get(k) is not None and before.get(k) is not None: before[k] = best(before[k], r[k])
     return merged
 
-# %% ../../nbs/47_collection.annotations.ipynb #669820bc
+# %% ../../nbs/47_collection.annotations.ipynb #d1921c35
 def above_threshold(
     rows:list, # of dicts with `label` and `score`
     threshold, # a score, or a dict of label → score, in which `None` stands for all others
@@ -300,7 +301,7 @@ def above_threshold(
     def needed(label): return threshold.get(label, threshold.get(str(label), threshold.get(None, 0.)))
     return [r for r in rows if r.get('score') is None or r['score']>=needed(r.get('label'))]
 
-# %% ../../nbs/47_collection.annotations.ipynb #0a4da299
+# %% ../../nbs/47_collection.annotations.ipynb #628ad1cf
 def annotation_rows(
     found, # `Scores`, a table of any kind, or a list of dicts
 )->list: # of dicts with `file`, `start`, `end`, and where there are `label`, `score`, `low_freq`, `high_freq`
@@ -312,7 +313,7 @@ def annotation_rows(
     path,times = find_column(names, ('file', *path_columns)),find_times(names)
     if times is None or path is None and not isinstance(item, (str, os.PathLike)):
         raise AudioInputError(f'annotations need a file and times, such as file, start, end; got {", ".join(map(str, names))}')
-    known = {'label': label_columns, 'score': _score_columns, 'low_freq': _low_columns, 'high_freq': _high_columns}
+    known = {'label': label_columns, 'score': score_columns, 'low_freq': _low_columns, 'high_freq': _high_columns}
     known = {k:c for k,wanted in known.items() if (c := find_column(names, wanted))}
     import pyarrow as pa
     begin,end = times_of(pa.table({c:pa.array([r.get(c) for r in rows]) for c in {times[0][0], times[1][0]}}), times)
@@ -336,7 +337,7 @@ def _plain_rows(found)->list: # of dicts
         return (found.reset_index() if named else found).to_dict('records')
     return [dict(r) for r in found]
 
-# %% ../../nbs/47_collection.annotations.ipynb #41e12a34
+# %% ../../nbs/47_collection.annotations.ipynb #b139429a
 _top_hz = 20_000. # the end of what people hear, for a sound that is not there to be asked
 
 def _top_frequency(
@@ -394,7 +395,7 @@ def kaleidoscope_text(
                       r.get('label') or '', '' if score is None else f'{score:.6f}', ''])
     return text.getvalue()
 
-# %% ../../nbs/47_collection.annotations.ipynb #6234fc99
+# %% ../../nbs/47_collection.annotations.ipynb #c528a6c5
 formats = {'raven': (raven_text, '.Table.1.selections.txt'), 'audacity': (audacity_text, '.txt'), 'kaleidoscope': (kaleidoscope_text, '.csv')}
 
 def write_annotations(

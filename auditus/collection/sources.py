@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['suffixes', 'unread_suffixes', 'LeftOut']
 
-# %% ../../nbs/46_collection.sources.ipynb #864307be
+# %% ../../nbs/46_collection.sources.ipynb #05f939b8
 import csv, glob, io, os, re
 from collections import Counter
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..sound.wording import brief
 from ..sound.errors import AudioDecodeError, AudioNotFoundError
 
-# %% ../../nbs/46_collection.sources.ipynb #b5a9c735
+# %% ../../nbs/46_collection.sources.ipynb #5097546f
 suffixes = {'.wav', '.wave', '.flac', '.ogg', '.oga', '.opus', '.spx', '.mp3', '.mp2', '.mpga', '.aiff', '.aif', '.aifc',
             '.au', '.snd', '.caf', '.w64', '.rf64', '.bwf', '.bw64', '.sph', '.voc',
             '.m4a', '.m4b', '.m4r', '.aac', '.mp4', '.m4v', '.mov', '.webm', '.weba', '.mkv', '.mka', '.wma', '.asf',
@@ -21,7 +21,7 @@ suffixes = {'.wav', '.wave', '.flac', '.ogg', '.oga', '.opus', '.spx', '.mp3', '
 # of sounds that no decoder here reads: compressed by a recorder, without a header, or encrypted
 unread_suffixes = {'.wac', '.w4v', '.zc', '.raw', '.pcm', '.aax', '.aa', '.m4p', '.mid', '.midi'}
 
-# %% ../../nbs/46_collection.sources.ipynb #043bbee7
+# %% ../../nbs/46_collection.sources.ipynb #40471128
 def is_sound(
     name:str, # of a file
 )->bool:
@@ -34,7 +34,7 @@ def is_litter(
     "Whether macOS left it behind."
     return name.startswith('._') or name=='__MACOSX'
 
-# %% ../../nbs/46_collection.sources.ipynb #00b2c81a
+# %% ../../nbs/46_collection.sources.ipynb #b998f912
 def user_path(
     path, # str or Path
 )->Path:
@@ -44,7 +44,7 @@ def user_path(
     try: return path.expanduser()
     except RuntimeError: return path # of a user that there is not
 
-# %% ../../nbs/46_collection.sources.ipynb #46ee9f0c
+# %% ../../nbs/46_collection.sources.ipynb #4a87a27b
 def file_state(
     path, # of a file
 )->tuple: # size in bytes, and time of the last change (ns); empty where there is no file
@@ -53,13 +53,13 @@ def file_state(
     except (OSError, ValueError): return ()
     return s.st_size,s.st_mtime_ns
 
-# %% ../../nbs/46_collection.sources.ipynb #bf9b83bd
+# %% ../../nbs/46_collection.sources.ipynb #fd4e781f
 class LeftOut(NamedTuple):
     "Something in a collection that is not taken."
     name:str # as the collection would call it
     why:str
 
-# %% ../../nbs/46_collection.sources.ipynb #d4e0f18f
+# %% ../../nbs/46_collection.sources.ipynb #f93f2f8a
 class FoundFile(NamedTuple):
     "A sound that is there."
     name:str # within the folder, or as a glob spells it
@@ -83,7 +83,7 @@ def _sort_entry(
     except OSError as e: return '',f'can not be looked at ({e.strerror})'
     return '','no file'*(suffix in suffixes)
 
-# %% ../../nbs/46_collection.sources.ipynb #ec0f7348
+# %% ../../nbs/46_collection.sources.ipynb #22116945
 def _walk(
     top:str, # folder; '': the one that the process works in
     seen:set, # of folders that were listed already; these are added
@@ -109,7 +109,7 @@ def _walk(
 
 def _within(folder:str, name:str)->str: return f'{folder}/{name}' if folder else name
 
-# %% ../../nbs/46_collection.sources.ipynb #391c09f6
+# %% ../../nbs/46_collection.sources.ipynb #e458e8b9
 def list_folder(
     folder, # str or Path
     seen:set|None=None, # of folders that were listed already; these are added
@@ -124,7 +124,7 @@ def list_folder(
     if left and not left[0].name: raise AudioNotFoundError(f'{brief(folder)}: {left[0].why}')
     return Listing(sorted(files), sorted(left))
 
-# %% ../../nbs/46_collection.sources.ipynb #fdf4c166
+# %% ../../nbs/46_collection.sources.ipynb #2b7be52b
 def describe_left_out(
     left_out:list, # of `LeftOut`
     most:int=3, # that are named
@@ -137,7 +137,7 @@ def describe_left_out(
     names = ', '.join(brief(o.name) for o in left_out[:most])+', …'*(len(left_out)>most)
     return f'{len(left_out):,} left out ({why}): {names}'
 
-# %% ../../nbs/46_collection.sources.ipynb #a14d372c
+# %% ../../nbs/46_collection.sources.ipynb #0c9574f9
 def _expand(
     pattern:str,
     left:list, # of `LeftOut`, added to
@@ -155,7 +155,7 @@ def _expand(
         left += [o._replace(name=os.path.join(top, o.name)) for o in missed]
     return found
 
-# %% ../../nbs/46_collection.sources.ipynb #60de97b3
+# %% ../../nbs/46_collection.sources.ipynb #3dd43a92
 class RealFolders(dict):
     "Remembers where folders really are."
     def __missing__(self, folder):
@@ -169,23 +169,24 @@ class RealFolders(dict):
         folder,name = os.path.split(path)
         return os.path.join(self[folder], name)
 
-# %% ../../nbs/46_collection.sources.ipynb #c8463e5c
+# %% ../../nbs/46_collection.sources.ipynb #5fb8cf94
 def list_glob(
     pattern:str,
 )->Listing: # sorted by name
     "List the files that fit a glob, each once."
-    real,missed,seen,files,left = RealFolders(),[],set(),{},{}
+    real,missed,walked,files,left = RealFolders(),[],set(),{},{}
     anything = not os.path.splitext(os.path.basename(pattern))[1] # only sounds are meant
     def keep(kind, f, path): # the shortest way without links, else the shortest
         key = real.key(path)
         rank = path!=key,f.name.count(os.sep),f.name
         if key not in kind or rank<kind[key][0]: kind[key] = rank,f
-    for name in sorted(_expand(pattern, missed), key=lambda n: (os.path.islink(n), n)): # what is real comes first
+    for name in sorted(_expand(pattern, missed)): # a folder comes before those in it
         path = os.path.abspath(name)
         if is_litter(os.path.basename(path)): continue
         if os.path.isdir(path):
-            # behind a link there may be what another link leads to on a shorter way
-            inside = list_folder(path, {*seen} if os.path.islink(name) else seen) if anything else Listing([], [])
+            if not anything or any(str(p) in walked for p in Path(path).parents): continue
+            walked.add(path)
+            inside = list_folder(path)
             for f in inside.files: keep(files, f._replace(name=os.path.join(name, f.name)), f.path)
             for o in inside.left_out: keep(left, o._replace(name=os.path.join(name, o.name)), os.path.join(path, o.name))
         elif os.path.isfile(path):
@@ -195,7 +196,7 @@ def list_glob(
     for o in missed: keep(left, o, os.path.abspath(o.name))
     return Listing(*(sorted(f for _,f in kind.values()) for kind in (files, left)))
 
-# %% ../../nbs/46_collection.sources.ipynb #d7e9facc
+# %% ../../nbs/46_collection.sources.ipynb #e37702f4
 def read_text(
     path:Path,
 )->str:
@@ -205,7 +206,7 @@ def read_text(
     except UnicodeError as e:
         raise AudioDecodeError(f'{brief(path)} is no text in UTF-8 ({e}): save it as one') from e
 
-# %% ../../nbs/46_collection.sources.ipynb #9a08a29a
+# %% ../../nbs/46_collection.sources.ipynb #18de0ca9
 _separators = ',', ';', '\t'
 
 def find_separator(
@@ -218,7 +219,7 @@ def find_separator(
         return known,len(names)
     return max(_separators, key=told)
 
-# %% ../../nbs/46_collection.sources.ipynb #18e8347a
+# %% ../../nbs/46_collection.sources.ipynb #7af5d107
 path_columns = ('path', 'file', 'filename', 'filepath', 'file_name', 'file_path', 'audio', 'audio_path', 'audio_file', 'audio_filepath',
                 'begin_path', 'begin_file', 'recording', 'sound', 'sound_file', 'wav', 'fname', 'ytid', 'segment_id')
 
@@ -235,7 +236,7 @@ def find_column(
     "Find the column of a known name; one that is spelled just so counts more than one that is alike."
     return next((c for w in wanted for spelled in (str, plain_name) for c in columns if spelled(c)==w), None)
 
-# %% ../../nbs/46_collection.sources.ipynb #3e35bd92
+# %% ../../nbs/46_collection.sources.ipynb #d94db653
 def _header_at(
     lines:list, # of a text
 )->tuple: # place of the header, the header, and a separator that was said
@@ -277,7 +278,7 @@ def _rows(lines:list, how:dict):
     found = csv.reader(lines, **how)
     for r in found: yield found.line_num,r
 
-# %% ../../nbs/46_collection.sources.ipynb #f0e52698
+# %% ../../nbs/46_collection.sources.ipynb #ff14d2b9
 _units = {'': 1., 's': 1., 'sec': 1., 'secs': 1., 'second': 1., 'seconds': 1., 'ms': 1e-3, 'msec': 1e-3, 'milliseconds': 1e-3}
 _begins = 'start', 'start_time', 'time_start', 'start_offset', 'begin', 'begin_time', 'onset', 'onset_time', 't_start', 't_min', 'tmin', 'segment_start'
 _ends = 'end', 'end_time', 'time_end', 'end_offset', 'stop', 'stop_time', 't_end', 't_max', 'tmax', 'segment_end'
@@ -304,7 +305,7 @@ def find_times(
     if not begin and length: begin = _find_time(columns, ('offset',))
     return (begin,length,True) if begin and length else None
 
-# %% ../../nbs/46_collection.sources.ipynb #8e071543
+# %% ../../nbs/46_collection.sources.ipynb #72a9bb95
 def parse_seconds(
     v, # number, text such as '1.5', '1,5' or '1:05.5', or a `timedelta`
 )->float|None: # `None`: it is no time in a recording

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LabelWarning', 'Labelled', 'train_val_split']
 
-# %% ../../nbs/60_learn.labelled.ipynb #88c89a74
+# %% ../../nbs/60_learn.labelled.ipynb #e23d326a
 import warnings
 from collections import Counter
 from importlib import import_module
@@ -15,10 +15,10 @@ from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, AudioInputError
 from ..collect import digest
 
-# %% ../../nbs/60_learn.labelled.ipynb #29123e92
+# %% ../../nbs/60_learn.labelled.ipynb #7bc0444c
 class LabelWarning(UserWarning): "Something about the labels that makes scores less certain."
 
-# %% ../../nbs/60_learn.labelled.ipynb #ffa5dff6
+# %% ../../nbs/60_learn.labelled.ipynb #59812b54
 def as_tuples(
     labels:list, # a name each, or a tuple of names each
     multilabel:bool, # may a sound have several labels?
@@ -45,7 +45,7 @@ def find_classes(
     "Return the names of all classes that occur."
     return sorted({n for names in as_tuples(labels, multilabel) for n in names}, key=lambda n: (isinstance(n, str), n))
 
-# %% ../../nbs/60_learn.labelled.ipynb #484a9578
+# %% ../../nbs/60_learn.labelled.ipynb #b345ae72
 def former_name(
     old:str, # name of an attribute in earlier versions
     new:str, # its name now
@@ -69,7 +69,7 @@ def former_names(
         return getattr(import_module(home), new)
     return get
 
-# %% ../../nbs/60_learn.labelled.ipynb #cb1372d8
+# %% ../../nbs/60_learn.labelled.ipynb #27cb6564
 class Labelled(NamedTuple):
     "Sounds with their labels."
     items:list # of `Item`
@@ -103,7 +103,7 @@ class Labelled(NamedTuple):
         n = count(len(self.items), 'sound')
         return f'Labelled({n} in {len(self.classes)} classes{groups}: {counts})'
 
-# %% ../../nbs/60_learn.labelled.ipynb #c83a044d
+# %% ../../nbs/60_learn.labelled.ipynb #8b4c80e4
 def _sound_key(
     item, # `Item`
     place:int, # of it
@@ -122,8 +122,8 @@ def drop_duplicates(
         if labels[before]==labels[i]: continue
         if not data.multilabel or item.start is None:
             raise AudioInputError(f'{brief(item.name)} is listed twice, as {labels[before]!r} and as '
-                                  f'{labels[i]!r}: a sound with several labels is listed once, with a '
-                                  'list of them')
+                                  f'{labels[i]!r}: '+('a sound with several labels is listed once, with a list of them' if item.start is None
+                                   else "problem_type='multi_label_classification' gives these seconds both"))
         labels[before],merged = tuple(dict.fromkeys((*labels[before], *labels[i]))),merged+1
     if not (n := len(data.items)-len(first)): return data
     if n>merged:
@@ -131,7 +131,7 @@ def drop_duplicates(
                       stacklevel=3)
     return data._replace(labels=labels).subset(first.values())
 
-# %% ../../nbs/60_learn.labelled.ipynb #1866229a
+# %% ../../nbs/60_learn.labelled.ipynb #204c508f
 def _classes_of_one_group(
     data:Labelled, # with groups
 )->list: # of names
@@ -164,7 +164,7 @@ def check_learnable(
                       'no sound of a group is on both sides', LabelWarning, stacklevel=3)
     return data
 
-# %% ../../nbs/60_learn.labelled.ipynb #15ffccad
+# %% ../../nbs/60_learn.labelled.ipynb #7beb3536
 def drop_failed(
     data:Labelled,
     places:list, # of the sounds that could be heard
@@ -192,7 +192,7 @@ def sounds_fingerprint(
     key = digest([[which(i) for i in data.items], data.labels, data.groups])
     return f'{len(data.items)}, with their labels and groups {key}'
 
-# %% ../../nbs/60_learn.labelled.ipynb #c1d9ca0b
+# %% ../../nbs/60_learn.labelled.ipynb #ebbbb089
 _tries = 200 # random divisions by group to choose from
 
 def _best_group_split(
@@ -231,7 +231,7 @@ def _stratified_split(
         if n>1: chosen[places[:min(n-1, max(1, round(fraction*n)))]] = True
     return chosen
 
-# %% ../../nbs/60_learn.labelled.ipynb #c55c12c1
+# %% ../../nbs/60_learn.labelled.ipynb #53aadc53
 def train_val_split(
     data:Labelled,
     fraction:float=.1, # of the sounds to check with

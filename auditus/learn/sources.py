@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['labelled']
 
-# %% ../../nbs/61_learn.sources.ipynb #ad260a21
+# %% ../../nbs/61_learn.sources.ipynb #334f24ff
 import ast, re, warnings
 from pathlib import Path
 import numpy as np
@@ -18,7 +18,7 @@ from ..collection.annotations import label_columns
 from ..collect import as_item, collect, is_url, paths_only
 from .labelled import drop_duplicates, find_classes, Labelled, LabelWarning
 
-# %% ../../nbs/61_learn.sources.ipynb #ac3ef2ea
+# %% ../../nbs/61_learn.sources.ipynb #dd4e3cfa
 _problem_types = None, 'single_label_classification', 'multi_label_classification'
 _sequences = list, tuple, set, frozenset, np.ndarray
 
@@ -61,7 +61,7 @@ def _unpack_lists(
     is_list = any(l is not None for l in lists) and all(l is not None or _is_missing(v) for l,v in zip(lists, values))
     return [l or [] for l in lists] if is_list else values
 
-# %% ../../nbs/61_learn.sources.ipynb #4b1864cc
+# %% ../../nbs/61_learn.sources.ipynb #ff6e2476
 def parse_labels(
     values:list, # of a column of labels
     problem_type:str|None, # as in `labelled`
@@ -79,7 +79,7 @@ def parse_labels(
         labels = [tuple(map(str, l)) if multilabel else str(l) for l in labels]
     return labels,multilabel
 
-# %% ../../nbs/61_learn.sources.ipynb #4326238b
+# %% ../../nbs/61_learn.sources.ipynb #53341100
 _left_behind = '.', '__' # how names begin that systems and tools leave
 # seldom names of classes
 _set_names = {'train', 'training', 'test', 'testing', 'val', 'valid', 'validation', 'dev', 'eval'}
@@ -121,7 +121,7 @@ def _labels_from_folders(
     _warn_of_folders(folder, labels)
     return inside,labels
 
-# %% ../../nbs/61_learn.sources.ipynb #bab561a5
+# %% ../../nbs/61_learn.sources.ipynb #854d7757
 def _decode_class_labels(
     data, # a Hugging Face dataset
     column:str, # of labels
@@ -136,15 +136,18 @@ def _decode_class_labels(
     return [[named(o) for o in v] if isinstance(v, (list, tuple)) else named(v) for v in values]
 
 def _find_label_column(
-    names:list, # of columns
+    items:list, # of `Item`, with what else is in their rows
     label_column:str|None, # as in `labelled`
 )->str:
-    "Return the column of labels. Raises `AudioInputError` or `SettingError` where there is none."
+    "Return the column of labels; one that is empty counts less. Raises `AudioInputError` or `SettingError` where there is none."
+    names = [*items[0].more]
     have = ', '.join(names) or 'none beside the paths'
     if label_column is not None:
         if label_column in names: return label_column
         raise SettingError(f'`label_column` names no column: got {label_column!r}, the columns are {have}')
-    if (column := find_column(names, label_columns)) is not None: return column
+    filled = [c for c in names if not all(_is_missing(i.more[c]) for i in items)]
+    for known in (filled, names):
+        if (column := find_column(known, label_columns)) is not None: return column
     raise AudioInputError(f"no labels: looked for a column {', '.join(map(repr, label_columns[:5]))} and the like, the columns are "
                           f'{have}. Name yours with label_column=, or give a folder with a sub-folder for each label')
 
@@ -165,13 +168,13 @@ def _labels_from_columns(
     problem_type:str|None=None, # as in `labelled`
 )->list:
     "Take the column of labels. Raises `AudioInputError` where there is none."
-    column = _find_label_column([*items[0].more], label_column)
+    column = _find_label_column(items, label_column)
     values = [i.more[column] for i in items]
     if hasattr(data, 'cast_column'): return _decode_class_labels(data, column, values)
     if column!='primary_label' or problem_type=='single_label_classification' or any(map(_is_missing, values)): return values
     return _with_secondary(items, values)
 
-# %% ../../nbs/61_learn.sources.ipynb #395498bb
+# %% ../../nbs/61_learn.sources.ipynb #e9253044
 def _find_groups(
     items:list, # of `Item`, with what else is in their rows
     group, # a column, or a function of a sound's name
@@ -192,7 +195,7 @@ def _find_groups(
         raise AudioInputError(f'{brief(lost[0])} has no value in the column `{group}` of groups')
     return [str(i.more[group]) for i in items]
 
-# %% ../../nbs/61_learn.sources.ipynb #2e7d7194
+# %% ../../nbs/61_learn.sources.ipynb #c065df27
 def labelled(
     data, # a folder with a sub-folder for each label, a table with columns `path` and `label`, or a dataset
     group=None, # the column of what stays on one side of a division, or a function of a sound's name
@@ -222,7 +225,7 @@ def labelled(
     items = [i._replace(more={}) for i in items]
     return drop_duplicates(Labelled(items, labels, find_classes(labels, multilabel), groups, multilabel))
 
-# %% ../../nbs/61_learn.sources.ipynb #2fc15e9e
+# %% ../../nbs/61_learn.sources.ipynb #6ad0bb0a
 def as_labelled(
     sounds, # paths or clips, or what `labelled` takes where there are no labels
     labels, # one a sound; `None`: the sounds bring theirs along
