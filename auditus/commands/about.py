@@ -5,42 +5,75 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/85_commands.about.ipynb #558971a5
+# %% ../../nbs/85_commands.about.ipynb #5b565be2
 from pathlib import Path
 from typing import Annotated
 import typer
-from ..sound.wording import count
-from ..sound.errors import AuditusError
+from ..sound.wording import brief, count
+from ..sound.errors import AudioNotFoundError, AuditusError
 from .options import as_command, make_app, say
 
-# %% ../../nbs/85_commands.about.ipynb #ce38e1c6
-def _describe_file(
+# %% ../../nbs/85_commands.about.ipynb #a1b7c5db
+def _format_level(
+    amplitude:float, # 0 to 1
+)->str:
+    "Format an amplitude in decibels below full scale."
+    import numpy as np
+    return f'{20*np.log10(amplitude):.1f} dB' if amplitude>0 else 'silence'
+
+def _container(
     file:Path, # of a sound
-)->str: # three lines
-    "Say what is in a sound file. Raises an error of ours if it is none."
-    import numpy as np, soundfile as sf
-    from auditus.load import AudioLoader
-    x = AudioLoader(mono=False)(file)
-    about = sf.info(str(file.expanduser()))
-    def db(v): return f'{20*np.log10(v):.1f} dB' if v>0 else 'silence'
-    return (f'{file}\n  {about.format}, {about.subtype}, {file.stat().st_size:,} bytes\n'
+)->str:
+    "Name a file's format, and how its samples are written."
+    import soundfile as sf
+    try: about = sf.info(str(file.expanduser()))
+    except sf.LibsndfileError: return file.suffix[1:].upper() or 'unknown format' # another decoder reads it
+    return f'{about.format}, {about.subtype}'
+
+def _describe_sound(
+    file:Path, # it was loaded from
+    x, # `AudioArray`, all channels
+)->str: # four lines
+    "Say what is in a sound file."
+    import numpy as np
+    peak,rms = np.abs(x.a).max(),np.sqrt(np.mean(x.a.astype(float)**2))
+    return (f'{file}\n  {_container(file)}, {file.expanduser().stat().st_size:,} bytes\n'
             f'  {x.sr} Hz, {count(x.channels, "channel")}, {x.duration:.3f} s ({len(x):,} samples)\n'
-            f'  peak {db(np.abs(x.a).max())}, RMS {db(np.sqrt(np.mean(x.a.astype(float)**2)))}')
+            f'  peak {_format_level(peak)}, RMS {_format_level(rms)}')
+
+# %% ../../nbs/85_commands.about.ipynb #7f0f832d
+def _find_files(
+    paths:list, # files and folders
+)->list: # of `Path`
+    "Return the named files, and the sounds in the folders. Raises `AudioNotFoundError` where a folder has none."
+    from auditus.collect import sounds_in
+    found = []
+    for p in paths:
+        inside = sorted(p/i.name for i in sounds_in(p.expanduser())) if p.expanduser().is_dir() else [p]
+        if not inside: raise AudioNotFoundError(f'no sounds in {brief(str(p))}')
+        found += inside
+    return found
 
 @as_command
 def info(
-    files: Annotated[list[Path], typer.Argument(help='Sounds.')],
+    files: Annotated[list[Path], typer.Argument(help='Sounds, or folders of sounds.')],
 ):
     "Say what is in sound files: format, rate, channels, length, level."
-    failed = 0
-    for file in files:
-        try: typer.echo(_describe_file(file))
+    from auditus.load import AudioLoader
+    load,found,seconds,failed = AudioLoader(mono=False),_find_files(files),0.,0
+    for file in found:
+        try: x = load(file)
         except AuditusError as e:
             failed += 1
             say(f'error: {e}')
+            continue
+        seconds += x.duration
+        typer.echo(_describe_sound(file, x))
+    if len(found)>1:
+        say(f'{count(len(found)-failed, "file")}, {seconds:,.1f} s of sound, {count(failed, "error")}')
     if failed: raise typer.Exit(1)
 
-# %% ../../nbs/85_commands.about.ipynb #d2248186
+# %% ../../nbs/85_commands.about.ipynb #a6a3c18c
 @as_command
 def models():
     "List the models that can be had by name, and what else a name can be."
@@ -57,7 +90,7 @@ def models():
     typer.echo('\nA Hugging Face name or folder needs no registration: '
                'auditus embed FILES --model MIT/ast-finetuned-audioset-10-10-0.4593')
 
-# %% ../../nbs/85_commands.about.ipynb #61503368
+# %% ../../nbs/85_commands.about.ipynb #4b6a4745
 def _format_mb(
     size:int, # bytes
 )->str:

@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/87_commands.classify.ipynb #2ae8f8fd
+# %% ../../nbs/87_commands.classify.ipynb #b2c97427
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 import typer
-from ..sound.wording import count
-from ..sound.errors import AudioDecodeError
+from ..sound.wording import brief, count
+from ..sound.errors import AudioDecodeError, AudioNotFoundError, SettingError
+from ..sound.chain import show_progress
 from .options import (Hop, ModelOptions, Paths, TableFile, TrustOptions, as_command,
                                       check_table_path, expand_paths, make_app, parse_window, say,
                                       say_left_out)
 
-# %% ../../nbs/87_commands.classify.ipynb #5d092a61
+# %% ../../nbs/87_commands.classify.ipynb #8fc9ca24
 Window = Annotated[str, typer.Option(
     help="'auto': one result a file; seconds: one a window; 'none': the model's own single pass.")]
 
@@ -32,7 +34,56 @@ class ScoreOptions:
         "Return the settings of a classifier. Raise `SettingError` if the window is none."
         return dict(window=parse_window(self.window), hop=self.hop, pooling=self.pooling)
 
-# %% ../../nbs/87_commands.classify.ipynb #4070154d
+# %% ../../nbs/87_commands.classify.ipynb #9751157e
+def _read_names(
+    text:str, # names between commas, or a text file of them
+)->list: # of str
+    "Read names of labels. Raises an error of ours where there are none."
+    path = Path(text).expanduser()
+    if path.suffix.lower()!='.txt': names = text.split(',')
+    elif path.is_file(): names = path.read_text(encoding='utf-8-sig').splitlines()
+    else: raise AudioNotFoundError(f'there is no file {brief(text)}')
+    found = [n.strip() for n in names if n.strip()]
+    if not found: raise SettingError(f'`--labels` must name labels, got none in {brief(text)}')
+    return found
+
+def choose_labels(
+    text:str|None, # as `_read_names` takes it; `None`: all
+    labels:list, # of the model
+)->set|None: # of labels
+    "Find the labels that are meant. Says which names no label has, and raises `SettingError` if none is left."
+    if text is None: return None
+    if text in labels: return {text} # with a comma in it
+    by_name,parts = {l.casefold():{l} for l in labels},{}
+    for label in labels:
+        for part in label.split('_'): parts.setdefault(part.casefold(), set()).add(label)
+    by_name = parts | by_name # a label as a whole comes before a part of others
+    names = _read_names(text)
+    unknown = [n for n in names if n.casefold() not in by_name]
+    if len(unknown)==len(names):
+        raise SettingError(f'`--labels`: the model has no label {brief(unknown[0])}; '
+                           f'it has {count(len(labels), "label")}, such as {brief(labels[0])}')
+    if unknown: say(f'note: the model has no label for {count(len(unknown), "name")}: {", ".join(unknown[:10])}')
+    return set().union(*(by_name[n.casefold()] for n in names if n not in unknown))
+
+# %% ../../nbs/87_commands.classify.ipynb #02cca008
+def select_scores(
+    scores, # `Scores`, in each window the best first
+    top_k:int, # of each window
+    min_score:float|None, # `None`: any
+    labels:set|None, # that are wanted; `None`: all
+): # `Scores`
+    "Leave out the scores that were not asked for."
+    kept,taken = [],Counter()
+    for row in scores:
+        window = row.get('start')
+        if taken[window]==top_k or min_score is not None and row['score']<min_score: continue
+        if labels is not None and row['label'] not in labels: continue
+        taken[window] += 1
+        kept.append(row)
+    return type(scores)(kept)
+
+# %% ../../nbs/87_commands.classify.ipynb #ac6cf8ef
 def _table_rows(
     scores, # `Scores`
     name:str, # of the file
@@ -41,6 +92,12 @@ def _table_rows(
     "Return the rows of a table: a score of a recording has its start and end."
     whole = {'start': spans[0].start, 'end': spans[-1].end}
     return [{'file': name, **whole, **s} for s in scores]
+
+def _score_schema(): # pyarrow schema
+    "Return the columns of a table of scores, for one that has no rows."
+    import pyarrow as pa
+    text,number = pa.string(),pa.float64()
+    return pa.schema([('file', text), ('start', number), ('end', number), ('label', text), ('score', number)])
 
 def _show_scores(
     scores, # `Scores`
@@ -53,6 +110,7 @@ def report_scores(
     classifier, # `AudioClassifier`
     paths:list, # files and folders
     out:Path|None, # for a table; `None`: the terminal
+    select=None, # makes a `Scores` of a `Scores`; `None`: all of it
 ):
     "Classify files, and print the scores or write them into a table."
     from auditus.collect import collect, readable
@@ -60,24 +118,31 @@ def report_scores(
     check_table_path(out)
     items,failed,rows = collect(expand_paths(paths)),[],[]
     say(str(classifier.model))
-    for embedded in classifier.classify_sounds((i.sound for i in items), lambda *o: failed.append(o)):
+    results = classifier.classify_sounds((i.sound for i in items), lambda *o: failed.append(o))
+    # what is printed shows how far the work is
+    for embedded in show_progress(results, len(items), False if out is None else None):
         scores,name = classifier.as_scores(embedded),readable(items[embedded.place].name)
+        if select is not None: scores = select(scores)
         rows += _table_rows(scores, name, embedded.spans)
         if out is None: _show_scores(scores, name)
     for _,_,e in failed: e.index = None # the file is named
     say_left_out([str(e) for _,_,e in failed])
-    if not rows: raise AudioDecodeError(f'none of the {len(items)} files could be classified')
-    if out is not None: write_table(rows, out)
+    if len(failed)==len(items): raise AudioDecodeError(f'none of the {len(items)} files could be classified')
+    if out is not None: write_table(rows, out, None if rows else _score_schema())
     done = f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}'
     say(done + (f' → {out}' if out else ''))
 
-# %% ../../nbs/87_commands.classify.ipynb #d9888eb8
+# %% ../../nbs/87_commands.classify.ipynb #8bfce093
 @as_command
 def classify(
     paths: Paths,
     model: Annotated[str, typer.Option('--model', '-m',
         help="A classifier: a Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0).")],
     top_k: Annotated[int, typer.Option('--top-k', '-k', help='Labels for each result.')] = 5,
+    min_score: Annotated[Optional[float], typer.Option(help='Leave out labels with a lower score.')] = None,
+    labels: Annotated[Optional[str], typer.Option('--labels', '-l',
+        help='Only these labels, such as the species of a place: '
+             'between commas, or a text file with one in each line.')] = None,
     scoring: ScoreOptions = ScoreOptions(),
     run: ModelOptions = ModelOptions(),
     trust: TrustOptions = TrustOptions(),
@@ -85,9 +150,13 @@ def classify(
     "Say what is in sounds: labels with scores."
     from auditus.classify import AudioClassifier
     classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(trust))
-    report_scores(classifier, paths, scoring.out)
+    check_table_path(scoring.out)
+    if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out)
+    wanted = None if labels is None else choose_labels(labels, classifier.labels)
+    if wanted is not None: classifier.top_k = None # the best are chosen among those that are wanted
+    report_scores(classifier, paths, scoring.out, lambda scores: select_scores(scores, top_k, min_score, wanted))
 
-# %% ../../nbs/87_commands.classify.ipynb #f58c6533
+# %% ../../nbs/87_commands.classify.ipynb #0f6a1083
 @as_command
 def zeroshot(
     paths: Paths,

@@ -5,16 +5,30 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/86_commands.embed.ipynb #46241be9
+# %% ../../nbs/86_commands.embed.ipynb #1f86aa23
 import time
+from pathlib import Path
 from typing import Annotated, Optional
 import typer
-from ..sound.wording import without_secrets
+from ..sound.wording import brief, without_secrets
+from ..sound.errors import SettingError
 from .options import (Hop, ModelName, ModelOptions, Paths, TrustOptions, as_command,
-                                      expand_paths, make_app, parse_duration, parse_window, say,
+                                      check_exists, expand_paths, make_app, parse_duration, parse_window, say,
                                       say_left_out)
 
-# %% ../../nbs/86_commands.embed.ipynb #afce290d
+# %% ../../nbs/86_commands.embed.ipynb #200bcac4
+_other_files = ('.csv', '.tsv', '.txt', '.json', '.npy', '.npz', '.h5', '.hdf5', '.pkl', '.pickle', '.feather',
+                '.arrow', '.xlsx', '.sqlite', '.db', '.pq', '.zip')
+
+def _check_out(
+    out:str, # a file that ends in .parquet, a folder, or a link to one
+):
+    "Raise `SettingError` if embeddings can't be written to a file of that kind."
+    if Path(out).suffix.lower() not in _other_files or Path(out).expanduser().is_dir(): return
+    raise SettingError(f'`--out` must be a file that ends in .parquet, or a folder for parts, got {brief(out)}. '
+                       'pandas, polars, DuckDB and R read Parquet, and can write other files')
+
+# %% ../../nbs/86_commands.embed.ipynb #d15ea113
 def _embed_into(
     paths:list, # files and folders
     out:str, # as in `extract`
@@ -33,7 +47,7 @@ def _embed_into(
     say(f'{done} → {shown}')
     if not done.rows: raise typer.Exit(1)
 
-# %% ../../nbs/86_commands.embed.ipynb #2093b8a5
+# %% ../../nbs/86_commands.embed.ipynb #16266d51
 Window = Annotated[str, typer.Option(
     help="'auto': one vector a file; seconds: one a window; 'none': the model's own single pass.")]
 Pooling = Annotated[str, typer.Option(
@@ -65,6 +79,8 @@ def embed(
     "Embed sounds into a table: file, start, end, embedding."
     began = time.perf_counter()
     from auditus.transform import AudioPipeline
+    _check_out(out)
+    for p in paths: check_exists(p)
     pipe = AudioPipeline(model, window=parse_window(window), hop=hop, pooling=pooling, batch_size=batch_size,
                          normalize=normalize, mono=mono, **vars(run), **vars(trust))
     say(str(pipe.model))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/83_commands.options.ipynb #ae330f9f
+# %% ../../nbs/83_commands.options.ipynb #23a198a9
 import inspect, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief
-from ..sound.errors import AuditusError, SettingError
+from ..sound.errors import AudioNotFoundError, AuditusError, SettingError
 
-# %% ../../nbs/83_commands.options.ipynb #f551c039
+# %% ../../nbs/83_commands.options.ipynb #a9333789
 def say(
     text:str, # a line
 ):
@@ -36,7 +36,7 @@ def report_errors():
             say('stopped')
             raise typer.Exit(130) from None
 
-# %% ../../nbs/83_commands.options.ipynb #ac8c56a1
+# %% ../../nbs/83_commands.options.ipynb #221841ea
 _max_shown = 10 # files that were left out; `embed` keeps all in the file of errors
 
 def say_left_out(
@@ -46,7 +46,7 @@ def say_left_out(
     for message in messages[:_max_shown]: say(f'left out: {message}')
     if len(messages)>_max_shown: say(f'… and {len(messages)-_max_shown:,} more')
 
-# %% ../../nbs/83_commands.options.ipynb #c3374138
+# %% ../../nbs/83_commands.options.ipynb #e171881b
 def parse_window(
     text:str, # what was typed
 ): # as `AudioPipeline` takes it
@@ -74,7 +74,15 @@ def expand_paths(
     if len(paths)==1: return paths[0]
     return [f for p in paths for f in ([i.at for i in sounds_in(Path(p))] if Path(p).is_dir() else [p])]
 
-# %% ../../nbs/83_commands.options.ipynb #d54a40ee
+def check_exists(
+    path:str, # of a file or a folder; links and globs pass
+):
+    "Raise `AudioNotFoundError` if there is neither a file nor a folder of that name."
+    place = Path(path).expanduser()
+    if '://' in path or any(c in path for c in '*?[') or place.exists(): return
+    raise AudioNotFoundError(f'there is no file or folder {brief(path)} (looked for {brief(place.absolute())})')
+
+# %% ../../nbs/83_commands.options.ipynb #425ed5a2
 def make_parent(
     out:Path, # of a file
 ):
@@ -101,7 +109,7 @@ def save_table(
     write_table(rows, out)
     say(f'→ {out}')
 
-# %% ../../nbs/83_commands.options.ipynb #e9d49d30
+# %% ../../nbs/83_commands.options.ipynb #50c0dd07
 model_help = "A Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."
 
 Paths = Annotated[list[str], typer.Argument(
@@ -126,7 +134,7 @@ DType = Annotated[Optional[str], typer.Option(
     help="'float32', 'bfloat16', 'int8', or 'auto': bfloat16 where it pays.")]
 AllowPickle = Annotated[bool, typer.Option('--allow-pickle', help='Take weights that only come as pickles.')]
 
-# %% ../../nbs/83_commands.options.ipynb #4b885a81
+# %% ../../nbs/83_commands.options.ipynb #73ee7772
 @dataclass(frozen=True)
 class RunOptions:
     "How a model is run."
@@ -147,7 +155,7 @@ class TrustOptions:
         help="Run code that the model's folder brings along.")] = False
     allow_pickle: AllowPickle = False
 
-# %% ../../nbs/83_commands.options.ipynb #166c9189
+# %% ../../nbs/83_commands.options.ipynb #f51e902e
 def _spread_group(
     parameter:inspect.Parameter,
 )->list: # of `inspect.Parameter`
@@ -174,15 +182,25 @@ def as_command(f):
     command.__annotations__ = {p.name:p.annotation for p in spread.parameters.values()}
     return command
 
-# %% ../../nbs/83_commands.options.ipynb #9f24d904
+# %% ../../nbs/83_commands.options.ipynb #378513ab
+def _print_version(
+    wanted:bool, # was it asked for?
+):
+    "Print the version and end the command, where it was asked for."
+    from auditus import __version__
+    if not wanted: return
+    typer.echo(f'auditus {__version__}')
+    raise typer.Exit
+
 def make_app(
     commands:dict, # name → function
 )->typer.Typer:
     "Make an application of commands."
     app = typer.Typer(help='Audio embeddings: a path goes in, a vector comes out.', no_args_is_help=True,
                       add_completion=False, pretty_exceptions_enable=False)
-    for name,f in commands.items(): app.command(name=name)(f)
     # with it, an application of one command has that command's name, too
     @app.callback()
-    def main(): pass
+    def main(version: Annotated[bool, typer.Option('--version', callback=_print_version, is_eager=True,
+                                                   help='Show the version and exit.')] = False): pass
+    for name,f in commands.items(): app.command(name=name)(f)
     return app

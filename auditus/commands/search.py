@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/89_commands.search.ipynb #e7eef51c
+# %% ../../nbs/89_commands.search.ipynb #444c023f
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief, count
 from ..sound.errors import SettingError, check_choice
 from .options import (Device, RunOptions, TableFile, TrustOptions, as_command,
-                                      check_table_path, make_app, make_parent, model_help, save_table, say)
+                                      check_exists, check_table_path, make_app, make_parent, model_help, save_table, say)
 
-# %% ../../nbs/89_commands.search.ipynb #81e71165
+# %% ../../nbs/89_commands.search.ipynb #51c22f30
 @as_command
 def search(
     index: Annotated[str, typer.Argument(help='What auditus embed wrote, or a saved SoundIndex.')],
@@ -30,11 +30,13 @@ def search(
     "Find the sounds that are most alike."
     from auditus.search import find_index
     check_table_path(out)
+    if Path(query).expanduser().is_dir():
+        raise SettingError(f'the query must be one sound, got the folder {brief(query)}: give a file in it')
     found = find_index(index, device=device, **vars(trust)).search(query, k, exact or None)
     typer.echo(found)
     save_table(found, out)
 
-# %% ../../nbs/89_commands.search.ipynb #f4725878
+# %% ../../nbs/89_commands.search.ipynb #5f462fc9
 _picture_suffixes = '.png', '.svg', '.pdf'
 
 def _check_picture_path(
@@ -46,7 +48,7 @@ def _check_picture_path(
         raise SettingError(f'`--out` must be a file that ends in {suffixes}, got {brief(out)}')
     make_parent(out)
 
-# %% ../../nbs/89_commands.search.ipynb #ee4c6a8f
+# %% ../../nbs/89_commands.search.ipynb #d2bde41c
 @as_command
 def draw_map(
     source: Annotated[str, typer.Argument(
@@ -65,6 +67,7 @@ def draw_map(
     import matplotlib
     matplotlib.use('Agg') # a terminal may have no screen
     _check_picture_path(out)
+    check_exists(source)
     check_choice('method', method, ('pca', 'umap'))
     if method=='umap': umap_class()
     if model is None and not holds_vectors(source):
@@ -76,7 +79,7 @@ def draw_map(
     index.plot(method=method).figure.savefig(out, dpi=120)
     say(f'{count(len(index), "point")} → {out}')
 
-# %% ../../nbs/89_commands.search.ipynb #c3321f36
+# %% ../../nbs/89_commands.search.ipynb #ba9d31c2
 @as_command
 def open_page(
     index: Annotated[Optional[str], typer.Argument(
@@ -114,6 +117,7 @@ def open_page(
     from auditus.page.files import exit_on_signals
     from auditus.page.layout import import_gradio
     with exit_on_signals():
+        if index is not None: check_exists(index)
         import_gradio() # says what is missing before a folder is embedded, which may take an hour
         # what is not given is left to the index
         settings = vars(run) | {k:v or None for k,v in vars(trust).items()}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/73_index.sources.ipynb #10e0f731
+# %% ../../nbs/73_index.sources.ipynb #0390f296
 import inspect, warnings
 from pathlib import Path
 import numpy as np
@@ -19,7 +19,7 @@ from ..collection.embeddings import EmbeddingTable, load
 from ..collection.cached import embed_cached
 from ..learn.saved import check_same_vectors
 
-# %% ../../nbs/73_index.sources.ipynb #f22f119c
+# %% ../../nbs/73_index.sources.ipynb #a1db7671
 def table_settings(
     path, # of what `extract` may have written
 )->dict|None: # `None`: it is no table of embeddings
@@ -31,7 +31,7 @@ def table_settings(
     if found and settings is None and not table.store.single: table.refuse_damage()
     return settings
 
-# %% ../../nbs/73_index.sources.ipynb #1f1f2881
+# %% ../../nbs/73_index.sources.ipynb #45336b25
 _whole_numbers = 'layer', 'batch_size', 'target_sr' # that may be fractions in a table
 
 def pipeline_from(
@@ -55,7 +55,7 @@ def pipeline_from(
     kept = {k:int(v) if k in _whole_numbers and isinstance(v, float) else v for k,v in kept.items()}
     return AudioPipeline(**{**kept, 'progress': False, **changes})
 
-# %% ../../nbs/73_index.sources.ipynb #188186c2
+# %% ../../nbs/73_index.sources.ipynb #4b259d04
 def embed_collection(
     source, # a collection of sounds as `extract` takes it
     pipeline:AudioPipeline|None, # embeds them
@@ -64,6 +64,7 @@ def embed_collection(
 )->tuple: # `X` `(rows, dim)`, and a pyarrow table of the rows
     "Embed sounds, or find their vectors again. Warns of sounds that could not be embedded."
     if pipeline is None:
+        collect(source) # raises where there is nothing of that name
         raise SettingError(f'{brief(source)} is no table of embeddings, so it is a collection of sounds, '
                            'and needs a `pipeline` to embed them (in a terminal, `auditus embed` comes first)')
     items = collect(source)
@@ -77,7 +78,7 @@ def embed_collection(
                   f'and are not in the index: {first}', stacklevel=4)
     return X,table
 
-# %% ../../nbs/73_index.sources.ipynb #a2ddc6f4
+# %% ../../nbs/73_index.sources.ipynb #f50a1399
 query_settings = 'window', 'hop', 'max_seconds', 'pad', 'mono', 'normalize' # a query may have others
 
 def read_source(

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['nearest', 'VectorIndex']
 
-# %% ../../nbs/72_index.vectors.ipynb #7abf6c10
+# %% ../../nbs/72_index.vectors.ipynb #e474bd70
 from collections.abc import Iterator
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import count
-from ..sound.errors import SettingError, check_positive
+from ..sound.errors import check_positive, require
 from ..sound.chain import show_progress
 from ..learn.heads import l2_normalize
 
@@ -45,7 +45,7 @@ def normalize_rows(
         made[at:at+_block_rows] = l2_normalize(np.asarray(X[at:at+_block_rows], np.float32))
     return made
 
-# %% ../../nbs/72_index.vectors.ipynb #2ed70647
+# %% ../../nbs/72_index.vectors.ipynb #f5de656b
 install_hint = "pip install 'auditus[search]'"
 graph_links = 32 # of each row: sounds come in clusters, and between these there must be ways
 graph_width = 1024 # rows that a search keeps as candidates: what it costs is a few milliseconds
@@ -54,12 +54,10 @@ def make_graph(
     dim:int, # of the vectors
 ): # `usearch.index.Index`
     "Make an empty graph of neighbours. Raises `SettingError` where usearch can't be imported."
-    try: from usearch.index import Index
-    except ImportError as e:
-        raise SettingError(f'many rows are searched by usearch, which can not be imported ({e}): '
-                           f'{install_hint}, or exact=True, which looks at all of them') from e
+    remedy = f'{install_hint}, or exact=True, which looks at all of them'
+    usearch = require('usearch.index', 'many rows are searched by usearch', remedy)
     # numbers of 16 bits find the same neighbours in half the memory; what they find is scored in 32
-    return Index(ndim=dim, metric='cos', dtype='f16', connectivity=graph_links, expansion_search=graph_width)
+    return usearch.Index(ndim=dim, metric='cos', dtype='f16', connectivity=graph_links, expansion_search=graph_width)
 
 # %% ../../nbs/72_index.vectors.ipynb #fcb66d56
 class VectorIndex:

@@ -11,18 +11,14 @@ from functools import lru_cache
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import SettingError
+from ..sound.errors import SettingError, require
 
 # %% ../../nbs/34_pipeline.soundevent.ipynb #31085f64
 install_hint = "pip install 'auditus[soundevent]'"
 
 def soundevent_data(): # the module
     "Import `soundevent.data`. Raises `SettingError` where it can't be imported."
-    try: from soundevent import data
-    except ImportError as e:
-        raise SettingError('recordings and clips are those of soundevent, which can not be imported '
-                           f'({e}): {install_hint}') from e
-    return data
+    return require('soundevent.data', 'recordings and clips are those of soundevent', install_hint)
 
 # %% ../../nbs/34_pipeline.soundevent.ipynb #31e7e42f
 @lru_cache(maxsize=8)
