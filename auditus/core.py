@@ -38,7 +38,7 @@ def as_rate(
 # %% ../nbs/03_core.ipynb #93c5599c
 _pcm_scale = {'uint8': (128, 128), 'int16': (0, 2**15), 'int32': (0, 2**31)} # dtype: (zero, full scale)
 
-def _as_floats(
+def as_floats(
     a, # numpy array, torch tensor or list
 )->np.ndarray: # of floats
     "Make an array of samples, with PCM brought to the range from -1 to 1."
@@ -61,7 +61,7 @@ def as_samples(
     a, # numpy array, torch tensor or list; float of any width, or uint8, int16 or int32 PCM
 )->np.ndarray: # float32, `(n,)`, or `(channels, n)` for two and more
     "Check samples and bring them to float32. Raises `AudioInputError` for what can't be a sound."
-    a = _as_floats(a)
+    a = as_floats(a)
     if a.ndim not in (1,2):
         raise AudioInputError(f'samples have the shape (n,) or (channels, n), got {a.shape}')
     if a.size==0: raise AudioInputError(f'a sound needs at least one sample, got shape {a.shape}')
@@ -123,13 +123,12 @@ class MonoMix:
     def __init__(self): self.peak,self.mean_peak = 0.,0.
 
     def __call__(self,
-        a:np.ndarray, # with its channels along `axis`
-        axis:int=0,
+        a:np.ndarray, # `(channels, n)`
     )->np.ndarray: # `(n,)`
         "Average one block."
-        if a.shape[axis]==1: return a.take(0, axis)
+        if len(a)==1: return a[0]
         # of two channels this is the same number as their mean, and sooner had
-        mean = (a.take(0, axis)+a.take(1, axis))*np.float32(.5) if a.shape[axis]==2 else a.mean(axis)
+        mean = (a[0]+a[1])*np.float32(.5) if len(a)==2 else a.mean(0)
         if self.mean_peak<=cancelled*max(1., self.peak): # else nothing that comes could be as loud
             self.mean_peak,self.peak = max(self.mean_peak, _peak(mean)),max(self.peak, _peak(a))
         return mean

@@ -13,22 +13,23 @@ import numpy as np
 from fastcore.basics import patch, store_attr
 from .sound.wording import brief, reason_of, safe_cause
 from .sound.errors import (
-    AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, check_choice, check_positive)
+    AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, SettingError, check_choice, check_positive)
 from .sound.chain import Transform
-from .core import AudioArray
+from .core import AudioArray, Clip
 from .signal import Resampling
 from .sound.links import fetch
-from .sound.decode import decode, decode_blocks
+from .sound.decode import decode, decode_blocks, pick_channel
 
 # %% ../nbs/10_load.ipynb #fd86e048
 class AudioLoader(Transform):
-    "Load a sound: a path, link, bytes, open file, `(array, sr)`, dict of `datasets` or torchcodec decoder."
+    "Load a sound: a path, link, bytes, open file, `(array, sr)`, `Clip`, dict of `datasets` or torchcodec decoder."
     def __init__(self,
         sr:int|None=None, # resample to this rate (Hz); `None`: keep the sound's own
         mono:bool=True, # average the channels? `False` keeps `(channels, n)`
-        truncated:str='raise', # a file that breaks off: 'raise' an error, or 'keep' what came
+        truncated:str='raise', # a file that is cut or damaged: 'raise' an error, or 'keep' what is right before that
         max_download_mb:float=100., # refuse links to anything larger (MB)
         max_download_s:float=300., # give up a link that takes longer (s)
+        channel:int|None=None, # take this channel alone, counted from 0; `None`: all, as `mono` says
     ):
         store_attr()
         self._resampling = None if sr is None else Resampling(sr)
@@ -36,16 +37,28 @@ class AudioLoader(Transform):
         check_choice('truncated', truncated, ('raise', 'keep'))
         check_positive('max_download_mb', max_download_mb, 'megabytes')
         check_positive('max_download_s', max_download_s, 'seconds')
+        if channel is not None and (isinstance(channel, bool) or not isinstance(channel, (int, np.integer)) or channel<0):
+            raise SettingError(f'`channel` must be a whole number from 0 on, or None for all; got {channel!r}')
 
     def one(self, x)->AudioArray:
         "Load one sound."
-        source,name = self.find(x)
-        if isinstance(source, AudioArray): return self.finish(source)
-        return decode(source, name, sr=self.sr, mono=self.mono, truncated=self.truncated)
+        source,name,clip = self.find(x)
+        if isinstance(source, AudioArray): return self.finish(source, name, **clip)
+        return decode(source, name, **self.settings(), **clip)
 
-    def finish(self, x:AudioArray)->AudioArray:
-        "Average the channels and resample, where asked to."
-        if self.mono: x = x.mono()
+    def settings(self)->dict:
+        "Return what decoding is asked for."
+        return {k: getattr(self, k) for k in ('sr', 'mono', 'truncated', 'channel')}
+
+    def finish(self,
+        x:AudioArray,
+        name:str, # for errors
+        **clip, # `start` and `end` (s) of what is wanted of it; nothing: all
+    )->AudioArray:
+        "Cut, take a channel or average all, and resample, where asked to."
+        if clip: x = x.cut(**clip)
+        if self.channel is not None: x = AudioArray(pick_channel(np.atleast_2d(x.a), self.channel, name), x.sr)
+        elif self.mono: x = x.mono()
         return x if self._resampling is None else self._resampling(x)
 
 # %% ../nbs/10_load.ipynb #67b77c91
@@ -155,7 +168,13 @@ def as_array(
 
 # %% ../nbs/10_load.ipynb #38506c39
 @patch
-def find(self:AudioLoader, x)->tuple: # a path, an open file or an `AudioArray`; and its name, for errors
+def find(self:AudioLoader, x)->tuple: # a path, an open file or an `AudioArray`; its name; `start` and `end` of a clip
+    "Find the file that a sound is in, or the sound itself."
+    if isinstance(x, Clip): return *self.find(x.source)[:2],{'start': x.start, 'end': x.end}
+    return *self.find_source(x),{}
+
+@patch
+def find_source(self:AudioLoader, x)->tuple: # a path, an open file or an `AudioArray`; and its name, for errors
     "Find the file that a sound is in, or the sound itself."
     if isinstance(x, str) and x.lower().startswith(('http://', 'https://')):
         return in_memory(fetch(x, self.max_download_mb, max_s=self.max_download_s), brief(x))
@@ -167,12 +186,12 @@ def find(self:AudioLoader, x)->tuple: # a path, an open file or an `AudioArray`;
     return as_array(x),brief(x)
 
 @patch
-def find_in_dict(self:AudioLoader, x)->tuple: # as `find`
+def find_in_dict(self:AudioLoader, x)->tuple: # as `find_source`
     "Find the sound in a dict of Hugging Face `datasets`."
     if x.get('array') is not None and x.get('sampling_rate') is not None:
         return AudioArray(x['array'], x['sampling_rate']),brief(x)
     if isinstance(x.get('bytes'), (bytes, bytearray, memoryview)): return in_memory(x['bytes'], brief(x))
-    if x.get('array') is None and x.get('path') is not None: return self.find(x['path'])
+    if x.get('array') is None and x.get('path') is not None: return self.find_source(x['path'])
     raise AudioInputError(f"a dict needs 'array' and 'sampling_rate', or 'bytes', or 'path'; got {list(x)}")
 
 # %% ../nbs/10_load.ipynb #8173b4df
@@ -181,12 +200,12 @@ def stream(self:AudioLoader,
     x, # anything that the loader takes
 )->Iterator[tuple]: # rate (Hz) and samples, `(n_i,)` or `(channels, n_i)`
     "Load one sound block by block; joined, the blocks are what the loader gives at once."
-    source,name = self.find(x)
+    source,name,clip = self.find(x)
     if isinstance(source, AudioArray):
-        x = self.finish(source)
+        x = self.finish(source, name, **clip)
         yield x.sr,x.a
         return
-    for rate,a in decode_blocks(source, name, sr=self.sr, mono=self.mono, truncated=self.truncated):
+    for rate,a in decode_blocks(source, name, **self.settings(), **clip):
         if not np.isfinite(a).all():
             raise AudioInputError(f'{name}: {int((~np.isfinite(a)).sum())} samples are NaN or infinite')
         yield rate,a

@@ -7,7 +7,7 @@ __all__ = ['SlowArithmeticWarning']
 
 # %% ../../nbs/19_models.device.ipynb #d119a08c
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from ..sound.errors import check_choice, SettingError
@@ -102,15 +102,23 @@ def medium_pays()->bool:
     return processor()[0]=='AuthenticAMD' and medium_is_exact()
 
 @contextmanager
+def unrounded_convolutions():
+    "Keep cuDNN from rounding what it convolves to the ten bits of TF32, as it does by default, within the block."
+    from torch.backends import cudnn
+    kept = cudnn.allow_tf32
+    cudnn.allow_tf32 = False
+    try: yield
+    finally: cudnn.allow_tf32 = kept
+
+@contextmanager
 def fast_matmul(
     device, # torch device
     dtype, # torch dtype
 ):
     "Use the fastest exact float32 arithmetic that there is here within the block."
     import torch
-    if device.type!='cpu' or dtype!=torch.float32 or not medium_pays(): yield
-    else:
-        with medium(): yield
+    with (unrounded_convolutions() if device.type=='cuda' and dtype==torch.float32 else
+          medium() if device.type=='cpu' and dtype==torch.float32 and medium_pays() else nullcontext()): yield
 
 # %% ../../nbs/19_models.device.ipynb #af30cca0
 _kept_memory = 2**28 # bytes: more than the largest tensor of a usual pass

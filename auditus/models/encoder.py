@@ -59,6 +59,9 @@ class HFModel(RaggedModel):
     def best_batch(self): return RaggedModel.best_batch if self.device.type=='cpu' else 32
 
     @property
+    def ahead(self): return 0 if self.device.type=='cpu' else 4
+
+    @property
     def n_layers(self): return None if self.session else self.count_layers()
 
     def count_layers(self)->int|None: # `None`: it has none that could be chosen
