@@ -65,7 +65,7 @@ def embed_part(
                 if on_error=='raise': raise e
                 record(embedded.place, item.sound, e)
                 continue
-            heard = embedded.spans[-1].end-embedded.spans[0].start
+            heard = embedded.spans[-1].end-(item.start or 0.) # the times of a clip are those of its recording
             whole = without_rest(found, least_rest)
             rows += whole
             rests += len(found)-len(whole)
