@@ -778,15 +778,15 @@ def test_passes_that_rotted_are_made_again(watch, rng, tmp_path):
 def test_a_file_that_is_reached_later_moves_no_vector(watch, rng, tmp_path, monkeypatch):
     (tmp_path/'sounds').mkdir()
     for name, n in (('a', 5_000), ('b', 20_000)): sf.write(tmp_path/'sounds'/f'{name}.wav', rng.normal(0, .1, n), 1000)
-    pipe, cut = AudioPipeline(Timed()), AudioPipeline.cut
+    pipe, cut = AudioPipeline(Timed()), AudioPipeline.iter_windows
     extract(tmp_path/'sounds', tmp_path/'straight', pipe)
     def breaks(self, x):
         for n, w in enumerate(cut(self, x)):
             if Path(x).name == 'a.wav' and n == 3: raise AudioNotFoundError('the disk is asleep')
             yield w
-    monkeypatch.setattr(AudioPipeline, 'cut', breaks)
+    monkeypatch.setattr(AudioPipeline, 'iter_windows', breaks)
     assert extract(tmp_path/'sounds', tmp_path/'out', pipe, time_budget=20).files_left
-    monkeypatch.setattr(AudioPipeline, 'cut', cut)
+    monkeypatch.setattr(AudioPipeline, 'iter_windows', cut)
     extract(tmp_path/'sounds', tmp_path/'out', pipe)
     assert rows(tmp_path/'out').equals(rows(tmp_path/'straight'))
 
@@ -809,13 +809,13 @@ def test_flipped_bits_in_kept_passes(watch, rng, tmp_path, times):
 def test_a_long_way_to_where_the_last_run_ended_is_no_end(watch, rng, tmp_path, monkeypatch):
     (tmp_path/'sounds').mkdir()
     sf.write(tmp_path/'sounds'/'a.wav', rng.normal(0, .1, 20_000), 1000)
-    pipe, cut = AudioPipeline(Timed()), AudioPipeline.cut
+    pipe, cut = AudioPipeline(Timed()), AudioPipeline.iter_windows
     extract(tmp_path/'sounds', tmp_path/'straight', pipe)
     def slow(self, x):
         for w in cut(self, x):
             watch.time += 1  # to decode takes as long as to embed
             yield w
-    monkeypatch.setattr(AudioPipeline, 'cut', slow)
+    monkeypatch.setattr(AudioPipeline, 'iter_windows', slow)
     for runs in range(1, 50):
         heard = Timed.passes
         if not extract(tmp_path/'sounds', tmp_path/'out', pipe, time_budget=15).files_left: break

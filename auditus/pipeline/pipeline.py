@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AudioPipeline', 'Row']
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #d3883de7
+# %% ../../nbs/41_pipeline.pipeline.ipynb #c5980f35
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from .plan import EmbeddedSound, merge_chunks, pool_windows, WindowPlan
 from .embedding import AudioEmbedding, default_model, Passes, to_tensors
 from .protocols import SavedInFolder, SentenceEncoder, SklearnTransformer
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #5bc6a91a
+# %% ../../nbs/41_pipeline.pipeline.ipynb #a9e37b92
 def check_window(
     window, # as in `AudioPipeline`
     hop, # as in `AudioPipeline`
@@ -40,7 +40,7 @@ def check_window(
         raise SettingError(f'`hop` goes with windows, but `window` is None; got hop={hop!r}')
     Windowing(max_seconds if window in ('auto', None) else window, hop, pad)
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #f398ddbc
+# %% ../../nbs/41_pipeline.pipeline.ipynb #a913c9be
 class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transform):
     "A path to a vector: load, resample, cut, embed, pool."
     @delegates(AudioEmbedding, but='output')
@@ -117,7 +117,7 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         pooling = self.pooling if step is None else step.pooling
         return None if pooling is None else poolings.get(pooling, poolings['mean'])
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #7ee95c99
+# %% ../../nbs/41_pipeline.pipeline.ipynb #8c5c4d42
 @patch(as_prop=True)
 def plan(self:AudioPipeline)->WindowPlan:
     "How recordings are cut for the model."
@@ -143,7 +143,7 @@ def with_step(self:AudioPipeline,
     "Return a pipeline with one step exchanged. Raises `SettingError` where the step can't take that place."
     return type(self)(**self.get_params() | {'custom_steps': {**(self.custom_steps or {}), name: step}})
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #13175bd8
+# %% ../../nbs/41_pipeline.pipeline.ipynb #e98e5822
 @patch
 def iter_windows(self:AudioPipeline,
     x, # anything that `AudioLoader` takes
@@ -171,7 +171,7 @@ def windows(self:AudioPipeline,
     "Return the windows of one sound, all at once."
     return as_windows(self.iter_windows(x), self.sr)
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #08c89b27
+# %% ../../nbs/41_pipeline.pipeline.ipynb #dd4e23ed
 @patch
 def select_output(self:AudioPipeline,
     out:ModelFrames, # of a batch
@@ -234,7 +234,7 @@ def embed_sounds(self:AudioPipeline,
             del given[i]
             yield embedded
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #3b65afce
+# %% ../../nbs/41_pipeline.pipeline.ipynb #a0c60365
 class Row(NamedTuple):
     "A vector, and which seconds of which file it stands for."
     file:object # the item as it was given
@@ -243,7 +243,7 @@ class Row(NamedTuple):
     vector:object # `(dim,)`
     channel:int|None=None # where channels are kept apart
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #3828be78
+# %% ../../nbs/41_pipeline.pipeline.ipynb #c2457b63
 @patch
 def summary(self:AudioPipeline,
     spans:list, # `Window` of each window of one channel
@@ -275,7 +275,7 @@ def rows(self:AudioPipeline,
         else: found.append(Row(item, spans[0].start, spans[-1].end, y, spans[0].channel))
     return sorted(found, key=lambda r: (r.start, r.channel))
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #f3809cad
+# %% ../../nbs/41_pipeline.pipeline.ipynb #409a77a0
 @patch
 def each(self:AudioPipeline, xs:Iterable)->Iterator:
     "Yield the result of each sound, in order, as they come."
@@ -295,7 +295,7 @@ def many(self:AudioPipeline, xs:Iterable):
     nothing = isinstance(ys, list) and not ys and not self.windowed and self.pooling is not None
     return to_tensors(np.zeros((0, self.dim), np.float32), self.return_tensors) if nothing else ys
 
-# %% ../../nbs/41_pipeline.pipeline.ipynb #894e4c0f
+# %% ../../nbs/41_pipeline.pipeline.ipynb #2c3a4bcb
 @patch
 def stream(self:AudioPipeline,
     xs, # a list, a generator, or one sound
