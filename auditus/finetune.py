@@ -65,12 +65,13 @@ def evaluate(
     sounds, # paths, or what `labelled` takes
     labels=None, # one a sound; `None`: the sounds bring theirs along
     problem_type:str|None=None, # as in `labelled`
+    label_column:str|None=None, # as in `labelled`
     **settings, # as in `AudioClassifier`
 )->Report:
     "Put a classifier to the test of labelled sounds. Raises `AudioInputError` where it doesn't know a "
     "label."
     classifier = open_classifier(model, **settings)
-    return evaluate_classifier(classifier, as_labelled(sounds, labels, None, problem_type))
+    return evaluate_classifier(classifier, as_labelled(sounds, labels, None, problem_type, label_column))
 
 # %% ../nbs/71_finetune.ipynb #ab134adc
 def _require_packages():
@@ -199,6 +200,7 @@ def finetune(
     overwrite:bool=False, # may it replace a finished result of other sounds or settings?
     progress:bool|None=None, # a bar; `None`: where somebody is watching
     problem_type:str|None=None, # as in `labelled`
+    label_column:str|None=None, # as in `labelled`
     revision:str|None=None, # as in `load_model`
     local_files_only:bool=False, # as in `load_model`
     allow_pickle:bool=False, # as in `load_model`
@@ -219,7 +221,7 @@ def finetune(
                            f'{push_to_hub!r}')
     _require_packages()
     device = _training_device(device, fp16)
-    given = check_learnable(labelled(data, group, problem_type))
+    given = check_learnable(labelled(data, group, problem_type, label_column))
     model = _open_model(model_name, revision=revision, local_files_only=local_files_only,
                         allow_pickle=allow_pickle)
     store = _open_out(out)

@@ -52,20 +52,47 @@ class Resampling(Transform):
         return AudioArray(a, self.target_sr)
 
 # %% ../nbs/05_signal.ipynb #0f71bbfb
+class BlockResampler:
+    "Resamples a sound that comes in blocks; joined, they are what `Resampling` gives."
+    def __init__(self,
+        sr:int, # their rate (Hz)
+        target_sr:int, # the rate to come out (Hz)
+    ):
+        self.sr,self.target_sr,self.given,self.made = sr,target_sr,0,0
+        self._stream = self._nothing = None
+
+    def push(self,
+        a:np.ndarray, # a block `(frames,)` or `(frames, channels)`
+    )->np.ndarray: # what of it has come through the filter
+        "Resample a block."
+        if self._stream is None:
+            import soxr
+            channels,self._nothing = 1 if a.ndim==1 else a.shape[1],np.ascontiguousarray(a[:0])
+            self._stream = soxr.ResampleStream(self.sr, self.target_sr, channels, dtype='float32', quality='HQ')
+        return self._counted(len(a), self._stream.resample_chunk(np.ascontiguousarray(a)))
+
+    def close(self)->np.ndarray:
+        "Return the rest."
+        return self._counted(0, self._stream.resample_chunk(self._nothing, last=True))
+
+    def check_made(self):
+        "Raise `AudioInputError` where the sound was too short for a single sample."
+        if not self.made:
+            raise AudioInputError(f'{self.given} samples at {self.sr} Hz are too short to resample to {self.target_sr} Hz')
+
+    def _counted(self, n, out):
+        self.given,self.made = self.given+n,self.made+len(out)
+        return out
+
 def resampled(
     parts:Iterator[np.ndarray], # blocks `(frames,)` or `(frames, channels)`
     sr:int, # their rate (Hz)
     target_sr:int, # the rate to come out (Hz)
 )->Iterator[np.ndarray]:
     "Resample block by block; joined, they are what `Resampling` gives."
-    import soxr
-    stream = None
-    for a in parts:
-        if stream is None:
-            channels = 1 if a.ndim==1 else a.shape[1]
-            stream = soxr.ResampleStream(sr, target_sr, channels, dtype='float32', quality='HQ')
-        yield stream.resample_chunk(a)
-    if stream is not None: yield stream.resample_chunk(a[:0], last=True)
+    made,a = BlockResampler(sr, target_sr),None
+    for a in parts: yield made.push(a)
+    if a is not None: yield made.close()
 
 # %% ../nbs/05_signal.ipynb #933c097e
 @patch
@@ -73,22 +100,16 @@ def stream(self:Resampling,
     blocks:Iterable[tuple], # rate (Hz) and samples, `(n_i,)` or `(channels, n_i)`, one block after the other
 )->Iterator[tuple]: # the same, at `target_sr`
     "Resample a sound that comes in blocks. Raises `AudioInputError` where it is too short for a single sample."
-    blocks,n,came = iter(blocks),0,0
+    blocks = iter(blocks)
     first = next(blocks, None)
     if first is None: return
     sr,whole = first[0],chain([first], blocks)
-    if sr==self.target_sr:
-        yield from whole
-        return
-    def counted():
-        nonlocal n
-        for _,a in whole:
-            n += a.shape[-1]
-            yield np.ascontiguousarray(a.T)
-    for y in resampled(counted(), sr, self.target_sr):
-        came += len(y)
-        yield self.target_sr,y.T
-    if not came: raise AudioInputError(f'{n} samples at {sr} Hz are too short to resample to {self.target_sr} Hz')
+    if sr==self.target_sr: yield from whole
+    else:
+        made = BlockResampler(sr, self.target_sr)
+        for _,a in whole: yield self.target_sr,made.push(a.T).T
+        yield self.target_sr,made.close().T
+        made.check_made()
 
 # %% ../nbs/05_signal.ipynb #6b222d22
 class Window(NamedTuple):
@@ -128,43 +149,74 @@ def as_windows(
     starts,ends,waves = map(list, zip(*((w.start, w.end, w.wave) for w in cut)))
     return Windows(waves, sr, starts, ends)
 
+class WindowCutter:
+    "Cuts a sound that comes in blocks, and keeps no more of it than the window that is not complete."
+    def __init__(self,
+        windowing, # `Windowing`: how to cut
+        sr:int, # rate of the blocks (Hz)
+    ):
+        self.windowing,self.sr = windowing,sr
+        # numbers of numpy may be too narrow to count samples with
+        seconds,hop = float(windowing.window),None if windowing.hop is None else float(windowing.hop)
+        for name,value in (('window', seconds), ('hop', hop)):
+            if value is not None and value*sr<1:
+                raise SettingError(f'`{name}` is {value:g} s, less than one sample at {sr} Hz')
+        self.size,self.hop = round(seconds*sr),hop
+        if windowing.pad in ('zero', 'repeat', 'wrap') and self.size>most_filled:
+            raise SettingError(f'pad={windowing.pad!r} fills windows up to {most_filled/sr:,.0f} s at {sr} Hz, '
+                               f'got window={seconds:g}: use pad=None')
+        self.n = self.covered = self.start = self.k = 0 # samples that came and are in a window, the next window
+        self.head = self.kept = None # the sound's first window, and what is kept, up to `n`
+        self.waiting = [] # blocks that are joined when there is a window to be had, not one by one
+
+    def push(self,
+        block:np.ndarray, # samples `(n_i,)` or `(channels, n_i)`
+    )->Iterator[Window]:
+        "Yield the windows that a block completes."
+        if self.kept is None: self.head = self.kept = block[...,:0]
+        self.n += block.shape[-1]
+        missing = self.size-self.head.shape[-1]
+        if self.windowing.pad=='wrap' and missing>0: self.head = np.concatenate([self.head, block[...,:missing]], axis=-1)
+        self.waiting.append(block)
+        if self.start+self.size>self.n: return
+        self._join()
+        while self.start+self.size<=self.n:
+            self.covered,at = self.start+self.size,self.start-(self.n-self.kept.shape[-1])
+            yield Window(self.start/self.sr, self.covered/self.sr, self.kept[...,at:at+self.size])
+            self.k += 1
+            self.start = self.k*self.size if self.hop is None else round(self.k*self.hop*self.sr)
+        left = max(0, self.n-self.start)
+        self.kept = self.kept[...,self.kept.shape[-1]-min(left, self.kept.shape[-1]):]
+
+    def close(self)->Iterator[Window]:
+        "Yield the last, short window. Raises `AudioInputError` where the sound comes to no window at all."
+        n,start,sr,how = self.n,self.start,self.sr,self.windowing
+        if n==0: raise AudioInputError(f'the sound is too short: not a sample is left at {sr} Hz')
+        if self.covered<n and start<n and how.pad!='drop':
+            self._join()
+            wave = self.kept[...,self.kept.shape[-1]-(n-start):]
+            yield Window(start/sr, n/sr, how.fill(wave, self.head, self.size))
+        elif not self.k:
+            raise AudioInputError(f"{n/sr:g} s are shorter than one window of {how.window:g} s, "
+                                  "and pad='drop' leaves nothing: use pad=None or 'zero'")
+
+    def _join(self):
+        if self.kept.size or len(self.waiting)>1: self.kept = np.concatenate([self.kept, *self.waiting], axis=-1)
+        elif self.waiting: self.kept = self.waiting[0]
+        self.waiting = []
+
 @patch
 def stream(self:Windowing,
     blocks:Iterable[np.ndarray], # samples `(n_i,)` or `(channels, n_i)`, one block after the other
     sr:int, # their rate (Hz)
 )->Iterator[Window]:
     "Cut a sound that comes in blocks."
-    # numbers of numpy may be too narrow to count samples with
-    window,hop = float(self.window),None if self.hop is None else float(self.hop)
-    for name,seconds in (('window', window), ('hop', hop)):
-        if seconds is not None and seconds*sr<1: raise SettingError(f'`{name}` is {seconds:g} s, less than one sample at {sr} Hz')
-    size = round(window*sr)
-    if self.pad in ('zero', 'repeat', 'wrap') and size>most_filled:
-        raise SettingError(f'pad={self.pad!r} fills windows up to {most_filled/sr:,.0f} s at {sr} Hz, got window={window:g}: use pad=None')
-    def start_of(k): return k*size if hop is None else round(k*hop*sr)
-    def join(*parts): return np.concatenate(parts, axis=-1)
-    k,n,covered,start,waiting = 0,0,0,0,[]
-    head = kept = None # `kept` ends where the sound has come to, `n`
-    for block in blocks:
-        if kept is None: head = kept = block[...,:0]
-        n += block.shape[-1]
-        if self.pad=='wrap' and head.shape[-1]<size: head = join(head, block[...,:size-head.shape[-1]])
-        waiting.append(block)
-        if start+size>n: continue # joined when there is a window to be had, not block by block
-        kept = join(kept, *waiting) if kept.size or len(waiting)>1 else block
-        waiting = []
-        while (start:=start_of(k))+size<=n:
-            covered,at = start+size,start-(n-kept.shape[-1])
-            yield Window(start/sr, covered/sr, kept[...,at:at+size])
-            k += 1
-        kept = kept[...,max(0, kept.shape[-1]-(n-start)):] if start<n else kept[...,:0]
-    if n==0: raise AudioInputError(f'the sound is too short: not a sample is left at {sr} Hz')
-    if covered<n and start<n and self.pad!='drop':
-        kept = join(kept, *waiting)
-        yield Window(start/sr, n/sr, self.fill(kept[...,kept.shape[-1]-(n-start):], head, size))
-    elif not k: raise AudioInputError(f"{n/sr:g} s are shorter than one window of {self.window:g} s, "
-                                      "and pad='drop' leaves nothing: use pad=None or 'zero'")
+    cutter = WindowCutter(self, sr)
+    for block in blocks: yield from cutter.push(block)
+    yield from cutter.close()
 
+
+# %% ../nbs/05_signal.ipynb #817494a3
 @patch
 def fill(self:Windowing,
     wave:np.ndarray, # a window that came out short, `(m,)` or `(channels, m)`

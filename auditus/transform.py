@@ -6,7 +6,7 @@
 __all__ = ['AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'Normalize',
            'AudioPipeline', 'Row', 'TruncationWarning', 'default_model']
 
-# %% ../nbs/42_transform.ipynb #d6bf71bc
+# %% ../nbs/42_transform.ipynb #0af3932e
 from .core import AudioArray, Windows
 from .signal import Resampling, Windowing
 from .load import AudioLoader
@@ -14,6 +14,6 @@ from .pipeline.pooling import Normalize, Pooling
 from .pipeline.embedding import AudioEmbedding, default_model, TruncationWarning
 from .pipeline.pipeline import AudioPipeline, Row
 
-# %% ../nbs/42_transform.ipynb #f4332b16
+# %% ../nbs/42_transform.ipynb #b2604478
 _all_ = ['AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'Normalize',
          'AudioPipeline', 'Row', 'TruncationWarning', 'default_model']

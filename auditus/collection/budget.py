@@ -55,6 +55,8 @@ class Clock:
 def count_waves(
     pipe:AudioPipeline, # cuts it
     sound, # path, or anything else
+    start:float|None=None, # of a clip of it (s)
+    end:float|None=None, # of a clip of it (s)
 )->int|None: # `None`: that would take reading it
     "Estimate from its header how many waves a pipeline makes of a recording."
     import soundfile as sf
@@ -63,7 +65,8 @@ def count_waves(
     try: header = sf.info(os.fspath(sound))
     except (sf.SoundFileError, RuntimeError, OSError, TypeError, ValueError): return None
     channels = 1 if pipe.mono else header.channels
-    return channels*pipe.plan.count_chunks(header.duration)
+    seconds = min(header.duration, header.duration if end is None else end)-(start or 0.)
+    return channels*pipe.plan.count_chunks(seconds)
 
 def fraction_done(
     pipe:AudioPipeline, # embeds them
@@ -71,7 +74,7 @@ def fraction_done(
     waves:int, # that were embedded, and were not all
 )->float: # from 0 to less than 1
     "Estimate how much of a part was done."
-    told = [(i, n) for i in items if (n := count_waves(pipe, i.at)) is not None]
+    told = [(i, n) for i in items if (n := count_waves(pipe, i.at, i.start, i.end)) is not None]
     known = size_of([i for i,_ in told])
     if not known: return .5*(waves>0)
     # of the others it is taken that they are as long as their size says; one wave at least is left

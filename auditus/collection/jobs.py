@@ -26,6 +26,17 @@ class EmbeddedPart(NamedTuple):
     errors:list # of `FailedItem`
     seconds:float # of sound
     complete:bool # was there time for all of them?
+    rests:int = 0 # windows left out, since too little sound was left for them
+
+def without_rest(
+    rows:list, # of `Row`, of one recording and in order
+    least_rest:float, # seconds
+)->list:
+    "Leave out the last window, where it has less sound of its own than that beyond the window before."
+    last = rows[-1].start
+    before = [r for r in rows if r.start<last]
+    is_rest = before and round(rows[-1].end-max(r.end for r in before), 6)<least_rest
+    return before if is_rest else rows
 
 def embed_part(
     pipe:AudioPipeline, # embeds
@@ -34,9 +45,10 @@ def embed_part(
     tick=None, # called with files, seconds of sound and errors as they get done
     passes:Passes|None=None, # what is known of them already; may end the work with `OutOfTime`
     largest:float=np.inf, # number that the table can hold
+    least_rest:float=0., # as in `without_rest`
 )->EmbeddedPart: # of some of the items, with `complete=False`, where the time was not enough
     "Embed the recordings of one part."
-    rows,failed,seconds,complete = [],{},0.,True
+    rows,failed,seconds,complete,rests = [],{},0.,True,0
     def record(place, sound, e):
         e.index = None # the file is named, and its number in the part says nothing
         failed[place] = FailedItem(readable(items[place].name), type(e).__name__, readable(str(e)))
@@ -53,11 +65,14 @@ def embed_part(
                 if on_error=='raise': raise e
                 record(embedded.place, item.sound, e)
                 continue
-            rows += found
-            seconds += embedded.spans[-1].end
-            if tick: tick(1, embedded.spans[-1].end, 0)
+            heard = embedded.spans[-1].end-(item.start or 0.) # the times of a clip are those of its recording
+            whole = without_rest(found, least_rest)
+            rows += whole
+            rests += len(found)-len(whole)
+            seconds += heard
+            if tick: tick(1, heard, 0)
     except OutOfTime: complete = False
-    return EmbeddedPart(rows, [failed[i] for i in sorted(failed)], seconds, complete)
+    return EmbeddedPart(rows, [failed[i] for i in sorted(failed)], seconds, complete, rests)
 
 # %% ../../nbs/55_collection.jobs.ipynb #dee6edfc
 class Job(NamedTuple):
@@ -82,6 +97,7 @@ class JobRunner:
         clock:Clock, # says when to stop
         store:Store|None=None, # keeps passes; `None`: they are not kept
         largest:float=np.inf, # number that the table can hold
+        least_rest:float=0., # as in `embed_part`
     ): store_attr()
 
     def __call__(self,
@@ -91,7 +107,7 @@ class JobRunner:
         "Run a job."
         if not self.clock.allows_pass(): return job,None
         passes = StoredPasses(self.store, job.key, self.clock)
-        try: part = embed_part(self.pipe, job.items, self.on_error, tick, passes, self.largest)
+        try: part = embed_part(self.pipe, job.items, self.on_error, tick, passes, self.largest, self.least_rest)
         except KeyboardInterrupt:
             passes.keep()
             raise

@@ -26,6 +26,9 @@ from .embeddings import EmbeddingTable
 from .jobs import Job, JobResult, JobRunner
 
 # %% ../../nbs/57_collection.run.ipynb #6700d2f2
+# settings that came after the first tables: as long as they are these, nothing is said of them
+later_settings = {'channel': None, 'truncated': 'raise'}
+
 def run_settings(
     pipe:AudioPipeline, # embeds
     **more, # settings of the run itself
@@ -35,7 +38,8 @@ def run_settings(
     def plain(v):
         if isinstance(v, (bool, dict, type(None))): return v
         return float(v) if isinstance(v, (int, float, np.number)) else str(v)
-    kept = {k:plain(v) for k,v in shareable(pipe.get_params()).items() if k not in ('return_tensors', 'custom_steps')}
+    kept = {k:plain(v) for k,v in shareable(pipe.get_params()).items()
+            if k not in ('return_tensors', 'custom_steps') and later_settings.get(k, later_settings)!=v}
     if pipe.custom_steps: kept['custom_steps'] = {k:describe_step(k, v) for k,v in sorted(pipe.custom_steps.items())}
     # 'auto' may be something else on another machine
     kept |= {'backend': pipe.model.backend, 'dtype': pipe.model.precision}
@@ -200,8 +204,9 @@ def write_part(self:Run,
     "Write a part, with what it says of itself."
     part,store = result.part,self.store
     stats = TableStats(len(job.items)-len(part.errors), len(part.rows), part.seconds, part.errors,
-                       is_passing(job.items, part.errors), key=job.key, sealed=True)
-    table = rows_to_table(part.rows, self.schema.with_metadata({**self.schema.metadata, stats_key: stats.to_json()}))
+                       is_passing(job.items, part.errors), key=job.key, sealed=True, rests=part.rests)
+    schema = self.schema.with_metadata({**self.schema.metadata, stats_key: stats.to_json()})
+    table = rows_to_table(part.rows, schema, self.settings['window'])
     with store.writing():
         store.write(store.folder/part_name(job.place, job.key), lambda p: write_sealed(table, p))
         for p in store.passes(job.key): store.remove(p)
@@ -244,7 +249,7 @@ def join_parts(self:Run,
     def total(k): return sum(getattr(s, k) for s in stats)
     errors = [e for s in stats for e in s.errors]
     said = TableStats(total('files'), total('rows'), total('seconds'), errors, False,
-                      keys=digest(sorted(self.jobs)), sealed=True)
+                      keys=digest(sorted(self.jobs)), sealed=True, rests=total('rests'))
     schema = self.schema.with_metadata({**self.schema.metadata, stats_key: said.to_json(), seal_key: no_seal})
     def join(path):
         with pq.ParquetWriter(path, schema) as w:

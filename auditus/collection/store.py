@@ -35,7 +35,7 @@ class Store:
         self.name = str(out)
         self.out = self.resolve(out)
         if not self.out.name: raise SettingError(f'`out` must name a folder or a file, got {brief(self.name)}')
-        self.single,self.state = self.out.suffix=='.parquet',state_folder(self.out)
+        self.single,self.state = self.out.suffix.lower()=='.parquet',state_folder(self.out)
         self.folder = self.state/'parts' if self.single else self.out
         self.aside = self.state/'aside' # for parts that are no longer wanted, until others take their place
 

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/52_collection.table.ipynb #03421fb1
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -16,6 +17,7 @@ from ..sound.whole import write_whole
 from ..sound.files import said_plainly
 from ..transform import AudioPipeline
 from ..collect import readable
+from .recorded import recorded_type, time_column
 
 # %% ../../nbs/52_collection.table.ipynb #6ee10609
 def extra_columns(
@@ -29,12 +31,20 @@ def extra_columns(
         raise AudioInputError(f'the other columns of the table of recordings make no table: {e}') from e
     return [pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in schema]
 
+def _row_time(
+    items:list, # as `recorded_columns` gives them
+): # pyarrow field
+    "Return the column of the time at which each row's seconds began."
+    import pyarrow as pa
+    return pa.field(time_column, recorded_type(items), metadata={'auditus': 'row time'})
+
 def table_schema(
     items:list, # of `Item`, the whole collection
     pipe:AudioPipeline, # embeds
     settings:dict, # of the run, kept as metadata
     embedding_dtype:str='float32', # or 'float16'
     row_id:bool=False, # with BirdCLEF's name for a row?
+    recorded_at:bool=False, # are the items those that `recorded_columns` gave?
 ): # pyarrow schema
     "Return what the table looks like, the same for each of its parts."
     import pyarrow as pa
@@ -43,12 +53,19 @@ def table_schema(
     if row_id: fields.append(pa.field('row_id', pa.string()))
     embedding = pa.field('embedding', pa.list_(getattr(pa, embedding_dtype)(), pipe.dim))
     more = extra_columns(items)
+    if recorded_at: more = [_row_time(items) if f.name==time_column else f for f in more]
     for f in more:
         if f.name in {*(o.name for o in fields), 'embedding'}:
             raise AudioInputError(f'the table of recordings has a column `{f.name}`, which the result has too: rename it')
     return pa.schema([*fields, *more, embedding], metadata={'auditus': json.dumps(settings)})
 
 # %% ../../nbs/52_collection.table.ipynb #9d63d287
+def _is_row_time(
+    field, # of pyarrow
+)->bool:
+    "Whether a column is the time of each row, and not just another that came with the recordings."
+    return (field.metadata or {}).get(b'auditus')==b'row time'
+
 def numpy_dtype(
     kind, # pyarrow type of floats
 )->np.dtype:
@@ -58,17 +75,20 @@ def numpy_dtype(
 def rows_to_table(
     rows:list, # of `Row`, the `file` of each an `Item`
     schema, # pyarrow schema
+    window=None, # seconds of a row's window, which `row_id` tells the nominal end of; 'auto' or `None`: its own end
 ): # pyarrow table
     "Make a table of rows."
     import pyarrow as pa
     kind = schema.field('embedding').type
     flat = np.concatenate([np.asarray(r.vector) for r in rows]) if rows else np.zeros(0)
+    def nominal_end(r): return r.end if window in ('auto', None) else r.start+window
     made = {'file': lambda r: readable(r.file.name), 'start': lambda r: float(r.start), 'end': lambda r: float(r.end),
-            'channel': lambda r: r.channel, 'row_id': lambda r: readable(f'{Path(r.file.name).stem}_{r.end:g}')}
+            'channel': lambda r: r.channel, 'row_id': lambda r: readable(f'{Path(r.file.name).stem}_{nominal_end(r):g}')}
     def column(f):
         if f.name=='embedding':
             return pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(numpy_dtype(kind.value_type))), type=kind)
         value = made.get(f.name, lambda r: r.file.more[f.name])
+        if _is_row_time(f): value = lambda r: (at := r.file.more[f.name]) and at+timedelta(seconds=float(r.start))
         return pa.array([value(r) for r in rows], f.type)
     return pa.table([column(f) for f in schema], schema=schema)
 
@@ -91,6 +111,7 @@ class TableStats(NamedTuple):
     key:str|None = None # of a part; `None`: version 0.1.0 kept none
     keys:str|None = None # digest of the keys of all parts, in a single file
     sealed:bool = False # does it carry a checksum?
+    rests:int = 0 # windows left out, since too little sound was left for them
 
     def to_json(self)->str:
         "Return the text that is kept in a table's metadata."
@@ -127,7 +148,7 @@ def write_table(
     import pyarrow as pa
     table = pa.Table.from_pylist(rows, schema=schema)
     with said_plainly(out), write_whole(out) as new:
-        if out.suffix=='.csv':
+        if out.suffix.lower()=='.csv':
             import pyarrow.csv
             pa.csv.write_csv(table, new)
         else:

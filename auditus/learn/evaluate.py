@@ -46,8 +46,8 @@ def _known_labels(
     classifier, # `AudioClassifier` or `Probe`
     classes:list, # names of its classes
 )->dict: # label → class
-    "Return the labels that a classifier knows: its classes, and the parts of those that have several."
-    known = {c:c for c in classes}
+    "Return the labels that a classifier knows, as texts: its classes, and the parts of those that have several."
+    known = {str(c):c for c in classes}
     if isinstance(classifier, AudioClassifier) and len(classifier.model.label_terms)>1:
         for c in classes: known |= {part:c for part in c.split('_') if part not in known}
     return known
@@ -60,15 +60,15 @@ def evaluate_classifier(
     if getattr(classifier, 'function_to_apply', None)=='none':
         raise SettingError("function_to_apply='none' gives no probabilities, and scores are judged as such: "
                            "use 'softmax' or 'sigmoid'")
-    classes = [str(c) for c in classifier.classes_]
+    classes = classifier.classes_.tolist() if hasattr(classifier.classes_, 'tolist') else [*classifier.classes_]
     known = _known_labels(classifier, classes)
-    if strange := [c for c in data.classes if c not in known]:
-        some = ', '.join(classes[:8])+(', …' if len(classes)>8 else '')
+    if strange := [c for c in map(str, data.classes) if c not in known]:
+        some = ', '.join(map(str, classes[:8]))+(', …' if len(classes)>8 else '')
         raise AudioInputError(f'{count(len(strange), "label")} of the sounds are none of the classifier\'s: '
                               f'{", ".join(strange[:5])}. It knows {some}')
     scores,places,failed = score_sounds(classifier, data.items)
     data = drop_failed(data._replace(classes=[]), places, failed)
-    labels = [tuple(known[n] for n in names) for names in as_tuples(data.labels, data.multilabel)]
+    labels = [tuple(known[str(n)] for n in names) for names in as_tuples(data.labels, data.multilabel)]
     multilabel = is_multilabel(classifier, data.multilabel)
     if not multilabel and (odd := next((i.name for i,l in zip(data.items, labels) if len(l)!=1), None)):
         raise AudioInputError(f'{brief(odd)} has several labels or none, '

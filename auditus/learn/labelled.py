@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LabelWarning', 'Labelled', 'train_val_split']
 
-# %% ../../nbs/60_learn.labelled.ipynb #107d4d43
+# %% ../../nbs/60_learn.labelled.ipynb #e23d326a
 import warnings
 from collections import Counter
 from importlib import import_module
@@ -15,10 +15,10 @@ from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, AudioInputError
 from ..collect import digest
 
-# %% ../../nbs/60_learn.labelled.ipynb #50a721f8
+# %% ../../nbs/60_learn.labelled.ipynb #7bc0444c
 class LabelWarning(UserWarning): "Something about the labels that makes scores less certain."
 
-# %% ../../nbs/60_learn.labelled.ipynb #c93886ae
+# %% ../../nbs/60_learn.labelled.ipynb #59812b54
 def as_tuples(
     labels:list, # a name each, or a tuple of names each
     multilabel:bool, # may a sound have several labels?
@@ -39,13 +39,13 @@ def as_targets(
     return targets
 
 def find_classes(
-    labels:list, # a name each, or a tuple of names each
+    labels:list, # a name each, or a tuple of names each; whole numbers are names too
     multilabel:bool, # may a sound have several labels?
-)->list: # of names, sorted
+)->list: # of names, sorted: numbers by their size, texts by their letters
     "Return the names of all classes that occur."
-    return sorted({n for names in as_tuples(labels, multilabel) for n in names})
+    return sorted({n for names in as_tuples(labels, multilabel) for n in names}, key=lambda n: (isinstance(n, str), n))
 
-# %% ../../nbs/60_learn.labelled.ipynb #414c98d5
+# %% ../../nbs/60_learn.labelled.ipynb #b345ae72
 def former_name(
     old:str, # name of an attribute in earlier versions
     new:str, # its name now
@@ -69,7 +69,7 @@ def former_names(
         return getattr(import_module(home), new)
     return get
 
-# %% ../../nbs/60_learn.labelled.ipynb #b6ff0d67
+# %% ../../nbs/60_learn.labelled.ipynb #27cb6564
 class Labelled(NamedTuple):
     "Sounds with their labels."
     items:list # of `Item`
@@ -103,26 +103,35 @@ class Labelled(NamedTuple):
         n = count(len(self.items), 'sound')
         return f'Labelled({n} in {len(self.classes)} classes{groups}: {counts})'
 
-# %% ../../nbs/60_learn.labelled.ipynb #e297b924
+# %% ../../nbs/60_learn.labelled.ipynb #8b4c80e4
+def _sound_key(
+    item, # `Item`
+    place:int, # of it
+)->tuple:
+    "Return what tells one sound, or clip, from another."
+    return (item.at if isinstance(item.at, str) else (item.name, place)),item.start,item.end
+
 def drop_duplicates(
     data:Labelled,
 )->Labelled: # each sound once
     "Drop what is listed twice, with a warning. Raises `AudioInputError` where the two have different "
-    "labels."
-    first = {}
+    "labels, unless they are of the same seconds and a sound may have several."
+    first,labels,merged = {},[*data.labels],0
     for i,item in enumerate(data.items):
-        key = item.at if isinstance(item.at, str) else (item.name, i)
-        before = first.setdefault(key, i)
-        if data.labels[before]!=data.labels[i]:
-            raise AudioInputError(f'{brief(item.name)} is listed twice, as {data.labels[before]!r} and as '
-                                  f'{data.labels[i]!r}: a sound with several labels is listed once, with a '
-                                  'list of them')
+        before = first.setdefault(_sound_key(item, i), i)
+        if labels[before]==labels[i]: continue
+        if not data.multilabel or item.start is None:
+            raise AudioInputError(f'{brief(item.name)} is listed twice, as {labels[before]!r} and as '
+                                  f'{labels[i]!r}: '+('a sound with several labels is listed once, with a list of them' if item.start is None
+                                   else "problem_type='multi_label_classification' gives these seconds both"))
+        labels[before],merged = tuple(dict.fromkeys((*labels[before], *labels[i]))),merged+1
     if not (n := len(data.items)-len(first)): return data
-    warnings.warn(f'{count(n, "sound")} are listed more than once and taken once', LabelWarning,
-                  stacklevel=3)
-    return data.subset(first.values())
+    if n>merged:
+        warnings.warn(f'{count(n-merged, "sound")} are listed more than once and taken once', LabelWarning,
+                      stacklevel=3)
+    return data._replace(labels=labels).subset(first.values())
 
-# %% ../../nbs/60_learn.labelled.ipynb #165cfec7
+# %% ../../nbs/60_learn.labelled.ipynb #204c508f
 def _classes_of_one_group(
     data:Labelled, # with groups
 )->list: # of names
@@ -145,13 +154,17 @@ def check_learnable(
         warnings.warn(f'{count(len(single), "class", "classes")} with a single sound can be learnt and not '
                       'checked: '
                       f'{", ".join(single[:5])}', LabelWarning, stacklevel=3)
+    clips = Counter(i.name for i in data.items if i.start is not None)
+    if data.groups is None and any(n>1 for n in clips.values()):
+        warnings.warn(f'{clips.total():,} clips are of {count(len(clips), "recording")}: scores are too good where clips of one '
+                      "are learnt from and others of it judged; group='file' keeps them on one side", LabelWarning, stacklevel=3)
     if data.groups is not None and (alone := _classes_of_one_group(data)):
         warnings.warn(f'all sounds of {", ".join(alone[:5])} are of one group, so they can be learnt and '
                       'not checked: '
                       'no sound of a group is on both sides', LabelWarning, stacklevel=3)
     return data
 
-# %% ../../nbs/60_learn.labelled.ipynb #18180441
+# %% ../../nbs/60_learn.labelled.ipynb #7beb3536
 def drop_failed(
     data:Labelled,
     places:list, # of the sounds that could be heard
@@ -175,10 +188,11 @@ def sounds_fingerprint(
     data:Labelled,
 )->str:
     "Return a text that differs where names, states, labels or groups of the sounds do."
-    key = digest([[[i.name, list(i.state)] for i in data.items], data.labels, data.groups])
+    def which(i): return [i.name, list(i.state), *([] if i.start is None else [i.start, i.end])]
+    key = digest([[which(i) for i in data.items], data.labels, data.groups])
     return f'{len(data.items)}, with their labels and groups {key}'
 
-# %% ../../nbs/60_learn.labelled.ipynb #abd8def3
+# %% ../../nbs/60_learn.labelled.ipynb #ebbbb089
 _tries = 200 # random divisions by group to choose from
 
 def _best_group_split(
@@ -217,7 +231,7 @@ def _stratified_split(
         if n>1: chosen[places[:min(n-1, max(1, round(fraction*n)))]] = True
     return chosen
 
-# %% ../../nbs/60_learn.labelled.ipynb #6840c136
+# %% ../../nbs/60_learn.labelled.ipynb #53aadc53
 def train_val_split(
     data:Labelled,
     fraction:float=.1, # of the sounds to check with

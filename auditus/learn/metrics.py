@@ -111,11 +111,11 @@ def __repr__(self:Report):
     head = ', '.join(f'{metric_names[k]} {v:.3f}' for k,v in self.metrics.items())
     occurs = self.targets.any(0) | self.predictions.any(0).astype(bool)
     shown = [o for o,s in zip(self.per_class, occurs) if s][:_classes_shown]
-    width = max((len(o['label']) for o in shown), default=0)
+    width = max((len(str(o['label'])) for o in shown), default=0)
     lines = [f'{count(len(self.targets), "sound")} of {len(self.classes)} classes: {head}',
              f'  {"":{width}}  sounds  precision  recall  F1']
     for o in shown:
-        lines.append(f'  {o["label"]:{width}}  {o["sounds"]:6}  {o["precision"]:9.3f}  {o["recall"]:6.3f}  '
+        lines.append(f'  {str(o["label"]):{width}}  {o["sounds"]:6}  {o["precision"]:9.3f}  {o["recall"]:6.3f}  '
                      f'{o["f1"]:.3f}')
     if (more := len(self.classes)-len(shown)): lines.append(f'  … {more:,} more classes')
     if self.folds: lines.append(f'cross-validated in {self.folds} folds')
@@ -130,7 +130,7 @@ def __repr__(self:Report):
 @patch
 def rows(self:Report)->list: # of dicts with `file`, `label`, `predicted` and `score`
     "List each sound with its label, its prediction, and the highest score."
-    def names_in(row): return ';'.join(c for c,o in zip(self.classes, row) if o)
+    def names_in(row): return ';'.join(str(c) for c,o in zip(self.classes, row) if o)
     names = self.names or range(len(self.targets))
     return [{'file': n, 'label': names_in(t), 'predicted': names_in(p), 'score': float(s.max())}
             for n,t,p,s in zip(names, self.targets, self.predictions, self.scores)]

@@ -51,9 +51,10 @@ class Probe:
         self.classes,self.multilabel,self.arrays,self.report,self.learnt_from = None,False,None,None,''
 
     @property
-    def classes_(self)->np.ndarray: # `(classes,)` of str
+    def classes_(self)->np.ndarray: # `(classes,)` of str, or of int where labels are whole numbers
         "Names of the classes, as scikit-learn has them. Raises `SettingError` before `fit`."
-        return np.array(self._check_fitted().classes, dtype=object)
+        classes = self._check_fitted().classes
+        return np.array(classes, dtype=int if all(isinstance(c, int) for c in classes) else object)
 
     def _check_fitted(self)->'Probe': # itself
         "Raise `SettingError` before anything was learnt."
@@ -121,10 +122,11 @@ def fit(self:Probe,
     labels=None, # one a sound: a name, or several
     groups=None, # one a sound: what stays on one side of a division; or a column, or a function of the name
     problem_type:str|None=None, # as in `labelled`
+    label_column:str|None=None, # as in `labelled`
 )->Probe: # itself
     "Learn from labelled sounds, and find out how well. Raises `AudioInputError` where they can't be "
     "learnt from."
-    data = check_learnable(as_labelled(paths, labels, groups, problem_type))
+    data = check_learnable(as_labelled(paths, labels, groups, problem_type, label_column))
     sounds = sounds_fingerprint(data)
     X,_,places,failed = embed_cached(self.pipeline, data.items, self.cache, self.progress)
     data = drop_failed(data, places.tolist(), failed) # a pipeline of a probe gives one row for each sound
@@ -158,7 +160,7 @@ def predict(self:Probe,
     "Return the best label of each sound."
     many,classes = is_many(paths),self.classes_
     predicted = as_predictions(np.atleast_2d(self.predict_proba(paths)), self.multilabel).astype(bool)
-    found = [tuple(classes[p]) if self.multilabel else classes[p][0] for p in predicted]
+    found = [tuple(classes[p].tolist()) if self.multilabel else classes[p].tolist()[0] for p in predicted]
     if not many: return found[0]
     y = np.empty(len(found), object)
     y[:] = found

@@ -118,7 +118,7 @@ def _check_learnt(
     try: check_head_settings(*(known[k] for k in head_settings))
     except SettingError as e: raise ValueError(str(e)) from e
     classes,multilabel,made_by = known['classes'],known['multi'],known['made_by']
-    are_names = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
+    are_names = isinstance(classes, list) and (all(isinstance(c, str) for c in classes) or all(type(c) is int for c in classes))
     if not are_names or not classes or len({*classes})<len(classes):
         raise ValueError(f'`classes` must be a list of different names, got {classes!r:.50}')
     if not isinstance(multilabel, bool): raise ValueError('`multi` must be true or false, got '

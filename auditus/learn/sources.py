@@ -5,17 +5,20 @@
 # %% auto #0
 __all__ = ['labelled']
 
-# %% ../../nbs/61_learn.sources.ipynb #7b9b8ec5
-import re, warnings
+# %% ../../nbs/61_learn.sources.ipynb #334f24ff
+import ast, re, warnings
 from pathlib import Path
 import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, check_choice, SettingError
 from ..sound.chain import is_many
+from ..core import Clip
+from ..collection.sources import describe_left_out, find_column, path_columns, user_path
+from ..collection.annotations import label_columns
 from ..collect import as_item, collect, is_url, paths_only
 from .labelled import drop_duplicates, find_classes, Labelled, LabelWarning
 
-# %% ../../nbs/61_learn.sources.ipynb #001ef0e0
+# %% ../../nbs/61_learn.sources.ipynb #dd4e3cfa
 _problem_types = None, 'single_label_classification', 'multi_label_classification'
 _sequences = list, tuple, set, frozenset, np.ndarray
 
@@ -26,32 +29,57 @@ def _is_missing(
     if v is None or type(v).__name__=='NAType': return True
     return isinstance(v, (float, np.floating)) and np.isnan(v) or isinstance(v, str) and not v.strip()
 
-def _label_name(v)->str:
-    "Return one label as a text."
+def _label_name(v): # int or str
+    "Return one label: a whole number, or a text."
     if _is_missing(v): raise AudioInputError(f'{v!r} is no label')
+    if isinstance(v, (bool, np.bool_)): return str(v)
     # a column of whole numbers with a gap in it comes as fractions
-    return str(int(v)) if isinstance(v, (float, np.floating)) and float(v).is_integer() else str(v).strip()
+    whole = isinstance(v, (int, np.integer)) or isinstance(v, (float, np.floating)) and float(v).is_integer()
+    return int(v) if whole else str(v).strip()
 
-def _label_names(v)->tuple: # of str
+def _label_names(v)->tuple: # of int or str
     "Return the labels of a sound that may have several."
     if isinstance(v, str): names = [p for p in re.split('[,;]', v) if p.strip()]
     elif isinstance(v, _sequences): names = sorted(v) if isinstance(v, (set, frozenset)) else v
     else: names = [] if _is_missing(v) else [v]
     return tuple(dict.fromkeys(map(_label_name, names)))
 
+def _parse_list(
+    text, # of a cell
+)->list|None: # `None`: it is no list
+    "Read a list as Python writes one, which is how a CSV keeps it."
+    if not isinstance(text, str) or not re.fullmatch(r"\s*\[.*\]\s*", text, re.S): return None
+    try: found = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError): return None
+    return [o for o in found if not _is_missing(o)]
+
+def _unpack_lists(
+    values:list, # of a column
+)->list:
+    "Read the lists in a column of texts, where all that is in it are lists."
+    lists = [_parse_list(v) for v in values]
+    is_list = any(l is not None for l in lists) and all(l is not None or _is_missing(v) for l,v in zip(lists, values))
+    return [l or [] for l in lists] if is_list else values
+
+# %% ../../nbs/61_learn.sources.ipynb #ff6e2476
 def parse_labels(
     values:list, # of a column of labels
     problem_type:str|None, # as in `labelled`
 )->tuple: # names, or tuples of names; and whether a sound may have several
     "Read a column of labels. Raises `AudioInputError` where a value is none."
+    values = _unpack_lists(values)
     listed = any(isinstance(v, _sequences) for v in values)
     if listed and problem_type=='single_label_classification':
         raise AudioInputError("a sound has several labels, but problem_type is "
                               "'single_label_classification'")
     multilabel = listed or problem_type=='multi_label_classification'
-    return [_label_names(v) if multilabel else _label_name(v) for v in values],multilabel
+    labels = [_label_names(v) if multilabel else _label_name(v) for v in values]
+    # a name that is a number in one row and a text in another is the same name
+    if any(isinstance(n, str) for l in labels for n in (l if multilabel else [l])):
+        labels = [tuple(map(str, l)) if multilabel else str(l) for l in labels]
+    return labels,multilabel
 
-# %% ../../nbs/61_learn.sources.ipynb #21e7061e
+# %% ../../nbs/61_learn.sources.ipynb #53341100
 _left_behind = '.', '__' # how names begin that systems and tools leave
 # seldom names of classes
 _set_names = {'train', 'training', 'test', 'testing', 'val', 'valid', 'validation', 'dev', 'eval'}
@@ -61,8 +89,8 @@ def _warn_of_folders(
     labels:list, # of the sounds in it
 ):
     "Warn of sub-folders without sounds, and of labels that look like the parts of a set."
-    here = [] if is_url(folder) else Path(folder).expanduser().iterdir()
-    there = {d.name for d in here if d.is_dir() and not d.name.startswith(_left_behind)}
+    here = [] if is_url(folder) else user_path(folder).iterdir()
+    there = {d.name for d in here if d.is_dir() and not d.is_symlink() and not d.name.startswith(_left_behind)}
     if empty := sorted(there-{*labels}):
         warnings.warn(f'{count(len(empty), "sub-folder")} of {brief(folder)} hold no sounds that can be '
                       'read by their '
@@ -93,9 +121,7 @@ def _labels_from_folders(
     _warn_of_folders(folder, labels)
     return inside,labels
 
-# %% ../../nbs/61_learn.sources.ipynb #cb082440
-_label_columns = 'label', 'labels'
-
+# %% ../../nbs/61_learn.sources.ipynb #854d7757
 def _decode_class_labels(
     data, # a Hugging Face dataset
     column:str, # of labels
@@ -109,30 +135,56 @@ def _decode_class_labels(
     def named(v): return None if v is None or v<0 else inner.int2str(v)
     return [[named(o) for o in v] if isinstance(v, (list, tuple)) else named(v) for v in values]
 
+def _find_label_column(
+    items:list, # of `Item`, with what else is in their rows
+    label_column:str|None, # as in `labelled`
+)->str:
+    "Return the column of labels; one that is empty counts less. Raises `AudioInputError` or `SettingError` where there is none."
+    names = [*items[0].more]
+    have = ', '.join(names) or 'none beside the paths'
+    if label_column is not None:
+        if label_column in names: return label_column
+        raise SettingError(f'`label_column` names no column: got {label_column!r}, the columns are {have}')
+    filled = [c for c in names if not all(_is_missing(i.more[c]) for i in items)]
+    for known in (filled, names):
+        if (column := find_column(known, label_columns)) is not None: return column
+    raise AudioInputError(f"no labels: looked for a column {', '.join(map(repr, label_columns[:5]))} and the like, the columns are "
+                          f'{have}. Name yours with label_column=, or give a folder with a sub-folder for each label')
+
+def _with_secondary(
+    items:list, # of `Item`
+    primary:list, # labels, one each
+)->list: # lists of labels, where a sound has more than one
+    "Add BirdCLEF's secondary labels."
+    column = find_column(items[0].more, ('secondary_labels',))
+    if column is None: return primary
+    more = [_label_names(v) for v in _unpack_lists([i.more[column] for i in items])]
+    return [list(dict.fromkeys(map(_label_name, (p, *m)))) for p,m in zip(primary, more)] if any(more) else primary
+
 def _labels_from_columns(
     items:list, # of `Item`, with what else is in their rows
     data, # that they come from
+    label_column:str|None=None, # as in `labelled`
+    problem_type:str|None=None, # as in `labelled`
 )->list:
     "Take the column of labels. Raises `AudioInputError` where there is none."
-    column = next((c for c in _label_columns if c in items[0].more), None)
-    if column is None:
-        have = ', '.join(items[0].more) or 'none beside the paths'
-        raise AudioInputError(f"no labels: looked for a column {' or '.join(map(repr, _label_columns))}, "
-                              "the columns are "
-                              f'{have}. A folder has a sub-folder for each label')
+    column = _find_label_column(items, label_column)
     values = [i.more[column] for i in items]
-    return _decode_class_labels(data, column, values) if hasattr(data, 'cast_column') else values
+    if hasattr(data, 'cast_column'): return _decode_class_labels(data, column, values)
+    if column!='primary_label' or problem_type=='single_label_classification' or any(map(_is_missing, values)): return values
+    return _with_secondary(items, values)
 
-# %% ../../nbs/61_learn.sources.ipynb #4feae5ff
+# %% ../../nbs/61_learn.sources.ipynb #e9253044
 def _find_groups(
     items:list, # of `Item`, with what else is in their rows
     group, # a column, or a function of a sound's name
 )->list: # of str
-    "Return the group of each sound. Raises `SettingError` where there is no such column."
+    "Return the group of each sound; those of a recording, by any name for a path. Raises `SettingError` where there is no such column."
     if callable(group): return [str(group(i.name)) for i in items]
     if not isinstance(group, str):
         raise SettingError("`group` must be the name of a column, or a function of a sound's name; "
                            f'got {type(group).__name__}')
+    if group in path_columns and group not in items[0].more: return [i.name for i in items]
     if group not in items[0].more:
         have = ', '.join(items[0].more)
         raise SettingError(f"`group` names no column: got {group!r}, "
@@ -143,19 +195,25 @@ def _find_groups(
         raise AudioInputError(f'{brief(lost[0])} has no value in the column `{group}` of groups')
     return [str(i.more[group]) for i in items]
 
-# %% ../../nbs/61_learn.sources.ipynb #9ea99eb0
+# %% ../../nbs/61_learn.sources.ipynb #c065df27
 def labelled(
     data, # a folder with a sub-folder for each label, a table with columns `path` and `label`, or a dataset
     group=None, # the column of what stays on one side of a division, or a function of a sound's name
     problem_type:str|None=None, # 'single_label_classification', 'multi_label_classification'; `None`: either
+    label_column:str|None=None, # of a table; `None`: the first that is called as one of `label_columns` is
 )->Labelled:
     "Find labelled sounds. Raises `AudioInputError` where a sound has no label."
     if isinstance(data, Labelled): return data
     check_choice('problem_type', problem_type, _problem_types)
     items = collect(data)
-    is_folder = is_url(data) or isinstance(data, (str, Path)) and Path(data).expanduser().is_dir()
+    if items.left_out: warnings.warn(f'{brief(data)}: {describe_left_out(items.left_out)}', LabelWarning, stacklevel=2)
+    if items.repeated:
+        warnings.warn(f'{count(items.repeated, "sound")} are listed more than once and taken once', LabelWarning, stacklevel=2)
+    is_folder = is_url(data) or isinstance(data, (str, Path)) and user_path(data).is_dir()
+    if is_folder and label_column is not None:
+        raise SettingError(f'`label_column` is for a table, and {brief(data)} is a folder, whose sub-folders are the labels')
     if is_folder: items,values = _labels_from_folders(items, data)
-    else: values = _labels_from_columns(items, data)
+    else: values = _labels_from_columns(items, data, label_column, problem_type)
     # of several labels there may be none
     may_be_none = problem_type=='multi_label_classification'
     if without := [i.name for i,v in zip(items, values) if _is_missing(v) and not may_be_none]:
@@ -167,21 +225,24 @@ def labelled(
     items = [i._replace(more={}) for i in items]
     return drop_duplicates(Labelled(items, labels, find_classes(labels, multilabel), groups, multilabel))
 
-# %% ../../nbs/61_learn.sources.ipynb #ee2842ea
+# %% ../../nbs/61_learn.sources.ipynb #6ad0bb0a
 def as_labelled(
-    sounds, # paths, or what `labelled` takes where there are no labels
+    sounds, # paths or clips, or what `labelled` takes where there are no labels
     labels, # one a sound; `None`: the sounds bring theirs along
     groups=None, # one a sound, or as `group` of `labelled`
     problem_type:str|None=None, # as in `labelled`
+    label_column:str|None=None, # as in `labelled`
 )->Labelled:
     "Return sounds with their labels, however they come. Raises `AudioInputError` where the two differ in "
     "length."
-    if labels is None: return labelled(sounds, groups, problem_type)
+    if labels is None: return labelled(sounds, groups, problem_type, label_column)
+    if label_column is not None:
+        raise SettingError(f'`label_column` names a column of a table, and the labels came as a list: leave one of them out; got {label_column!r}')
     if not (is_many(sounds) or isinstance(sounds, tuple)) or isinstance(labels, str):
         raise AudioInputError(f'labels go with a list of sounds, one for each; got {brief(sounds)}. '
                               'A folder or a table brings its labels along')
     sounds,labels = list(sounds),list(labels)
-    if callable(groups): groups = [groups(str(p)) for p in sounds]
+    if callable(groups): groups = [groups(str(p.source if isinstance(p, Clip) else p)) for p in sounds]
     if isinstance(groups, str):
         raise SettingError('`groups` names a column of a table; with a list of sounds it is a list too, '
                            f'or a function of the path; got {groups!r}')

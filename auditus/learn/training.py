@@ -127,7 +127,7 @@ def build_network(
     "the kind."
     import transformers as tf
     tf.set_seed(seed)
-    names = dict(enumerate(data.classes))
+    names = dict(enumerate(map(str, data.classes))) # of numbers too: a configuration of transformers holds texts
     kind = 'multi_label_classification' if data.multilabel else 'single_label_classification'
     label2id = {v:k for k,v in names.items()}
     head = dict(num_labels=len(names), id2label=names, label2id=label2id, problem_type=kind)
@@ -140,7 +140,7 @@ def build_network(
             raise SettingError(f'{model.name} can not be fine-tuned: transformers has no classifier of the '
                                'kind '
                                f'{model.config.model_type!r}. Use Probe, which takes any model') from e
-    if model.headed and model.labels!=data.classes:
+    if model.headed and model.labels!=[*names.values()]:
         trust = model.reading['trust_remote_code']
         learnt,net = net,auto.from_config(net.config, dtype='float32', trust_remote_code=trust)
         encoder_of(net).load_state_dict(encoder_of(learnt).state_dict())

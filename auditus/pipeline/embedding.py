@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['default_model', 'TruncationWarning', 'AudioEmbedding']
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #31eab2fd
+# %% ../../nbs/39_pipeline.embedding.ipynb #d6be55a3
 import inspect, queue, threading, warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -21,12 +21,12 @@ from ..signal import as_audio
 from ..models.base import AudioModel, load_model, ModelFrames
 from .plan import WindowOutput
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #7c8c433f
+# %% ../../nbs/39_pipeline.embedding.ipynb #4bfba777
 default_model = 'MIT/ast-finetuned-audioset-10-10-0.4593'
 
 class TruncationWarning(UserWarning): "A model heard a part of a sound only."
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #e7ee50d4
+# %% ../../nbs/39_pipeline.embedding.ipynb #4569f77a
 load_settings = [*inspect.signature(load_model).parameters][1:] # all but the name
 
 def check_layer(
@@ -41,7 +41,7 @@ def check_layer(
         raise SettingError("a model's own summary is made of its last layer: "
                            f"output='pooled' goes with layer=-1, got {layer!r}")
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #8f60e392
+# %% ../../nbs/39_pipeline.embedding.ipynb #9e797869
 class AudioEmbedding(Transform):
     """Sound to frames `(tokens, dim)`, or to the model's own summary `(dim,)`.
     Windows become the same with a first axis of windows."""
@@ -97,7 +97,7 @@ class AudioEmbedding(Transform):
     # a pickle holds settings; the weights are found again where they lie
     def __getstate__(self): return {**self.__dict__, '_model': None}
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #03f33d4e
+# %% ../../nbs/39_pipeline.embedding.ipynb #2442793d
 stretch_batches = 8 # batches that are sorted by length together
 
 class Piece(NamedTuple):
@@ -121,7 +121,7 @@ def batches(self:AudioEmbedding,
         batch.append(i)
     if batch: yield batch
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #1877d94a
+# %% ../../nbs/39_pipeline.embedding.ipynb #85a8b035
 class Passes:
     "What the model gave so far, pass by pass; a run that was stopped hands it on to the next."
     def __init__(self,
@@ -142,7 +142,7 @@ class Passes:
     def after(self):
         "Called after each pass of the model."
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #5f3da97e
+# %% ../../nbs/39_pipeline.embedding.ipynb #bce7d342
 @patch
 def prepare_batches(self:AudioEmbedding,
     pieces:Iterable, # of `Piece`
@@ -171,7 +171,7 @@ def prepare_batches(self:AudioEmbedding,
     yield from ready()
     if failure is not None: raise failure
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #d5f532a9
+# %% ../../nbs/39_pipeline.embedding.ipynb #344944cb
 def prefetch(
     xs:Iterable, # worked off in a thread of its own
     ahead:int, # how far it may be ahead
@@ -197,7 +197,7 @@ def prefetch(
         closed.set()
         worker.join()
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #af7eb0a1
+# %% ../../nbs/39_pipeline.embedding.ipynb #41cd739f
 def to_tensors(
     a, # numpy array, or torch tensor on any device
     return_tensors:str, # 'np' or 'pt'
@@ -243,7 +243,7 @@ def run_pieces(self:AudioEmbedding,
             yield found.pop(at)
             at += 1
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #892f8a03
+# %% ../../nbs/39_pipeline.embedding.ipynb #3683dd4b
 @patch
 def run_sounds(self:AudioEmbedding,
     sounds:Iterable, # an iterable of waves for each sound
@@ -276,7 +276,7 @@ def check_finite(self:AudioEmbedding,
         f"{self.dtype} may not hold them, 'float32' would"
     raise AudioInputError(f'{self.model.name} makes numbers of this sound that are not finite: {why}')
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #128364db
+# %% ../../nbs/39_pipeline.embedding.ipynb #60fbdc16
 @patch
 def note_context(self:AudioEmbedding,
     n:int, # samples that the model is about to be given
@@ -295,7 +295,7 @@ def note_context(self:AudioEmbedding,
     warnings.warn(f'{m.name} hears {m.context:g} s at once, and of {n/m.sr:.2f} s only the start: cut the sound first, '
                   'with Windowing(seconds), or let AudioPipeline cover all of it', TruncationWarning, stacklevel=2)
 
-# %% ../../nbs/39_pipeline.embedding.ipynb #e6280d6f
+# %% ../../nbs/39_pipeline.embedding.ipynb #b3187c57
 @patch
 def _waves_of(self:AudioEmbedding,
     x, # `AudioArray` or `Windows`

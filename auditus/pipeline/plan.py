@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/38_pipeline.plan.ipynb #daad8861
+# %% ../../nbs/38_pipeline.plan.ipynb #4ca4c32d
 import math
 from typing import NamedTuple
 import numpy as np
@@ -15,7 +15,7 @@ from ..models.base import AudioModel
 from .pooling import concatenate, PoolingKind
 from .steps import WholeSound
 
-# %% ../../nbs/38_pipeline.plan.ipynb #e1a908fc
+# %% ../../nbs/38_pipeline.plan.ipynb #776f5755
 class WindowPlan:
     "How recordings are cut for a model."
     def __init__(self,
@@ -53,7 +53,7 @@ class WindowPlan:
         heard = self.size/self.sr if self.size else self.seconds
         return windows*max(1, math.ceil(self.seconds/heard))
 
-# %% ../../nbs/38_pipeline.plan.ipynb #ebbddd49
+# %% ../../nbs/38_pipeline.plan.ipynb #a8b91a6f
 class WindowOutput(NamedTuple):
     "What a model made of a window."
     vector:object # `(dim,)` or `(tokens, dim)`, numpy array or torch tensor
@@ -67,7 +67,7 @@ class EmbeddedSound(NamedTuple):
     vectors:object # one for each window, or its frames
     scores:np.ndarray|None = None # `(windows, classes)`, where they were asked for
 
-# %% ../../nbs/38_pipeline.plan.ipynb #3ba13fdf
+# %% ../../nbs/38_pipeline.plan.ipynb #65683926
 def pool_windows(
     kind:PoolingKind|None, # `None`: frames are joined one after the other
     outputs:list, # of what belongs together: what the pooling keeps of each, or their frames

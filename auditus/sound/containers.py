@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/07_sound.containers.ipynb #37fcf940
+# %% ../../nbs/07_sound.containers.ipynb #c52fe7ea
 import io, re, struct, zlib
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
-# %% ../../nbs/07_sound.containers.ipynb #a5456045
+# %% ../../nbs/07_sound.containers.ipynb #3b80d2b9
 class Spliced(io.RawIOBase):
     "A file made of spans of another one, and of bytes that take the place of others."
     def __init__(self,
@@ -50,7 +50,7 @@ class Spliced(io.RawIOBase):
         b[:len(data)] = data
         return len(data)
 
-# %% ../../nbs/07_sound.containers.ipynb #007d67f0
+# %% ../../nbs/07_sound.containers.ipynb #4fda3ac4
 class Part(NamedTuple):
     "What is to be decoded in one go."
     pieces:tuple=() # of a `Spliced`; none: the file as it is
@@ -73,15 +73,13 @@ def read_at(f, at:int, n:int)->bytes:
     f.seek(at)
     return f.read(n)
 
-# %% ../../nbs/07_sound.containers.ipynb #900636a6
+# %% ../../nbs/07_sound.containers.ipynb #a1a8be08
 def id3_bytes(
     head:bytes, # the first ten bytes of a tag
 )->int: # 0 where there is none
     "Return how long an ID3v2 tag is: its size is in 4 × 7 bits, and flag 16 tells of a footer (id3.org)."
     if head[:3]!=b'ID3' or len(head)<10: return 0
     return 10+sum(b<<7*k for k,b in enumerate(reversed(head[6:10])))+(10 if head[5] & 16 else 0)
-
-_blank = b'\0\t\n\r ' # of no meaning before and behind a sound
 
 def tag_bytes(
     head:bytes, # what a file goes on with, 32 bytes
@@ -96,16 +94,17 @@ def skip_tags(
     f, # an open binary file
     at:int=0, # where to start
 )->int: # where the first byte is of something else
-    "Skip tags, zeros and white space."
+    "Skip tags and zeros, and white space at the end."
     while True:
         head = read_at(f, at, 32)
         if size := tag_bytes(head): at += size
-        elif head and not head[:4].strip(_blank): # an mp4 starts with zeros, too, but fewer
-            while (block := read_at(f, at, 2**16)) and not block.lstrip(_blank): at += len(block)
-            at += len(block)-len(block.lstrip(_blank))
+        elif head[:4]==bytes(4) or not head.strip(b'\0\t\n\r '): # an mp4 starts with zeros, too, but fewer
+            while (block := read_at(f, at, 2**16)) and not block.lstrip(b'\0'): at += len(block)
+            if not block.strip(b'\0\t\n\r '): return file_size(f)
+            at += len(block)-len(block.lstrip(b'\0'))
         else: return at
 
-# %% ../../nbs/07_sound.containers.ipynb #cff52ae4
+# %% ../../nbs/07_sound.containers.ipynb #2beb8612
 _mirrored = bytes(int(f'{i:08b}'[::-1], 2) for i in range(256))
 
 def ogg_crc(
@@ -141,7 +140,7 @@ def read_page(
     packets = segments-lacing.count(255)
     return OggPage(at, at+27+segments+sum(lacing), flags, granule, stream, number, packets, segments, whole)
 
-# %% ../../nbs/07_sound.containers.ipynb #c6960ac6
+# %% ../../nbs/07_sound.containers.ipynb #9a91c3a4
 _page_max = 27+255+255*255 # bytes: header, segment table, segments (RFC 3533)
 _cut_page = 'truncated: its last page is cut off'
 
@@ -191,7 +190,7 @@ def read_link(
         if page is None: # what is behind the end of all streams is nobody's business
             return pages,None,_cut_page if ended!={*numbers} and skip_tags(f, at)<file_size(f) else ''
 
-# %% ../../nbs/07_sound.containers.ipynb #01fa99c0
+# %% ../../nbs/07_sound.containers.ipynb #41c9517e
 _opus_frames = [480, 960, 1920, 2880]*3+[480, 960]*2+[120, 240, 480, 960]*4 # samples at 48 kHz (RFC 6716, 3.1)
 
 def opus_samples(
@@ -225,7 +224,7 @@ def ends_in_midst(
     by_clock = is_opus or before and min(p.end-p.at for p in before)<4096
     return bool(by_clock) and last.packets>1 and lengths[-1]>=.95*max(lengths[:-1], default=48000)
 
-# %% ../../nbs/07_sound.containers.ipynb #6dc06220
+# %% ../../nbs/07_sound.containers.ipynb #50a0bdaa
 def mark_end(
     f, # an open binary file
     page:OggPage,
@@ -283,7 +282,7 @@ def ogg_contents(
         if fault: break
     return tuple(parts),fault
 
-# %% ../../nbs/07_sound.containers.ipynb #7f00aa23
+# %% ../../nbs/07_sound.containers.ipynb #8e108ab5
 def is_open_size(
     size:int, # of a chunk
 )->bool:
@@ -332,7 +331,7 @@ def only_chunks(
         at += 8+size+size%2
     return at<=stop+1 # some writers leave out the last padding byte
 
-# %% ../../nbs/07_sound.containers.ipynb #8df2998f
+# %% ../../nbs/07_sound.containers.ipynb #c39a5ec0
 def rf64_header(
     fmt:bytes, # what is in the chunk `fmt `
     size:int, # bytes of samples
@@ -358,7 +357,7 @@ def wav_contents(
     if as_it_is or kind==b'RIFX': return (Part(((at, size),) if at else ()),),fault
     return (Part((rf64_header(fmt, stop-start), (start, stop))),),fault
 
-# %% ../../nbs/07_sound.containers.ipynb #ce0c45f0
+# %% ../../nbs/07_sound.containers.ipynb #8f82924e
 _flac_rates = 0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000 # Hz
 _flac_sizes = {1: 192} | {k: 576<<k-2 for k in range(2, 6)} | {k: 256<<k-8 for k in range(8, 16)} # samples
 
@@ -396,7 +395,7 @@ def flac_frame(
     samples = int.from_bytes(size, 'big')+1 if size else _flac_sizes[size_code]
     return FlacFrame(place, samples, hz, bool(head[1] & 1))
 
-# %% ../../nbs/07_sound.containers.ipynb #af6c9edb
+# %% ../../nbs/07_sound.containers.ipynb #98d2f145
 def flac_end(
     f, # an open binary file
     first:int, # the first byte of its first frame
@@ -435,7 +434,7 @@ def flac_contents(
     if came>told: return (whole,),f'damaged: its header promises {told} samples, and more are there'
     return (whole,),f'truncated: its header promises {told} samples, its frames end with {came}' if came<told else ''
 
-# %% ../../nbs/07_sound.containers.ipynb #e2a62897
+# %% ../../nbs/07_sound.containers.ipynb #051a8b20
 _kbits = { # of a second, by MPEG version 1 or 2, and layer (ISO 11172-3 and 13818-3)
     (1, 1): range(0, 449, 32), (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (1, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -466,7 +465,7 @@ def mpeg_frame(
     side = ((17, 32) if first else (9, 17))[head[3]>>6!=3]
     return MpegFrame(n, samples, (version, layer, rate), 4+side)
 
-# %% ../../nbs/07_sound.containers.ipynb #67c504d4
+# %% ../../nbs/07_sound.containers.ipynb #24bc5b80
 class Counted(NamedTuple):
     "What the first frame of an MP3 says of the others; 0: it doesn't."
     frames:int
@@ -503,7 +502,7 @@ def first_frame(
         i = block.find(b'\xff', i+1)
     return None
 
-# %% ../../nbs/07_sound.containers.ipynb #54aa65d7
+# %% ../../nbs/07_sound.containers.ipynb #093d3923
 class Mp3Run:
     "An MP3, which may be one of several in a file."
     def __init__(self,
@@ -573,7 +572,7 @@ def mp3_contents(
     if short and not fault: fault = f'truncated: {short[0]} of the frames that it counts did not come'
     return tuple(mp3_part(r) for r in runs if r.frames),fault
 
-# %% ../../nbs/07_sound.containers.ipynb #20f5d99d
+# %% ../../nbs/07_sound.containers.ipynb #19845a70
 class Kind(NamedTuple):
     "A kind of sound file."
     name:str
@@ -606,17 +605,56 @@ kinds = (
 )
 sound_suffixes = frozenset(' '.join(k.suffixes for k in kinds).split())
 
-# %% ../../nbs/07_sound.containers.ipynb #c6a5b8e4
-def form_contents(
+# %% ../../nbs/07_sound.containers.ipynb #4e2748ee
+def told_end(
+    f, # an open binary file
+    at:int, # where its first byte is
+)->int|None: # `None`: the header doesn't tell
+    "Return where a file of AIFF, AVI, AU, W64 or CAF ends by its header."
+    head = read_at(f, at, 24)
+    if len(head)<24: return None
+    if head[:4]==b'riff': return at+struct.unpack_from('<Q', head, 16)[0]
+    if head[:4] in (b'FORM', b'RIFF'):
+        size = struct.unpack_from('>I' if head[:4]==b'FORM' else '<I', head, 4)[0]
+        return None if is_open_size(size) else at+8+size-1 # some writers leave out the last padding byte
+    if head[:4] in (b'.snd', b'dns.'):
+        first,size = struct.unpack_from('>II' if head[:4]==b'.snd' else '<II', head, 4)
+        return None if is_open_size(size) else at+first+size
+    at,stop = at+8,file_size(f)
+    while head[:4]==b'caff' and at+12<=stop:
+        name,size = struct.unpack('>4sq', read_at(f, at, 12))
+        if name==b'data': return None if size<0 else at+12+size
+        at += 12+max(0, size)
+    return None
+
+def sized_contents(
+    f, # an open binary file
+    at:int, # where its first byte is
+    decoder:str='soundfile',
+)->tuple: # of `Part`, and what is wrong
+    "Look at a file whose header tells its size."
+    size = file_size(f)
+    cut = (told_end(f, at) or 0)>size
+    return (Part(((at, size),) if at else (), decoder),),'truncated: it is shorter than its header says' if cut else ''
+
+def mp4_contents(
     f, # an open binary file
     at:int, # where its first byte is
 )->tuple: # of `Part`, and what is wrong
-    "Look at an AIFF file."
-    size,told = file_size(f),struct.unpack('>I', read_at(f, at+4, 4))[0]
-    cut = not is_open_size(told) and at+told+8>size+1 # some writers leave out the last padding byte
-    return (Part(((at, size),) if at else ()),),'truncated: it is shorter than its header says' if cut else ''
+    "Look at an MP4: boxes with their size in front, and in one of them, which may come last, all that is known."
+    size,start,has_index = file_size(f),at,False
+    while at+8<=size:
+        head = read_at(f, at, 16)
+        n,name = struct.unpack_from('>I4s', head)
+        n = struct.unpack_from('>Q', head.ljust(16, b'\0'), 8)[0] if n==1 else size-at if n==0 else n
+        has_index |= name==b'moov' and at+n<=size
+        at += max(8, n)
+    part = Part(((start, size),) if start else (), 'av')
+    if not has_index: return (),'truncated: what it is made of would stand at its end (the box moov)'
+    return (part,),'truncated: it is shorter than its header says' if at>size else ''
 
-_looks = {'WAV': wav_contents, 'AIFF': form_contents, 'FLAC': flac_contents, 'Ogg': ogg_contents, 'MP3': mp3_contents}
+_looks = {'WAV': wav_contents, 'FLAC': flac_contents, 'Ogg': ogg_contents, 'MP3': mp3_contents, 'MP4': mp4_contents,
+    'AVI': lambda f, at: sized_contents(f, at, 'av')} | {k: sized_contents for k in ('AIFF', 'W64', 'CAF', 'AU')}
 
 def look_into(
     f, # an open binary file

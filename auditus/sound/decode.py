@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/08_sound.decode.ipynb #a09e61c8
+# %% ../../nbs/08_sound.decode.ipynb #154896bf
 import io, os, shutil, struct, tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +18,7 @@ from auditus.core import AudioArray, MonoMix, as_floats, as_rate, check_reach, c
 from auditus.signal import resampled
 from auditus.sound.containers import Contents, Part, Spliced, look_into, read_at, sound_suffixes
 
-# %% ../../nbs/08_sound.decode.ipynb #be7559a8
+# %% ../../nbs/08_sound.decode.ipynb #e2357abd
 # of all channels together, 5 s of mono at 48 kHz: a block costs nothing, and fits the cache
 block_samples = 2**18
 unknown_frames = 2**62 # libsndfile gives 2**63-1 where a file doesn't say
@@ -69,8 +69,8 @@ class SoundfileReader:
         if self.frames is None: self.frames = at
         if at<self.frames: raise BrokenError(f'its header promises {self.frames} frames, {at} came')
 
-# %% ../../nbs/08_sound.decode.ipynb #09e22a17
-_gap_s = .1 # between two packets, which is more than what containers round their times to
+# %% ../../nbs/08_sound.decode.ipynb #6177d564
+_gap_s = .06 # between two packets or at the end: more than what containers round their times to, and a packet's length
 _padded = 2**13 # samples that a codec may add at the end, at the most
 _told_length = 'mov', 'matroska', 'asf', 'avi' # containers whose duration is not FFmpeg's guess
 
@@ -85,6 +85,8 @@ class AvReader:
         self.container = av.open(f, format=demuxer, metadata_errors='ignore')
         if not self.container.streams.audio: raise ValueError('There is no sound in it.')
         self.stream,self.demuxer = self.container.streams.audio[0],demuxer
+        if self.stream.codec_context.name in ('flac', 'wavpack', 'tta'): # they have checksums
+            self.stream.codec_context.options = {'err_detect': 'crccheck+explode'}
         self.decoded = self.decode()
         self.head = next(self.decoded, None) # only what was decoded tells the true rate of AAC
         if self.head is None: raise ValueError('There is no sound in it.')
@@ -133,25 +135,29 @@ class AvReader:
             over.clear()
         if over: yield np.concatenate(over)[:total-n]
         self.frames = total if over else n
-        if total and n<total-_gap_s*self.rate-_padded:
+        if total and n<total-_gap_s*self.rate:
             raise BrokenError(f'its header promises {total} frames, {n} came')
 
     def blocks(self,
         first:int=0, # frame to start with
     )->Iterator[np.ndarray]: # float32 `(frames, channels)`
         "Decode to the end, and give a block at a time. Seeking is not exact, so that all before is decoded, too."
-        at,kept,n = 0,[],0
-        for a in self.trimmed():
-            at += len(a)
-            if at<=first: continue
-            kept.append(a[max(0, len(a)-(at-first)):])
-            n += len(kept[-1])
-            if n*self.channels<block_samples: continue
-            yield np.concatenate(kept)
-            kept,n = [],0
-        if kept: yield np.concatenate(kept)
+        at,kept,n,broken = 0,[],0,None
+        frames = self.trimmed()
+        while True:
+            try: a = next(frames, None)
+            except BrokenError as e: a,broken = None,e
+            if a is not None:
+                at += len(a)
+                if at>first: kept.append(a[max(0, len(a)-(at-first)):])
+                n = min(at-first, n+len(a))
+            if kept and (a is None or n*self.channels>=block_samples):
+                yield np.concatenate(kept)
+                kept,n = [],0
+            if broken: raise broken
+            if a is None: return
 
-# %% ../../nbs/08_sound.decode.ipynb #5143bd27
+# %% ../../nbs/08_sound.decode.ipynb #5882c364
 @lru_cache(2**8)
 def _look_at_path(
     path:str,
@@ -191,7 +197,7 @@ def open_file(
             shutil.copyfileobj(source, here, 2**20)
             yield here
 
-# %% ../../nbs/08_sound.decode.ipynb #0cc301f1
+# %% ../../nbs/08_sound.decode.ipynb #812631ec
 what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; what is '
                 'something else must be turned into one of them first (ffmpeg -i IN OUT.flac)')
 
@@ -226,7 +232,7 @@ def open_part(
         stack.callback(reader.close)
         yield reader
 
-# %% ../../nbs/08_sound.decode.ipynb #3c25c02c
+# %% ../../nbs/08_sound.decode.ipynb #1fb9847a
 remedy_cut = "Get it again, or take what is there with AudioLoader(truncated='keep')"
 
 class FileFrames:
@@ -281,7 +287,7 @@ class FileFrames:
         except BrokenError as e: self.fault,cause = self.fault or f'truncated or damaged: {e}',e
         self.check(cause)
 
-# %% ../../nbs/08_sound.decode.ipynb #f64f921b
+# %% ../../nbs/08_sound.decode.ipynb #c7f5ad1a
 def pick_channel(
     a:np.ndarray, # `(channels, n)`
     channel:int, # counted from 0
@@ -327,7 +333,7 @@ def decode_blocks(
     if came: return
     raise AudioInputError(f'{name} is too short: of {frames.at} samples at {frames.rate} Hz none is left at {sr} Hz')
 
-# %% ../../nbs/08_sound.decode.ipynb #9b408c95
+# %% ../../nbs/08_sound.decode.ipynb #4bdde1d8
 def join_blocks(
     parts:Iterator[tuple], # rates and samples, as `decode_blocks` gives them
     name:str, # for errors

@@ -9,7 +9,9 @@ __all__ = ['AuditusError', 'AudioNotFoundError', 'AudioDecodeError', 'AudioInput
 # %% ../../nbs/01_sound.errors.ipynb #963cb4f5
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import wraps
 from importlib import import_module
+import warnings
 import numpy as np
 from .wording import brief, without_secrets
 
@@ -110,3 +112,17 @@ def require(
     "Import a module of a package that may not be installed. Raises an error of the kind with the remedy."
     try: return import_module(module)
     except ImportError as e: raise kind(f'{needs}, which can not be imported ({e}): {remedy}') from e
+
+# %% ../../nbs/01_sound.errors.ipynb #220f7f36
+def renamed(**former): # old names of arguments, and their names now
+    "Let a function take arguments by their former names. It warns with `DeprecationWarning`."
+    def decorate(f):
+        @wraps(f)
+        def called(*args, **kwargs):
+            for old in former.keys() & kwargs.keys():
+                warnings.warn(f'`{old}` is now `{former[old]}`', DeprecationWarning, stacklevel=2)
+                if former[old] in kwargs: raise SettingError(f'`{old}` is the former name of `{former[old]}`: give one of them')
+                kwargs[former[old]] = kwargs.pop(old)
+            return f(*args, **kwargs)
+        return called
+    return decorate
