@@ -11,18 +11,15 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .sound.wording import brief, count, html_table, rows_shown
-from .sound.errors import (AudioInputError, AudioNotFoundError, SettingError, check_choice,
-                                  check_positive, naming_item, unnamed)
-from .sound.chain import is_many
+from .sound.errors import AudioInputError, SettingError, check_choice, check_positive
 from .sound.files import read_whole
-from .pipeline.embedding import to_tensors
 from .transform import AudioPipeline
-from .collect import collect, is_url
 from .learn.heads import l2_normalize
 from .learn.labelled import former_name, former_names
 from .index.vectors import VectorIndex, nearest, normalize_rows
 from .index.sources import pipeline_from, read_source, table_settings
 from .index.saved import is_saved_index, read_graph, read_index, write_index
+from .index.query import QueryEmbedder
 
 # %% ../nbs/750_search.ipynb #f0dea0cf
 __getattr__ = former_names(__name__, {
@@ -90,72 +87,25 @@ def build(cls:SoundIndex,
         if pipeline is None: pipeline = pipeline_from(settings, source, **changes)
     return cls(normalize_rows(X), table, pipeline, exact_up_to).update_graph(progress)
 
-# %% ../nbs/750_search.ipynb #91a565fb
+# %% ../nbs/750_search.ipynb #07af8e17
+@patch(as_prop=True)
+def queries(self:SoundIndex)->QueryEmbedder:
+    "Return what embeds a query for these rows."
+    return QueryEmbedder(self.pipeline, self.dim)
+
 @patch
 def embed_query(self:SoundIndex,
     query, # a sound, words, or a vector `(dim,)`
 )->np.ndarray: # `(q, dim)` of length 1
     "Return the vectors of a query. Raises an error of ours where it has none that suit this index."
-    if isinstance(query, np.ndarray) and query.ndim==1:
-        if len(query)!=self.dim:
-            raise AudioInputError(f'this index holds vectors of {self.dim} numbers, got one of {len(query)}')
-        return l2_normalize(query[None].astype(np.float32))
-    if self.pipeline is None:
-        raise SettingError('this index was made of a matrix and knows no model: give it a `pipeline`, '
-                           'or search with a vector')
-    if isinstance(query, str) and not is_url(query) and not Path(query).expanduser().exists():
-        return self.embed_words(query)
-    with unnamed(): rows = [np.asarray(to_tensors(r.vector, 'np')) for r in self.pipeline.stream([query])]
-    found = l2_normalize(np.stack(rows).astype(np.float32))
-    if found.shape[1]!=self.dim:
-        raise SettingError(f'this index holds vectors of {self.dim} numbers, '
-                           f'and its pipeline makes {found.shape[1]}')
-    return found
+    return self.queries.embed(query)
 
-# %% ../nbs/750_search.ipynb #0ce979ae
 @patch
 def embed_words(self:SoundIndex,
     words:str, # that describe a sound
 )->np.ndarray: # `(1, dim)` of length 1
     "Return the vector of words. Raises an error of ours where the model has no text side."
-    model = self.pipeline.model
-    if model.embed_text is None:
-        raise AudioNotFoundError(f'there is no file {brief(words)}, and {model.name} has no text side that '
-                                 'could read it as words: give a path, or build the index with CLAP')
-    if self.pipeline.pooling!='model':
-        raise SettingError("words lie among the model's own summaries, and this index holds others: "
-                           f"build it with pooling='model', got {self.pipeline.pooling!r}")
-    return l2_normalize(np.asarray(to_tensors(model.embed_text([words]), 'np'), np.float32))
-
-# %% ../nbs/750_search.ipynb #067d82b1
-def split_examples(
-    query, # a sound, words, a vector, a list of them, or a folder of sounds
-)->list: # of what `embed_query` takes
-    "Return the examples of a query. Raises an error of ours where there are none."
-    if is_many(query):
-        found = [e for q in query for e in split_examples(q)]
-        if not found: raise AudioInputError('a query needs a sound or words, got an empty list')
-        return found
-    is_path = isinstance(query, (str, Path)) and not is_url(query)
-    if is_path and Path(query).expanduser().is_dir(): return [i.sound for i in collect(query)]
-    return [query]
-
-# %% ../nbs/750_search.ipynb #87396707
-@patch
-def embed_examples(self:SoundIndex,
-    query, # as `split_examples` takes it
-    combine:str='nearest', # or 'mean': a single vector
-)->np.ndarray: # `(q, dim)` of length 1
-    "Return the vectors of all examples of a query, or the mean of the examples, whatever windows each has."
-    check_choice('combine', combine, ('nearest', 'mean'))
-    vectors,examples = [],split_examples(query)
-    for i,example in enumerate(examples):
-        # an error of several tells which one it is
-        with naming_item(i, example) if len(examples)>1 else unnamed():
-            vectors.append(self.embed_query(example))
-    if combine=='nearest': return np.concatenate(vectors)
-    means = l2_normalize(np.stack([v.mean(0) for v in vectors]))
-    return l2_normalize(means.mean(0, keepdims=True))
+    return self.queries.embed_words(words)
 
 # %% ../nbs/750_search.ipynb #bcbdf322
 _queries_at_once = 1024 # vectors of a query that are searched at once
@@ -170,7 +120,7 @@ def search(self:SoundIndex,
     "Find the sounds that are most alike."
     check_positive('k', k, 'rows', whole=True)
     check_choice('exact', exact, (None, True, False))
-    vectors,best = self.embed_examples(query, combine),{}
+    vectors,best = self.queries.embed_examples(query, combine),{}
     for at in range(0, len(vectors), _queries_at_once):
         rows,scores = self.neighbours(vectors[at:at+_queries_at_once], k, exact)
         for r,s in zip(rows.ravel().tolist(), scores.ravel().tolist()): best[r] = max(s, best.get(r, -2.))

@@ -15,8 +15,7 @@ from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, AudioNotFoundError, SettingError
 from ..sound.chain import show_progress
 from .options import (Hop, ModelOptions, Paths, TableFile, TrustOptions, as_command,
-                                      check_table_path, expand_paths, make_app, parse_window, say,
-                                      say_left_out)
+                                      check_table_path, expand_paths, parse_window, say, say_left_out)
 
 # %% ../../nbs/870_commands.classify.ipynb #8fc9ca24
 Window = Annotated[str, typer.Option(

@@ -13,8 +13,8 @@ import typer
 from ..sound.wording import brief, without_secrets
 from ..sound.errors import SettingError
 from .options import (Hop, ModelName, ModelOptions, Paths, TrustOptions, as_command,
-                                      check_exists, expand_paths, make_app, parse_duration,
-                                      parse_window, say, say_left_out)
+                                      check_exists, expand_paths, parse_duration, parse_window, say,
+                                      say_left_out)
 
 # %% ../../nbs/860_commands.embed.ipynb #1e61ec84
 _other_files = ('.csv', '.tsv', '.txt', '.json', '.npy', '.npz', '.h5', '.hdf5', '.pkl', '.pickle',

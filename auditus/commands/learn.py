@@ -11,7 +11,7 @@ from typing import Annotated, Optional
 import typer
 from .options import (AllowPickle, Device, Group, LabelledSounds, ModelName, ModelOptions,
                                       Overwrite, Several, TableFile, TrustOptions, as_command,
-                                      check_table_path, make_app, save_table, say)
+                                      check_table_path, save_table, say)
 
 # %% ../../nbs/880_commands.learn.ipynb #de5f7d7b
 def _problem_type(
