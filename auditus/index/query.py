@@ -59,7 +59,8 @@ class QueryEmbedder(NamedTuple):
         model = self.pipeline.model
         if model.embed_text is None:
             raise AudioNotFoundError(f'there is no file {brief(words)}, and {model.name} has no text side '
-                                     'that could read it as words: give a path, or build the index with CLAP')
+                                     'that could read it as words: give a path, '
+                                     'or build the index with CLAP')
         if self.pipeline.pooling!='model':
             raise SettingError("words lie among the model's own summaries, and this index holds others: "
                                f"build it with pooling='model', got {self.pipeline.pooling!r}")
