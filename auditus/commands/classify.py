@@ -14,7 +14,7 @@ import typer
 from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, AudioNotFoundError, SettingError
 from ..sound.chain import show_progress
-from .options import (Hop, ModelOptions, Paths, TableFile, TrustOptions, as_command,
+from .options import (Hop, ModelOptions, Paths, ReadingOptions, TableFile, TrustOptions, as_command,
                                       check_table_path, expand_paths, parse_window, say, say_left_out)
 
 # %% ../../nbs/870_commands.classify.ipynb #8fc9ca24
@@ -147,11 +147,13 @@ def classify(
              'between commas, or a text file with one in each line.')] = None,
     scoring: ScoreOptions = ScoreOptions(),
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Say what is in sounds: labels with scores."
     from auditus.classify import AudioClassifier
-    classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(trust))
+    classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(reading),
+                                    **vars(trust))
     check_table_path(scoring.out)
     if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out)
     wanted = None if labels is None else choose_labels(labels, classifier.labels)
@@ -169,10 +171,12 @@ def zeroshot(
     template: Annotated[str, typer.Option(help='Makes a sentence of a word.')] = 'This is a sound of {}.',
     scoring: ScoreOptions = ScoreOptions(),
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Say which of some words fit sounds best."
     from auditus.zeroshot import ZeroShotClassifier
     words = [w.strip() for w in labels.split(',')]
-    classifier = ZeroShotClassifier(words, model, template, **scoring.settings(), **vars(run), **vars(trust))
+    classifier = ZeroShotClassifier(words, model, template, **scoring.settings(), **vars(run), **vars(reading),
+                                    **vars(trust))
     report_scores(classifier, paths, scoring.out)

@@ -9,7 +9,7 @@ __all__ = []
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
-from .options import (AllowPickle, Device, Group, LabelledSounds, ModelName, ModelOptions,
+from .options import (AllowPickle, Device, Group, LabelledSounds, ModelName, ModelOptions, ReadingOptions,
                                       Overwrite, Several, TableFile, TrustOptions, as_command,
                                       check_table_path, save_table, say)
 
@@ -30,6 +30,7 @@ def probe(
     several: Several = False,
     folds: Annotated[int, typer.Option(help='Of the cross-validation.')] = 5,
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     overwrite: Overwrite = False,
     trust: TrustOptions = TrustOptions(),
 ):
@@ -38,7 +39,7 @@ def probe(
     from auditus.labels import labelled
     from auditus.learn.labelled import check_learnable, sounds_fingerprint
     from auditus.transform import AudioPipeline
-    learnt = Probe(AudioPipeline(model, **vars(run), **vars(trust)), head, folds=folds)
+    learnt = Probe(AudioPipeline(model, **vars(run), **vars(reading), **vars(trust)), head, folds=folds)
     sounds = check_learnable(labelled(data, group, _problem_type(several)))
     if out is not None: learnt.check_place(out, sounds_fingerprint(sounds), overwrite)
     learnt.fit(sounds)
@@ -95,11 +96,12 @@ def evaluate(
     out: TableFile = None,
     several: Several = False,
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Put a classifier to the test of labelled sounds."
     from auditus.finetune import evaluate as test_classifier
     check_table_path(out)
-    report = test_classifier(model, data, problem_type=_problem_type(several), **vars(run), **vars(trust))
+    report = test_classifier(model, data, problem_type=_problem_type(several), **vars(run), **vars(reading), **vars(trust))
     typer.echo(report)
     save_table(report.rows(), out)

@@ -156,6 +156,14 @@ class TrustOptions:
         help="Run code that the model's folder brings along.")] = False
     allow_pickle: AllowPickle = False
 
+@dataclass(frozen=True)
+class ReadingOptions:
+    "How files are read."
+    truncated: Annotated[str, typer.Option(
+        help="A file that is cut or damaged: 'raise' leaves it out, 'keep' takes what is right before that.")] = 'raise'
+    channel: Annotated[Optional[int], typer.Option(
+        help='Hear this channel alone, counted from 0; without it, all are averaged.')] = None
+
 # %% ../../nbs/830_commands.options.ipynb #f51e902e
 def _spread_group(
     parameter:inspect.Parameter,
