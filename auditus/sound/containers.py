@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/07_sound.containers.ipynb #c52fe7ea
+# %% ../../nbs/07_sound.containers.ipynb #31718344
 import io, re, struct, zlib
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
-# %% ../../nbs/07_sound.containers.ipynb #3b80d2b9
+# %% ../../nbs/07_sound.containers.ipynb #d72842d0
 class Spliced(io.RawIOBase):
     "A file made of spans of another one, and of bytes that take the place of others."
     def __init__(self,
@@ -50,12 +50,13 @@ class Spliced(io.RawIOBase):
         b[:len(data)] = data
         return len(data)
 
-# %% ../../nbs/07_sound.containers.ipynb #4fda3ac4
+# %% ../../nbs/07_sound.containers.ipynb #17cb3932
 class Part(NamedTuple):
     "What is to be decoded in one go."
     pieces:tuple=() # of a `Spliced`; none: the file as it is
     decoder:str='soundfile' # or 'av'
     demuxer:str='' # FFmpeg's name of what it is; '': as of the file
+    lead:float=0. # seconds to decode ahead of a place that is sought, until the decoder has forgotten where it came from
 
 class Contents(NamedTuple):
     "What is in a sound file."
@@ -73,7 +74,7 @@ def read_at(f, at:int, n:int)->bytes:
     f.seek(at)
     return f.read(n)
 
-# %% ../../nbs/07_sound.containers.ipynb #a1a8be08
+# %% ../../nbs/07_sound.containers.ipynb #0669daad
 def id3_bytes(
     head:bytes, # the first ten bytes of a tag
 )->int: # 0 where there is none
@@ -104,7 +105,7 @@ def skip_tags(
             at += len(block)-len(block.lstrip(b'\0'))
         else: return at
 
-# %% ../../nbs/07_sound.containers.ipynb #2beb8612
+# %% ../../nbs/07_sound.containers.ipynb #ec49cd70
 _mirrored = bytes(int(f'{i:08b}'[::-1], 2) for i in range(256))
 
 def ogg_crc(
@@ -140,7 +141,7 @@ def read_page(
     packets = segments-lacing.count(255)
     return OggPage(at, at+27+segments+sum(lacing), flags, granule, stream, number, packets, segments, whole)
 
-# %% ../../nbs/07_sound.containers.ipynb #9a91c3a4
+# %% ../../nbs/07_sound.containers.ipynb #f4ffb6d1
 _page_max = 27+255+255*255 # bytes: header, segment table, segments (RFC 3533)
 _cut_page = 'truncated: its last page is cut off'
 
@@ -190,7 +191,7 @@ def read_link(
         if page is None: # what is behind the end of all streams is nobody's business
             return pages,None,_cut_page if ended!={*numbers} and skip_tags(f, at)<file_size(f) else ''
 
-# %% ../../nbs/07_sound.containers.ipynb #41c9517e
+# %% ../../nbs/07_sound.containers.ipynb #6f06ada5
 _opus_frames = [480, 960, 1920, 2880]*3+[480, 960]*2+[120, 240, 480, 960]*4 # samples at 48 kHz (RFC 6716, 3.1)
 
 def opus_samples(
@@ -224,7 +225,7 @@ def ends_in_midst(
     by_clock = is_opus or before and min(p.end-p.at for p in before)<4096
     return bool(by_clock) and last.packets>1 and lengths[-1]>=.95*max(lengths[:-1], default=48000)
 
-# %% ../../nbs/07_sound.containers.ipynb #50a0bdaa
+# %% ../../nbs/07_sound.containers.ipynb #19b5ec2b
 def mark_end(
     f, # an open binary file
     page:OggPage,
@@ -243,6 +244,14 @@ def join_spans(
         if joined and joined[-1][1]==start: start = joined.pop()[0]
         joined.append((start, stop))
     return joined
+
+def opus_lead(
+    f, # an open binary file
+    pages:list, # with sound in them
+)->float: # seconds
+    "Return how long Opus remembers: its coder of speech (SILK, configurations below 16) sometimes for good."
+    starts = (read_at(f, p.at+27+p.segments, 1) for p in pages)
+    return float('inf') if any(b<b'\x80' for b in starts) else .5
 
 def ogg_part(
     f, # an open binary file
@@ -263,7 +272,8 @@ def ogg_part(
     if not pages[-1].flags & 4:
         if at_end and not fault and ends_in_midst(f, pages, is_opus): fault = 'truncated: its last page is missing'
         spans = [*join_spans((p.at, p.end) for p in pages[:-1]), mark_end(f, pages[-1])]
-    return Part(() if spans==[(0, file_size(f))] else tuple(spans)),rate,fault
+    lead = opus_lead(f, sounding) if is_opus else 0.
+    return Part(() if spans==[(0, file_size(f))] else tuple(spans), lead=lead),rate,fault
 
 def ogg_contents(
     f, # an open binary file
@@ -282,7 +292,7 @@ def ogg_contents(
         if fault: break
     return tuple(parts),fault
 
-# %% ../../nbs/07_sound.containers.ipynb #8e108ab5
+# %% ../../nbs/07_sound.containers.ipynb #d6d90e50
 def is_open_size(
     size:int, # of a chunk
 )->bool:
@@ -331,7 +341,7 @@ def only_chunks(
         at += 8+size+size%2
     return at<=stop+1 # some writers leave out the last padding byte
 
-# %% ../../nbs/07_sound.containers.ipynb #c39a5ec0
+# %% ../../nbs/07_sound.containers.ipynb #e102c163
 def rf64_header(
     fmt:bytes, # what is in the chunk `fmt `
     size:int, # bytes of samples
@@ -357,7 +367,7 @@ def wav_contents(
     if as_it_is or kind==b'RIFX': return (Part(((at, size),) if at else ()),),fault
     return (Part((rf64_header(fmt, stop-start), (start, stop))),),fault
 
-# %% ../../nbs/07_sound.containers.ipynb #8f82924e
+# %% ../../nbs/07_sound.containers.ipynb #fce88c9e
 _flac_rates = 0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000 # Hz
 _flac_sizes = {1: 192} | {k: 576<<k-2 for k in range(2, 6)} | {k: 256<<k-8 for k in range(8, 16)} # samples
 
@@ -395,7 +405,7 @@ def flac_frame(
     samples = int.from_bytes(size, 'big')+1 if size else _flac_sizes[size_code]
     return FlacFrame(place, samples, hz, bool(head[1] & 1))
 
-# %% ../../nbs/07_sound.containers.ipynb #98d2f145
+# %% ../../nbs/07_sound.containers.ipynb #71c22004
 def flac_end(
     f, # an open binary file
     first:int, # the first byte of its first frame
@@ -404,7 +414,7 @@ def flac_end(
     "Find the last frame of a FLAC file, and return how many samples there are up to its end."
     stop,sync = file_size(f),read_at(f, first, 2)
     while stop>first:
-        start = max(first, stop-2**20)
+        start = max(first, stop-2**16)
         tail = read_at(f, start, stop-start+16)
         at = tail.rfind(sync)
         while at>=0:
@@ -434,7 +444,7 @@ def flac_contents(
     if came>told: return (whole,),f'damaged: its header promises {told} samples, and more are there'
     return (whole,),f'truncated: its header promises {told} samples, its frames end with {came}' if came<told else ''
 
-# %% ../../nbs/07_sound.containers.ipynb #051a8b20
+# %% ../../nbs/07_sound.containers.ipynb #b4e6d290
 _kbits = { # of a second, by MPEG version 1 or 2, and layer (ISO 11172-3 and 13818-3)
     (1, 1): range(0, 449, 32), (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (1, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -465,23 +475,16 @@ def mpeg_frame(
     side = ((17, 32) if first else (9, 17))[head[3]>>6!=3]
     return MpegFrame(n, samples, (version, layer, rate), 4+side)
 
-# %% ../../nbs/07_sound.containers.ipynb #24bc5b80
-class Counted(NamedTuple):
-    "What the first frame of an MP3 says of the others; 0: it doesn't."
-    frames:int
-    bytes:int # of all frames, its own too
-
+# %% ../../nbs/07_sound.containers.ipynb #ffe0f483
 def read_count(
-    f, # an open binary file
-    at:int, # the first byte of a frame
+    head:bytes, # the first 64 bytes of a frame
     frame:MpegFrame,
-)->Counted|None: # `None`: it is a frame of sound
+)->int|None: # of the other frames, 0 where it doesn't say; `None`: it is a frame of sound
     "Read the tag that counts frames."
-    tag = read_at(f, at+frame.side, 16)
-    if tag[:4] not in (b'Xing', b'Info') or len(tag)<16: return None
-    flags,*numbers = struct.unpack('>III', tag[4:16])
-    frames = numbers.pop(0) if flags & 1 else 0
-    return Counted(frames, numbers[0] if flags & 2 else 0)
+    tag = head[frame.side:frame.side+12]
+    if not tag.startswith((b'Xing', b'Info')) or len(tag)<12: return None
+    flags,frames = struct.unpack('>II', tag[4:])
+    return frames if flags & 1 else 0
 
 def first_frame(
     f, # an open binary file
@@ -502,23 +505,15 @@ def first_frame(
         i = block.find(b'\xff', i+1)
     return None
 
-# %% ../../nbs/07_sound.containers.ipynb #093d3923
+# %% ../../nbs/07_sound.containers.ipynb #782d965b
 class Mp3Run:
     "An MP3, which may be one of several in a file."
     def __init__(self,
         first:MpegFrame,
-        counted:Counted|None, # what it says of the others
-    ): self.first,self.counted,self.spans,self.frames = first,counted,[],0
-
-    def add(self,
-        at:int, # first byte of the next frame
-        frame:MpegFrame,
-        sounds:bool, # is it a frame of sound?
+        counted:int|None, # how many others it says there are
     ):
-        "Add a frame."
-        if not self.spans or self.spans[-1][1]!=at: self.spans.append((at, at))
-        self.spans[-1] = self.spans[-1][0],at+frame.bytes
-        self.frames += sounds
+        self.first,self.counted,self.frames = first,counted,0
+        self.spans,self.end = [],None # `[start, stop]` of frames that touch
 
 def follow_frames(
     f, # an open binary file
@@ -526,30 +521,35 @@ def follow_frames(
     stop:int, # where to stop
 )->tuple: # `Mp3Run`s, and what is wrong
     "Follow the frames of an MP3 up to the first fault."
-    runs,no_frame = [],'damaged: where a frame should be there is none'
+    runs,base,block = [],0,b''
     while at<stop:
-        head = read_at(f, at, 4)
-        frame = mpeg_frame(head)
+        if not base<=at<base+len(block)-64: base,block = at,read_at(f, at, 2**18)
+        head = block[at-base:at-base+64]
+        frame = mpeg_frame(head[:4])
         if frame is None or runs and frame.kind!=runs[0].first.kind:
             after = skip_tags(f, at)
             if after>=stop: break
-            if after==at: return runs,no_frame if frame is None else 'damaged: it goes on at another rate'
+            if after==at: return runs,'damaged: ' + ('it goes on at another rate' if frame else 'a frame is missing or broken')
             at = after
             continue
-        if at+frame.bytes>stop: return runs,'truncated: its last frame is cut off'
-        counted = read_count(f, at, frame)
-        if counted or not runs: runs.append(Mp3Run(frame, counted))
-        runs[-1].add(at, frame, counted is None)
-        at += frame.bytes
+        end = at+frame.bytes
+        if end>stop: return runs,'truncated: its last frame is cut off'
+        counted = read_count(head, frame)
+        if counted is not None or not runs: runs.append(Mp3Run(frame, counted))
+        run = runs[-1]
+        if run.end!=at: run.spans.append([at, end])
+        run.spans[-1][1] = run.end = end
+        run.frames += counted is None
+        at = end
     return runs,''
 
 def mp3_part(
     run:Mp3Run,
 )->Part:
     "Choose the decoder of an MP3: FFmpeg, where it doesn't say rightly how many frames it has."
-    if run.counted and run.counted.frames>=run.frames: return Part(tuple(run.spans), demuxer='mp3')
-    (start,stop),*others = run.spans
-    if run.counted: start += run.first.bytes # FFmpeg would go by the wrong count, too
+    if run.counted and run.counted>=run.frames: return Part(tuple(map(tuple, run.spans)), demuxer='mp3')
+    (start,stop),*others = map(tuple, run.spans)
+    if run.counted is not None: start += run.first.bytes # FFmpeg would go by the wrong count, too
     return Part(((start, stop), *others), 'av', 'mp3')
 
 def mp3_contents(
@@ -562,17 +562,17 @@ def mp3_contents(
     stop = stop or size
     at = first_frame(f, at, stop)
     if at is None: return (),'damaged: it has no frames'
-    counted = read_count(f, at, mpeg_frame(read_at(f, at, 4)))
-    end = stop-128 if read_at(f, stop-128, 3)==b'TAG' else stop
-    if counted and counted.frames and at+counted.bytes==end: # as it mostly is
-        tagged = stop==size and at==id3_bytes(read_at(f, 0, 10))
-        return (Part(() if tagged else ((at, stop),)),),''
     runs,fault = follow_frames(f, at, stop)
-    short = [r.counted.frames-r.frames for r in runs if r.counted and r.counted.frames>r.frames]
+    short = [r.counted-r.frames for r in runs if r.counted and r.counted>r.frames]
     if short and not fault: fault = f'truncated: {short[0]} of the frames that it counts did not come'
-    return tuple(mp3_part(r) for r in runs if r.frames),fault
+    parts = tuple(mp3_part(r) for r in runs if r.frames)
+    head = read_at(f, 0, 10)
+    # libsndfile itself gets past a tag in front, if that has no footer
+    as_it_is = stop==size and at==id3_bytes(head) and not (at and head[5] & 16) and len(parts)==len(runs)==1 \
+        and parts[0].decoder=='soundfile' and len(parts[0].pieces)==1
+    return (Part(),) if as_it_is else parts,fault
 
-# %% ../../nbs/07_sound.containers.ipynb #19845a70
+# %% ../../nbs/07_sound.containers.ipynb #e9c5dd8a
 class Kind(NamedTuple):
     "A kind of sound file."
     name:str
@@ -605,7 +605,7 @@ kinds = (
 )
 sound_suffixes = frozenset(' '.join(k.suffixes for k in kinds).split())
 
-# %% ../../nbs/07_sound.containers.ipynb #4e2748ee
+# %% ../../nbs/07_sound.containers.ipynb #42f55a0a
 def told_end(
     f, # an open binary file
     at:int, # where its first byte is

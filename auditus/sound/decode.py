@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/08_sound.decode.ipynb #154896bf
+# %% ../../nbs/08_sound.decode.ipynb #9331a38f
 import io, os, shutil, struct, tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +18,7 @@ from auditus.core import AudioArray, MonoMix, as_floats, as_rate, check_reach, c
 from auditus.signal import resampled
 from auditus.sound.containers import Contents, Part, Spliced, look_into, read_at, sound_suffixes
 
-# %% ../../nbs/08_sound.decode.ipynb #e2357abd
+# %% ../../nbs/08_sound.decode.ipynb #5fc22aae
 # of all channels together, 5 s of mono at 48 kHz: a block costs nothing, and fits the cache
 block_samples = 2**18
 unknown_frames = 2**62 # libsndfile gives 2**63-1 where a file doesn't say
@@ -29,8 +29,10 @@ class SoundfileReader:
     "Decode by libsndfile."
     def __init__(self,
         f, # an open binary file, or the number of one
+        lead:float=0., # seconds to decode ahead of a place that is sought
     ):
         import soundfile as sf
+        self.lead = lead
         self.f = sf.SoundFile(f, closefd=False)
         self.rate,self.channels = self.f.samplerate,self.f.channels
         self.frames = self.f.frames if self.f.frames<unknown_frames else None # in all
@@ -51,25 +53,29 @@ class SoundfileReader:
 
     def blocks(self,
         first:int=0, # frame to start with
+        last:int|None=None, # frame to stop before; `None`: the end
     )->Iterator[np.ndarray]: # float32 `(frames, channels)`
-        "Read to the end, a block at a time. Raises `BrokenError` where decoding fails, or ends too early."
+        "Read a block at a time. Raises `BrokenError` where decoding fails, or ends too early."
         import soundfile as sf
-        try: first and self.f.seek(first)
+        at,size = max(0, first-int(min(self.lead*self.rate, first))),max(1, block_samples//self.channels)
+        try: at and self.f.seek(at)
         except (sf.SoundFileError, RuntimeError) as e: raise BrokenError('decoding fails before its end') from e
-        at,size = first,max(1, block_samples//self.channels)
-        while self.frames is None or at<self.frames:
-            n = size if self.frames is None else min(size, self.frames-at)
+        limits = [v for v in (self.frames, last) if v is not None]
+        while not limits or at<min(limits):
+            n = min([size, *(v-at for v in limits)])
             try: a = self.read(np.empty((n, self.channels), np.float32))
             except BrokenError as e:
-                if len(e.args[1]): yield e.args[1]
+                good = e.args[1][max(0, first-at):]
+                if len(good): yield good
                 raise BrokenError(e.args[0]) from e
             if not len(a): break
             at += len(a)
-            yield a
+            if at>first: yield a[max(0, len(a)-(at-first)):]
+        if last is not None and at>=last: return
         if self.frames is None: self.frames = at
         if at<self.frames: raise BrokenError(f'its header promises {self.frames} frames, {at} came')
 
-# %% ../../nbs/08_sound.decode.ipynb #6177d564
+# %% ../../nbs/08_sound.decode.ipynb #fccf4e73
 _gap_s = .06 # between two packets or at the end: more than what containers round their times to, and a packet's length
 _padded = 2**13 # samples that a codec may add at the end, at the most
 _told_length = 'mov', 'matroska', 'asf', 'avi' # containers whose duration is not FFmpeg's guess
@@ -140,13 +146,15 @@ class AvReader:
 
     def blocks(self,
         first:int=0, # frame to start with
+        last:int|None=None, # frame to stop before; `None`: the end
     )->Iterator[np.ndarray]: # float32 `(frames, channels)`
-        "Decode to the end, and give a block at a time. Seeking is not exact, so that all before is decoded, too."
+        "Decode, and give a block at a time. Seeking is not exact, so that all before is decoded, too."
         at,kept,n,broken = 0,[],0,None
         frames = self.trimmed()
         while True:
             try: a = next(frames, None)
             except BrokenError as e: a,broken = None,e
+            if a is not None and last is not None and at+len(a)>last: a = a[:last-at] if last>at else None
             if a is not None:
                 at += len(a)
                 if at>first: kept.append(a[max(0, len(a)-(at-first)):])
@@ -157,7 +165,7 @@ class AvReader:
             if broken: raise broken
             if a is None: return
 
-# %% ../../nbs/08_sound.decode.ipynb #5882c364
+# %% ../../nbs/08_sound.decode.ipynb #a7327dff
 @lru_cache(2**8)
 def _look_at_path(
     path:str,
@@ -197,7 +205,7 @@ def open_file(
             shutil.copyfileobj(source, here, 2**20)
             yield here
 
-# %% ../../nbs/08_sound.decode.ipynb #812631ec
+# %% ../../nbs/08_sound.decode.ipynb #4e098464
 what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; what is '
                 'something else must be turned into one of them first (ffmpeg -i IN OUT.flac)')
 
@@ -220,7 +228,7 @@ def open_part(
             if isinstance(f, io.BufferedReader) and isinstance(f.raw, io.FileIO):
                 # libsndfile reads a file by its number without coming back to Python for each block
                 f = stack.enter_context(open(f.raw.name, 'rb', buffering=0)).fileno()
-            try: reader = SoundfileReader(f)
+            try: reader = SoundfileReader(f, part.lead)
             except (sf.SoundFileError, RuntimeError, TypeError, ValueError) as e: refused = e
         if reader is None and (demuxer := part.demuxer or contents.demuxer):
             import av
@@ -232,7 +240,7 @@ def open_part(
         stack.callback(reader.close)
         yield reader
 
-# %% ../../nbs/08_sound.decode.ipynb #1fb9847a
+# %% ../../nbs/08_sound.decode.ipynb #ee7265dd
 remedy_cut = "Get it again, or take what is there with AudioLoader(truncated='keep')"
 
 class FileFrames:
@@ -269,8 +277,7 @@ class FileFrames:
         before,skip = self.at,max(0, first-self.at)
         if reader.frames is None or skip<reader.frames:
             self.at += skip
-            for a in reader.blocks(skip):
-                a = a if last is None else a[:last-self.at]
+            for a in reader.blocks(skip, None if last is None else last-before):
                 self.at += len(a)
                 yield a
                 if self.at==last: return
@@ -287,7 +294,7 @@ class FileFrames:
         except BrokenError as e: self.fault,cause = self.fault or f'truncated or damaged: {e}',e
         self.check(cause)
 
-# %% ../../nbs/08_sound.decode.ipynb #c7f5ad1a
+# %% ../../nbs/08_sound.decode.ipynb #5c7ba11f
 def pick_channel(
     a:np.ndarray, # `(channels, n)`
     channel:int, # counted from 0
@@ -333,7 +340,7 @@ def decode_blocks(
     if came: return
     raise AudioInputError(f'{name} is too short: of {frames.at} samples at {frames.rate} Hz none is left at {sr} Hz')
 
-# %% ../../nbs/08_sound.decode.ipynb #4bdde1d8
+# %% ../../nbs/08_sound.decode.ipynb #52d56d94
 def join_blocks(
     parts:Iterator[tuple], # rates and samples, as `decode_blocks` gives them
     name:str, # for errors
