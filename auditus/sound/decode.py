@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/08_sound.decode.ipynb #9331a38f
+# %% ../../nbs/08_sound.decode.ipynb #9b608121
 import io, os, shutil, struct, tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,158 +14,13 @@ from itertools import chain
 import numpy as np
 from auditus.sound.errors import AudioDecodeError, AudioInputError, AudioNotFoundError, SettingError
 from auditus.sound.wording import count
-from auditus.core import AudioArray, MonoMix, as_floats, as_rate, check_reach, clip_bounds
+from auditus.core import AudioArray, MonoMix, as_rate, check_reach, clip_bounds
 from auditus.signal import resampled
-from auditus.sound.containers import Contents, Part, Spliced, look_into, read_at, sound_suffixes
+from auditus.sound.parts import Part, Spliced, read_at
+from auditus.sound.containers import Contents, look_into
+from auditus.sound.readers import AvReader, BrokenError, SoundfileReader, block_samples
 
-# %% ../../nbs/08_sound.decode.ipynb #5fc22aae
-# of all channels together, 5 s of mono at 48 kHz: a block costs nothing, and fits the cache
-block_samples = 2**18
-unknown_frames = 2**62 # libsndfile gives 2**63-1 where a file doesn't say
-
-class BrokenError(Exception): "Decoding failed, or samples are missing, in the midst of a file."
-
-class SoundfileReader:
-    "Decode by libsndfile."
-    def __init__(self,
-        f, # an open binary file, or the number of one
-        lead:float=0., # seconds to decode ahead of a place that is sought
-    ):
-        import soundfile as sf
-        self.lead = lead
-        self.f = sf.SoundFile(f, closefd=False)
-        self.rate,self.channels = self.f.samplerate,self.f.channels
-        self.frames = self.f.frames if self.f.frames<unknown_frames else None # in all
-
-    def close(self): self.f.close()
-
-    def read(self,
-        out:np.ndarray, # float32 `(frames, channels)`, to be filled
-    )->np.ndarray: # what of it was filled
-        "Read the next block. Raises `BrokenError`, with what came before the fault, where decoding fails."
-        import soundfile as sf
-        out.fill(np.nan)
-        try: return self.f.read(out=out, always_2d=True)
-        except (sf.SoundFileError, RuntimeError) as e:
-            # what was decoded before the fault is there already; the rest is still NaN
-            good = len(out)-int(np.isnan(out[::-1,0]).cumprod().sum())
-            raise BrokenError('decoding fails before its end', out[:good]) from e
-
-    def blocks(self,
-        first:int=0, # frame to start with
-        last:int|None=None, # frame to stop before; `None`: the end
-    )->Iterator[np.ndarray]: # float32 `(frames, channels)`
-        "Read a block at a time. Raises `BrokenError` where decoding fails, or ends too early."
-        import soundfile as sf
-        at,size = max(0, first-int(min(self.lead*self.rate, first))),max(1, block_samples//self.channels)
-        try: at and self.f.seek(at)
-        except (sf.SoundFileError, RuntimeError) as e: raise BrokenError('decoding fails before its end') from e
-        limits = [v for v in (self.frames, last) if v is not None]
-        while not limits or at<min(limits):
-            n = min([size, *(v-at for v in limits)])
-            try: a = self.read(np.empty((n, self.channels), np.float32))
-            except BrokenError as e:
-                good = e.args[1][max(0, first-at):]
-                if len(good): yield good
-                raise BrokenError(e.args[0]) from e
-            if not len(a): break
-            at += len(a)
-            if at>first: yield a[max(0, len(a)-(at-first)):]
-        if last is not None and at>=last: return
-        if self.frames is None: self.frames = at
-        if at<self.frames: raise BrokenError(f'its header promises {self.frames} frames, {at} came')
-
-# %% ../../nbs/08_sound.decode.ipynb #fccf4e73
-_gap_s = .06 # between two packets or at the end: more than what containers round their times to, and a packet's length
-_padded = 2**13 # samples that a codec may add at the end, at the most
-_told_length = 'mov', 'matroska', 'asf', 'avi' # containers whose duration is not FFmpeg's guess
-
-class AvReader:
-    "Decode by FFmpeg."
-    frames = None # known only once all of them were decoded
-    def __init__(self,
-        f, # an open binary file
-        demuxer:str, # FFmpeg's name of what it is
-    ):
-        import av
-        self.container = av.open(f, format=demuxer, metadata_errors='ignore')
-        if not self.container.streams.audio: raise ValueError('There is no sound in it.')
-        self.stream,self.demuxer = self.container.streams.audio[0],demuxer
-        if self.stream.codec_context.name in ('flac', 'wavpack', 'tta'): # they have checksums
-            self.stream.codec_context.options = {'err_detect': 'crccheck+explode'}
-        self.decoded = self.decode()
-        self.head = next(self.decoded, None) # only what was decoded tells the true rate of AAC
-        if self.head is None: raise ValueError('There is no sound in it.')
-        self.rate,self.channels = self.head.sample_rate,len(self.head.layout.channels)
-
-    def close(self): self.container.close()
-
-    def decode(self)->Iterator: # of `av.AudioFrame`
-        "Decode all packets. Raises `BrokenError` where one is damaged."
-        import av
-        try:
-            for packet in self.container.demux(self.stream):
-                if packet.is_corrupt: raise BrokenError('a packet is cut off')
-                yield from packet.decode()
-        except av.FFmpegError as e: raise BrokenError('decoding fails before its end') from e
-
-    def promised(self)->int|None: # frames; `None`: the container doesn't say
-        "Return how many frames the container says that there are."
-        if self.demuxer not in _told_length: return None
-        if self.stream.duration: return round(self.stream.duration*self.stream.time_base*self.rate)
-        # of a film this is the length of its longest stream
-        alone = len(self.container.streams)==1 and self.container.duration
-        return round(self.container.duration*self.rate/1e6) if alone else None
-
-    def in_order(self)->Iterator[np.ndarray]: # float32 `(frames, channels)`
-        "Decode frame by frame. Raises `BrokenError` where one isn't in its place."
-        ends = None # when the frame before ended (s)
-        for frame in chain([self.head], self.decoded):
-            if (frame.sample_rate, len(frame.layout.channels))!=(self.rate, self.channels):
-                raise BrokenError('it goes on at another rate, or with other channels')
-            starts = None if frame.pts is None else float(frame.pts*frame.time_base)
-            if None not in (starts, ends) and starts>ends+_gap_s:
-                raise BrokenError(f'{starts-ends:.3g} s are missing')
-            ends = None if starts is None else starts+frame.samples/self.rate
-            a = as_floats(frame.to_ndarray()).astype(np.float32, copy=False)
-            yield a.T if frame.format.is_planar else a.reshape(-1, self.channels)
-
-    def trimmed(self)->Iterator[np.ndarray]:
-        "Decode frame by frame, without what a codec added at the end. Raises `BrokenError` for an end too early."
-        total,n,over = self.promised(),0,[]
-        for a in self.in_order():
-            n += len(a)
-            over.append(a)
-            if self.demuxer=='mov' and total and total<n<=total+_padded: continue
-            yield from over
-            over.clear()
-        if over: yield np.concatenate(over)[:total-n]
-        self.frames = total if over else n
-        if total and n<total-_gap_s*self.rate:
-            raise BrokenError(f'its header promises {total} frames, {n} came')
-
-    def blocks(self,
-        first:int=0, # frame to start with
-        last:int|None=None, # frame to stop before; `None`: the end
-    )->Iterator[np.ndarray]: # float32 `(frames, channels)`
-        "Decode, and give a block at a time. Seeking is not exact, so that all before is decoded, too."
-        at,kept,n,broken = 0,[],0,None
-        frames = self.trimmed()
-        while True:
-            try: a = next(frames, None)
-            except BrokenError as e: a,broken = None,e
-            if a is not None and last is not None and at+len(a)>last: a = a[:last-at] if last>at else None
-            if a is not None:
-                at += len(a)
-                if at>first: kept.append(a[max(0, len(a)-(at-first)):])
-                n = min(at-first, n+len(a))
-            if kept and (a is None or n*self.channels>=block_samples):
-                yield np.concatenate(kept)
-                kept,n = [],0
-            if broken: raise broken
-            if a is None: return
-
-# %% ../../nbs/08_sound.decode.ipynb #a7327dff
+# %% ../../nbs/08_sound.decode.ipynb #bac8bb88
 @lru_cache(2**8)
 def _look_at_path(
     path:str,
@@ -205,7 +60,7 @@ def open_file(
             shutil.copyfileobj(source, here, 2**20)
             yield here
 
-# %% ../../nbs/08_sound.decode.ipynb #4e098464
+# %% ../../nbs/08_sound.decode.ipynb #ac976a47
 what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; what is '
                 'something else must be turned into one of them first (ffmpeg -i IN OUT.flac)')
 
@@ -240,7 +95,7 @@ def open_part(
         stack.callback(reader.close)
         yield reader
 
-# %% ../../nbs/08_sound.decode.ipynb #ee7265dd
+# %% ../../nbs/08_sound.decode.ipynb #535bd76f
 remedy_cut = "Get it again, or take what is there with AudioLoader(truncated='keep')"
 
 class FileFrames:
@@ -258,9 +113,11 @@ class FileFrames:
 
     def check(self, cause=None):
         "Raise what is to be said where a file has come to its end."
-        if self.fault and not self.keep: raise AudioDecodeError(f'{self.name} is {self.fault}. {remedy_cut}') from cause
+        if self.fault and not self.keep:
+            raise AudioDecodeError(f'{self.name} is {self.fault}. {remedy_cut}') from cause
         if not self.at:
-            raise AudioDecodeError(f'{self.name} holds no samples' + (f': it is {self.fault}' if self.fault else '')) from cause
+            because = f': it is {self.fault}' if self.fault else ''
+            raise AudioDecodeError(f'{self.name} holds no samples{because}') from cause
         if self.fault and self.at<=round(self.start*self.rate):
             raise AudioDecodeError(f'{self.name} is {self.fault}, and what comes later is lost') from cause
         if not self.fault: check_reach(self.name, self.at, self.rate, self.start, self.end)
@@ -271,8 +128,9 @@ class FileFrames:
         "Read what is wanted of a part of the file."
         if self.rate is None: self.rate,self.channels = as_rate(reader.rate),reader.channels
         if (reader.rate, reader.channels)!=(self.rate, self.channels):
-            raise AudioDecodeError(f'{self.name} holds several sounds one after the other, with different rates or '
-                                   f'channels: {self.rate} Hz, {self.channels} and {reader.rate} Hz, {reader.channels}')
+            kinds = [f'{count(c, "channel")} at {r} Hz' for r,c in ((self.rate, self.channels), (reader.rate, reader.channels))]
+            raise AudioDecodeError(f'{self.name} holds several sounds one after the other, of other rates or '
+                                   f'channels: {kinds[0]}, then {kinds[1]}. Cut it into files of one kind each')
         first,last = clip_bounds(self.start, self.end, self.rate)
         before,skip = self.at,max(0, first-self.at)
         if reader.frames is None or skip<reader.frames:
@@ -284,7 +142,9 @@ class FileFrames:
         self.at = before+reader.frames
 
     def __iter__(self)->Iterator[np.ndarray]: # float32 `(frames, channels)`
-        if not (self.start or self.end is not None): # a clip may end before the fault
+        if self.fault and not self.contents.parts:
+            raise AudioDecodeError(f"can't decode {self.name}: it is {self.fault}. Get it again. {what_is_read}")
+        if self.end is None and not self.start: # a clip may end before the fault
             if self.fault and not self.keep: self.check()
         cause = None
         try:
@@ -294,7 +154,7 @@ class FileFrames:
         except BrokenError as e: self.fault,cause = self.fault or f'truncated or damaged: {e}',e
         self.check(cause)
 
-# %% ../../nbs/08_sound.decode.ipynb #5c7ba11f
+# %% ../../nbs/08_sound.decode.ipynb #675d702b
 def pick_channel(
     a:np.ndarray, # `(channels, n)`
     channel:int, # counted from 0
@@ -340,7 +200,7 @@ def decode_blocks(
     if came: return
     raise AudioInputError(f'{name} is too short: of {frames.at} samples at {frames.rate} Hz none is left at {sr} Hz')
 
-# %% ../../nbs/08_sound.decode.ipynb #52d56d94
+# %% ../../nbs/08_sound.decode.ipynb #580fe513
 def join_blocks(
     parts:Iterator[tuple], # rates and samples, as `decode_blocks` gives them
     name:str, # for errors
