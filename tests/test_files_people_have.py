@@ -109,8 +109,8 @@ def bw64(wav, told=True):
 
 
 def wavs():
-    for name, riff, data in [('0 and 0', 0, 0), ('data 0', None, 0), ('ffffffff and 0', -1, 0), ('ffffffff', -1, -1), ('sox', 0x7ffff024, 0x7ffff000),
-                             ('arecord', 0x80000024, 0x80000000), ('2 GiB less a byte', 2**31-1, 2**31-1-36), ('FFmpeg of old', -1, -1-36),
+    for name, riff, data in [('0 and 0', 0, 0), ('data 0', None, 0), ('ffffffff and 0', -1, 0), ('ffffffff', -1, -1),
+                             ('sox', 0x7ffff024, 0x7ffff000), ('arecord', 0x80000024, 0x80000000), ('2 GiB less a byte', 2**31-1, 2**31-1-36), ('FFmpeg of old', -1, -1-36),
                              ('riff 0', 0, None), ('riff ffffffff', -1, None), ('riff 8 too large', n*2+44, None)]:
         yield f'WAV of sizes {name}', sizes(written(), riff, data), written()
     for subtype in ('PCM_U8', 'PCM_24', 'FLOAT', 'DOUBLE', 'ULAW', 'IMA_ADPCM'):
@@ -194,7 +194,8 @@ def changed(ogg, how):
 
 
 oggs = 'VORBIS', 'OPUS'
-page_faults = ['lost', 'twice', 'out of order', 'flipped', 'flipped number', 'flipped mark', 'flipped length', 'last page lost', 'last page cut', 'zeros']
+page_faults = ['lost', 'twice', 'out of order', 'flipped', 'flipped number', 'flipped mark', 'flipped length', 'last page lost',
+               'last page cut', 'zeros']
 
 
 def longer(subtype, seed=0): return written('OGG', subtype, 5*n, seed)
@@ -335,7 +336,8 @@ by_others = {  # container, codec, rate (Hz): samples that the codec leaves at t
     ('3gp', 'libopencore_amrnb', 8000): 0, ('amr', 'libopencore_amrnb', 8000): 160, ('adts', 'aac', 44100): 2048, ('webm', 'libopus', 48000): 0,
     ('matroska', 'aac', 44100): 1024, ('matroska', 'pcm_s16le', 44100): 0, ('asf', 'wmav2', 44100): 4096, ('asf', 'wmav1', 44100): 4096,
     ('mpegts', 'aac', 44100): 2048, ('avi', 'libmp3lame', 44100): 2304, ('flv', 'aac', 44100): 2048, ('mp2', 'mp2', 44100): 1152,
-    ('caf', 'alac', 44100): 4096, ('ogg', 'libopus', 48000): 0, ('wav', 'adpcm_ms', 44100): 2036, ('w64', 'pcm_s16le', 44100): 0, ('au', 'pcm_s16be', 44100): 0}
+    ('caf', 'alac', 44100): 4096, ('ogg', 'libopus', 48000): 0, ('wav', 'adpcm_ms', 44100): 2036,
+    ('w64', 'pcm_s16le', 44100): 0, ('au', 'pcm_s16be', 44100): 0}
 
 
 @pytest.mark.parametrize('container,codec,rate', by_others)

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/06e_sound.chunks.ipynb #2761b518
+# %% ../../nbs/06e_sound.chunks.ipynb #69fc5d71
 import re, struct
 from collections.abc import Iterator
 from auditus.sound.parts import Part, file_size, read_at
 from auditus.sound.mpeg import mp3_contents
 
-# %% ../../nbs/06e_sound.chunks.ipynb #7408745b
+# %% ../../nbs/06e_sound.chunks.ipynb #30043ee2
 def is_open_size(
     size:int, # of a chunk
 )->bool:
-    "Whether a size stands for one not known: 0, or just below or above 2 or 4 GiB, as sox, arecord and FFmpeg write it."
+    "Whether a size stands for one not known: 0, or nearly 2 or 4 GiB, as sox, arecord and FFmpeg write it."
     return size==0 or any(-2**12<=size-limit<=2**6 for limit in (2**31, 2**32))
 
 def wav_chunks(
@@ -60,7 +60,7 @@ def only_chunks(
         at += 8+size+size%2
     return at<=stop+1 # some writers leave out the last padding byte
 
-# %% ../../nbs/06e_sound.chunks.ipynb #6ed81250
+# %% ../../nbs/06e_sound.chunks.ipynb #9ebfb833
 def rf64_header(
     fmt:bytes, # what is in the chunk `fmt `
     size:int, # bytes of samples
@@ -86,7 +86,7 @@ def wav_contents(
     if as_it_is or kind==b'RIFX': return (Part(((at, size),) if at else ()),),fault
     return (Part((rf64_header(fmt, stop-start), (start, stop))),),fault
 
-# %% ../../nbs/06e_sound.chunks.ipynb #43f35fa6
+# %% ../../nbs/06e_sound.chunks.ipynb #54c2cb75
 def told_end(
     f, # an open binary file
     at:int, # where its first byte is
@@ -116,13 +116,14 @@ def sized_contents(
     "Look at a file whose header tells its size."
     size = file_size(f)
     cut = (told_end(f, at) or 0)>size
-    return (Part(((at, size),) if at else (), decoder),),'truncated: it is shorter than its header says' if cut else ''
+    part = Part(((at, size),) if at else (), decoder)
+    return (part,),'truncated: it is shorter than its header says' if cut else ''
 
 def mp4_contents(
     f, # an open binary file
     at:int, # where its first byte is
 )->tuple: # of `Part`, and what is wrong
-    "Look at an MP4: boxes with their size in front, and in one of them, which may come last, all that is known."
+    "Look at an MP4: boxes with their size in front; all that is known of the others is in one, often the last."
     size,start,has_index = file_size(f),at,False
     while at+8<=size:
         head = read_at(f, at, 16)

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/07_sound.containers.ipynb #57146be8
+# %% ../../nbs/07_sound.containers.ipynb #65900780
 import re
+from functools import partial
 from typing import NamedTuple
 from auditus.sound.parts import Part, file_size, read_at, skip_tags
 from auditus.sound.ogg import ogg_contents
@@ -14,7 +15,7 @@ from auditus.sound.mpeg import first_frame, mp3_contents
 from auditus.sound.flac import flac_contents
 from auditus.sound.chunks import mp4_contents, sized_contents, wav_contents
 
-# %% ../../nbs/07_sound.containers.ipynb #663e9b17
+# %% ../../nbs/07_sound.containers.ipynb #297566ee
 class Kind(NamedTuple):
     "A kind of sound file."
     name:str
@@ -47,7 +48,7 @@ kinds = (
 )
 sound_suffixes = frozenset(' '.join(k.suffixes for k in kinds).split())
 
-# %% ../../nbs/07_sound.containers.ipynb #c24ad2e8
+# %% ../../nbs/07_sound.containers.ipynb #0e224754
 class Contents(NamedTuple):
     "What is in a sound file."
     kind:str # as in `kinds`; '': not known
@@ -55,8 +56,10 @@ class Contents(NamedTuple):
     parts:tuple # of `Part`: what is right, in the order in which it sounds
     fault:str='' # what is wrong after that, such as 'truncated: its last page is missing'
 
-_looks = {'WAV': wav_contents, 'FLAC': flac_contents, 'Ogg': ogg_contents, 'MP3': mp3_contents, 'MP4': mp4_contents,
-    'AVI': lambda f, at: sized_contents(f, at, 'av')} | {k: sized_contents for k in ('AIFF', 'W64', 'CAF', 'AU')}
+_looks = {
+    'WAV': wav_contents, 'FLAC': flac_contents, 'Ogg': ogg_contents, 'MP3': mp3_contents, 'MP4': mp4_contents,
+    'AIFF': sized_contents, 'W64': sized_contents, 'CAF': sized_contents, 'AU': sized_contents,
+    'AVI': partial(sized_contents, decoder='av')}
 
 def look_into(
     f, # an open binary file

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/08_sound.decode.ipynb #9b608121
+# %% ../../nbs/08_sound.decode.ipynb #b9ba5fb1
 import io, os, shutil, struct, tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from itertools import chain
 import numpy as np
+from fastcore.basics import store_attr
 from auditus.sound.errors import AudioDecodeError, AudioInputError, AudioNotFoundError, SettingError
 from auditus.sound.wording import count
 from auditus.core import AudioArray, MonoMix, as_rate, check_reach, clip_bounds
@@ -20,7 +21,7 @@ from auditus.sound.parts import Part, Spliced, read_at
 from auditus.sound.containers import Contents, look_into
 from auditus.sound.readers import AvReader, BrokenError, SoundfileReader, block_samples
 
-# %% ../../nbs/08_sound.decode.ipynb #bac8bb88
+# %% ../../nbs/08_sound.decode.ipynb #4ad40e05
 @lru_cache(2**8)
 def _look_at_path(
     path:str,
@@ -38,7 +39,8 @@ def look(
         if not isinstance(source, (str, os.PathLike)): return look_into(raw)
         state = os.fstat(raw.fileno())
         return _look_at_path(os.fspath(source), state.st_size, state.st_mtime_ns, state.st_ino)
-    except (IndexError, struct.error): return Contents('', '', (), 'truncated or damaged: its header breaks off')
+    except (IndexError, struct.error):
+        return Contents('', '', (), 'truncated or damaged: its header breaks off')
 
 _by_pieces = b'RIFF', b'RF64', b'BW64', b'fLaC', b'FORM' # what is read in parts, even from elsewhere
 
@@ -52,21 +54,24 @@ def open_file(
         stack.callback(getattr(source, 'check', lambda: None)) # an error that the decoder made light of
         if isinstance(source, (str, os.PathLike)):
             try: yield stack.enter_context(open(source, 'rb'))
-            except OSError as e: raise AudioNotFoundError(f'{name} can not be read: {e.strerror or e}') from e
-        elif isinstance(source, (io.BytesIO, io.BufferedReader)) or read_at(source, 0, 4) in _by_pieces: yield source
+            except OSError as e:
+                raise AudioNotFoundError(f'{name} can not be read: {e.strerror or e}') from e
+        elif isinstance(source, (io.BytesIO, io.BufferedReader)) or read_at(source, 0, 4) in _by_pieces:
+            yield source
         else:
             here = stack.enter_context(tempfile.SpooledTemporaryFile(2**26))
             source.seek(0)
             shutil.copyfileobj(source, here, 2**20)
             yield here
 
-# %% ../../nbs/08_sound.decode.ipynb #ac976a47
-what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; what is '
-                'something else must be turned into one of them first (ffmpeg -i IN OUT.flac)')
+# %% ../../nbs/08_sound.decode.ipynb #7b46df58
+what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; '
+                'another must be turned into one of them first (ffmpeg -i IN OUT.flac)')
 
 @contextmanager
 def open_part(
-    raw, # an open binary file
+    source, # a path, or an open binary file
+    raw, # the same, open
     contents:Contents, # of the file
     part:Part,
     name:str, # for errors
@@ -80,9 +85,9 @@ def open_part(
     with ExitStack() as stack:
         if part.decoder=='soundfile':
             f = open_raw()
-            if isinstance(f, io.BufferedReader) and isinstance(f.raw, io.FileIO):
-                # libsndfile reads a file by its number without coming back to Python for each block
-                f = stack.enter_context(open(f.raw.name, 'rb', buffering=0)).fileno()
+            if f is raw and isinstance(source, (str, os.PathLike)):
+                # libsndfile reads a file by its number without coming back to Python, whatever its name is
+                f = stack.enter_context(open(source, 'rb', buffering=0)).fileno()
             try: reader = SoundfileReader(f, part.lead)
             except (sf.SoundFileError, RuntimeError, TypeError, ValueError) as e: refused = e
         if reader is None and (demuxer := part.demuxer or contents.demuxer):
@@ -95,21 +100,23 @@ def open_part(
         stack.callback(reader.close)
         yield reader
 
-# %% ../../nbs/08_sound.decode.ipynb #535bd76f
+# %% ../../nbs/08_sound.decode.ipynb #c145ffc9
 remedy_cut = "Get it again, or take what is there with AudioLoader(truncated='keep')"
 
 class FileFrames:
     "The frames of a sound file, or of a clip of it, block by block."
     def __init__(self,
-        raw, # an open binary file
+        source, # a path, or an open binary file
+        raw, # the same, open
         contents:Contents, # of the file
         name:str, # for errors
         keep:bool, # take what came before a fault?
         start:float, # seconds to start with
         end:float|None, # seconds to stop before; `None`: the end
     ):
-        self.raw,self.contents,self.name,self.keep,self.start,self.end = raw,contents,name,keep,start,end
-        self.at,self.rate,self.channels,self.fault = 0,None,None,contents.fault # `at`: frames from the file's start
+        store_attr()
+        self.rate = self.channels = None
+        self.at,self.fault = 0,contents.fault # frames from the start of the file that were read
 
     def check(self, cause=None):
         "Raise what is to be said where a file has come to its end."
@@ -128,9 +135,9 @@ class FileFrames:
         "Read what is wanted of a part of the file."
         if self.rate is None: self.rate,self.channels = as_rate(reader.rate),reader.channels
         if (reader.rate, reader.channels)!=(self.rate, self.channels):
-            kinds = [f'{count(c, "channel")} at {r} Hz' for r,c in ((self.rate, self.channels), (reader.rate, reader.channels))]
-            raise AudioDecodeError(f'{self.name} holds several sounds one after the other, of other rates or '
-                                   f'channels: {kinds[0]}, then {kinds[1]}. Cut it into files of one kind each')
+            before,then = (f'{count(o.channels, "channel")} at {o.rate} Hz' for o in (self, reader))
+            raise AudioDecodeError(f'{self.name} holds sounds whose rates or channels differ: {before}, then {then}. '
+                                   'Cut it into files of one kind each')
         first,last = clip_bounds(self.start, self.end, self.rate)
         before,skip = self.at,max(0, first-self.at)
         if reader.frames is None or skip<reader.frames:
@@ -143,18 +150,19 @@ class FileFrames:
 
     def __iter__(self)->Iterator[np.ndarray]: # float32 `(frames, channels)`
         if self.fault and not self.contents.parts:
-            raise AudioDecodeError(f"can't decode {self.name}: it is {self.fault}. Get it again. {what_is_read}")
+            raise AudioDecodeError(f"can't decode {self.name}: it is {self.fault}. Get it again; {what_is_read}")
         if self.end is None and not self.start: # a clip may end before the fault
             if self.fault and not self.keep: self.check()
         cause = None
         try:
             for part in self.contents.parts:
-                with open_part(self.raw, self.contents, part, self.name) as reader: yield from self.part_blocks(reader)
+                with open_part(self.source, self.raw, self.contents, part, self.name) as reader:
+                    yield from self.part_blocks(reader)
                 if self.end is not None and self.at==round(self.end*self.rate): return
         except BrokenError as e: self.fault,cause = self.fault or f'truncated or damaged: {e}',e
         self.check(cause)
 
-# %% ../../nbs/08_sound.decode.ipynb #675d702b
+# %% ../../nbs/08_sound.decode.ipynb #42f5010a
 def pick_channel(
     a:np.ndarray, # `(channels, n)`
     channel:int, # counted from 0
@@ -183,14 +191,14 @@ def decode_blocks(
     name:str, # for errors
     sr:int|None=None, # resample to this rate (Hz); `None`: leave the file's own
     mono:bool=True, # average the channels?
-    truncated:str='raise', # a file that is cut or damaged: 'raise' an error, or 'keep' what is right before that
+    truncated:str='raise', # a file that is cut or damaged: 'raise' an error, or 'keep' what is right before
     start:float|None=None, # seconds to start with; `None`: the beginning
     end:float|None=None, # seconds to stop before; `None`: the end
     channel:int|None=None, # take this channel alone, counted from 0; `None`: all
 )->Iterator[tuple]: # rate (Hz) and samples, `(n_i,)` or `(channels, n_i)`
     "Decode a file, or a clip of it, block by block. Raises `AudioDecodeError` where something is missing."
     with open_file(source, name) as raw:
-        frames = FileFrames(raw, look(source, raw), name, truncated=='keep', start or 0., end)
+        frames = FileFrames(source, raw, look(source, raw), name, truncated=='keep', start or 0., end)
         blocks,came = mix_blocks(frames, mono, channel, name),0
         first = next(blocks, None)
         if first is not None: blocks = chain([first], blocks)
@@ -198,9 +206,9 @@ def decode_blocks(
             came += len(a)
             yield sr or frames.rate,a.T
     if came: return
-    raise AudioInputError(f'{name} is too short: of {frames.at} samples at {frames.rate} Hz none is left at {sr} Hz')
+    raise AudioInputError(f'{name} is too short: of its samples at {frames.rate} Hz none is left at {sr} Hz')
 
-# %% ../../nbs/08_sound.decode.ipynb #580fe513
+# %% ../../nbs/08_sound.decode.ipynb #e89fd4b2
 def join_blocks(
     parts:Iterator[tuple], # rates and samples, as `decode_blocks` gives them
     name:str, # for errors

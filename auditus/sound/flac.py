@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/06d_sound.flac.ipynb #a7cb5d93
+# %% ../../nbs/06d_sound.flac.ipynb #67d39b46
 from typing import NamedTuple
 from auditus.sound.parts import Part, file_size, read_at
 
-# %% ../../nbs/06d_sound.flac.ipynb #148cdac2
+# %% ../../nbs/06d_sound.flac.ipynb #93d9bdc8
 _flac_rates = 0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000 # Hz
 _flac_sizes = {1: 192} | {k: 576<<k-2 for k in range(2, 6)} | {k: 256<<k-8 for k in range(8, 16)} # samples
 
@@ -47,7 +47,7 @@ def flac_frame(
     samples = int.from_bytes(size, 'big')+1 if size else _flac_sizes[size_code]
     return FlacFrame(place, samples, hz, bool(head[1] & 1))
 
-# %% ../../nbs/06d_sound.flac.ipynb #fda31539
+# %% ../../nbs/06d_sound.flac.ipynb #8b3d7c4f
 def flac_end(
     f, # an open binary file
     first:int, # the first byte of its first frame
@@ -75,13 +75,16 @@ def flac_contents(
     while not last and first+4<=size: # the blocks of metadata
         last,first = read_at(f, first, 1)[0]>127,first+4+int.from_bytes(f.read(3), 'big')
     frame = flac_frame(read_at(f, first, 16).ljust(16, b'\0'))
-    if len(info)<18 or frame is None: return (),'truncated or damaged: its first frame is not where it should be'
+    if len(info)<18 or frame is None:
+        return (),'truncated or damaged: its first frame is not where it should be'
     rate,told = int.from_bytes(info[10:13], 'big')>>4,int.from_bytes(info[13:18], 'big') & 2**36-1
     whole = Part(((at, size),) if at else ())
-    if frame.rate not in (0, rate): return (),f'damaged: its header says {rate} Hz, its frames {frame.rate} Hz'
+    if frame.rate not in (0, rate):
+        return (),f'damaged: its header says {rate} Hz, its frames {frame.rate} Hz'
     came = flac_end(f, first, int.from_bytes(info[:2], 'big'))
     if not told: # a stream, whose length is filled in
         told = came.to_bytes(5, 'big')
         return (Part(((at, at+21), bytes([info[13] & 240 | told[0]])+told[1:], (at+26, size))),),''
     if came>told: return (whole,),f'damaged: its header promises {told} samples, and more are there'
-    return (whole,),f'truncated: its header promises {told} samples, its frames end with {came}' if came<told else ''
+    cut = f'truncated: its header promises {told} samples, its frames end with {came}'
+    return (whole,),cut if came<told else ''

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/06c_sound.mpeg.ipynb #ea69d898
+# %% ../../nbs/06c_sound.mpeg.ipynb #67c3ccf5
 import struct
 from functools import lru_cache
 from typing import NamedTuple
 from auditus.sound.parts import Part, file_size, id3_bytes, read_at, skip_tags
 
-# %% ../../nbs/06c_sound.mpeg.ipynb #cc5e8a72
+# %% ../../nbs/06c_sound.mpeg.ipynb #cc757aef
 _kbits = { # of a second, by MPEG version 1 or 2, and layer (ISO 11172-3 and 13818-3)
     (1, 1): range(0, 449, 32), (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (1, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -42,7 +42,7 @@ def mpeg_frame(
     side = ((17, 32) if first else (9, 17))[head[3]>>6!=3]
     return MpegFrame(n, samples, (version, layer, rate), 4+side)
 
-# %% ../../nbs/06c_sound.mpeg.ipynb #1a1d2f37
+# %% ../../nbs/06c_sound.mpeg.ipynb #09f74920
 def read_count(
     head:bytes, # the first 64 bytes of a frame
     frame:MpegFrame,
@@ -72,7 +72,7 @@ def first_frame(
         i = block.find(b'\xff', i+1)
     return None
 
-# %% ../../nbs/06c_sound.mpeg.ipynb #dea98a80
+# %% ../../nbs/06c_sound.mpeg.ipynb #e66efb97
 class Mp3Run:
     "An MP3, which may be one of several in a file."
     def __init__(self,
@@ -96,7 +96,9 @@ def follow_frames(
         if frame is None or runs and frame.kind!=runs[0].first.kind:
             after = skip_tags(f, at)
             if after>=stop: break
-            if after==at: return runs,'damaged: ' + ('it goes on at another rate' if frame else 'a frame is missing or broken')
+            if after==at:
+                what = 'it goes on at another rate' if frame else 'a frame is missing or broken'
+                return runs,f'damaged: {what}'
             at = after
             continue
         end = at+frame.bytes

@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/06b_sound.ogg.ipynb #188bded3
+# %% ../../nbs/06b_sound.ogg.ipynb #846dde40
 import struct, zlib
 from typing import NamedTuple
 from auditus.sound.parts import Part, file_size, join_spans, read_at, skip_tags
 
-# %% ../../nbs/06b_sound.ogg.ipynb #c27861f0
+# %% ../../nbs/06b_sound.ogg.ipynb #1bea45d0
 _mirrored = bytes(int(f'{i:08b}'[::-1], 2) for i in range(256))
 
 def ogg_crc(
     page:bytes, # with zeros for its checksum
 )->int:
-    "Compute the checksum of a page: zlib's polynomial, with all bits in the other order, and nothing inverted."
+    "Compute the checksum of a page: that of zlib, with all bits in the other order and nothing inverted."
     crc = zlib.crc32(page.translate(_mirrored), 0xffffffff)^0xffffffff
     return int(f'{crc:032b}'[::-1], 2)
 
@@ -46,7 +46,7 @@ def read_page(
     packets = segments-lacing.count(255)
     return OggPage(at, at+27+segments+sum(lacing), flags, granule, stream, number, packets, segments, whole)
 
-# %% ../../nbs/06b_sound.ogg.ipynb #81cc6a1c
+# %% ../../nbs/06b_sound.ogg.ipynb #da38b5f7
 _page_max = 27+255+255*255 # bytes: header, segment table, segments (RFC 3533)
 _cut_page = 'truncated: its last page is cut off'
 
@@ -69,7 +69,8 @@ def order_fault(
 )->str: # '': it is the next page
     "Say what is wrong with the place of a page."
     if page.flags & 2 and page.stream not in numbers: return ''
-    if page.stream not in numbers or page.stream in ended: return 'damaged: a page belongs to nothing before it'
+    if page.stream not in numbers or page.stream in ended:
+        return 'damaged: a page belongs to nothing before it'
     wanted = numbers[page.stream]
     if page.number>wanted: return f'damaged: page {wanted} is missing'
     return f'damaged: page {page.number} comes twice, or out of order' if page.number<wanted else ''
@@ -96,8 +97,8 @@ def read_link(
         if page is None: # what is behind the end of all streams is nobody's business
             return pages,None,_cut_page if ended!={*numbers} and skip_tags(f, at)<file_size(f) else ''
 
-# %% ../../nbs/06b_sound.ogg.ipynb #28c6f7c9
-_opus_frames = [480, 960, 1920, 2880]*3+[480, 960]*2+[120, 240, 480, 960]*4 # samples at 48 kHz (RFC 6716, 3.1)
+# %% ../../nbs/06b_sound.ogg.ipynb #4087ee53
+_opus_frames = [480, 960, 1920, 2880]*3+[480, 960]*2+[120, 240, 480, 960]*4 # at 48 kHz (RFC 6716, 3.1)
 
 def opus_samples(
     f, # an open binary file
@@ -130,7 +131,7 @@ def ends_in_midst(
     by_clock = is_opus or before and min(p.end-p.at for p in before)<4096
     return bool(by_clock) and last.packets>1 and lengths[-1]>=.95*max(lengths[:-1], default=48000)
 
-# %% ../../nbs/06b_sound.ogg.ipynb #28e24be1
+# %% ../../nbs/06b_sound.ogg.ipynb #e197bb9f
 def mark_end(
     f, # an open binary file
     page:OggPage,
@@ -165,7 +166,8 @@ def ogg_part(
     late = sounding[0].granule>sounding[0].packets*5760
     if not rate or late or len({p.stream for p in pages})>1: return Part(tuple(spans), 'av'),rate,fault
     if not pages[-1].flags & 4:
-        if at_end and not fault and ends_in_midst(f, pages, is_opus): fault = 'truncated: its last page is missing'
+        if at_end and not fault and ends_in_midst(f, pages, is_opus):
+            fault = 'truncated: its last page is missing'
         spans = [*join_spans((p.at, p.end) for p in pages[:-1]), mark_end(f, pages[-1])]
     lead = opus_lead(f, sounding) if is_opus else 0.
     return Part(() if spans==[(0, file_size(f))] else tuple(spans), lead=lead),rate,fault
@@ -181,7 +183,8 @@ def ogg_contents(
         pages,page,fault = read_link(f, page)
         if not pages: return tuple(parts),fault
         part,rate,fault = ogg_part(f, pages, fault, page is None)
-        if rates and rate not in rates: return tuple(parts),f'of more than one rate: {rate} Hz follow on {[*rates][0]} Hz'
+        if rates and rate not in rates:
+            return tuple(parts),f'of several sounds whose rates differ: {rate} Hz follow on {rates.pop()} Hz'
         rates.add(rate)
         if part is not None: parts.append(part)
         if fault: break

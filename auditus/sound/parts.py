@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/06a_sound.parts.ipynb #7b4337ce
+# %% ../../nbs/06a_sound.parts.ipynb #d9d03dc1
 import io, struct
 from bisect import bisect_right
 from itertools import accumulate
 from typing import NamedTuple
 
-# %% ../../nbs/06a_sound.parts.ipynb #8d4451a1
+# %% ../../nbs/06a_sound.parts.ipynb #7ec6284f
 class Spliced(io.RawIOBase):
     "A file made of spans of another one, and of bytes that take the place of others."
     def __init__(self,
@@ -48,13 +48,13 @@ class Spliced(io.RawIOBase):
         b[:len(data)] = data
         return len(data)
 
-# %% ../../nbs/06a_sound.parts.ipynb #4bca24fb
+# %% ../../nbs/06a_sound.parts.ipynb #9b5a2911
 class Part(NamedTuple):
     "What is to be decoded in one go."
     pieces:tuple=() # of a `Spliced`; none: the file as it is
     decoder:str='soundfile' # or 'av'
     demuxer:str='' # FFmpeg's name of what it is; '': as of the file
-    lead:float=0. # seconds to decode ahead of a place that is sought, until the decoder has forgotten where it came from
+    lead:float=0. # seconds to decode ahead of a place that is sought, as long as the decoder remembers
 
 def file_size(f)->int:
     "Return how many bytes an open file has."
@@ -75,7 +75,7 @@ def join_spans(
         joined.append((start, stop))
     return joined
 
-# %% ../../nbs/06a_sound.parts.ipynb #cbdcccbf
+# %% ../../nbs/06a_sound.parts.ipynb #0b17de26
 def id3_bytes(
     head:bytes, # the first ten bytes of a tag
 )->int: # 0 where there is none

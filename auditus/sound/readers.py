@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/07a_sound.readers.ipynb #e1848c5b
+# %% ../../nbs/07a_sound.readers.ipynb #c9be40c5
 from collections.abc import Iterator
 from itertools import chain
 import numpy as np
 from auditus.core import as_floats
 
-# %% ../../nbs/07a_sound.readers.ipynb #00866f0d
+# %% ../../nbs/07a_sound.readers.ipynb #91da2662
 # of all channels together, 5 s of mono at 48 kHz: a block costs nothing, and fits the cache
 block_samples = 2**18
 unknown_frames = 2**62 # libsndfile gives 2**63-1 where a file doesn't say
+
+_fails = 'decoding fails before its end'
 
 class BrokenError(Exception): "Decoding failed, or samples are missing, in the midst of a file."
 
@@ -42,7 +44,7 @@ class SoundfileReader:
         except (sf.SoundFileError, RuntimeError) as e:
             # what was decoded before the fault is there already; the rest is still NaN
             good = len(out)-int(np.isnan(out[::-1,0]).cumprod().sum())
-            raise BrokenError('decoding fails before its end', out[:good]) from e
+            raise BrokenError(_fails, out[:good]) from e
 
     def blocks(self,
         first:int=0, # frame to start with
@@ -52,7 +54,7 @@ class SoundfileReader:
         import soundfile as sf
         at,size = max(0, first-int(min(self.lead*self.rate, first))),max(1, block_samples//self.channels)
         try: at and self.f.seek(at)
-        except (sf.SoundFileError, RuntimeError) as e: raise BrokenError('decoding fails before its end') from e
+        except (sf.SoundFileError, RuntimeError) as e: raise BrokenError(_fails) from e
         limits = [v for v in (self.frames, last) if v is not None]
         while not limits or at<min(limits):
             n = min([size, *(v-at for v in limits)])
@@ -68,8 +70,8 @@ class SoundfileReader:
         if self.frames is None: self.frames = at
         if at<self.frames: raise BrokenError(f'its header promises {self.frames} frames, {at} came')
 
-# %% ../../nbs/07a_sound.readers.ipynb #d01256f9
-_gap_s = .06 # between two packets or at the end: more than what containers round their times to, and a packet's length
+# %% ../../nbs/07a_sound.readers.ipynb #feea84d5
+_gap_s = .06 # between two packets or at the end: more than times are rounded to, and than a packet lasts
 _padded = 2**13 # samples that a codec may add at the end, at the most
 _told_length = 'mov', 'matroska', 'asf', 'avi' # containers whose duration is not FFmpeg's guess
 
@@ -100,7 +102,7 @@ class AvReader:
             for packet in self.container.demux(self.stream):
                 if packet.is_corrupt: raise BrokenError('a packet is cut off')
                 yield from packet.decode()
-        except av.FFmpegError as e: raise BrokenError('decoding fails before its end') from e
+        except av.FFmpegError as e: raise BrokenError(_fails) from e
 
     def promised(self)->int|None: # frames; `None`: the container doesn't say
         "Return how many frames the container says that there are."
@@ -124,7 +126,7 @@ class AvReader:
             yield a.T if frame.format.is_planar else a.reshape(-1, self.channels)
 
     def trimmed(self)->Iterator[np.ndarray]:
-        "Decode frame by frame, without what a codec added at the end. Raises `BrokenError` for an end too early."
+        "Decode frame by frame, without what a codec added. Raises `BrokenError` where the end comes too early."
         total,n,over = self.promised(),0,[]
         for a in self.in_order():
             n += len(a)
