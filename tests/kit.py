@@ -133,10 +133,9 @@ def copy_tree(folder, wanted=lambda path: True):
 
 @cache
 def module_number():
-    "Each exported module's number, that of 07a between 7 and 8, and 0 of none: the package itself is beneath all."
+    "Each exported module's number, and 0 of none: the package itself is beneath all."
     numbers = {}
     for p in notebooks:
         names = [m[1] for s in cells(p, 'code') if (m := re.match(r'#\s*\|\s*default_exp\s+(\S+)', s))]
-        number, letter = re.match(r'(\d+)([a-z]?)', p.name).groups()
-        for name in names: numbers[f'auditus.{name}'] = int(number)+(ord(letter)-96)/100 if letter else int(number)
+        for name in names: numbers[f'auditus.{name}'] = int(re.match(r'\d+', p.name)[0])
     return numbers
