@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['Matches', 'SoundIndex']
 
-# %% ../nbs/750_search.ipynb #48e24f5f
+# %% ../nbs/750_search.ipynb #4d279c1e
 from collections import Counter
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .sound.wording import brief, count, html_table, rows_shown
 from .sound.errors import (AudioInputError, AudioNotFoundError, SettingError, check_choice,
-                                  check_positive, unnamed)
+                                  check_positive, naming_item, unnamed)
+from .sound.chain import is_many
 from .sound.files import read_whole
 from .pipeline.embedding import to_tensors
 from .transform import AudioPipeline
-from .collect import is_url
+from .collect import collect, is_url
 from .learn.heads import l2_normalize
 from .learn.labelled import former_name, former_names
 from .index.vectors import VectorIndex, nearest, normalize_rows
@@ -126,19 +127,53 @@ def embed_words(self:SoundIndex,
                            f"build it with pooling='model', got {self.pipeline.pooling!r}")
     return l2_normalize(np.asarray(to_tensors(model.embed_text([words]), 'np'), np.float32))
 
-# %% ../nbs/750_search.ipynb #79954dc0
+# %% ../nbs/750_search.ipynb #067d82b1
+def split_examples(
+    query, # a sound, words, a vector, a list of them, or a folder of sounds
+)->list: # of what `embed_query` takes
+    "Return the examples of a query. Raises an error of ours where there are none."
+    if is_many(query):
+        found = [e for q in query for e in split_examples(q)]
+        if not found: raise AudioInputError('a query needs a sound or words, got an empty list')
+        return found
+    is_path = isinstance(query, (str, Path)) and not is_url(query)
+    if is_path and Path(query).expanduser().is_dir(): return [i.sound for i in collect(query)]
+    return [query]
+
+# %% ../nbs/750_search.ipynb #87396707
+@patch
+def embed_examples(self:SoundIndex,
+    query, # as `split_examples` takes it
+    combine:str='nearest', # or 'mean': a single vector
+)->np.ndarray: # `(q, dim)` of length 1
+    "Return the vectors of all examples of a query, or the mean of the examples, whatever windows each has."
+    check_choice('combine', combine, ('nearest', 'mean'))
+    vectors,examples = [],split_examples(query)
+    for i,example in enumerate(examples):
+        # an error of several tells which one it is
+        with naming_item(i, example) if len(examples)>1 else unnamed():
+            vectors.append(self.embed_query(example))
+    if combine=='nearest': return np.concatenate(vectors)
+    means = l2_normalize(np.stack([v.mean(0) for v in vectors]))
+    return l2_normalize(means.mean(0, keepdims=True))
+
+# %% ../nbs/750_search.ipynb #bcbdf322
+_queries_at_once = 1024 # vectors of a query that are searched at once
+
 @patch
 def search(self:SoundIndex,
-    query, # a sound, words, or a vector `(dim,)`
+    query, # a sound, words, or a vector `(dim,)`; several examples: a list of them, or a folder of sounds
     k:int=10, # rows to find
     exact:bool|None=None, # look at all rows? `None`: up to `exact_up_to` of them
+    combine:str='nearest', # rows count by the 'nearest' of the examples, or by the 'mean' of them
 )->Matches:
     "Find the sounds that are most alike."
     check_positive('k', k, 'rows', whole=True)
     check_choice('exact', exact, (None, True, False))
-    rows,scores = self.neighbours(self.embed_query(query), k, exact)
-    best = {}
-    for r,s in zip(rows.ravel().tolist(), scores.ravel().tolist()): best[r] = max(s, best.get(r, -2.))
+    vectors,best = self.embed_examples(query, combine),{}
+    for at in range(0, len(vectors), _queries_at_once):
+        rows,scores = self.neighbours(vectors[at:at+_queries_at_once], k, exact)
+        for r,s in zip(rows.ravel().tolist(), scores.ravel().tolist()): best[r] = max(s, best.get(r, -2.))
     order = sorted(best, key=lambda r: (-best[r], r))[:k]
     return Matches(o | {'score': best[r]} for o,r in zip(self.locate_rows(order), order))
 

@@ -132,8 +132,6 @@ def test_no_message_of_a_command_speaks_python_about_a_folder(model, sounds, tmp
                  ['classify', sounds, '-m', model]):
         done = command(*args)
         assert 'Path(' not in done.output, done.output
-    done = command('search', tmp_path/'table', sounds)
-    assert done.exit_code == 1 and 'error: the query must be one sound, got the folder' in done.stderr
 
 
 @pytest.mark.parametrize('name', ['x.csv', 'x.NPY', 'x.h5'])

@@ -41,11 +41,11 @@ def _describe_sound(
             f'  {x.sr} Hz, {count(x.channels, "channel")}, {x.duration:.3f} s ({len(x):,} samples)\n'
             f'  peak {_format_level(peak)}, RMS {_format_level(rms)}')
 
-# %% ../../nbs/850_commands.about.ipynb #7f0f832d
+# %% ../../nbs/850_commands.about.ipynb #e4ff0281
 def _find_files(
     paths:list, # files and folders
 )->list: # of `Path`
-    "Return the named files, and the sounds in the folders. Raises `AudioNotFoundError` where a folder has none."
+    "Return the named files, and the sounds in the folders. Raises `AudioNotFoundError` if there are none."
     from auditus.collect import sounds_in
     found = []
     for p in paths:

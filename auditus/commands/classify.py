@@ -34,7 +34,7 @@ class ScoreOptions:
         "Return the settings of a classifier. Raise `SettingError` if the window is none."
         return dict(window=parse_window(self.window), hop=self.hop, pooling=self.pooling)
 
-# %% ../../nbs/870_commands.classify.ipynb #9751157e
+# %% ../../nbs/870_commands.classify.ipynb #d4476817
 def _read_names(
     text:str, # names between commas, or a text file of them
 )->list: # of str
@@ -51,7 +51,7 @@ def choose_labels(
     text:str|None, # as `_read_names` takes it; `None`: all
     labels:list, # of the model
 )->set|None: # of labels
-    "Find the labels that are meant. Says which names no label has, and raises `SettingError` if none is left."
+    "Find the labels that are meant. Say which are unknown. Raise `SettingError` if all are."
     if text is None: return None
     if text in labels: return {text} # with a comma in it
     by_name,parts = {l.casefold():{l} for l in labels},{}
@@ -63,7 +63,9 @@ def choose_labels(
     if len(unknown)==len(names):
         raise SettingError(f'`--labels`: the model has no label {brief(unknown[0])}; '
                            f'it has {count(len(labels), "label")}, such as {brief(labels[0])}')
-    if unknown: say(f'note: the model has no label for {count(len(unknown), "name")}: {", ".join(unknown[:10])}')
+    if unknown:
+        named = ', '.join(unknown[:10])
+        say(f'note: the model has no label for {count(len(unknown), "name")}: {named}')
     return set().union(*(by_name[n.casefold()] for n in names if n not in unknown))
 
 # %% ../../nbs/870_commands.classify.ipynb #02cca008
@@ -83,7 +85,7 @@ def select_scores(
         kept.append(row)
     return type(scores)(kept)
 
-# %% ../../nbs/870_commands.classify.ipynb #ac6cf8ef
+# %% ../../nbs/870_commands.classify.ipynb #4921159c
 def _table_rows(
     scores, # `Scores`
     name:str, # of the file
@@ -97,7 +99,8 @@ def _score_schema(): # pyarrow schema
     "Return the columns of a table of scores, for one that has no rows."
     import pyarrow as pa
     text,number = pa.string(),pa.float64()
-    return pa.schema([('file', text), ('start', number), ('end', number), ('label', text), ('score', number)])
+    times = ('start', number), ('end', number)
+    return pa.schema([('file', text), *times, ('label', text), ('score', number)])
 
 def _show_scores(
     scores, # `Scores`
@@ -132,7 +135,7 @@ def report_scores(
     done = f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}'
     say(done + (f' → {out}' if out else ''))
 
-# %% ../../nbs/870_commands.classify.ipynb #8bfce093
+# %% ../../nbs/870_commands.classify.ipynb #9981a9b9
 @as_command
 def classify(
     paths: Paths,
@@ -154,7 +157,8 @@ def classify(
     if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out)
     wanted = None if labels is None else choose_labels(labels, classifier.labels)
     if wanted is not None: classifier.top_k = None # the best are chosen among those that are wanted
-    report_scores(classifier, paths, scoring.out, lambda scores: select_scores(scores, top_k, min_score, wanted))
+    report_scores(classifier, paths, scoring.out,
+                  lambda scores: select_scores(scores, top_k, min_score, wanted))
 
 # %% ../../nbs/870_commands.classify.ipynb #0f6a1083
 @as_command

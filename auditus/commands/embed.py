@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/860_commands.embed.ipynb #1f86aa23
+# %% ../../nbs/860_commands.embed.ipynb #cf7fb6d9
 import time
 from pathlib import Path
 from typing import Annotated, Optional
@@ -13,20 +13,20 @@ import typer
 from ..sound.wording import brief, without_secrets
 from ..sound.errors import SettingError
 from .options import (Hop, ModelName, ModelOptions, Paths, TrustOptions, as_command,
-                                      check_exists, expand_paths, make_app, parse_duration, parse_window, say,
-                                      say_left_out)
+                                      check_exists, expand_paths, make_app, parse_duration,
+                                      parse_window, say, say_left_out)
 
-# %% ../../nbs/860_commands.embed.ipynb #200bcac4
-_other_files = ('.csv', '.tsv', '.txt', '.json', '.npy', '.npz', '.h5', '.hdf5', '.pkl', '.pickle', '.feather',
-                '.arrow', '.xlsx', '.sqlite', '.db', '.pq', '.zip')
+# %% ../../nbs/860_commands.embed.ipynb #1e61ec84
+_other_files = ('.csv', '.tsv', '.txt', '.json', '.npy', '.npz', '.h5', '.hdf5', '.pkl', '.pickle',
+                '.feather', '.arrow', '.xlsx', '.sqlite', '.db', '.pq', '.zip')
 
 def _check_out(
     out:str, # a file that ends in .parquet, a folder, or a link to one
 ):
     "Raise `SettingError` if embeddings can't be written to a file of that kind."
     if Path(out).suffix.lower() not in _other_files or Path(out).expanduser().is_dir(): return
-    raise SettingError(f'`--out` must be a file that ends in .parquet, or a folder for parts, got {brief(out)}. '
-                       'pandas, polars, DuckDB and R read Parquet, and can write other files')
+    raise SettingError(f'`--out` must be a file that ends in .parquet, or a folder for parts, '
+                       f'got {brief(out)}. pandas, polars and R read Parquet, and can write other files')
 
 # %% ../../nbs/860_commands.embed.ipynb #d15ea113
 def _embed_into(

@@ -46,7 +46,7 @@ def say_left_out(
     for message in messages[:_max_shown]: say(f'left out: {message}')
     if len(messages)>_max_shown: say(f'… and {len(messages)-_max_shown:,} more')
 
-# %% ../../nbs/830_commands.options.ipynb #e171881b
+# %% ../../nbs/830_commands.options.ipynb #7e7d3b44
 def parse_window(
     text:str, # what was typed
 ): # as `AudioPipeline` takes it
@@ -80,7 +80,8 @@ def check_exists(
     "Raise `AudioNotFoundError` if there is neither a file nor a folder of that name."
     place = Path(path).expanduser()
     if '://' in path or any(c in path for c in '*?[') or place.exists(): return
-    raise AudioNotFoundError(f'there is no file or folder {brief(path)} (looked for {brief(place.absolute())})')
+    looked_for = brief(place.absolute())
+    raise AudioNotFoundError(f'there is no file or folder {brief(path)} (looked for {looked_for})')
 
 # %% ../../nbs/830_commands.options.ipynb #425ed5a2
 def make_parent(

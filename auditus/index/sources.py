@@ -55,7 +55,7 @@ def pipeline_from(
     kept = {k:int(v) if k in _whole_numbers and isinstance(v, float) else v for k,v in kept.items()}
     return AudioPipeline(**{**kept, 'progress': False, **changes})
 
-# %% ../../nbs/730_index.sources.ipynb #4b259d04
+# %% ../../nbs/730_index.sources.ipynb #d74dc1f5
 def embed_collection(
     source, # a collection of sounds as `extract` takes it
     pipeline:AudioPipeline|None, # embeds them
@@ -66,7 +66,8 @@ def embed_collection(
     if pipeline is None:
         collect(source) # raises where there is nothing of that name
         raise SettingError(f'{brief(source)} is no table of embeddings, so it is a collection of sounds, '
-                           'and needs a `pipeline` to embed them (in a terminal, `auditus embed` comes first)')
+                           'and needs a `pipeline` to embed them '
+                           '(in a terminal, `auditus embed` comes first)')
     items = collect(source)
     X,table,_,failed = embed_cached(pipeline, items, cache, progress)
     if not failed: return X,table
