@@ -6,14 +6,15 @@
 __all__ = ['AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'Normalize',
            'AudioPipeline', 'Row', 'TruncationWarning', 'default_model']
 
-# %% ../nbs/420_transform.ipynb #0af3932e
+# %% ../nbs/420_transform.ipynb #8c78eba9
 from .core import AudioArray, Windows
 from .signal import Resampling, Windowing
 from .load import AudioLoader
 from .pipeline.pooling import Normalize, Pooling
 from .pipeline.embedding import AudioEmbedding, default_model, TruncationWarning
-from .pipeline.pipeline import AudioPipeline, Row
+from .pipeline.plan import Row
+from .pipeline.pipeline import AudioPipeline
 
-# %% ../nbs/420_transform.ipynb #b2604478
+# %% ../nbs/420_transform.ipynb #32397ccc
 _all_ = ['AudioArray', 'Windows', 'AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'Normalize',
          'AudioPipeline', 'Row', 'TruncationWarning', 'default_model']
