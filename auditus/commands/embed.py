@@ -41,7 +41,7 @@ def _embed_into(
     shown = without_secrets(out)
     try: done = extract(expand_paths(paths), out, pipe, **settings)
     except KeyboardInterrupt:
-        kept = shown+'.auditus'*shown.endswith('.parquet')
+        kept = shown+'.auditus'*shown.lower().endswith('.parquet')
         say(f'stopped: what was done is kept in {kept}; the same command goes on with it')
         raise typer.Exit(130) from None
     say_left_out([message for file,kind,message in done.errors])
@@ -95,6 +95,8 @@ def embed(
     float16: Annotated[bool, typer.Option('--float16', help='Store half as many bytes.')] = False,
     row_id: Annotated[bool, typer.Option('--row-id',
         help="Add BirdCLEF's row_id: the file's stem and the second at which the window ends.")] = False,
+    recorded_at: Annotated[bool, typer.Option('--recorded-at',
+        help='Add when each row was recorded, and where, by the names of the files and what is in them.')] = False,
     time_budget: Annotated[Optional[str], typer.Option(
         help='Stop cleanly before this has passed: 90s, 85m, 1.5h.')] = None,
     mono: Annotated[bool, typer.Option(help='Average the channels, or embed each by itself.')] = True,
@@ -122,4 +124,4 @@ def embed(
     if budget is not None: budget = max(1., budget-(time.perf_counter()-began))
     with stdin_in_folder(raw_rate, raw_channels) if paths==['-'] else nullcontext(paths) as paths:
         _embed_into(paths, out, pipe, resume=resume, workers=workers, engine=engine, row_id=row_id,
-                    time_budget=budget, embedding_dtype='float16' if float16 else 'float32')
+                    recorded_at=recorded_at, time_budget=budget, embedding_dtype='float16' if float16 else 'float32')
