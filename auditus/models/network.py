@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/28_models.network.ipynb #8fc7aedd
+# %% ../../nbs/28_models.network.ipynb #7f07bd64
 from functools import partial
 from typing import Any, NamedTuple
 import numpy as np
 from fastcore.basics import patch
-from auditus.sound.errors import AuditusError
+from ..sound.errors import AuditusError
 
 # %% ../../nbs/28_models.network.ipynb #dc181a7a
 batches = 2, 3 # sizes of the batches that shapes are worked out for

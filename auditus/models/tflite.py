@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/29_models.tflite.ipynb #ccabef11
+# %% ../../nbs/29_models.tflite.ipynb #2fe868b8
 from functools import partial
 from pathlib import Path
 import numpy as np
-from auditus.sound.errors import ModelNotFoundError
-from auditus.sound.wording import brief
-from auditus.models.network import AxisBuilder, ComplexPair, Const, Framed, NotReadable, Value
-from auditus.models.network import _closed_up, channels_first, conv_layer, dense_layer
+from ..sound.errors import ModelNotFoundError
+from ..sound.wording import brief
+from .network import AxisBuilder, ComplexPair, Const, Framed, NotReadable, Value
+from .network import _closed_up, channels_first, conv_layer, dense_layer
 
 # %% ../../nbs/29_models.tflite.ipynb #2caa0970
 to_install = "pip install 'auditus[birdnet]'"
@@ -84,15 +84,16 @@ class TfliteFile:
         if (kind := self.kind(i)) not in kinds: raise NotReadable(f'a tensor of the type {kind}')
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), kinds[kind]).reshape(shape).copy()
 
-# %% ../../nbs/29_models.tflite.ipynb #bfb95f27
+# %% ../../nbs/29_models.tflite.ipynb #54b5c1c3
 class TfliteReader(AxisBuilder):
     "Builds a torch network of a TFLite graph."
     def __init__(self,
         file:TfliteFile,
+        sizes:dict|None=None, # shapes of inputs that the file leaves open, by name
     ):
         super().__init__()
         self.file,self.schema,self.known,self.padded = file,file.schema,{},{}
-        for i in file.graph.inputs: self.known[int(i)] = self.add_input(f'input_{i}', file.shape(int(i)))
+        for i in file.graph.inputs: self.known[int(i)] = self.add_input(f'input_{i}', (sizes or {}).get(file.name(int(i)), file.shape(int(i))))
         for name,op in zip(file.operators(), file.graph.operators): self._step(name, op)
 
     def _step(self, name, op):
@@ -141,17 +142,18 @@ class TfliteReader(AxisBuilder):
         v = self.loose(v)
         return self.emit(f, v, order=getattr(v, 'order', None), **kwargs)
 
-# %% ../../nbs/29_models.tflite.ipynb #6c30f2c3
+# %% ../../nbs/29_models.tflite.ipynb #97cd4967
 def read_tflite(
     file:TfliteFile,
     outputs:list, # numbers of the tensors that are wanted
+    sizes:dict|None=None, # shapes of inputs that the file leaves open, by name
 ): # torch module, the samples to a tuple of tensors
     """Make a torch network of a TFLite graph.
     Raises `NotReadable` for what torch has no operator for, or this library none in its table."""
     if file.is_quantized(): raise NotReadable('whole numbers with a scale')
     import torch
     with torch.no_grad():
-        reader = TfliteReader(file)
+        reader = TfliteReader(file, sizes)
         found = [reader.plain(reader.tensor(i)) for i in outputs]
         if not all(isinstance(v, Value) for v in found): raise NotReadable('an output that no sound changes')
         return reader.finish(found)
