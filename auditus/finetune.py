@@ -8,7 +8,7 @@ __all__ = ['evaluate', 'finetune', 'Probe', 'FineTuned', 'open_trained']
 # %% ../nbs/71_finetune.ipynb #74c963f5
 from pathlib import Path
 from .sound.wording import brief
-from .sound.errors import AuditusError, check_choice, check_positive, SettingError
+from .sound.errors import AuditusError, check_choice, check_positive, SettingError, require
 from .sound.whole import recover
 from .models.base import load_model
 from .models.device import as_device
@@ -76,10 +76,7 @@ def evaluate(
 def _require_packages():
     "Raise `SettingError` where a package is missing that a training needs."
     require_sklearn()
-    try: import accelerate
-    except ImportError as e:
-        raise SettingError('fine-tuning needs the package accelerate, which can not be imported '
-                           f'({e}): {install_hint}') from e
+    require('accelerate', 'fine-tuning needs the package accelerate', install_hint)
 
 def _check_training(epochs, batch_size, learning_rate, warmup_ratio, max_seconds, val_fraction, seed, metric,
                     freeze, **switches): # as in `finetune`

@@ -10,7 +10,7 @@ __all__ = ['player_html', 'Player', 'player', 'plot_waveform', 'plot_spectrogram
 import base64, io, warnings
 import numpy as np
 from .sound.wording import count
-from .sound.errors import AudioInputError, check_choice, check_positive, SettingError
+from .sound.errors import AudioInputError, check_choice, check_positive, require
 from .core import AudioArray
 from .signal import Resampling
 
@@ -162,9 +162,7 @@ def principal_components(
 
 def umap_class(): # `umap.UMAP`
     "What draws maps that keep neighbours together."
-    try: from umap import UMAP
-    except ImportError as e: raise SettingError(f"method='umap' needs the package umap-learn, which can not be imported ({e}): pip install umap-learn, or method='pca'") from e
-    return UMAP
+    return require('umap', "method='umap' needs the package umap-learn", "pip install umap-learn, or method='pca'").UMAP
 
 def umap_map(
     X:np.ndarray, # `(n, dim)`

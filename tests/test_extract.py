@@ -205,7 +205,7 @@ def test_long_files_stream_with_the_same_windows(rng, tmp_path):
     pipe = AudioPipeline(Counting(), window=1.7, hop=.9)
     from auditus import AudioLoader, Windowing
     whole = Windowing(1.7, hop=.9)(AudioLoader(sr=1000)(tmp_path/'long.wav'))
-    streamed = list(pipe.cut(tmp_path/'long.wav'))
+    streamed = list(pipe.iter_windows(tmp_path/'long.wav'))
     assert [w.start for w in streamed] == whole.starts and [w.end for w in streamed] == whole.ends
     assert all(np.array_equal(a.wave, b) for a, b in zip(streamed, whole.waves))
 
@@ -508,7 +508,7 @@ def test_a_long_file_in_a_single_pass_takes_no_more_memory(tmp_path):
     sf.write(tmp_path/'long.wav', np.concatenate([np.full(1000, .5), np.zeros(400_000)]), 1000, 'FLOAT')
     pipe = AudioPipeline(Short(), window=None)
     with pytest.warns(UserWarning, match='hears 1 s at once, and of 401.00 s only the start'): assert np.allclose(pipe(tmp_path/'long.wav'), .5)
-    assert [len(w.wave) < 300_000 for w in pipe.cut(tmp_path/'long.wav')] == [True]
+    assert [len(w.wave) < 300_000 for w in pipe.iter_windows(tmp_path/'long.wav')] == [True]
 
 
 # by several

@@ -6,13 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/54_collection.budget.ipynb #e8567fd8
-import math, os, time, warnings
+import os, time, warnings
 from collections import deque
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief, count
 from ..sound.sums import is_sealed
-from ..transform import AudioPipeline, Passes
+from ..pipeline.embedding import Passes
+from ..transform import AudioPipeline
 from ..collect import size_of
 from .store import Store
 from .table import write_sealed
@@ -62,11 +63,7 @@ def count_waves(
     try: header = sf.info(os.fspath(sound))
     except (sf.SoundFileError, RuntimeError, OSError, TypeError, ValueError): return None
     channels = 1 if pipe.mono else header.channels
-    if pipe.window is None: return channels
-    heard = (pipe.model.grain or 0)/pipe.sr or pipe.model.context
-    window = pipe.window if pipe.windowed else heard or pipe.max_seconds
-    windows = max(1, math.ceil(header.duration/(pipe.hop or window)))
-    return channels*windows*(max(1, math.ceil(window/heard)) if heard else 1)
+    return channels*pipe.plan.count_chunks(header.duration)
 
 def fraction_done(
     pipe:AudioPipeline, # embeds them

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/56_collection.engines.ipynb #16497b54
 from collections.abc import Iterator
-from ..sound.errors import AuditusError, SettingError
+from ..sound.errors import AuditusError, SettingError, require
 from .jobs import Job, JobRunner
 
 # %% ../../nbs/56_collection.engines.ipynb #8355586f
@@ -89,9 +89,8 @@ def ray_resources(
 # %% ../../nbs/56_collection.engines.ipynb #45b7b1cd
 def run_ray(runner:JobRunner, jobs:list, workers:int, tick)->Iterator[tuple]: # job and `JobResult`
     "Run the jobs on the cluster that Ray knows, or on one of this machine. Raises `SettingError` where Ray fails."
-    try: import ray.data
-    except ImportError as e:
-        raise SettingError(f"engine='ray' needs Ray, which can not be imported ({e}): pip install 'auditus[ray]'") from e
+    require('ray.data', "engine='ray' needs Ray", "pip install 'auditus[ray]'")
+    import ray.data
     import logging, pickle
     logging.getLogger('ray.data').setLevel(logging.ERROR) # there is a bar already, and a summary at the end
     try: ray.cloudpickle.dumps(runner)

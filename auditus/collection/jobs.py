@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import store_attr
 from ..sound.errors import AudioInputError
-from ..transform import AudioPipeline, Passes, stretch_batches
+from ..pipeline.embedding import Passes, stretch_batches
+from ..transform import AudioPipeline
 from ..collect import readable, size_of
 from .store import Store
 from .table import FailedItem
@@ -42,19 +43,19 @@ def embed_part(
         if tick: tick(1, 0., 1)
     forgive = None if on_error=='raise' else record
     try:
-        for heard in pipe.vectors((i.sound for i in items), forgive, batches_ahead, passes=passes):
-            item = items[heard.place]
-            found = pipe.rows(heard._replace(item=item))
+        for embedded in pipe.embed_sounds((i.sound for i in items), forgive, batches_ahead, passes=passes):
+            item = items[embedded.place]
+            found = pipe.rows(embedded._replace(item=item))
             if max(np.abs(r.vector).max() for r in found)>largest:
                 e = AudioInputError(f'{pipe.model.name} makes numbers of this sound that float16 can not hold: '
                                     "use embedding_dtype='float32'")
-                e.index,e.item = heard.place,item.at
+                e.index,e.item = embedded.place,item.at
                 if on_error=='raise': raise e
-                record(heard.place, item.sound, e)
+                record(embedded.place, item.sound, e)
                 continue
             rows += found
-            seconds += heard.spans[-1].end
-            if tick: tick(1, heard.spans[-1].end, 0)
+            seconds += embedded.spans[-1].end
+            if tick: tick(1, embedded.spans[-1].end, 0)
     except OutOfTime: complete = False
     return EmbeddedPart(rows, [failed[i] for i in sorted(failed)], seconds, complete)
 

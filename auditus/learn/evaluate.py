@@ -9,7 +9,7 @@ __all__ = []
 import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, SettingError
-from ..transform import to_tensors
+from ..pipeline.embedding import to_tensors
 from ..classify import AudioClassifier
 from .labelled import as_targets, as_tuples, drop_failed, Labelled
 from .metrics import Report
@@ -26,12 +26,12 @@ def score_sounds(
     def note(place, item, e):
         e.index = None # the sound is named beside it
         failed.append((items[place].name, str(e)))
-    for h in (classifier.heard if own else pipe.vectors)((i.sound for i in items), note):
-        rows.append(to_tensors(pipe.summary(h.spans, h.vectors), 'np'))
-        places.append(h.place)
+    sounds = (i.sound for i in items)
+    for y in classifier.classify_sounds(sounds, note) if own else pipe.embed_sounds(sounds, note):
+        rows.append(classifier.sound_scores(y) if own else to_tensors(pipe.summary(y.spans, y.vectors), 'np'))
+        places.append(y.place)
     if not rows: return np.zeros((0, len(classifier.classes_))),places,failed
-    found = np.stack(rows)
-    return found[:,:len(classifier.labels)] if own else classifier.scores_of(found),places,failed
+    return np.stack(rows) if own else classifier.scores_of(np.stack(rows)),places,failed
 
 def is_multilabel(
     classifier, # `AudioClassifier` or `Probe`

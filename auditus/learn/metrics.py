@@ -10,7 +10,7 @@ from functools import wraps
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import count
-from ..sound.errors import AudioInputError, SettingError
+from ..sound.errors import AudioInputError, require
 from .labelled import former_name
 
 # %% ../../nbs/62_learn.metrics.ipynb #95d3760f
@@ -18,13 +18,8 @@ install_hint = "pip install 'auditus[finetune]'"
 metric_names = {'accuracy': 'accuracy', 'macro_f1': 'macro F1', 'roc_auc': 'ROC-AUC', 'map': 'mAP'}
 
 def require_sklearn(): # the module
-    "Import scikit-learn, which scores and linear classifiers come from. Raises `SettingError` where it is "
-    "missing."
-    try: import sklearn
-    except ImportError as e:
-        raise SettingError(f'scores are computed by scikit-learn, which can not be imported ({e}): '
-                           f'{install_hint}') from e
-    return sklearn
+    "Import scikit-learn, which scores and linear classifiers come from. Raises `SettingError` where it is missing."
+    return require('sklearn', 'scores are computed by scikit-learn', install_hint)
 
 def as_predictions(
     scores:np.ndarray, # `(n, classes)`

@@ -14,7 +14,9 @@ from ..sound.errors import check_choice, SettingError
 from ..sound.chain import is_many
 from ..sound.json import read_json
 from ..sound.files import read_whole
-from ..transform import AudioPipeline, read_bundle, to_tensors, write_bundle
+from ..pipeline.embedding import to_tensors
+from ..pipeline.protocols import open_bundle, write_bundle
+from ..transform import AudioPipeline
 from ..collection.run import run_settings
 from ..collection.cached import embed_cached
 from .labelled import check_learnable, drop_failed, former_name, Labelled, sounds_fingerprint
@@ -222,7 +224,7 @@ def _read_probe(
     "Open a saved probe."
     saved = read_saved(folder)
     may_differ = ('weights',) if pipeline is None else () # a copy of weights may be of another format
-    if pipeline is None: pipeline = read_bundle(folder/'pipeline', **changes)
+    if pipeline is None: pipeline = open_bundle(AudioPipeline, folder/'pipeline', **changes)
     probe = Probe(pipeline, **saved.settings)
     check_same_vectors(saved.made_by, probe.pipeline, but=may_differ)
     probe.classes,probe.multilabel,probe.arrays = saved.classes,saved.multilabel,saved.arrays

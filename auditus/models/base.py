@@ -42,7 +42,7 @@ class AudioModel:
     context:float|None = None # seconds heard at once; `None`: any length
     min_samples:int = 1 # shorter waves are filled with zeros to this length
     # samples that a token stands for, where the rest of a wave beyond full ones gives none
-    grain:int|None = None
+    token_samples:int|None = None
     frame_dim:int = 0 # size of a frame
     pooled_dim:int|None = None # size of the summary; `None`: there is none
     best_batch:int = 2 # waves in a pass that are fast: on a CPU more don't help
@@ -61,6 +61,12 @@ class AudioModel:
     session = None # the network on another engine, where it was converted
     backend:str = 'torch' # what runs it
     precision:str = 'float32' # of its arithmetic
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if 'grain' in vars(cls):
+            warnings.warn(f'`grain` of {cls.__name__} is now called `token_samples`', DeprecationWarning, stacklevel=2)
+            cls.token_samples = cls.grain
 
     @property
     def layer_dim(self)->int:

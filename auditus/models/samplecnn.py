@@ -90,7 +90,7 @@ magnatagatune_tags = [
 # %% ../../nbs/26_models.samplecnn.ipynb #7c1858ce
 class SampleCNN(AudioModel):
     "CLMR's encoder, and a linear head where one was trained (arXiv 2103.09410). Its tokens are clips of 59,049 samples."
-    sr,frame_dim,grain,min_samples = 22050,channels[-1],clip_samples,clip_samples
+    sr,frame_dim,token_samples,min_samples = 22050,channels[-1],clip_samples,clip_samples
     token_times = clip_samples/2/sr,clip_samples/sr
 
     def __init__(self,

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/81_page.layout.ipynb #0baeca68
 from fastcore.basics import patch
-from ..sound.errors import AuditusError, SettingError
+from ..sound.errors import AuditusError, require
 from .desk import CurrentSound, PageAnswers
 
 # %% ../../nbs/81_page.layout.ipynb #6e26f085
@@ -15,11 +15,7 @@ _install_command = "pip install 'auditus[app]'"
 
 def import_gradio(): # the module `gradio`
     "Import gradio. Raise `SettingError` if that is not possible."
-    try: import gradio
-    except ImportError as e:
-        why = f'the page is made by gradio, which can not be imported ({e})'
-        raise SettingError(f'{why}: {_install_command}') from e
-    return gradio
+    return require('gradio', 'the page is made by gradio', _install_command)
 
 # %% ../../nbs/81_page.layout.ipynb #91df226a
 class PageComponents:

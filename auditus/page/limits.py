@@ -16,7 +16,8 @@ from ..core import AudioArray
 from ..sound.containers import unknown_frames
 from ..sound.decode import join_blocks
 from ..load import AudioLoader
-from ..transform import AudioPipeline, load_settings
+from ..pipeline.embedding import load_settings
+from ..transform import AudioPipeline
 from ..pipeline.clips import between
 
 # %% ../../nbs/76_page.limits.ipynb #8bb761d5

@@ -102,7 +102,7 @@ def _check_window(self:SoundAnalyzer,
         raise SettingError(f'{x.duration:.1f} s in windows of {window:g} s are more than {_max_windows:,}, '
                            'which is what this page does at once: choose longer windows')
     m = model or self.model
-    if min(window, x.duration)>_max_pass_s and m.context is None and m.grain is None:
+    if min(window, x.duration)>_max_pass_s and m.context is None and m.token_samples is None:
         raise SettingError(f'{m.name} hears a window in one pass, and this page gives it {_max_pass_s:g} s '
                            f'at most, got {window:g}: choose shorter windows, or 0 for the whole sound')
     return window

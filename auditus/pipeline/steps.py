@@ -63,32 +63,28 @@ def join_sound(
     rates,waves = zip(*blocks)
     return AudioArray(np.concatenate(waves, axis=-1), rates[0])
 
-def load_blocks(
-    step:Callable, # `AudioLoader`, or what takes its place
+def stream_samples(
+    loader:Callable, # `AudioLoader`, or what takes its place
+    resampling:Callable, # `Resampling`, or what takes its place
     x, # a sound, as it was given
 )->Iterator[tuple]: # rate (Hz) and samples, `(n_i,)` or `(channels, n_i)`
-    "Load a sound."
-    if hasattr(step, 'stream'): return step.stream(x)
-    y = as_audio(step(x), 'Resampling')
+    "Load a sound and resample it."
+    if hasattr(loader, 'stream'): blocks = loader.stream(x)
+    else:
+        y = as_audio(loader(x), 'Resampling')
+        blocks = iter([(y.sr, y.a)])
+    if hasattr(resampling, 'stream'): return resampling.stream(blocks)
+    y = as_audio(resampling(join_sound(blocks)), 'Windowing')
     return iter([(y.sr, y.a)])
 
-def resample_blocks(
-    step:Callable, # `Resampling`, or what takes its place
-    blocks:Iterator[tuple], # as `load_blocks` gives them
-)->Iterator[tuple]:
-    "Resample a sound."
-    if hasattr(step, 'stream'): return step.stream(blocks)
-    y = as_audio(step(join_sound(blocks)), 'Windowing')
-    return iter([(y.sr, y.a)])
-
-def cut_blocks(
-    step:Callable, # `Windowing`, or what takes its place
+def stream_windows(
+    windowing:Callable, # `Windowing`, or what takes its place
     blocks:Iterator[np.ndarray], # samples
     sr:int, # their rate (Hz)
 )->Iterator[Window]:
     "Cut a sound into windows."
-    if hasattr(step, 'stream'): return step.stream(blocks, sr)
-    y = step(join_sound((sr, a) for a in blocks))
+    if hasattr(windowing, 'stream'): return windowing.stream(blocks, sr)
+    y = windowing(join_sound((sr, a) for a in blocks))
     if not isinstance(y, Windows): raise AudioInputError(f'the step windowing must give Windows, got {type(y).__name__}')
     return (Window(start, end, wave) for start,end,wave in zip(y.starts, y.ends, y.waves))
 

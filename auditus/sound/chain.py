@@ -10,9 +10,9 @@ import inspect, os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial, wraps
 import numpy as np
-from fastcore.basics import patch, store_attr
+from fastcore.basics import argnames, patch, store_attr
 from .wording import brief
-from .errors import AudioInputError, AuditusError, naming_item, SettingError
+from .errors import AudioInputError, AuditusError, check_names, naming_item, SettingError
 
 # %% ../../nbs/02_sound.chain.ipynb #47870ccf
 def is_many(
@@ -84,12 +84,18 @@ def singly(
         with naming_item(i, x): y = f(x)
         yield y
 
-def _noting_when_made(init):
-    "Wrap an `__init__`, so that a transform knows when it is made: from then on a setting that is assigned takes effect."
+def _takes_settings(init):
+    """Wrap the `__init__` of a transform.
+    Names that it doesn't have are refused; settings that it takes over from elsewhere, as fastcore's `delegates` lets
+    it, come with their defaults; and once it is made, a setting that is assigned takes effect."""
+    valid = inspect.signature(init).parameters
+    is_open = any(p.kind is p.VAR_KEYWORD for p in valid.values())
+    taken_over = {k:p.default for k,p in valid.items() if p.kind is p.KEYWORD_ONLY and k not in argnames(init)}
     @wraps(init)
     def made(self, *args, **kwargs):
+        if not is_open: check_names(type(self).__name__, kwargs, [*valid][1:])
         self.__dict__['_made'] = False
-        init(self, *args, **kwargs)
+        init(self, *args, **taken_over | kwargs)
         self.__dict__['_made'] = type(self).__init__ is made # and not one that a subclass has called
     return made
 
@@ -100,7 +106,7 @@ class Transform:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if '__init__' in vars(cls): cls.__init__ = _noting_when_made(cls.__init__)
+        if '__init__' in vars(cls): cls.__init__ = _takes_settings(cls.__init__)
 
     def __setattr__(self, name, value):
         if name[0]!='_' and self.__dict__.get('_made') and name in self.defaults(): self.set_params(**{name: value})
@@ -138,9 +144,7 @@ def get_params(self:Transform,
 def set_params(self:Transform, **params):
     "Change settings in place. Raises `SettingError` for a name that isn't one, and keeps the old ones."
     valid = self.defaults()
-    for k in params:
-        if k in valid: continue
-        raise SettingError(f"{type(self).__name__} has no setting `{k}`; it has {', '.join(valid)}")
+    check_names(type(self).__name__, params, [*valid])
     changed = {**self.get_params(), **params}
     type(self)(**changed) # where this is refused, the old settings stay
     self.__init__(**changed)

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['AuditusError', 'AudioNotFoundError', 'AudioDecodeError', 'AudioInputError', 'ModelNotFoundError', 'SettingError',
-           'check_choice', 'check_positive']
+           'UnknownSettingError', 'check_choice', 'check_positive']
 
 # %% ../../nbs/01_sound.errors.ipynb #963cb4f5
 from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
 import numpy as np
 from .wording import brief, without_secrets
 
@@ -26,6 +28,8 @@ class AudioDecodeError(AuditusError): "There is something, but no sound can be m
 class AudioInputError(AuditusError, ValueError): "No sound, or a sound that this step can't take."
 class ModelNotFoundError(AuditusError, OSError): "No model where one was looked for, or not a whole one."
 class SettingError(AuditusError, ValueError): "A setting that means nothing, or doesn't go with the others."
+
+class UnknownSettingError(SettingError, TypeError): "A setting of a name that there is none of."
 
 # %% ../../nbs/01_sound.errors.ipynb #4fdd1cb4
 @contextmanager
@@ -82,3 +86,27 @@ def check_positive(
     least,most = (1, largest_whole) if whole else least_and_most.get(unit, (1e-300, 1e300))
     if not least<=number<=most:
         raise SettingError(f'`{name}` must be from {least:,} to {most:,} {unit}, got {got}')
+
+# %% ../../nbs/01_sound.errors.ipynb #01fad90e
+def check_names(
+    what:str, # takes them, for the error
+    given, # names
+    valid:list, # the names that there are
+):
+    "Raise `UnknownSettingError` for a name that isn't one, with the one that may be meant."
+    for name in given:
+        if name in valid: continue
+        meant = get_close_matches(name, valid, 1)
+        hint = f'. Did you mean `{meant[0]}`?' if meant else ''
+        raise UnknownSettingError(f"{what} has no setting `{name}`; it has {', '.join(valid)}{hint}")
+
+# %% ../../nbs/01_sound.errors.ipynb #066c601e
+def require(
+    module:str, # to import
+    needs:str, # what needs it, for the error: "maps need umap-learn"
+    remedy:str, # how to get it, or to do without
+    kind:type=SettingError, # of error
+): # the module
+    "Import a module of a package that may not be installed. Raises an error of the kind with the remedy."
+    try: return import_module(module)
+    except ImportError as e: raise kind(f'{needs}, which can not be imported ({e}): {remedy}') from e
