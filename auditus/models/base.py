@@ -194,20 +194,21 @@ def _changed(
 )->list: # of names
     "Return the settings that are not the default."
     default = {k:p.default for k,p in inspect.signature(load_model).parameters.items()}
-    return [k for k,v in settings.items() if k!='name' and v!=default[k]]
+    return [k for k,v in settings.items() if k!='name' and v!=default.get(k)]
 
 def _check_settings(
     name, # of a model
-    backend:str, # as in `load_model`
+    backend:str|None, # as in `load_model`
     feature_kwargs, # as in `load_model`
+    graph, # as in `load_model`
 ):
     "Raise `SettingError` for what no model could take."
     if not isinstance(name, (str, os.PathLike)):
         raise SettingError(f'a model is named by a str or a Path, got {brief(name)}')
     if not str(name): raise SettingError('the name of the model is empty')
-    check_choice('backend', backend, ('torch', 'openvino', 'onnx', 'auto'))
-    if feature_kwargs is not None and not isinstance(feature_kwargs, dict):
-        raise SettingError(f'`feature_kwargs` must be a dict, got {feature_kwargs!r}')
+    check_choice('backend', backend, (None, 'torch', 'openvino', 'onnx', 'litert', 'auto'))
+    for k,v in (('feature_kwargs', feature_kwargs), ('graph', graph)):
+        if v is not None and not isinstance(v, dict): raise SettingError(f'`{k}` must be a dict, got {v!r}')
 
 def _make_model(
     settings:dict, # of `load_model`
@@ -216,12 +217,14 @@ def _make_model(
     entry = find_entry(settings['name'])
     make = entry.load()
     taken = inspect.signature(make).parameters
+    settings = {k:v for k,v in settings.items() if k!='graph'} | (settings.get('graph') or {})
     for k in _changed({k:v for k,v in settings.items() if k not in taken}):
         if (k, settings[k])==('backend', 'auto'): continue # what has one engine has it for the fastest
-        has = ', '.join(o for o in taken if o in settings and o!='name') or 'none'
+        has = ', '.join(o for o in taken if o!='name') or 'none'
         raise SettingError(f"the model '{entry.name}' has no setting `{k}`; it has {has}")
-    model = make(**{k:v for k,v in settings.items() if k in taken})
-    model.origin = settings
+    # without a backend, the model's own default is meant
+    given = {k:v for k,v in settings.items() if k in taken and (k, v)!=('backend', None)}
+    model = make(**given)
     return model
 
 # %% ../../nbs/16_models.base.ipynb #0bdb3b1a
@@ -233,26 +236,34 @@ def load_model(
     name, # a registered name, a Hugging Face name, a folder, or an `AudioModel`, which comes back as it is
     device:str|None=None, # 'cpu', 'cuda', 'cuda:1', 'mps'; `None`: a CUDA GPU, or else the CPU
     dtype=None, # 'float32', 'bfloat16', 'float16' or 'int8'; 'auto': bfloat16 where it pays; `None`: float32
-    backend:str='torch', # 'torch', 'openvino', 'onnx', or 'auto': the fastest that says the same in float32
+    # 'torch', 'openvino', 'onnx', 'litert', or 'auto': the fastest that says the same in float32;
+    # `None`: what the model is best known by, LiteRT for TFLite files, ONNX Runtime for ONNX, torch for others
+    backend:str|None=None,
     checkpoint=None, # file or folder of weights, or a pair of them, for models that have a name of their own
     revision:str|None=None, # branch, tag or commit on the hub
     local_files_only:bool=False, # never ask the hub
     allow_pickle:bool=False, # take weights that only come as pickles, and read them with `weights_only=True`
     feature_kwargs:dict|None=None, # settings of the feature extractor to change
     trust_remote_code:bool=False, # run code that the model's folder brings along
+    graph:dict|None=None, # what must be known of an ONNX or TFLite file that others made, as `open_graph` takes it
+    **of_graph, # the same, one by one: `sr=32000, pooled='embedding'`
 )->AudioModel:
     """Find a model by its name and load it, once.
     Raises `ModelNotFoundError` where it can't be had, and `SettingError` for settings that do not fit it."""
-    settings = dict(locals())
+    settings = {k:v for k,v in locals().items() if k!='of_graph'}
+    if of_graph: settings['graph'] = (graph or {}) | of_graph
     if isinstance(name, AudioModel):
         if odd := _changed(settings):
             raise SettingError(f'{name.name} is loaded already: `{odd[0]}` has to be given when it is')
         return name
-    _check_settings(name, backend, feature_kwargs)
+    _check_settings(name, backend, feature_kwargs, settings['graph'])
     known = sorted((k, str(v)) for k,v in settings.items())
-    key = repr(known),folder_state(name),folder_state(checkpoint)
+    # a graph may be described by a file beside it
+    key = repr(known),folder_state(name),folder_state(checkpoint),folder_state(f'{name}.json')
     with _loading:
         model = _loaded.get(key)
-        if model is None: _loaded[key] = _last[0] = model = _make_model(settings)
+        if model is None:
+            _loaded[key] = _last[0] = model = _make_model(settings)
+            model.origin = settings
     note_license(model)
     return model

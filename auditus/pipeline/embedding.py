@@ -27,7 +27,7 @@ default_model = 'MIT/ast-finetuned-audioset-10-10-0.4593'
 class TruncationWarning(UserWarning): "A model heard a part of a sound only."
 
 # %% ../../nbs/39_pipeline.embedding.ipynb #903c3d04
-load_settings = [*inspect.signature(load_model).parameters][1:] # all but the name
+load_settings = [k for k,p in inspect.signature(load_model).parameters.items() if p.kind is not p.VAR_KEYWORD][1:] # all but the name
 
 def check_layer(
     layer, # as in `AudioEmbedding`
