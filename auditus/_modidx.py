@@ -1113,6 +1113,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'auditus/models/network.py'),
                                         'auditus.models.network._closed_up': ( 'models.network.html#_closed_up',
                                                                                'auditus/models/network.py'),
+                                        'auditus.models.network._first_half': ( 'models.network.html#_first_half',
+                                                                                'auditus/models/network.py'),
                                         'auditus.models.network._frozen': ('models.network.html#_frozen', 'auditus/models/network.py'),
                                         'auditus.models.network._known': ('models.network.html#_known', 'auditus/models/network.py'),
                                         'auditus.models.network._plain_order': ( 'models.network.html#_plain_order',

@@ -139,7 +139,11 @@ def dense_layer(
         def forward(self, x): return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
     return DenseLayer()
 
-# %% ../../nbs/27_models.network.ipynb #08b72304
+# %% ../../nbs/27_models.network.ipynb #5018ae50
+def _first_half(a): # of the digits of each number in float32: what products are exact of (Veltkamp)
+    t = a*4097. # 2**12+1
+    return t-(t-a)
+
 def _bank_layer():
     import torch, torch.nn.functional as F
     from torch import nn
@@ -154,11 +158,11 @@ def _bank_layer():
             padded[:,:length] = torch.from_numpy(matrix*window)
             self.weight = _frozen(padded.view(rows, blocks, hop).transpose(1, 2))
             whole = torch.from_numpy(np.array(window, np.float32))
-            self.window,self.coarse = _frozen(whole),_frozen((whole*2**11).round()/2**11)
+            self.window,self.coarse = _frozen(whole),_frozen(_first_half(whole))
             self.answer = _frozen(torch.from_numpy((matrix@window.astype(np.float64)).astype(np.float32)))
             self.matrix = _frozen(torch.from_numpy(matrix.T.astype(np.float32)))
         def rounding(self, c): # of the products of silence `(n, 1)` with the window: `(n, length)`
-            coarse = (c*2**11).round()/2**11
+            coarse = _first_half(c)
             return ((c*self.window-coarse*self.coarse)-coarse*(self.window-self.coarse))-(c-coarse)*self.window
         def forward(self, x, silence=None):
             n = x.shape[-1]
