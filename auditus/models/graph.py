@@ -377,7 +377,7 @@ def start_onnx(self:GraphModel,
     self.session = OnnxSession(source, precision, here) if backend=='onnx' else OpenVinoSession(source, precision)
     self.asked,self.device,self.backend,self.precision = [*self.about['outputs'].values()],here,backend,precision
 
-# %% ../../nbs/32_models.graph.ipynb #0508dc2b
+# %% ../../nbs/32_models.graph.ipynb #4bd6374e
 def _probe_waves(n:int, sr:int)->list: # noise, a tone in faint noise, and noise with a click that is cut off
     rng = np.random.default_rng(0)
     t = np.arange(n)/sr
@@ -403,7 +403,7 @@ def _find_classes(self:GraphModel, logits, labels, otherwise):
     n = logits.shape[1]
     if labels is not None: self.labels = read_labels(labels, n)
     elif self.file.labels and len(self.file.labels)==n: self.labels = self.file.labels
-    else: self.labels = labels_beside(self.path, n)
+    else: self.labels = labels_beside(self.path, n) or [f'class {i}' for i in range(n)]
     if self.about['activation'] is not None: return
     if logits.min()<0 or logits.max()>1:
         if otherwise is None: raise _ask(self.file, "does not say what makes scores of its logits: give `activation`, 'softmax', 'sigmoid' or 'none'", "activation='sigmoid'")
@@ -456,7 +456,7 @@ def open_graph(
     model.probe(s.get('labels'), otherwise)
     return model
 
-# %% ../../nbs/32_models.graph.ipynb #1b3f6203
+# %% ../../nbs/32_models.graph.ipynb #f0f2c9be
 @patch
 def settings(self:GraphModel)->dict:
     "Return the settings that open the graph again, as JSON. Raises `SettingError` where a function is among them."
@@ -474,7 +474,7 @@ def save(self:GraphModel, folder:Path)->dict: # arguments for `load_model`
     settings = None if self.file is None else json.dumps(self.settings(), ensure_ascii=False, indent=1)
     for f in self.weight_files(): shutil.copyfile(f, folder/f.name)
     if settings is not None: description_file(folder/self.path.name).write_text(settings+'\n', encoding='utf-8')
-    return {'name': f'{{folder}}/{self.path.name}'} | dict.fromkeys(setting_names)
+    return {'name': f'{{folder}}/{self.path.name}', 'graph': None}
 
 def describe_graph(
     path, # of an .onnx or .tflite file

@@ -99,7 +99,8 @@ class OnnxSession:
         from joblib import cpu_count
         options = ort.SessionOptions()
         options.log_severity_level,options.intra_op_num_threads = 3,cpu_count()
-        try: self.session = ort.InferenceSession(str(path) if isinstance(path, Path) else path, options, providers=_providers(device))
+        source,providers = str(path) if isinstance(path, Path) else path,_providers(device)
+        try: self.session = ort.InferenceSession(source, options, providers=providers)
         # each release of the engine raises classes of its own
         except Exception as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by ONNX Runtime: {e}') from e
         self.names = {i.name for i in self.session.get_inputs()}
@@ -112,6 +113,11 @@ class OnnxSession:
         found = self.session.run(outputs, {k:_as_numpy(v) for k,v in inputs.items() if k in self.names})
         return _as_given(found, inputs)
 
+def _divide_exactly(model): # of OpenVINO, as it was read
+    "Have a graph divide, where OpenVINO would multiply by an inverse: a mark of its own that its files don't keep."
+    for op in model.get_ops():
+        if op.get_type_name()=='Divide': op.get_rt_info()['nonconvertable_divide_0'] = True
+
 class OpenVinoSession:
     "A graph on OpenVINO."
     def __init__(self,
@@ -122,7 +128,10 @@ class OpenVinoSession:
         hint = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
         settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': cpu_count()}
         core = _openvino_core()
-        try: self.compiled = core.compile_model(core.read_model(path) if isinstance(path, bytes) else str(path), 'CPU', settings)
+        try:
+            model = core.read_model(path if isinstance(path, bytes) else str(path))
+            _divide_exactly(model)
+            self.compiled = core.compile_model(model, 'CPU', settings)
         except RuntimeError as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by OpenVINO: {e}') from e
         self.names,self.lock = {n for i in self.compiled.inputs for n in i.names},threading.Lock()
     def __call__(self, inputs:dict, outputs:list|None=None)->list: # as in `OnnxSession`

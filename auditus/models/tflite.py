@@ -84,7 +84,9 @@ class TfliteFile:
         if (kind := self.kind(i)) not in kinds: raise NotReadable(f'a tensor of the type {kind}')
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), kinds[kind]).reshape(shape).copy()
 
-# %% ../../nbs/28_models.tflite.ipynb #54b5c1c3
+# %% ../../nbs/28_models.tflite.ipynb #395a0922
+def _clamp_to_one(x): return x.clamp(-1, 1)
+
 class TfliteReader(AxisBuilder):
     "Builds a torch network of a TFLite graph."
     def __init__(self,
@@ -133,7 +135,7 @@ class TfliteReader(AxisBuilder):
         kind = getattr(options, 'fusedActivationFunction', 0)
         name = _numbers_of(self.schema.ActivationFunctionType).get(kind, kind)
         if name=='NONE': return v
-        known = {'RELU': F.relu, 'RELU6': F.relu6, 'TANH': torch.tanh, 'RELU_N1_TO_1': partial(torch.clamp, min=-1, max=1)}
+        known = {'RELU': F.relu, 'RELU6': F.relu6, 'TANH': torch.tanh, 'RELU_N1_TO_1': _clamp_to_one}
         if name not in known: raise NotReadable(f'the activation {name}')
         return self.each(known[name], v)
 
@@ -210,7 +212,7 @@ operators |= {n:_of_two(f) for n,f in {
     'LESS_EQUAL': 'le', 'GREATER': 'gt', 'GREATER_EQUAL': 'ge', 'LOGICAL_AND': 'logical_and', 'LOGICAL_OR': 'logical_or',
     'SQUARED_DIFFERENCE': lambda a, b: (a-b)**2}.items()}
 
-# %% ../../nbs/28_models.tflite.ipynb #d5262882
+# %% ../../nbs/28_models.tflite.ipynb #41987c0b
 def _of_one(f): # operator, by torch's function or its name
     def apply(r, options, x):
         import torch
@@ -227,7 +229,7 @@ operators |= {n:_of_one(f) for n,f in {
     'LOGISTIC': 'sigmoid', 'TANH': 'tanh', 'EXP': 'exp', 'LOG': 'log', 'SQRT': 'sqrt', 'RSQRT': 'rsqrt', 'SQUARE': 'square',
     'ABS': 'abs', 'NEG': 'neg', 'SIN': 'sin', 'COS': 'cos', 'FLOOR': 'floor', 'CEIL': 'ceil', 'ROUND': 'round',
     'LOGICAL_NOT': 'logical_not', 'RELU': _functional('relu'), 'RELU6': _functional('relu6'), 'ELU': _functional('elu'),
-    'HARD_SWISH': _functional('hardswish'), 'RELU_N1_TO_1': lambda x: x.clamp(-1, 1),
+    'HARD_SWISH': _functional('hardswish'), 'RELU_N1_TO_1': _clamp_to_one,
     'RELU_0_TO_1': lambda x: x.clamp(0, 1)}.items()}
 
 @_operator('LEAKY_RELU')
