@@ -84,13 +84,11 @@ def spectrogram_tflite(path, rng, *, samples=4000, length=400, hop=160, block=80
     m = TfliteMaker(('waves', shape))
     x, front = 0, 1 if batch else 0
     if move:  # the signal to -1 … 1, as BirdNET does
-        axis = np.int32(1)
         low = m.op('REDUCE_MIN', x, np.array([1]), options='ReducerOptions', keepDims=True)
         x = m.op('SUB', x, low, options='SubOptions')
         high = m.op('REDUCE_MAX', x, np.array([1]), options='ReducerOptions', keepDims=True)
         x = m.op('DIV', x, m.op('ADD', high, np.float32(1e-6), options='AddOptions'), options='DivOptions')
         x = m.op('MUL', m.op('SUB', x, np.float32(.5), options='SubOptions'), np.float32(2), options='MulOptions')
-        del axis
     count = (samples-length)//hop+1
     lead = [-1] if batch else []
     blocks = m.op('RESHAPE', x, np.array(lead+[samples//block, block]), options='ReshapeOptions')

@@ -167,9 +167,6 @@ def test_what_is_not_known_is_named(rng, tmp_path):
 
 # Opening
 
-def level(path, x): return np.concatenate([np.asarray(o) for o in litert(path, x)[:1]])
-
-
 def test_a_float_graph_runs_on_every_engine(rng, tmp_path):
     path = spectrogram_tflite(tmp_path/'a.tflite', rng, move=True, magnitude=False, labels=list('abcde'))
     settings = dict(sr=16000, pooled='embedding', logits='classes', activation='softmax')
@@ -192,8 +189,7 @@ def test_number_formats_in_torch(rng, tmp_path):
     settings = dict(sr=16000, pooled='embedding', backend='torch')
     waves = [noise(rng, .25, 16000) for _ in range(3)]
     reference = load_model(path, **settings).forward(waves).pooled
-    with pytest.warns() if False else pytest.MonkeyPatch.context():
-        narrow = load_model(path, dtype='bfloat16', **settings)
+    narrow = load_model(path, dtype='bfloat16', **settings)
     assert narrow.precision == 'bfloat16' and 0 < np.abs(narrow.forward(waves).pooled-reference).max() < .05*np.abs(reference).max()
     with pytest.raises(SettingError, match="backend='litert' computes as the file says"): load_model(path, sr=16000, pooled='embedding', dtype='bfloat16')
     with pytest.raises(SettingError, match="got dtype 'int8'"): load_model(path, dtype='int8', **settings)
@@ -486,3 +482,17 @@ def test_birdnet_by_the_path_of_its_file(rng):
     a, b = load_model('birdnet'), load_model(birdnet_file)
     w = [noise(rng, 3, 48000)]
     assert np.array_equal(a.forward(w).pooled, b.forward(w).pooled) and b.sr == 48000 and b.activation == 'sigmoid' and len(b.labels) == 6522
+
+
+@needs_onnx
+def test_what_must_be_known_may_be_given_one_by_one(rng, tmp_path):
+    path = pooling_onnx(tmp_path/'any.onnx', rng, 16000, 32, 5)
+    x = (noise(rng, 2, 8000), 8000)
+    pipe = AudioPipeline(path, sr=8000, pooled='embedding')
+    assert np.array_equal(pipe(x), AudioPipeline(path, graph=dict(sr=8000, pooled='embedding'))(x)) and pipe.get_params()['graph'] == dict(sr=8000, pooled='embedding')
+    assert np.array_equal(AudioPipeline(path, sr=8000, graph=dict(sr=1, pooled='embedding'))(x), pipe(x))
+    found = AudioClassifier(path, sr=8000, pooled='embedding', logits='label', activation='softmax', labels=list('abcde'))(x)
+    assert {r['label'] for r in found} == set('abcde')
+    with pytest.raises(SettingError, match='has no setting `pooledd`'): AudioPipeline(path, pooledd='embedding')
+    with pytest.raises(SettingError, match='has no setting `sr`; it has'): load_model('birdnet', graph={'sr': 48000})
+    with pytest.raises(SettingError, match='`graph` must be a dict'): load_model(path, graph=8000)

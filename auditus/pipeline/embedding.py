@@ -18,7 +18,7 @@ from ..sound.errors import (
 from ..sound.chain import stack, Transform
 from ..core import Windows
 from ..signal import as_audio
-from ..models.base import AudioModel, load_model, ModelFrames
+from ..models.base import AudioModel, ModelFrames, group_graph, load_model
 from .plan import WindowOutput
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #4bfba777
@@ -45,6 +45,7 @@ def check_layer(
 class AudioEmbedding(Transform):
     """Sound to frames `(tokens, dim)`, or to the model's own summary `(dim,)`.
     Windows become the same with a first axis of windows."""
+    regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(load_model)
     def __init__(self,
         model_name=default_model, # a name, a folder, 'birdnet', or an `AudioModel`
