@@ -370,11 +370,9 @@ def test_entry_points_bring_in_models_of_others(tmp_path, monkeypatch):
 
 
 def test_a_model_that_can_not_be_served_says_so_when_it_is_loaded(tmp_path):
-    def codec():
-        config = tf.EncodecConfig(num_filters=4, hidden_size=16, codebook_dim=16, codebook_size=32, target_bandwidths=[1.5])
-        return tf.EncodecModel(config), tf.EncodecFeatureExtractor()
-    make_folder(codec, tmp_path)
-    with pytest.raises(ModelNotFoundError, match='can not be served: its EncodecModel .*gives no `last_hidden_state`'): load_model(tmp_path)
+    def vocoder(): return tf.UnivNetModel(tf.UnivNetConfig(model_hidden_channels=8, kernel_predictor_hidden_channels=8)), tf.UnivNetFeatureExtractor()
+    make_folder(vocoder, tmp_path)
+    with pytest.raises(ModelNotFoundError, match='can not be served: its UnivNetModel does not make frames'): load_model(tmp_path)
 
 
 # features in torch, and arithmetic

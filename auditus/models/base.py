@@ -22,7 +22,7 @@ _all_ = ['registered']
 # %% ../../nbs/16_models.base.ipynb #99bdd7d9
 class ModelFrames(NamedTuple):
     "What a model makes of a batch of waves."
-    frames:Any # `(n, tokens, frame_dim)`
+    frames:Any # `(n, tokens, frame_dim)`; of several layers `(n, layers, tokens, layer_dim)`
     mask:Any # `(n, tokens)`, true where a token stands for real audio
     pooled:Any = None # `(n, pooled_dim)`: the model's own summary of each clip
     logits:Any = None # `(n, classes)`: its scores, before `activation`
@@ -52,6 +52,7 @@ class AudioModel:
     labels:list|None = None # names of the classes
     # what a label is; where it has several parts, divided by '_', what each of them is
     label_terms:tuple = ('label',)
+    labels_trouble:str = '' # why it has none, although it has a head
     activation:str = 'none' # what makes scores of logits: 'softmax', 'sigmoid' or 'none'
     embed_text = None # `embed_text(texts)` gives `(n, pooled_dim)`, where there is a text side
     from_description = None # `from_description(name, path, about, device)` makes it of what `describe` gave
@@ -69,7 +70,7 @@ class AudioModel:
 
     def forward(self,
         waves:list, # mono float32 arrays `(n_i,)` at `sr`, none shorter than `min_samples`
-        layer=-1, # -1: the output; another number: that hidden state; 'mean': the mean of them all
+        layer=-1, # -1: the output; another number: that hidden state; 'mean': their mean; a list; 'all'
     )->ModelFrames:
         "Run the model on a batch. Each wave's result is what it would be alone."
         raise NotImplementedError(f'{type(self).__name__} has no method `forward`')

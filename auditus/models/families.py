@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError
 from .weights import quiet, read_weights
-from .encoder import HFModel
+from .encoder import HFModel, is_served_plainly
 from .features import FeaturesInTorch, mel_energies
 
 # %% ../../nbs/24_models.families.ipynb #055ccbc3
@@ -175,4 +175,6 @@ def find_family(
     config, # of `transformers`
 )->type: # `HFModel`, or a subclass
     "Return the class that serves a model."
-    return families.get(config.model_type, HFModel)
+    if config.model_type in families: return families[config.model_type]
+    from auditus.models.measured import MeasuredModel
+    return HFModel if is_served_plainly(config) else MeasuredModel

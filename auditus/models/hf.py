@@ -103,6 +103,7 @@ def from_description(
         # code is never run
         config = tf.AutoConfig.for_model(**{k:v for k,v in about['config'].items() if k!='auto_map'})
         extractor = extractor.from_dict(about['extractor'])
-    return find_family(config)(name, path, config, extractor, device, torch.float32, bare=True)
+    known = {'ways': about['measured']} if 'measured' in about else {}
+    return find_family(config)(name, path, config, extractor, device, torch.float32, bare=True, **known)
 
 huggingface.from_description = from_description # where the registry finds it
