@@ -48,6 +48,7 @@ class AudioModel:
     best_batch:int = 2 # waves in a pass that are fast: on a CPU more don't help
     # seconds of the first token's middle, and from one to the next; `None`: tokens are no moments in time
     token_times:tuple|None = None
+    padding_counts:bool = False # whether it gives frames for the silence that fills up a short sound, as it learnt to
     n_layers:int|None = None # how many hidden layers `forward` can give; `None`: only the last
     labels:list|None = None # names of the classes
     # what a label is; where it has several parts, divided by '_', what each of them is
@@ -59,6 +60,7 @@ class AudioModel:
     logit_scale:float|None = None # scales similarities of sound and text, where there is a text side
     license_note:str = '' # what users of the weights must know, where it is less free than this library
     origin = None # how `load_model` made it
+    passport = None # what was measured when it was opened, of kinds that are not proven
     session = None # the network on another engine, where it was converted
     backend:str = 'torch' # what runs it
     precision:str = 'float32' # of its arithmetic

@@ -20,6 +20,7 @@ _smallest_step = 1.192092955078125e-07 # of float32 at 1, as in Kaldi
 
 class ASTModel(FeaturesInTorch, HFModel):
     "Audio Spectrogram Transformer (arXiv 2104.01778)."
+    padding_counts = True # it has no mask
     hop_s = .01 # seconds from one row of its spectrogram to the next
     @property
     def context(self): return self.extractor.max_length*self.hop_s
@@ -71,6 +72,7 @@ class WhisperModel(HFModel):
 # %% ../../nbs/24_models.families.ipynb #36726200
 class CLAPModel(FeaturesInTorch, HFModel):
     "CLAP: sounds and words in one space (arXiv 2211.06687)."
+    padding_counts = True # a short sound is repeated, or filled up
     n_layers = None # its stages differ in size
     min_samples = 1
     @property

@@ -83,7 +83,9 @@ def huggingface(
         try: model.try_out()
         except ModelNotFoundError as e:
             raise SettingError(f'`feature_kwargs` {feature_kwargs} do not fit {name}: {e}') from e
-    return model
+    if not hasattr(model, 'ways'): return model
+    from auditus.models.passport import check_opened
+    return check_opened(model) # a kind that is not proven
 
 # %% ../../nbs/25_models.hf.ipynb #05a92157
 def from_description(

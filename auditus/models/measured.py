@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MeasuredModel']
 
-# %% ../../nbs/32_models.measured.ipynb #7037284d
+# %% ../../nbs/32_models.measured.ipynb #4c2c85ec
 import inspect
 from functools import cached_property
 import numpy as np
@@ -18,7 +18,7 @@ from .tokens import receptive_field
 from .weights import read_weights
 from .towers import choose_tower, cut_class, submodule
 
-# %% ../../nbs/32_models.measured.ipynb #69f1c7ff
+# %% ../../nbs/32_models.measured.ipynb #fe0cae4a
 _masks = ('input_features_mask', 'attention_mask', 'padding_mask', 'feature_attention_mask', 'input_values_mask',
           'audio_mel_mask', 'mask')
 _of_padding = {'audio_mel_mask'} # of masks: those that are true where there is padding
@@ -45,7 +45,7 @@ def _stop_at_codes(
         encode = forward
     net.quantizer = Stop()
 
-# %% ../../nbs/32_models.measured.ipynb #b319e3c5
+# %% ../../nbs/32_models.measured.ipynb #cc69df65
 class MeasuredModel(HFModel):
     "A model of `transformers` that is used as it was found to behave when it was opened."
     context = None
@@ -93,7 +93,7 @@ class MeasuredModel(HFModel):
     def accepted(self): return {'sound', 'real', *self.takes}
     def describe(self): return {**super().describe(), 'measured': self.ways}
 
-# %% ../../nbs/32_models.measured.ipynb #5156ef18
+# %% ../../nbs/32_models.measured.ipynb #8b1060c3
 @patch
 def inputs(self:MeasuredModel, waves:list)->dict: # tensors for the network
     "Make the features of a batch by the model's own library."
@@ -119,7 +119,7 @@ def prepare(self:MeasuredModel, waves:list)->list: # of `Features`
     return [Features(places, [len(waves[i]) for i in places], self.inputs([waves[i] for i in places]))
             for places in groups.values()]
 
-# %% ../../nbs/32_models.measured.ipynb #055ecffc
+# %% ../../nbs/32_models.measured.ipynb #c7db80bc
 def _hidden(
     out, # what an encoder gave
 ): # tensor
@@ -145,7 +145,7 @@ def _both_ways_mask(
 # encoders that are given a mask of another shape by the models that they are part of
 _shaped = {'qwen2_audio_encoder': _both_ways_mask}
 
-# %% ../../nbs/32_models.measured.ipynb #a179b865
+# %% ../../nbs/32_models.measured.ipynb #c1687c3f
 @patch
 def call(self:MeasuredModel, inputs:dict, layer=-1)->dict: # frames
     "Call the encoder."
@@ -184,7 +184,7 @@ def tokens(self:MeasuredModel, hidden):
     if hidden.ndim>3: return hidden.flatten(2).transpose(1, 2)
     return hidden if self.time_axis==1 else hidden.transpose(1, 2)
 
-# %% ../../nbs/32_models.measured.ipynb #e1d79775
+# %% ../../nbs/32_models.measured.ipynb #c3bd7541
 _counters = '_get_feat_extract_output_lengths', '_get_subsampling_output_length'
 
 @patch
@@ -226,7 +226,7 @@ def infer_one(self:MeasuredModel, features:Features, layer=-1)->ModelFrames:
     if not self.packed: return out
     return out._replace(mask=out.mask.new_ones(out.mask.shape)) # none of padding is among them
 
-# %% ../../nbs/32_models.measured.ipynb #5ae3f49a
+# %% ../../nbs/32_models.measured.ipynb #a7006124
 _tried_s = .1, .2, .4, .8, 1.6 # lengths that are tried, in seconds, where the least is not known
 _long_s = 40 # past what any extractor that cuts keeps
 
@@ -263,7 +263,7 @@ def _find_context(
         low,high = (low,mid) if (rows(other)==told).all() else (mid,high)
     return round(high/sr, 2)
 
-# %% ../../nbs/32_models.measured.ipynb #e70384c9
+# %% ../../nbs/32_models.measured.ipynb #745d867d
 @patch
 def measure(self:MeasuredModel)->dict: # attributes by name
     "Find out how the model behaves. Raises `ModelNotFoundError` where it gives no frames of sound."
@@ -296,7 +296,8 @@ def measure_features(self:MeasuredModel)->dict:
 def try_lengths(self:MeasuredModel)->int: # samples
     "Return the shortest of a few lengths that the encoder takes. Raises what the longest one raised."
     least = receptive_field(self.tower_config, self.extractor, self.sr)
-    tried = [least, *(n for s in _tried_s if (n := round(s*self.sr))>least)]
+    # what is padded anyway may be as short as a sample
+    tried = [*((1, 2) if self.fixed else ()), least, *(n for s in _tried_s if (n := round(s*self.sr))>least)]
     for n in tried:
         try: self.run_torch(self.inputs([noise(n)]))
         # each encoder has its own way of not taking a sound
@@ -320,7 +321,7 @@ def measure_network(self:MeasuredModel)->dict:
     packed = len(shapes[0])==2
     axis = 1 if self.fixed or packed else _axis_of_time(shapes[0], shapes[1])
     if axis not in (1, 2): raise ModelNotFoundError(f'it gives {shapes[0]} of {n/self.sr:g} s, and the same of twice as much')
-    ways = dict(multiple=ways_multiple, min_samples=1 if self.fixed else least, time_axis=axis, packed=packed)
+    ways = dict(multiple=ways_multiple, min_samples=least, time_axis=axis, packed=packed)
     for k,v in ways.items(): setattr(self, k, v)
     frames = self.tokens(_hidden(found[0]))
     states = getattr(found[0], 'hidden_states', None) or ()
