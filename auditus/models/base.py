@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 from ..sound.wording import brief
 from ..sound.errors import check_choice, SettingError
-from .registry import find_entry, registered
+from .registry import find_entry, load_entry, registered
 
 # %% ../../nbs/16_models.base.ipynb #7e499c85
 _all_ = ['registered']
@@ -211,7 +211,7 @@ def _make_model(
 )->AudioModel:
     "Make a model. Raises `SettingError` for a setting that it has no use for."
     entry = find_entry(settings['name'])
-    make = entry.load()
+    make = load_entry(entry)
     taken = inspect.signature(make).parameters
     for k in _changed({k:v for k,v in settings.items() if k not in taken}):
         if (k, settings[k])==('backend', 'auto'): continue # what has one engine has it for the fastest

@@ -173,10 +173,32 @@ families = {'audio-spectrogram-transformer': ASTModel, 'whisper': WhisperModel, 
             'clap_audio_model': CLAPModel}
 
 # %% ../../nbs/24_models.families.ipynb #192cd53b
+# settings of the network, and those of the extractor that have to be the same
+_agreeing = {'audio-spectrogram-transformer': (('max_length', 'max_length'), ('num_mel_bins', 'num_mel_bins')),
+             'whisper': (('num_mel_bins', 'feature_size'),)}
+
+def check_agreement(
+    config, # of `transformers`
+    extractor, # its feature extractor
+    name, # of the model
+):
+    "Raise `ModelNotFoundError` for a network that does not fit the features that come with it."
+    found = [(f'its network `{a}` {x}', f'its feature extractor `{b}` {y}') for a,b in _agreeing.get(config.model_type, ())
+             if (x := getattr(config, a, None))!=(y := getattr(extractor, b, None))]
+    if config.model_type.startswith('clap'):
+        fuses,fused = getattr(config, 'audio_config', config).enable_fusion,extractor.truncation=='fusion'
+        if fuses!=fused:
+            found += [(f'its network `enable_fusion` {fuses}', f'its feature extractor `truncation` {extractor.truncation!r}')]
+    if not found: return
+    wanted,has = found[0]
+    raise ModelNotFoundError(f'{name} can not be used: {wanted} and {has} do not fit each other. '
+                             'Correct config.json or preprocessor_config.json in its folder')
+
 def find_family(
     config, # of `transformers`
 )->type: # `HFModel`, or a subclass
     "Return the class that serves a model."
     if config.model_type in families: return families[config.model_type]
-    from auditus.models.measured import MeasuredModel
-    return HFModel if is_served_plainly(config) else MeasuredModel
+    if is_served_plainly(config): return HFModel
+    from auditus.models.words import find_measured
+    return find_measured(config)

@@ -15,7 +15,7 @@ from .device import as_device, as_dtype, as_precision, configure_torch, packing_
 from .weights import (
     check_folder, check_settings, find_files, find_folder, quiet, read_config, safe_weights)
 from .encoder import HFModel
-from .families import find_family
+from .families import check_agreement, find_family
 
 # %% ../../nbs/25_models.hf.ipynb #b45e3b33
 def _change_extractor(
@@ -70,6 +70,7 @@ def huggingface(
     if not hasattr(extractor, 'sampling_rate'):
         raise ModelNotFoundError(f'{name} is no audio model: '
                                  f'its {type(extractor).__name__} has no sampling rate')
+    check_agreement(config, extractor, name)
     extractor = _change_extractor(extractor, feature_kwargs or {}, name)
     safe = bool(find_files(folder, safe_weights))
     reading = dict(use_safetensors=safe, trust_remote_code=trust_remote_code)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MeasuredModel']
 
-# %% ../../nbs/32_models.measured.ipynb #4c2c85ec
+# %% ../../nbs/32_models.measured.ipynb #2ede09df
 import inspect
 from functools import cached_property
 import numpy as np
@@ -18,10 +18,11 @@ from .tokens import receptive_field
 from .weights import read_weights
 from .towers import choose_tower, cut_class, submodule
 
-# %% ../../nbs/32_models.measured.ipynb #fe0cae4a
+# %% ../../nbs/32_models.measured.ipynb #386b3907
 _masks = ('input_features_mask', 'attention_mask', 'padding_mask', 'feature_attention_mask', 'input_values_mask',
           'audio_mel_mask', 'mask')
 _of_padding = {'audio_mel_mask'} # of masks: those that are true where there is padding
+_ask_mask = 'return_attention_mask' # what an extractor is asked by
 _packing = 'feature_lens' # what an encoder takes that wants features in one row, without padding
 
 def _main_key(
@@ -45,7 +46,7 @@ def _stop_at_codes(
         encode = forward
     net.quantizer = Stop()
 
-# %% ../../nbs/32_models.measured.ipynb #cc69df65
+# %% ../../nbs/32_models.measured.ipynb #9e54e0d3
 class MeasuredModel(HFModel):
     "A model of `transformers` that is used as it was found to behave when it was opened."
     context = None
@@ -53,7 +54,7 @@ class MeasuredModel(HFModel):
     multiple = 1 # rows of features that the encoder wants a multiple of
     time_axis = 1 # of what the encoder gives
     packed = False # whether the encoder gives the tokens of all waves in one row
-    min_samples,frame_dim,layer_width,depth = 1,0,None,None
+    min_samples,frame_dim,layer_width,depth,pooled_dim = 1,0,None,None,None
     beside = () # names of modules that are loaded beside the encoder
     def __init__(self,
         *args, # as `HFModel` takes them
@@ -93,15 +94,13 @@ class MeasuredModel(HFModel):
     def accepted(self): return {'sound', 'real', *self.takes}
     def describe(self): return {**super().describe(), 'measured': self.ways}
 
-# %% ../../nbs/32_models.measured.ipynb #8b1060c3
+# %% ../../nbs/32_models.measured.ipynb #f6d9edb6
 @patch
 def inputs(self:MeasuredModel, waves:list)->dict: # tensors for the network
     "Make the features of a batch by the model's own library."
     import torch
-    asks = inspect.signature(self.extractor.__call__).parameters
-    asked = {k:True for k in ('return_attention_mask',) if k in asks}
     if self.context: waves = [w[:self.context_samples] for w in waves]
-    made = self.extractor(waves, sampling_rate=self.sr, return_tensors='pt', **asked)
+    made = self.extractor(waves, **self.asked)
     made = {k:v for k,v in made.items() if isinstance(v, torch.Tensor)}
     sound = made.pop(_main_key(made, self.takes[0]))
     real = next((made.pop(k) for k in _masks if k in made), None)
@@ -112,6 +111,14 @@ def inputs(self:MeasuredModel, waves:list)->dict: # tensors for the network
         if real is not None: real = torch.nn.functional.pad(real, (0, more))
     return {'sound': sound, **({} if real is None else {'real': real}), **rest}
 
+@patch(as_prop=True)
+def asked(self:MeasuredModel)->dict:
+    "What the extractor is asked for, as far as it has words for it."
+    takes = inspect.signature(self.extractor.__call__).parameters
+    any_word = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values())
+    wanted = {'sampling_rate': self.sr, 'return_tensors': 'pt'}
+    return {k:v for k,v in wanted.items() if any_word or k in takes} | {k:True for k in (_ask_mask,) if k in takes}
+
 @patch
 def prepare(self:MeasuredModel, waves:list)->list: # of `Features`
     groups = {}
@@ -119,7 +126,7 @@ def prepare(self:MeasuredModel, waves:list)->list: # of `Features`
     return [Features(places, [len(waves[i]) for i in places], self.inputs([waves[i] for i in places]))
             for places in groups.values()]
 
-# %% ../../nbs/32_models.measured.ipynb #c7db80bc
+# %% ../../nbs/32_models.measured.ipynb #376de96c
 def _hidden(
     out, # what an encoder gave
 ): # tensor
@@ -145,7 +152,7 @@ def _both_ways_mask(
 # encoders that are given a mask of another shape by the models that they are part of
 _shaped = {'qwen2_audio_encoder': _both_ways_mask}
 
-# %% ../../nbs/32_models.measured.ipynb #c1687c3f
+# %% ../../nbs/32_models.measured.ipynb #5e1a67e8
 @patch
 def call(self:MeasuredModel, inputs:dict, layer=-1)->dict: # frames
     "Call the encoder."
@@ -169,14 +176,14 @@ def beside_frames(self:MeasuredModel,
     out, # what the encoder gave
 )->dict: # 'pooled', where there is a summary
     "Return what else the encoder says."
-    return {}
+    return {} if self.pooled_dim is None else {'pooled': self.pooled(out)}
 
 @patch
-def pick_layer(self:MeasuredModel, out, layer): # `(n, tokens, frame_dim)`
-    import torch
-    if layer==-1: return self.tokens(_hidden(out))
-    if layer=='mean': return torch.stack([self.tokens(h) for h in out.hidden_states]).mean(0)
-    return self.tokens(out.hidden_states[layer])
+def pooled(self:MeasuredModel, out): return out.pooler_output
+
+@patch
+def pick_layer(self:MeasuredModel, out, layer): # as in `HFModel`
+    return self.tokens(_hidden(out)) if layer==-1 else HFModel.pick_layer(self, out, layer)
 
 @patch
 def tokens(self:MeasuredModel, hidden):
@@ -184,7 +191,7 @@ def tokens(self:MeasuredModel, hidden):
     if hidden.ndim>3: return hidden.flatten(2).transpose(1, 2)
     return hidden if self.time_axis==1 else hidden.transpose(1, 2)
 
-# %% ../../nbs/32_models.measured.ipynb #c3bd7541
+# %% ../../nbs/32_models.measured.ipynb #92a8d988
 _counters = '_get_feat_extract_output_lengths', '_get_subsampling_output_length'
 
 @patch
@@ -226,7 +233,7 @@ def infer_one(self:MeasuredModel, features:Features, layer=-1)->ModelFrames:
     if not self.packed: return out
     return out._replace(mask=out.mask.new_ones(out.mask.shape)) # none of padding is among them
 
-# %% ../../nbs/32_models.measured.ipynb #a7006124
+# %% ../../nbs/32_models.measured.ipynb #5a087860
 _tried_s = .1, .2, .4, .8, 1.6 # lengths that are tried, in seconds, where the least is not known
 _long_s = 40 # past what any extractor that cuts keeps
 
@@ -263,7 +270,7 @@ def _find_context(
         low,high = (low,mid) if (rows(other)==told).all() else (mid,high)
     return round(high/sr, 2)
 
-# %% ../../nbs/32_models.measured.ipynb #745d867d
+# %% ../../nbs/32_models.measured.ipynb #c10d802e
 @patch
 def measure(self:MeasuredModel)->dict: # attributes by name
     "Find out how the model behaves. Raises `ModelNotFoundError` where it gives no frames of sound."
@@ -326,8 +333,17 @@ def measure_network(self:MeasuredModel)->dict:
     frames = self.tokens(_hidden(found[0]))
     states = getattr(found[0], 'hidden_states', None) or ()
     like = len(states)>1 and len({tuple(self.tokens(h).shape) for h in states})==1 and self.tokens(states[0]).shape[1]==frames.shape[1]
-    return {**ways, 'frame_dim': frames.shape[-1], 'depth': len(states)-1 if like else None,
+    summary = getattr(found[0], 'pooler_output', None)
+    sums_up = frames.shape[1]>1 and summary is not None and summary.ndim==2 and len(summary)==1
+    return {**ways, 'pooled_dim': self.size_of_summary(summary) if sums_up else None, 'frame_dim': frames.shape[-1], 'depth': len(states)-1 if like else None,
             'layer_width': self.tokens(states[0]).shape[-1] if like else None}
+
+@patch
+def size_of_summary(self:MeasuredModel,
+    summary, # `(1, dim)`, what the encoder sums a sound up in
+)->int:
+    "Return the size of a model's own summary."
+    return summary.shape[1]
 
 @patch
 def run_plain(self:MeasuredModel,

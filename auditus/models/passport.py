@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Passport', 'examine', 'RefusedModelError', 'verify']
 
-# %% ../../nbs/35_models.passport.ipynb #9e472027
+# %% ../../nbs/35_models.passport.ipynb #2683c0de
 import hashlib, json
 from contextlib import suppress
 from importlib.metadata import version
@@ -15,12 +15,12 @@ from ..sound.files import cache_folder
 from ..sound.whole import write_whole
 from .base import AudioModel, load_model
 
-# %% ../../nbs/35_models.passport.ipynb #26d482a6
+# %% ../../nbs/35_models.passport.ipynb #b6f33af2
 # a clip's vector can not be trusted where a model has one of these
 _serious = {'padding', 'mask', 'cut', 'batch', 'order', 'random', 'first call', 'labels', 'deaf', 'long',
             'engine', 'rate'}
 
-# %% ../../nbs/35_models.passport.ipynb #0092c95f
+# %% ../../nbs/35_models.passport.ipynb #46767c5e
 class Passport:
     "What was measured of a model."
     def __init__(self,
@@ -53,7 +53,7 @@ class Passport:
         head = f'Passport of {self.name}, {self.form} form, {self.passes} passes: {found} ({self.digest})'
         return '\n'.join([head, *(f'  {k:<{width}}  {v}' for k,v in rows)])
 
-# %% ../../nbs/35_models.passport.ipynb #27052e2a
+# %% ../../nbs/35_models.passport.ipynb #44003a45
 _any_length_s = 1.2 # of the first sound for models that hear any length
 _long_s,_longest_s = 30, 40 # what a pipeline gives at once, and what the long form tries
 _one_step = 2**-15 # of a sample with 16 bits
@@ -78,7 +78,7 @@ def _change_end(
     "Put other noise in the place of a sound's last samples."
     return np.concatenate([wave[:-n], _noise(n, 9)])
 
-# %% ../../nbs/35_models.passport.ipynb #ab378743
+# %% ../../nbs/35_models.passport.ipynb #1b7ca34d
 _tolerance = {'float32': 1e-4} # of all that is said
 _narrow_tolerance = 5e-2 # in number formats with fewer digits
 
@@ -120,7 +120,7 @@ class _Listener:
         return [{'frames': frames[i][mask[i]], **{k:v[i] for k,v in rest.items()}} for i in range(len(waves))]
     def same(self, a:dict, b:dict)->bool: return _off(a, b)<=self.tolerance
 
-# %% ../../nbs/35_models.passport.ipynb #3cd2fd57
+# %% ../../nbs/35_models.passport.ipynb #df64c3b7
 def _lengths(
     model:AudioModel, # to be asked
 )->tuple: # samples: of the first sound, and of the least
@@ -175,7 +175,7 @@ def _find_company(
     elif together>ears.tolerance: found['batch'] = f'in a batch, a sound differs by {together:.1e} from what it is alone'
     return found
 
-# %% ../../nbs/35_models.passport.ipynb #77046ef9
+# %% ../../nbs/35_models.passport.ipynb #de2f7888
 def _means(
     said:dict, # what was said of a sound
 )->np.ndarray: # `(frame_dim,)`
@@ -209,21 +209,21 @@ def _find_wrongs(
                              f'{n/model.sr:g} s: it takes the sound for one of another rate')
     return found
 
-# %% ../../nbs/35_models.passport.ipynb #7fd5d2fa
+# %% ../../nbs/35_models.passport.ipynb #fa5b2293
 def _hear_end(
     ears:_Listener, # at the model
     wave:np.ndarray, # `(n,)`: as long as is heard at once
     said:dict|None=None, # of it, where that is known
-)->dict: # defects
+)->tuple: # how many frames it has, or `None`, and defects
     "Tell whether the end of a sound is heard."
     model,seconds = ears.model,len(wave)/ears.model.sr
     changed = _change_end(wave, max(model.grain or 1, model.min_samples, len(wave)//20))
     try: said,other = said or ears.hear(wave)[0],ears.hear(changed)[0]
     # each model has its own way of not taking a sound
     except Exception as e:
-        return {'long': f'{seconds:g} s at once raise {type(e).__name__}: {" ".join(str(e).split()):.200}'}
-    if _off(said, other)>0: return {}
-    return {'cut': f'of {seconds:g} s the end is not heard: other noise there changes nothing'}
+        return None,{'long': f'{seconds:g} s at once raise {type(e).__name__}: {" ".join(str(e).split()):.200}'}
+    if _off(said, other)>0: return len(said['frames']),{}
+    return len(said['frames']),{'cut': f'of {seconds:g} s the end is not heard: other noise there changes nothing'}
 
 def _examine_shortly(
     ears:_Listener, # at the model
@@ -242,19 +242,22 @@ def _examine_shortly(
     defects |= _find_wrongs(model, second, alone, n)
     if not _both_finite(silence): defects['silence'] = 'silence gives numbers that are not finite'
     if not _both_finite(faint): defects['faint'] = 'sound of one step of 16 bits gives numbers that are not finite'
-    if 'deaf' in defects: pass
-    elif model.context: defects |= _hear_end(ears, long, second)
-    else: defects |= _hear_end(ears, _noise(round(_long_s*model.sr)))
-    per_s = (len(second['frames'])-len(alone['frames']))*model.sr/(n-len(half))
+    per_s = len(second['frames'])*model.sr/n
+    if 'deaf' not in defects:
+        whole = (long, second) if model.context else (_noise(round(_long_s*model.sr)),)
+        count,end = _hear_end(ears, *whole)
+        defects |= end
+        if count: per_s = count*model.sr/len(whole[0])
+    one_for_all = len(second['frames'])==len(alone['frames'])
     marks = {'rate': f'{model.sr} Hz', 'hears': f'{model.context:g} s' if model.context else 'any length',
              'least': f'{model.min_samples/model.sr:.3g} s', 'frames': f'{second["frames"].shape[-1]} numbers',
-             'frames a second': f'{per_s:.3g}' if per_s else 'one for all',
+             'frames a second': 'one for all' if one_for_all else f'{per_s:.3g}',
              'padding': 'counted' if model.padding_counts else 'cut off',
              'level': 'makes no difference' if _alike(soft, alone, 1e-3) else 'is heard',
              'labels': len(model.labels or ()), 'engine': f'{model.backend}, {model.precision}'}
     return marks,defects
 
-# %% ../../nbs/35_models.passport.ipynb #4a715337
+# %% ../../nbs/35_models.passport.ipynb #7f3eca4e
 _tried_s = .1, .3, 1, 3, 10 # lengths of the long form, in seconds
 _engine_tolerance = 1e-3 # of what another engine says
 
@@ -321,12 +324,12 @@ def _examine_longer(
     if not {'batch', 'padding', 'mask', 'order', 'random', 'first call'}&{*defects}: found |= _try_lengths(ears)
     found |= _hear_stereo(ears)
     if not model.context and not {'cut', 'long', 'deaf'}&{*defects}:
-        found |= _hear_end(ears, _noise(round(_longest_s*model.sr)))
+        found |= _hear_end(ears, _noise(round(_longest_s*model.sr)))[1]
     if 'cut' in defects|found:
         found |= _find_where_cut(ears, model.context or (_long_s if 'cut' in defects else _longest_s))
     return found
 
-# %% ../../nbs/35_models.passport.ipynb #7c475a82
+# %% ../../nbs/35_models.passport.ipynb #573c09d7
 def examine(
     model:AudioModel, # to be asked
     form:str='short', # 'short': eight passes at the most; 'long': some forty, with longer sounds
@@ -341,7 +344,7 @@ def examine(
     if form=='long': defects |= _examine_longer(ears, defects)
     return Passport(str(model.name), form, marks, defects, ears.passes)
 
-# %% ../../nbs/35_models.passport.ipynb #5cdc5204
+# %% ../../nbs/35_models.passport.ipynb #3633f0a9
 def _in_torch(
     model:AudioModel, # on any engine
 )->AudioModel|None: # `None`: it runs in torch, or can't be had there
@@ -351,7 +354,7 @@ def _in_torch(
     except AuditusError: return None
     return None if found.session is not None else found
 
-# %% ../../nbs/35_models.passport.ipynb #f21d1644
+# %% ../../nbs/35_models.passport.ipynb #171e15ca
 def _fingerprint(
     model:AudioModel, # to be asked
 )->str: # 24 hex digits; '': there is nothing to know it by
@@ -383,14 +386,14 @@ def examine_once(
             with write_whole(file) as new: new.write_text(json.dumps(found.as_dict()), encoding='utf-8')
     return found
 
-# %% ../../nbs/35_models.passport.ipynb #21d777e3
+# %% ../../nbs/35_models.passport.ipynb #48672d94
 class RefusedModelError(ModelNotFoundError):
     "A model that was measured, and can not be trusted. `passport` holds what was found, `model` the model."
     def __init__(self, message, model=None, passport=None):
         super().__init__(message)
         self.model,self.passport = model,passport
 
-# %% ../../nbs/35_models.passport.ipynb #f4c6f9b1
+# %% ../../nbs/35_models.passport.ipynb #1c6361fa
 def check_opened(
     model:AudioModel, # that has just been opened
 )->AudioModel: # the same, with its `passport`
@@ -402,7 +405,7 @@ def check_opened(
                                 model, model.passport)
     return model
 
-# %% ../../nbs/35_models.passport.ipynb #b1e4636a
+# %% ../../nbs/35_models.passport.ipynb #b3850db2
 def verify(
     model_name, # as in `load_model`, or an `AudioModel`
     **settings, # of `load_model`

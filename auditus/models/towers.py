@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/31_models.towers.ipynb #9bb72a97
+# %% ../../nbs/31_models.towers.ipynb #86312146
 from ..sound.errors import ModelNotFoundError
 from .weights import quiet
 
-# %% ../../nbs/31_models.towers.ipynb #b3eac746
+# %% ../../nbs/31_models.towers.ipynb #b71bc069
 _tables = '', 'FOR_MULTIMODAL_LM_', 'FOR_SPEECH_SEQ_2_SEQ_', 'FOR_TEXT_TO_WAVEFORM_'
 
 def model_classes(
@@ -25,7 +25,7 @@ def model_classes(
     found = [getattr(tf, name, None) for name in dict.fromkeys(named)]
     return [c for c in found if c is not None]
 
-# %% ../../nbs/31_models.towers.ipynb #31c9528c
+# %% ../../nbs/31_models.towers.ipynb #e34a5a6d
 # where composites keep what hears; the first that is there counts
 _names = ('audio_tower', 'audio_encoder', 'audio_model', 'speech_encoder', 'audio_tokenizer', 'codec_model',
           'acoustic_tokenizer_encoder', 'encoder_model', 'embed_tokens_extend.audio_embed.encoder')
@@ -66,7 +66,7 @@ def find_tower(
         return next(path for path,m in net.named_modules() if m is encoder)
     return 'encoder' if hasattr(net, 'encoder') and (hasattr(known, 'encoder_config') or _is_codec(net)) else ''
 
-# %% ../../nbs/31_models.towers.ipynb #47e5b99b
+# %% ../../nbs/31_models.towers.ipynb #b994a7c8
 def choose_tower(
     config, # of `transformers`
     name:str, # of the model
@@ -87,31 +87,34 @@ def choose_tower(
         if not first_input(submodule(net, path)).endswith('input_ids'): return cls,path
     raise ModelNotFoundError(f'{name} has no encoder of sound: {cls.__name__} reads text or codes')
 
-# %% ../../nbs/31_models.towers.ipynb #eb62f2ab
+# %% ../../nbs/31_models.towers.ipynb #673192b5
 def _keep_only(
     net, # network of `transformers`
     path:str, # of the part to keep
     beside:tuple=(), # names of modules on the way that stay too
+    tensors:tuple=(), # names of tensors on the way that stay too
 ):
     "Take all out of a network that is neither a part of it nor on the way there."
     net.all_tied_weights_keys = {}
     for name in path.split('.') if path else ():
         for other in [*net._modules]:
             if other!=name and other not in beside: net._modules[other] = None
-        for tensor in [*net._parameters]: net._parameters[tensor] = None
+        for tensor in [*net._parameters]:
+            if tensor not in tensors: net._parameters[tensor] = None
         net = getattr(net, name)
 
 def cut_class(
     cls, # class of `transformers`
     path:str, # of the part to keep
     beside:tuple=(), # names of modules on the way that stay too
+    tensors:tuple=(), # names of tensors on the way that stay too
 )->type: # of the same name
     "Make a class that holds no more than a part of another."
     from transformers import PreTrainedModel
     class Cut(cls):
         def __init__(self, config, *args, **kwargs):
             super().__init__(config, *args, **kwargs)
-            _keep_only(self, path, beside)
+            _keep_only(self, path, beside, tensors)
         # some classes have a method of their own, which looks after parts that are gone
         from_pretrained = classmethod(PreTrainedModel.from_pretrained.__func__)
     Cut.__name__ = Cut.__qualname__ = cls.__name__
