@@ -35,7 +35,7 @@ def extractor_name(kind):
 
 # what checkpoints are saved from, where the tables don't say it first
 classes = {'moshi': 'MoshiForConditionalGeneration', 'kyutai_speech_to_text': 'KyutaiSpeechToTextForConditionalGeneration',
-           'musicgen_melody': 'MusicgenMelodyForConditionalGeneration', 'speecht5': 'SpeechT5ForSpeechToText', 'clap_audio_model': 'ClapAudioModel'}
+           'musicgen_melody': 'MusicgenMelodyForConditionalGeneration', 'speecht5': 'SpeechT5ForSpeechToText', 'clap_audio_model': 'ClapAudioModelWithProjection'}
 
 
 def class_name(kind):
@@ -96,7 +96,8 @@ def shrink(config, narrow):
 
 def make_config(kind):
     given = {'gemma4': dict(audio_config={'model_type': 'gemma4_audio'}), 'embedding_gemma2': dict(audio_config={'model_type': 'gemma4_audio'}),
-             'moshi': dict(audio_encoder_config={'model_type': 'mimi'}), 'qwen3_omni_moe': dict(enable_audio_output=False)}
+             'moshi': dict(audio_encoder_config={'model_type': 'mimi'}), 'qwen3_omni_moe': dict(enable_audio_output=False),
+             'higgs_audio_v2_tokenizer': dict(acoustic_model_config={'model_type': 'dac', 'downsampling_ratios': [8, 5, 4, 2, 3]})}  # 25 frames a second, as its speech side has
     config = CONFIG_MAPPING[kind](**given.get(kind, {}))
     if kind == 'moonshine_streaming': config.num_key_value_heads = config.num_attention_heads  # its defaults lack it
     shrink(config, kind not in whole)

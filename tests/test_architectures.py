@@ -1,14 +1,16 @@
 "Every audio type of the installed transformers: it opens and is found to be sound, or it is refused with the reason; and some of each kind against their own library."
+import inspect
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
 import transformers as tf
-from audio_types import all_types, encoders, save_type
+from audio_types import all_types, class_name, make_config, make_extractor, save_type
 from kit import noise
-from safetensors.torch import load_file
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from auditus import AudioArray, AudioEmbedding, AudioPipeline, ModelNotFoundError, load_model
+from auditus import AudioArray, AudioEmbedding, AudioPipeline, ModelNotFoundError, ZeroShotClassifier, load_model
+from auditus.models.passport import examine
 
 # what each type hears at once and how many frames it gives a second
 opens = {}
@@ -23,3 +25,153 @@ refused = {
 packages = {'fun_asr_nano': 'torchaudio', 'granite_speech': 'torchaudio', 'granite_speech5_ctc': 'torchaudio', 'granite_speech5_encoder': 'torchaudio',
             'granite_speech_plus': 'torchaudio', 'higgs_audio_v2_tokenizer': 'torchaudio', 'neucodec': 'torchaudio', 'xcodec2': 'torchaudio', 'gemma3n': 'timm',
             'pe_audio_video': 'timm'}
+
+
+def whole_model(kind, folder):
+    "Save a small composite, its language model with it; gives the library's own model and extractor."
+    config = make_config(kind)
+    text = config.text_config
+    for k, v in dict(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4, head_dim=16, vocab_size=300).items():
+        if hasattr(text, k): setattr(text, k, v)
+    if getattr(text, 'layer_types', None): text.layer_types = text.layer_types[:1]
+    for c in (config, text):
+        for k, v in [*vars(c).items()]:
+            if k.endswith('token_id') and isinstance(v, int): setattr(c, k, 1)
+    config.audio_token_id = 2
+    torch.manual_seed(0)
+    model = getattr(tf, class_name(kind))(config).eval()
+    extractor = make_extractor(kind, config)
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return model, extractor
+
+
+def masked(extractor, wave): return extractor([wave], sampling_rate=extractor.sampling_rate, return_tensors='pt', return_attention_mask=True)
+
+
+def qwen2_audio(model, extractor, wave):
+    "What the audio tower gives while the whole model reads a text that is nothing but the sound."
+    made, seen = masked(extractor, wave), []
+    tower = model.model.audio_tower
+    n = int(tower._get_feat_extract_output_lengths(made['attention_mask'].sum(-1))[1])
+    hook = tower.register_forward_hook(lambda module, args, out: seen.append(out.last_hidden_state))
+    model(input_ids=torch.full((1, n), model.config.audio_token_id), attention_mask=torch.ones(1, n, dtype=torch.long), input_features=made['input_features'],
+          feature_attention_mask=made['attention_mask'])
+    hook.remove()
+    return seen[0][0, :n]
+
+
+def audio_features(model, extractor, wave, counted):
+    made = masked(extractor, wave)
+    mask = made.get('attention_mask', made.get('input_features_mask'))
+    composite = getattr(model, 'model', model)
+    takes = inspect.signature(composite.get_audio_features).parameters
+    out = composite.get_audio_features(made['input_features'], **({'input_features_mask': mask} if 'input_features_mask' in takes else {}))
+    return out.last_hidden_state[0, :counted(int(mask.sum()))] if out.last_hidden_state.ndim == 3 else out.last_hidden_state
+
+
+def halved(n): return (n-1)//2+1  # by a convolution with a stride of two
+
+
+by_hand = {
+    'qwen2_audio': qwen2_audio,
+    'voxtral': lambda *args: audio_features(*args, halved),
+    'glmasr': lambda *args: audio_features(*args, halved),
+    'audioflamingo3': lambda *args: audio_features(*args, lambda n: (halved(n)-2)//2+1),
+    'qwen3_asr': lambda *args: audio_features(*args, None)}
+
+
+@pytest.mark.parametrize('kind', by_hand)
+def test_an_audio_tower_hears_what_it_hears_in_its_language_model(kind, tmp_path, rng, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    model, extractor = whole_model(kind, tmp_path/'m')
+    embed = AudioEmbedding(tmp_path/'m')
+    assert embed.model.context == 30 and sum(p.numel() for p in embed.model.net.parameters()) < sum(p.numel() for p in model.parameters())
+    for seconds in (.7, 1., 2.35):
+        wave = noise(rng, seconds, 16000)
+        with torch.inference_mode(): frames = by_hand[kind](model, extractor, wave).numpy()
+        got = embed(AudioArray(wave, 16000))
+        assert got.shape == frames.shape and np.abs(got-frames).max() < 1e-5
+    pipe = AudioPipeline(tmp_path/'m')
+    long = noise(rng, 35., 16000)
+    changed = long.copy()
+    changed[31*16000:] *= 10
+    assert np.abs(pipe((long, 16000))-pipe((changed, 16000))).max() > 1e-4, 'the end is heard'
+    assert np.abs(pipe((long[:16000], 16000))-pipe([(long[:16000], 16000), (long, 16000)])[0]).max() < 1e-5
+
+
+codecs = {
+    'dac': (lambda net, made: net.encoder(made['input_values'])[0].T),
+    'encodec': (lambda net, made: net.encoder(made['input_values'])[0].T),
+    'mimi': (lambda net, made: net.encoder(made['input_values']).latents[0].T),
+    'wavtokenizer': (lambda net, made: net.encoder_model.encoder(made['input_values'])[0].T)}
+
+
+@pytest.mark.parametrize('kind', codecs)
+def test_a_codec_gives_what_it_has_before_it_makes_codes(kind, tmp_path, rng, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    save_type(kind, tmp_path/'m')
+    embed, config = AudioEmbedding(tmp_path/'m'), make_config(kind)
+    net = getattr(tf, class_name(kind)).from_pretrained(tmp_path/'m').eval()  # without its decoder, which is made up
+    extractor = make_extractor(kind, config)
+    for seconds in (.5, 1.37):
+        wave = noise(rng, seconds, embed.sr)
+        with torch.inference_mode(): frames = codecs[kind](net, extractor(wave, sampling_rate=embed.sr, return_tensors='pt')).numpy()
+        got = embed(AudioArray(wave, embed.sr))
+        assert got.shape == frames.shape and np.abs(got-frames).max() < 1e-5*max(1, np.abs(frames).max())
+
+
+def test_words_on_the_other_side_of_pe_audio(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    config = make_config('pe_audio')
+    for k, v in dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, vocab_size=20, pad_token_id=1, layer_types=['full_attention']*2).items():
+        setattr(config.text_config, k, v)
+    torch.manual_seed(0)
+    model = tf.PeAudioModel(config).eval()
+    with torch.no_grad(): model.text_audio_logit_scale.fill_(7.)
+    extractor = make_extractor('pe_audio', config)
+    model.save_pretrained(tmp_path/'m')
+    extractor.save_pretrained(tmp_path/'m')
+    heard = load_model(tmp_path/'m')
+    with pytest.raises(ModelNotFoundError, match='holds no tokenizer'): heard.embed_text(['a dog'])
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(['<s>', '<pad>', '</s>', '<unk>', 'a', 'dog', 'barks', 'rain'])}, unk_token='<unk>'))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    read = tf.PreTrainedTokenizerFast(tokenizer_object=core, pad_token='<pad>', unk_token='<unk>', model_max_length=64)
+    read.save_pretrained(tmp_path/'m')
+    pipe, texts, wave = AudioPipeline(tmp_path/'m', pooling='model'), ['a dog barks', 'rain'], noise(rng, 1., 48000)
+    with torch.inference_mode():
+        out = model(**read(texts, padding=True, return_tensors='pt'), **extractor(wave, sampling_rate=48000, return_tensors='pt'))
+    assert np.abs(pipe((wave, 48000))-out.audio_embeds[0].numpy()).max() < 1e-5
+    words = pipe.model.embed_text(texts)
+    assert (words-torch.nn.functional.normalize(out.text_audio_embeds, dim=-1)).abs().max() < 1e-5
+    assert pipe.model.logit_scale == 7
+    scores = ZeroShotClassifier(['dog', 'rain'], tmp_path/'m')((wave, 48000))
+    assert sum(scores.values() if hasattr(scores, 'values') else [s for _, s in scores]) == pytest.approx(1, abs=1e-5)
+
+
+# the walk through all of them
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', all_types())
+def test_each_type_opens_and_is_sound_or_is_refused_with_the_reason(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    assert kind in opens or kind in refused, (f'transformers {tf.__version__} has an audio type that tests/test_architectures.py does not know: {kind}. Open a small one '
+                                              '(save_type of tests/audio_types.py), and add it to `opens` with what its passport says, or to `refused` with why')
+    if kind in refused:
+        with pytest.raises((ModelNotFoundError, ImportError), match=refused[kind]): load_model(save_type(kind, tmp_path/kind))
+        return
+    if kind in packages and not find_spec(packages[kind]):
+        with pytest.raises((ModelNotFoundError, ImportError), match=packages[kind]): load_model(save_type(kind, tmp_path/kind))
+        return
+    model = load_model(save_type(kind, tmp_path/kind))
+    found = model.passport or examine(model)
+    assert (found.marks['hears'], found.marks['frames a second']) == opens[kind]
+    assert found.refused == {} and found.passes <= 8
+
+
+def test_no_type_of_the_installed_transformers_is_unknown():
+    unknown = {*all_types()}-{*opens}-{*refused}
+    assert not unknown, (f'transformers {tf.__version__} has audio types that tests/test_architectures.py does not know: {", ".join(sorted(unknown))}. Open a small one of each '
+                         '(save_type of tests/audio_types.py), and add it to `opens` with what its passport says, or to `refused` with why')
+    assert not {*opens}&{*refused}
