@@ -8,8 +8,8 @@ Names are loaded when they are first used, so that `import auditus` costs next t
 __version__ = "0.1.0"
 
 _homes = {
-    'core': ['AudioArray', 'Windows', 'Transform', 'Pipeline', 'AuditusError', 'AudioNotFoundError', 'AudioDecodeError',
-             'AudioInputError', 'ModelNotFoundError', 'SettingError'],
+    'core': ['AudioArray', 'Clip', 'Windows', 'Transform', 'Pipeline', 'AuditusError', 'AudioNotFoundError',
+             'AudioDecodeError', 'AudioInputError', 'ModelNotFoundError', 'SettingError'],
     'models.base': ['AudioModel', 'ModelFrames', 'load_model'],
     'transform': ['AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'Normalize', 'AudioPipeline'],
     'classify': ['ModelOutput', 'ClipClassificationModel', 'AudioClassifier'],

@@ -65,7 +65,7 @@ def compare(pipe, files, scratch, blocks=8):
         began = time.perf_counter()
         extract(list(block), scratch/f'{b}', pipe, progress=False)
         whole = time.perf_counter()-began
-        waves = [w.wave for path in block for w in pipe.cut(path)]
+        waves = [w.wave for path in block for w in pipe.iter_windows(path)]
         timed = Timed(getattr(owner, name))
         setattr(owner, name, timed)
         try: list(pipe.embedding.embed_waves(iter(waves)))

@@ -10,9 +10,9 @@ tolerance = 1e-5  # of float32, beside the largest number
 def waves_for(model, rng):
     "Sounds of several lengths that the model takes whole: noise, a tone, and one as short as it takes."
     longest = model.context or 1.2
-    if model.grain: longest = max(longest, 2*model.grain/model.sr)
+    if model.token_samples: longest = max(longest, 2*model.token_samples/model.sr)
     n = [round(s*longest*model.sr) for s in (1, .5, .8)]
-    made = [rng.normal(0, .1, n[0]), .5*np.sin(np.arange(n[1])*.1), rng.normal(0, .1, n[2]), rng.normal(0, .1, max(model.min_samples, model.grain or 1))]
+    made = [rng.normal(0, .1, n[0]), .5*np.sin(np.arange(n[1])*.1), rng.normal(0, .1, n[2]), rng.normal(0, .1, max(model.min_samples, model.token_samples or 1))]
     return [w.astype(np.float32)[:round(longest*model.sr) if model.context else None] for w in made]
 
 
@@ -66,7 +66,7 @@ def check_ahead(model, rng):
 
 def check_silence(model, rng):
     for n in (model.min_samples, len(waves_for(model, rng)[0])):
-        found = parts(model.forward([np.zeros(max(n, model.grain or 1), np.float32)]), 0)
+        found = parts(model.forward([np.zeros(max(n, model.token_samples or 1), np.float32)]), 0)
         assert all(np.isfinite(v).all() for v in found.values()), 'finite on silence'
 
 

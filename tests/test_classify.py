@@ -383,7 +383,7 @@ def test_the_rest_of_a_recording_goes_by_the_policy_of_windows(clmr, rng):
     assert last().shape == (4, 512) and np.abs(last()[3]-by_hand(state, np.pad(rest, (0, 59049-len(rest))))).max() < 1e-5
     assert np.abs(last(pad='repeat')[3]-by_hand(state, np.resize(rest, 59049))).max() < 1e-5 and last(pad='drop').shape == (3, 512)
     pipe = AudioPipeline('clmr', checkpoint=folder/'plain.pt')
-    weights = [w.end-w.start for w in pipe.cut(x)]
+    weights = [w.end-w.start for w in pipe.iter_windows(x)]
     assert np.abs(pipe(x)-np.average(last(), axis=0, weights=weights)).max() < 1e-5 and pipe.dim == 512
     embed = AudioEmbedding('clmr', checkpoint=folder/'plain.pt')
     short = AudioArray(x[:5000], 22050)

@@ -6,8 +6,10 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import soundfile as sf
 from kit import command
 
+import auditus
 from auditus import AudioPipeline
 from auditus.collect import collect
 
@@ -90,3 +92,82 @@ def test_the_installed_command_starts_without_torch():
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 'embed' in done.stdout and 'info' in done.stdout and 'models' in done.stdout
+
+
+def test_the_commands_as_a_module_say_their_version():
+    done = subprocess.run([sys.executable, '-m', 'auditus', '--version'], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == f'auditus {auditus.__version__}\n', done.stderr
+    assert command('--version').stdout == done.stdout
+    wrong = subprocess.run([sys.executable, '-m', 'auditus', 'embd'], capture_output=True, text=True)
+    assert wrong.returncode == 2 and 'Usage: auditus' in wrong.stderr
+
+
+def test_info_describes_all_sounds_of_a_folder(sounds, tmp_path):
+    done = command('info', sounds)
+    names = sorted(p.name for p in sounds.iterdir() if p.suffix in ('.wav', '.ogg', '.flac', '.mp3'))
+    assert done.exit_code == 0 and [line.rsplit('/', 1)[1] for line in done.stdout.splitlines() if line[0] != ' '] == names
+    seconds = sum(sf.info(sounds/n).duration for n in names)
+    assert f'{len(names)} files, {seconds:,.1f} s of sound, 0 errors' in done.stderr
+    (tmp_path/'sub').mkdir()
+    (tmp_path/'sub'/'bad.wav').write_text('no sound')
+    done = command('info', tmp_path, sounds/'chirp.ogg')
+    assert done.exit_code == 1 and "can't decode" in done.stderr and '1 file, 3.0 s of sound, 1 error' in done.stderr
+    (tmp_path/'sub'/'bad.wav').unlink()
+    done = command('info', tmp_path)
+    assert done.exit_code == 1 and 'error: no sounds in' in done.stderr
+
+
+@pytest.mark.parametrize('args', [('search', '{no}', 'x.wav'), ('map', '{no}'), ('map', '{no}', '-m', 'birdnet'), ('app', '{no}'),
+                                  ('embed', '{no}', '-m', '{model}'), ('classify', '{no}', '-m', 'birdnet'), ('probe', '{no}', '-m', 'birdnet')])
+def test_a_typo_in_a_name_is_a_file_that_is_not_there(args, model, tmp_path):
+    "Whatever a command could do with a folder, a table or an index of that name: there is none, and no model is opened for it."
+    done = command(*[a.format(no=tmp_path/'tabel', model=model) for a in args])
+    assert done.exit_code == 1 and 'there is no file or folder' in done.stderr.splitlines()[-1] and 'tabel' in done.stderr, done.output
+    assert str(AudioPipeline(model).model) not in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_no_message_of_a_command_speaks_python_about_a_folder(model, sounds, tmp_path):
+    command('embed', sounds, '-m', model, '-o', tmp_path/'table')
+    for args in (['search', tmp_path/'table', sounds], ['info', sounds], ['embed', sounds, sounds/'chirp.ogg', '-m', model, '-o', tmp_path/'two'],
+                 ['classify', sounds, '-m', model]):
+        done = command(*args)
+        assert 'Path(' not in done.output, done.output
+    done = command('search', tmp_path/'table', sounds)
+    assert done.exit_code == 1 and 'error: the query must be one sound, got the folder' in done.stderr
+
+
+@pytest.mark.parametrize('name', ['x.csv', 'x.NPY', 'x.h5'])
+def test_embeddings_are_not_written_into_a_folder_called_like_a_file(name, model, sounds, tmp_path):
+    done = command('embed', sounds/'chirp.ogg', '-m', model, '-o', tmp_path/name)
+    assert done.exit_code == 1 and '`--out` must be a file that ends in .parquet, or a folder for parts' in done.stderr
+    assert str(AudioPipeline(model).model) not in done.stderr and not list(tmp_path.iterdir())
+    (tmp_path/name).mkdir()  # a folder that is there is one
+    assert command('embed', sounds/'chirp.ogg', '-m', model, '-o', tmp_path/name).exit_code == 0
+
+
+def scores_of(table):
+    return [(r['file'], r['start'], r['label'], r['score']) for r in pq.read_table(table).to_pylist()]
+
+
+def test_classify_leaves_out_low_scores_and_other_labels(sounds, tmp_path):
+    def classify(*more):
+        done = command('classify', sounds/'long.ogg', sounds/'chirp.ogg', '-m', 'birdnet', '--window', 3, '-o', tmp_path/'o.parquet', *more)
+        assert done.exit_code == 0, done.stderr
+        return scores_of(tmp_path/'o.parquet')
+    every = classify('-k', 6522)
+    owls = [r for r in every if r[2] in ('Strix aluco_Tawny Owl', 'Tyto alba_Barn Owl')]
+    assert len(owls) == 10
+    (tmp_path/'species.txt').write_text('Strix aluco\n\nTyto alba_Barn Owl\n', encoding='utf-8')
+    for named in ('tawny owl, Barn Owl', tmp_path/'species.txt', 'Strix aluco_Tawny Owl,Tyto alba'):
+        assert classify('--labels', named) == owls
+    best = {}
+    for r in owls: best.setdefault(r[:2], r)
+    assert classify('--labels', 'tawny owl, Barn Owl', '-k', 1) == [*best.values()]
+    assert classify('--min-score', .05, '-k', 6522) == [r for r in every if r[3] >= .05]
+    assert classify('--min-score', .05, '--labels', 'Strix aluco') == [r for r in owls if r[2].startswith('Strix') and r[3] >= .05]
+    assert classify('--min-score', 1) == [] and pq.read_table(tmp_path/'o.parquet').column_names == ['file', 'start', 'end', 'label', 'score']
+    done = command('classify', sounds/'chirp.ogg', '-m', 'birdnet', '--labels', 'wolpertinger,Strix aluco', '-k', 1)
+    assert done.exit_code == 0 and 'no label for 1 name: wolpertinger' in done.stderr and 'Tawny Owl' in done.stdout
+    for named, said in (('wolpertinger', "the model has no label 'wolpertinger'"), (' , ', 'must name labels'), (tmp_path/'no.txt', 'there is no file')):
+        done = command('classify', sounds/'chirp.ogg', '-m', 'birdnet', '--labels', named)
+        assert done.exit_code == 1 and said in done.stderr.splitlines()[-1], done.output

@@ -127,8 +127,8 @@ def test_a_single_file(pipe, folder, tmp_path):
     extract(folder, tmp_path/'one.parquet', pipe)
     assert pq.read_table(tmp_path/'one.errors.parquet')['file'].to_pylist() == ['broken.wav']
     before = (tmp_path/'one.parquet').read_bytes()
-    for change in (dict(window=1.), dict(source=[folder/'broken.wav'])):
-        with pytest.raises(SettingError, match='other settings|another collection'): extract(**{'source': folder, 'out': tmp_path/'one.parquet', 'pipeline': pipe, **change})
+    for change in (dict(window=1.), dict(sounds=[folder/'broken.wav'])):
+        with pytest.raises(SettingError, match='other settings|another collection'): extract(**{'sounds': folder, 'out': tmp_path/'one.parquet', 'pipeline': pipe, **change})
         assert not state_folder(tmp_path/'one.parquet').exists()  # who is refused leaves nothing that would stand in the way of others
     assert extract(folder, tmp_path/'one.parquet', pipe).parts_done == 0
     with pytest.raises(AudioDecodeError, match='none of the 1 files could be embedded'): extract([folder/'broken.wav'], tmp_path/'one.parquet', pipe, resume=False)
@@ -152,7 +152,7 @@ def test_sources(pipe, folder, tmp_path):
         extract(tmp_path/name, tmp_path/f'{name}.out', pipe, row_id=True, embedding_dtype='float16')
         rows = table(tmp_path/f'{name}.out')
         assert rows.column_names == ['file', 'start', 'end', 'row_id', 'label', 'night', 'embedding']
-        assert str(rows.schema.field('embedding').type) == 'fixed_size_list<element: halffloat>[1]' and str(rows.schema.field('night').type) == 'int64'
+        assert str(rows.schema.field('embedding').type) == 'fixed_size_list<element: halffloat>[1]' and str(rows.schema.field('night').type) == ('int64' if name == 'list.parquet' else 'string')
         first = rows.slice(0, 1).to_pylist()[0]
         assert first['file'] == files[0] and first['label'] == 'l0' and first['row_id'] == f'{Path(files[0]).stem}_{first["end"]:g}'
 
@@ -205,7 +205,7 @@ def test_long_files_stream_with_the_same_windows(rng, tmp_path):
     pipe = AudioPipeline(Counting(), window=1.7, hop=.9)
     from auditus import AudioLoader, Windowing
     whole = Windowing(1.7, hop=.9)(AudioLoader(sr=1000)(tmp_path/'long.wav'))
-    streamed = list(pipe.cut(tmp_path/'long.wav'))
+    streamed = list(pipe.iter_windows(tmp_path/'long.wav'))
     assert [w.start for w in streamed] == whole.starts and [w.end for w in streamed] == whole.ends
     assert all(np.array_equal(a.wave, b) for a, b in zip(streamed, whole.waves))
 
@@ -508,7 +508,7 @@ def test_a_long_file_in_a_single_pass_takes_no_more_memory(tmp_path):
     sf.write(tmp_path/'long.wav', np.concatenate([np.full(1000, .5), np.zeros(400_000)]), 1000, 'FLOAT')
     pipe = AudioPipeline(Short(), window=None)
     with pytest.warns(UserWarning, match='hears 1 s at once, and of 401.00 s only the start'): assert np.allclose(pipe(tmp_path/'long.wav'), .5)
-    assert [len(w.wave) < 300_000 for w in pipe.cut(tmp_path/'long.wav')] == [True]
+    assert [len(w.wave) < 300_000 for w in pipe.iter_windows(tmp_path/'long.wav')] == [True]
 
 
 # by several
@@ -686,3 +686,43 @@ def test_names_that_are_no_text(pipe, folder, tmp_path):
     done = extract(folder, tmp_path/'out', pipe)
     assert done.files == 201 and [e.file for e in done.errors] == ['broken\ufffd.wav'] and 'n\ufffd.wav' in table(tmp_path/'out')['file'].to_pylist()
     assert extract(folder, tmp_path/'out', pipe).parts_done == 0
+
+
+def test_sounds_were_called_source(pipe, folder, tmp_path):
+    with pytest.warns(DeprecationWarning, match='`source` is now `sounds`'): extract(source=folder, out=tmp_path/'t.parquet', pipeline=pipe)
+    with pytest.raises(SettingError, match='give one of them'): extract(source=folder, sounds=folder, out=tmp_path/'u.parquet', pipeline=pipe)
+
+
+@pytest.mark.parametrize('samples, hop, ids, rests', [
+    (6000, None, [2, 4, 6], 0), (6001, None, [2, 4, 6], 1), (6049, None, [2, 4, 6], 1), (6050, None, [2, 4, 6, 8], 0),
+    (5999, None, [2, 4, 6], 0), (5001, None, [2, 4, 6], 0), (4020, 1., [2, 3, 4], 1), (30, None, [2], 0), (2000, None, [2], 0)])
+def test_row_ids_end_where_windows_end(samples, hop, ids, rests, pipe, tmp_path):
+    "As competitions count: by nominal ends, each once, and none for a rest that is hardly there."
+    sf.write(tmp_path/'scape.wav', np.full(samples, .1), 1000)
+    for name, row_id in (('with', True), ('without', False)):
+        done = extract([tmp_path/'scape.wav'], tmp_path/name, pipe, window=2., hop=hop, row_id=row_id, progress=False)
+        rows = table(tmp_path/name).to_pydict()
+        if row_id:
+            assert rows['row_id'] == [f'scape_{i}' for i in ids] and done.rests == rests
+            assert (f'{rests} window of less than 50 ms' in str(done)) == bool(rests)
+        else: assert len(rows['end']) == len(ids)+rests and done.rests == 0
+        assert rows['end'][-1] <= samples/1000
+    assert extract([tmp_path/'scape.wav'], tmp_path/'with', pipe, window=2., hop=hop, row_id=True).rests == rests
+
+
+def test_channel_and_truncated_are_settings_of_a_run(pipe, folder, tmp_path):
+    stereo = tmp_path/'stereo.wav'
+    sf.write(stereo, np.stack([np.full(1000, .1), np.full(1000, .4)], 1), 1000)
+    first, second = (AudioPipeline(pipe.model_name, channel=c) for c in (0, 1))
+    assert np.isclose(first(stereo), .1, atol=1e-3).all() and np.isclose(second(stereo), .4, atol=1e-3).all()
+    extract([stereo], tmp_path/'out', first)
+    with pytest.raises(SettingError, match='channel: 0.0 then, 1.0 now'): extract([stereo], tmp_path/'out', second)
+    cut = tmp_path/'cut.wav'
+    cut.write_bytes(stereo.read_bytes()[:-1000])
+    assert len(extract([cut], tmp_path/'strict', first).errors) == 1
+    kept = AudioPipeline(pipe.model_name, truncated='keep')
+    assert not extract([cut], tmp_path/'kept', kept).errors and kept(cut).shape == (1,)
+    # a table of a version without these settings is gone on with
+    extract(folder, tmp_path/'old', AudioPipeline(pipe.model_name))
+    assert not {'channel', 'truncated'} & {*json.loads((state_folder(tmp_path/'old')/'settings.json').read_text())}
+    with pytest.raises(SettingError, match='choose one of them'): AudioPipeline(pipe.model_name, channel=0, mono=False)

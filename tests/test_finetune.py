@@ -105,10 +105,10 @@ def test_several_labels():
     with pytest.raises(AudioInputError, match='several labels'): labelled(lists, problem_type='single_label_classification')
 
 
-def test_numbers_are_names():
+def test_whole_numbers_stay_numbers():
     import pandas as pd
     whole, torn = (pd.DataFrame({'path': ['a.wav', 'b.wav'], 'label': v}) for v in ([1, 2], [1., 2.]))
-    assert labelled(whole).labels == labelled(torn).labels == ['1', '2']
+    assert labelled(whole).labels == labelled(torn).labels == [1, 2]
 
 
 @pytest.mark.parametrize('make, said', [

@@ -97,7 +97,7 @@ def test_timestamps_of_a_long_sound_are_regular(checkpoint, rng):
 def test_windows_that_overlap_give_tokens_in_order(checkpoint, rng):
     model = load_model(pipeline=AudioPipeline(checkpoint('wav2vec2-layer'), max_seconds=4, hop=1.013))
     audio = torch.from_numpy(rng.normal(0, .1, (1, 10*16000)).astype(np.float32))
-    heard = next(iter(model.frames.vectors([AudioArray(audio[0].numpy(), 16000)])))
+    heard = next(model.frames.embed_sounds([AudioArray(audio[0].numpy(), 16000)]))
     times = np.concatenate([s.start+.0125+.02*np.arange(len(v)) for s, v in zip(heard.spans, heard.vectors)])
     tokens = np.concatenate([*heard.vectors])
     embeddings, at = get_timestamp_embeddings(audio, model)

@@ -41,7 +41,7 @@ def needs_birdnet(path):
     return any('birdnet' in s.lower() and not re.match(r'#\s*\|\s*export', s) for s in cells(path, 'code'))
 
 
-by_processor = {'18_models.arithmetic', '19_models.device', '25_models.hf'}  # what comes out depends on the processor
+by_processor = {'180_models.arithmetic', '190_models.device', '250_models.hf'}  # what comes out depends on the processor
 
 
 @pytest.fixture(scope='session')
@@ -155,8 +155,8 @@ def test_layers_are_told_apart(name, line, wrong): assert wrong_imports(line, na
 
 
 def test_every_module_has_its_notebook():
-    by_hand = {'auditus', 'auditus._modidx', 'auditus.collection', 'auditus.learn', 'auditus.models', 'auditus.pipeline',
-               'auditus.page', 'auditus.sound'}
+    by_hand = {'auditus', 'auditus._modidx', 'auditus.collection', 'auditus.commands', 'auditus.index', 'auditus.learn',
+               'auditus.models', 'auditus.pipeline', 'auditus.page', 'auditus.sound'}
     assert {module_name(p) for p in modules} == {*module_number()} | by_hand
 
 
@@ -238,7 +238,7 @@ def test_readme_script(tmp_path):
         return {'cell_type': kind, 'source': source.splitlines(True), 'outputs': outputs}
     for folder in ('tools', 'nbs'): (tmp_path/folder).mkdir()
     shutil.copy(root/'tools'/'readme.py', tmp_path/'tools')
-    for name in ('LICENSE', 'nbs/03_core.ipynb'): (tmp_path/name).touch()
+    for name in ('LICENSE', 'nbs/030_core.ipynb'): (tmp_path/name).touch()
     (tmp_path/'nbs'/'index.ipynb').write_text(json.dumps({'cells': [
         cell('# auditus\n\n> A sentence', kind='markdown'),
         cell('#| hide\nsecret = 1'),
@@ -248,7 +248,7 @@ def test_readme_script(tmp_path):
         cell('#| fig-alt: "a wave"\nf()', output('display_data', data={'text/plain': '<Figure>', 'image/png': 'aGk='}),
              output('display_data', data={'text/plain': '```', 'text/markdown': '| a |'})),
         cell('"```"', output('execute_result', data={'text/plain': "'```'"})),
-        cell('[c](03_core.ipynb#x) [l](../LICENSE) [w](https://a.b/c) [n](nowhere.py)', kind='markdown'),
+        cell('[c](030_core.ipynb#x) [l](../LICENSE) [w](https://a.b/c) [n](nowhere.py)', kind='markdown'),
     ]}), encoding='utf-8')
     script = [sys.executable, 'tools/readme.py']
     run(*script, cwd=tmp_path)
@@ -287,7 +287,7 @@ f()
 '```'
 ````
 
-[c](nbs/03_core.ipynb#x) [l](LICENSE) [w](https://a.b/c) [n](nowhere.py)
+[c](nbs/030_core.ipynb#x) [l](LICENSE) [w](https://a.b/c) [n](nowhere.py)
 '''
     assert made.startswith('<!--') and (tmp_path/'nbs'/'images'/'index-1.png').read_bytes() == b'hi'
     run(*script, '--check', cwd=tmp_path)

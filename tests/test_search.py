@@ -180,8 +180,8 @@ def test_only_what_is_new_is_embedded(folder, model, tmp_path, monkeypatch, rng)
     first = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
     sf.write(folder/'00_a.wav', rng.normal(0, .1, sr), sr)
     (folder/'03.wav').write_bytes((folder/'04.wav').read_bytes())
-    heard, run = [], AudioPipeline.vectors
-    monkeypatch.setattr(AudioPipeline, 'vectors', lambda self, xs, *a, **k: run(self, (heard.append(x) or x for x in xs), *a, **k))
+    heard, run = [], AudioPipeline.embed_sounds
+    monkeypatch.setattr(AudioPipeline, 'embed_sounds', lambda self, xs, *a, **k: run(self, (heard.append(x) or x for x in xs), *a, **k))
     (folder/'07.wav').write_bytes(b'RIFF')
     with pytest.warns(UserWarning, match='1 sound of 13 could not be embedded, and are not in the index: 07.wav'): index = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
     assert len(heard) == 3

@@ -181,7 +181,7 @@ def test_external_links_are_listed(site): assert 'https://arxiv.org/abs/2103.094
 def cell(source, *outputs, kind='code'): return {'cell_type': kind, 'source': source, 'metadata': {}, 'outputs': outputs}
 
 
-kept = {'nbs/05_signal.ipynb', 'nbs/38_transform.ipynb', 'LICENSE'}  # what the pages that are made up lead to
+kept = {'nbs/050_signal.ipynb', 'nbs/420_transform.ipynb', 'LICENSE'}  # what the pages that are made up lead to
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_directives_and_links(small, tmp_path):
         cell('#| eval: false\nnot_evaluated = 1\nhidden_line = 1 #| hide_line'),
         cell('#| export\ndef f(): pass'),
         cell('f()', {'output_type': 'execute_result', 'data': {'text/plain': '<Thing>', 'text/html': '<b>bold\n\nthing</b>'}}),
-        cell('[n](05_signal.ipynb) [l](../LICENSE) [a](38_transform.ipynb#AudioEmbedding)', kind='markdown'),
+        cell('[n](050_signal.ipynb) [l](../LICENSE) [a](420_transform.ipynb#AudioEmbedding)', kind='markdown'),
         cell('`AudioPipeline()`, `Windowing.one`, `auditus embed`, `no_such_name`', kind='markdown')])
     assert not done.returncode, done.stdout + done.stderr
     path = tmp_path/'made'/'transforms'/'made.html'
@@ -233,7 +233,7 @@ def test_a_folder_of_other_things_is_kept(tmp_path):
     assert done.returncode and 'choose another' in done.stderr and (tmp_path/'mine.txt').exists()
 
 
-@pytest.mark.parametrize('link', ['nowhere.ipynb', '05_signal.ipynb#nowhere'])
+@pytest.mark.parametrize('link', ['nowhere.ipynb', '050_signal.ipynb#nowhere'])
 def test_a_broken_link_is_named(link, small):
     done = small(index=home, tutorial_broken=[cell(f'# Broken\n\n> A sentence\n\n[x]({link})', kind='markdown')])
     said = done.stdout + done.stderr

@@ -552,7 +552,7 @@ def test_damaged_json_is_an_error_of_ours(text, kept, tmp_path, sounds):
 
 
 numbers = [None, 'text', [], {}, True, -1, 0, 1e400, float('nan')]
-odd_probes = [*(dict(classes=v) for v in ([], None, 'ab', 5, {'a': 0}, [1, 2], ['a', 'a'], ['a', None], ['a'], ['a', 'b', 'c'], [['a'], ['b']])),
+odd_probes = [*(dict(classes=v) for v in ([], None, 'ab', 5, {'a': 0}, [1, '2'], [1, 1], [True, False], ['a', 'a'], ['a', None], ['a'], ['a', 'b', 'c'], [['a'], ['b']])),
               *(dict(multi=v) for v in (None, 1, 'no', [])), *(dict(head=v) for v in (None, 'mlp', 5, ['knn'], 'knn', 'prototype', {})),
               *(dict(C=v) for v in numbers), *(dict(k=v) for v in numbers), *(dict(folds=v) for v in (*numbers, 1)), *(dict(seed=v) for v in (None, 'x', -1, 1.5, [], 2**32)),
               *(dict(arrays=v) for v in (None, 5, [], {}, '', '..', 'none.npz')), *(dict(made_by=v) for v in (None, 5, [], 'x')),
@@ -778,15 +778,15 @@ def test_passes_that_rotted_are_made_again(watch, rng, tmp_path):
 def test_a_file_that_is_reached_later_moves_no_vector(watch, rng, tmp_path, monkeypatch):
     (tmp_path/'sounds').mkdir()
     for name, n in (('a', 5_000), ('b', 20_000)): sf.write(tmp_path/'sounds'/f'{name}.wav', rng.normal(0, .1, n), 1000)
-    pipe, cut = AudioPipeline(Timed()), AudioPipeline.cut
+    pipe, cut = AudioPipeline(Timed()), AudioPipeline.iter_windows
     extract(tmp_path/'sounds', tmp_path/'straight', pipe)
     def breaks(self, x):
         for n, w in enumerate(cut(self, x)):
             if Path(x).name == 'a.wav' and n == 3: raise AudioNotFoundError('the disk is asleep')
             yield w
-    monkeypatch.setattr(AudioPipeline, 'cut', breaks)
+    monkeypatch.setattr(AudioPipeline, 'iter_windows', breaks)
     assert extract(tmp_path/'sounds', tmp_path/'out', pipe, time_budget=20).files_left
-    monkeypatch.setattr(AudioPipeline, 'cut', cut)
+    monkeypatch.setattr(AudioPipeline, 'iter_windows', cut)
     extract(tmp_path/'sounds', tmp_path/'out', pipe)
     assert rows(tmp_path/'out').equals(rows(tmp_path/'straight'))
 
@@ -809,13 +809,13 @@ def test_flipped_bits_in_kept_passes(watch, rng, tmp_path, times):
 def test_a_long_way_to_where_the_last_run_ended_is_no_end(watch, rng, tmp_path, monkeypatch):
     (tmp_path/'sounds').mkdir()
     sf.write(tmp_path/'sounds'/'a.wav', rng.normal(0, .1, 20_000), 1000)
-    pipe, cut = AudioPipeline(Timed()), AudioPipeline.cut
+    pipe, cut = AudioPipeline(Timed()), AudioPipeline.iter_windows
     extract(tmp_path/'sounds', tmp_path/'straight', pipe)
     def slow(self, x):
         for w in cut(self, x):
             watch.time += 1  # to decode takes as long as to embed
             yield w
-    monkeypatch.setattr(AudioPipeline, 'cut', slow)
+    monkeypatch.setattr(AudioPipeline, 'iter_windows', slow)
     for runs in range(1, 50):
         heard = Timed.passes
         if not extract(tmp_path/'sounds', tmp_path/'out', pipe, time_budget=15).files_left: break
