@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Passport', 'examine', 'RefusedModelError', 'verify']
 
-# %% ../../nbs/228_models.passport.ipynb #2683c0de
+# %% ../../nbs/228_models.passport.ipynb #79a020e4
 import hashlib, json
 from contextlib import suppress
 from importlib.metadata import version
@@ -15,12 +15,12 @@ from ..sound.files import cache_folder
 from ..sound.whole import write_whole
 from .base import AudioModel, load_model
 
-# %% ../../nbs/228_models.passport.ipynb #b6f33af2
+# %% ../../nbs/228_models.passport.ipynb #2ea493b8
 # a clip's vector can not be trusted where a model has one of these
 _serious = {'padding', 'mask', 'cut', 'batch', 'order', 'random', 'first call', 'labels', 'deaf', 'long',
             'engine', 'rate'}
 
-# %% ../../nbs/228_models.passport.ipynb #46767c5e
+# %% ../../nbs/228_models.passport.ipynb #f4f12e1b
 class Passport:
     "What was measured of a model."
     def __init__(self,
@@ -53,7 +53,7 @@ class Passport:
         head = f'Passport of {self.name}, {self.form} form, {self.passes} passes: {found} ({self.digest})'
         return '\n'.join([head, *(f'  {k:<{width}}  {v}' for k,v in rows)])
 
-# %% ../../nbs/228_models.passport.ipynb #44003a45
+# %% ../../nbs/228_models.passport.ipynb #7fea9c6a
 _any_length_s = 1.2 # of the first sound for models that hear any length
 _long_s,_longest_s = 30, 40 # what a pipeline gives at once, and what the long form tries
 _one_step = 2**-15 # of a sample with 16 bits
@@ -78,7 +78,7 @@ def _change_end(
     "Put other noise in the place of a sound's last samples."
     return np.concatenate([wave[:-n], _noise(n, 9)])
 
-# %% ../../nbs/228_models.passport.ipynb #1b7ca34d
+# %% ../../nbs/228_models.passport.ipynb #20f9983f
 _tolerance = {'float32': 1e-4} # of all that is said
 _narrow_tolerance = 5e-2 # in number formats with fewer digits
 
@@ -120,15 +120,15 @@ class _Listener:
         return [{'frames': frames[i][mask[i]], **{k:v[i] for k,v in rest.items()}} for i in range(len(waves))]
     def same(self, a:dict, b:dict)->bool: return _off(a, b)<=self.tolerance
 
-# %% ../../nbs/228_models.passport.ipynb #df64c3b7
+# %% ../../nbs/228_models.passport.ipynb #d7bddd47
 def _lengths(
     model:AudioModel, # to be asked
 )->tuple: # samples: of the first sound, and of the least
     "Return how long the sounds are that a model is asked about."
-    least = max(model.min_samples, model.grain or 1)
+    least = max(model.min_samples, model.token_samples or 1)
     longest = round((model.context or _any_length_s)*model.sr)
     # where the rest of full pieces gives no token, whole ones are taken
-    if model.grain: longest = max(longest//model.grain, 1)*model.grain if model.context else 4*model.grain
+    if model.token_samples: longest = max(longest//model.token_samples, 1)*model.token_samples if model.context else 4*model.token_samples
     return max(longest, 2*least),least
 
 def _find_padding(
@@ -175,7 +175,7 @@ def _find_company(
     elif together>ears.tolerance: found['batch'] = f'in a batch, a sound differs by {together:.1e} from what it is alone'
     return found
 
-# %% ../../nbs/228_models.passport.ipynb #de2f7888
+# %% ../../nbs/228_models.passport.ipynb #c94c51bd
 def _means(
     said:dict, # what was said of a sound
 )->np.ndarray: # `(frame_dim,)`
@@ -209,7 +209,7 @@ def _find_wrongs(
                              f'{n/model.sr:g} s: it takes the sound for one of another rate')
     return found
 
-# %% ../../nbs/228_models.passport.ipynb #fa5b2293
+# %% ../../nbs/228_models.passport.ipynb #c9b4db94
 def _hear_end(
     ears:_Listener, # at the model
     wave:np.ndarray, # `(n,)`: as long as is heard at once
@@ -217,7 +217,7 @@ def _hear_end(
 )->tuple: # how many frames it has, or `None`, and defects
     "Tell whether the end of a sound is heard."
     model,seconds = ears.model,len(wave)/ears.model.sr
-    changed = _change_end(wave, max(model.grain or 1, model.min_samples, len(wave)//20))
+    changed = _change_end(wave, max(model.token_samples or 1, model.min_samples, len(wave)//20))
     try: said,other = said or ears.hear(wave)[0],ears.hear(changed)[0]
     # each model has its own way of not taking a sound
     except Exception as e:
@@ -231,7 +231,7 @@ def _examine_shortly(
     "Do the short form."
     model = ears.model
     n,least = _lengths(model)
-    long,half = _noise(n),_chirp(n//2//(model.grain or 1)*(model.grain or 1))
+    long,half = _noise(n),_chirp(n//2//(model.token_samples or 1)*(model.token_samples or 1))
     first,second = ears.hear(long)[0],ears.hear(long)[0]
     batch,back = ears.hear(half, long),ears.hear(long, half)[::-1]
     alone = ears.hear(half)[0]
@@ -257,7 +257,7 @@ def _examine_shortly(
              'labels': len(model.labels or ()), 'engine': f'{model.backend}, {model.precision}'}
     return marks,defects
 
-# %% ../../nbs/228_models.passport.ipynb #7f3eca4e
+# %% ../../nbs/228_models.passport.ipynb #f7075977
 _tried_s = .1, .3, 1, 3, 10 # lengths of the long form, in seconds
 _engine_tolerance = 1e-3 # of what another engine says
 
@@ -269,7 +269,7 @@ def _try_lengths(
     n,least = _lengths(model)
     most = n if model.context else round(max(_tried_s)*model.sr)
     sizes = sorted({least, *(m for s in _tried_s if least<=(m := round(s*model.sr))<=most)})
-    if model.grain: sizes = sorted({m//model.grain*model.grain for m in sizes if m>=model.grain})
+    if model.token_samples: sizes = sorted({m//model.token_samples*model.token_samples for m in sizes if m>=model.token_samples})
     waves = [_noise(m, seed) for seed,m in enumerate(sizes)]
     off = max(_off(a, ears.hear(w)[0]) for a,w in zip(ears.hear(*waves), waves))
     if off<=ears.tolerance: return {}
@@ -329,7 +329,7 @@ def _examine_longer(
         found |= _find_where_cut(ears, model.context or (_long_s if 'cut' in defects else _longest_s))
     return found
 
-# %% ../../nbs/228_models.passport.ipynb #573c09d7
+# %% ../../nbs/228_models.passport.ipynb #0f3fcc5a
 def examine(
     model:AudioModel, # to be asked
     form:str='short', # 'short': eight passes at the most; 'long': some forty, with longer sounds
@@ -344,7 +344,7 @@ def examine(
     if form=='long': defects |= _examine_longer(ears, defects)
     return Passport(str(model.name), form, marks, defects, ears.passes)
 
-# %% ../../nbs/228_models.passport.ipynb #3633f0a9
+# %% ../../nbs/228_models.passport.ipynb #8cdfbd30
 def _in_torch(
     model:AudioModel, # on any engine
 )->AudioModel|None: # `None`: it runs in torch, or can't be had there
@@ -354,7 +354,7 @@ def _in_torch(
     except AuditusError: return None
     return None if found.session is not None else found
 
-# %% ../../nbs/228_models.passport.ipynb #171e15ca
+# %% ../../nbs/228_models.passport.ipynb #8f1776b8
 def _fingerprint(
     model:AudioModel, # to be asked
 )->str: # 24 hex digits; '': there is nothing to know it by
@@ -386,14 +386,14 @@ def examine_once(
             with write_whole(file) as new: new.write_text(json.dumps(found.as_dict()), encoding='utf-8')
     return found
 
-# %% ../../nbs/228_models.passport.ipynb #48672d94
+# %% ../../nbs/228_models.passport.ipynb #e689dab8
 class RefusedModelError(ModelNotFoundError):
     "A model that was measured, and can not be trusted. `passport` holds what was found, `model` the model."
     def __init__(self, message, model=None, passport=None):
         super().__init__(message)
         self.model,self.passport = model,passport
 
-# %% ../../nbs/228_models.passport.ipynb #1c6361fa
+# %% ../../nbs/228_models.passport.ipynb #e91ec574
 def check_opened(
     model:AudioModel, # that has just been opened
 )->AudioModel: # the same, with its `passport`
@@ -405,7 +405,7 @@ def check_opened(
                                 model, model.passport)
     return model
 
-# %% ../../nbs/228_models.passport.ipynb #b3850db2
+# %% ../../nbs/228_models.passport.ipynb #f1f7fc32
 def verify(
     model_name, # as in `load_model`, or an `AudioModel`
     **settings, # of `load_model`
