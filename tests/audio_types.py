@@ -4,6 +4,7 @@ import inspect
 import torch
 import transformers as tf
 from safetensors.torch import save_file
+from tiny_models import clap
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES as listed
@@ -35,7 +36,7 @@ def extractor_name(kind):
 
 # what checkpoints are saved from, where the tables don't say it first
 classes = {'moshi': 'MoshiForConditionalGeneration', 'kyutai_speech_to_text': 'KyutaiSpeechToTextForConditionalGeneration',
-           'musicgen_melody': 'MusicgenMelodyForConditionalGeneration', 'speecht5': 'SpeechT5ForSpeechToText', 'clap_audio_model': 'ClapAudioModelWithProjection'}
+           'musicgen_melody': 'MusicgenMelodyForConditionalGeneration', 'speecht5': 'SpeechT5ForSpeechToText'}
 
 
 def class_name(kind):
@@ -115,7 +116,6 @@ def make_extractor(kind, config):
     if bins and 'feature_size' in takes and not made.__name__.startswith(hears_waves): given['feature_size'] = bins[0]
     rate = getattr(config, 'sampling_rate', None) or getattr(config, 'sample_rate', None)
     if isinstance(rate, int) and 'sampling_rate' in takes: given['sampling_rate'] = rate
-    if kind.startswith('clap'): given['truncation'] = 'rand_trunc'
     return made(**given)
 
 
@@ -128,12 +128,21 @@ def seeded(name, tensor, generator):
     return x/max(1, tensor[0].numel())**.5
 
 
+def save_clap(kind, folder):
+    "Its stages are of many sizes, which hold together."
+    model, extractor = clap('rand_trunc')()
+    if kind == 'clap_audio_model': model = tf.ClapAudioModelWithProjection(model.config.audio_config)
+    model.eval().save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return folder
+
+
 def save_type(kind, folder):
     "Save a small checkpoint of a type. Raises what the library raises where a type can't be built, or has nothing that hears."
+    if kind.startswith('clap'): return save_clap(kind, folder)
     config = make_config(kind)
     made, path = choose_tower(config, kind)
-    complete = kind in ('whisper', 'clap', 'clap_audio_model')  # these have classes of their own here
-    with torch.device('meta'): net = (made if complete else cut_class(made, path))(config)
+    with torch.device('meta'): net = (made if kind == 'whisper' else cut_class(made, path, ('audio_head',)))(config)
     generator = torch.Generator().manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: seeded(k, t, generator) for k, t in net.state_dict().items()}, folder/'model.safetensors', metadata={'format': 'pt'})

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MeasuredModel']
 
-# %% ../../nbs/224_models.measured.ipynb #b1190d54
+# %% ../../nbs/224_models.measured.ipynb #00fd089d
 import inspect
 from functools import cached_property
 import numpy as np
@@ -18,7 +18,7 @@ from .tokens import receptive_field
 from .weights import read_weights
 from .towers import choose_tower, cut_class, submodule
 
-# %% ../../nbs/224_models.measured.ipynb #3146375b
+# %% ../../nbs/224_models.measured.ipynb #d8471609
 _masks = ('input_features_mask', 'attention_mask', 'padding_mask', 'feature_attention_mask', 'input_values_mask',
           'audio_mel_mask', 'mask')
 _of_padding = {'audio_mel_mask'} # of masks: those that are true where there is padding
@@ -46,7 +46,7 @@ def _stop_at_codes(
         encode = forward
     net.quantizer = Stop()
 
-# %% ../../nbs/224_models.measured.ipynb #3a3b316b
+# %% ../../nbs/224_models.measured.ipynb #fedab5e2
 class MeasuredModel(HFModel):
     "A model of `transformers` that is used as it was found to behave when it was opened."
     context = None
@@ -94,7 +94,7 @@ class MeasuredModel(HFModel):
     def accepted(self): return {'sound', 'real', *self.takes}
     def describe(self): return {**super().describe(), 'measured': self.ways}
 
-# %% ../../nbs/224_models.measured.ipynb #dc494391
+# %% ../../nbs/224_models.measured.ipynb #3faed244
 @patch
 def inputs(self:MeasuredModel, waves:list)->dict: # tensors for the network
     "Make the features of a batch by the model's own library."
@@ -126,7 +126,7 @@ def prepare(self:MeasuredModel, waves:list)->list: # of `Features`
     return [Features(places, [len(waves[i]) for i in places], self.inputs([waves[i] for i in places]))
             for places in groups.values()]
 
-# %% ../../nbs/224_models.measured.ipynb #db3e0702
+# %% ../../nbs/224_models.measured.ipynb #037717c8
 def _hidden(
     out, # what an encoder gave
 ): # tensor
@@ -152,7 +152,7 @@ def _both_ways_mask(
 # encoders that are given a mask of another shape by the models that they are part of
 _shaped = {'qwen2_audio_encoder': _both_ways_mask}
 
-# %% ../../nbs/224_models.measured.ipynb #a4acb49d
+# %% ../../nbs/224_models.measured.ipynb #1132083f
 @patch
 def call(self:MeasuredModel, inputs:dict, layer=-1)->dict: # frames
     "Call the encoder."
@@ -191,7 +191,7 @@ def tokens(self:MeasuredModel, hidden):
     if hidden.ndim>3: return hidden.flatten(2).transpose(1, 2)
     return hidden if self.time_axis==1 else hidden.transpose(1, 2)
 
-# %% ../../nbs/224_models.measured.ipynb #3f95e688
+# %% ../../nbs/224_models.measured.ipynb #83f32a1e
 _counters = '_get_feat_extract_output_lengths', '_get_subsampling_output_length'
 
 @patch
@@ -233,7 +233,7 @@ def infer_one(self:MeasuredModel, features:Features, layer=-1)->ModelFrames:
     if not self.packed: return out
     return out._replace(mask=out.mask.new_ones(out.mask.shape)) # none of padding is among them
 
-# %% ../../nbs/224_models.measured.ipynb #ce82619b
+# %% ../../nbs/224_models.measured.ipynb #2c193923
 _tried_s = .1, .2, .4, .8, 1.6 # lengths that are tried, in seconds, where the least is not known
 _long_s = 40 # past what any extractor that cuts keeps
 
@@ -270,7 +270,7 @@ def _find_context(
         low,high = (low,mid) if (rows(other)==told).all() else (mid,high)
     return round(high/sr, 2)
 
-# %% ../../nbs/224_models.measured.ipynb #a6be96d0
+# %% ../../nbs/224_models.measured.ipynb #edcaa860
 @patch
 def measure(self:MeasuredModel)->dict: # attributes by name
     "Find out how the model behaves. Raises `ModelNotFoundError` where it gives no frames of sound."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Passport', 'examine', 'RefusedModelError', 'verify']
 
-# %% ../../nbs/228_models.passport.ipynb #79a020e4
+# %% ../../nbs/228_models.passport.ipynb #68063ac5
 import hashlib, json
 from contextlib import suppress
 from importlib.metadata import version
@@ -15,12 +15,12 @@ from ..sound.files import cache_folder
 from ..sound.whole import write_whole
 from .base import AudioModel, load_model
 
-# %% ../../nbs/228_models.passport.ipynb #2ea493b8
+# %% ../../nbs/228_models.passport.ipynb #c0633be2
 # a clip's vector can not be trusted where a model has one of these
 _serious = {'padding', 'mask', 'cut', 'batch', 'order', 'random', 'first call', 'labels', 'deaf', 'long',
             'engine', 'rate'}
 
-# %% ../../nbs/228_models.passport.ipynb #f4f12e1b
+# %% ../../nbs/228_models.passport.ipynb #e0080b05
 class Passport:
     "What was measured of a model."
     def __init__(self,
@@ -53,7 +53,7 @@ class Passport:
         head = f'Passport of {self.name}, {self.form} form, {self.passes} passes: {found} ({self.digest})'
         return '\n'.join([head, *(f'  {k:<{width}}  {v}' for k,v in rows)])
 
-# %% ../../nbs/228_models.passport.ipynb #7fea9c6a
+# %% ../../nbs/228_models.passport.ipynb #792c092b
 _any_length_s = 1.2 # of the first sound for models that hear any length
 _long_s,_longest_s = 30, 40 # what a pipeline gives at once, and what the long form tries
 _one_step = 2**-15 # of a sample with 16 bits
@@ -78,7 +78,7 @@ def _change_end(
     "Put other noise in the place of a sound's last samples."
     return np.concatenate([wave[:-n], _noise(n, 9)])
 
-# %% ../../nbs/228_models.passport.ipynb #20f9983f
+# %% ../../nbs/228_models.passport.ipynb #e495c97c
 _tolerance = {'float32': 1e-4} # of all that is said
 _narrow_tolerance = 5e-2 # in number formats with fewer digits
 
@@ -120,7 +120,7 @@ class _Listener:
         return [{'frames': frames[i][mask[i]], **{k:v[i] for k,v in rest.items()}} for i in range(len(waves))]
     def same(self, a:dict, b:dict)->bool: return _off(a, b)<=self.tolerance
 
-# %% ../../nbs/228_models.passport.ipynb #d7bddd47
+# %% ../../nbs/228_models.passport.ipynb #06146193
 def _lengths(
     model:AudioModel, # to be asked
 )->tuple: # samples: of the first sound, and of the least
@@ -175,7 +175,7 @@ def _find_company(
     elif together>ears.tolerance: found['batch'] = f'in a batch, a sound differs by {together:.1e} from what it is alone'
     return found
 
-# %% ../../nbs/228_models.passport.ipynb #c94c51bd
+# %% ../../nbs/228_models.passport.ipynb #cf4599b8
 def _means(
     said:dict, # what was said of a sound
 )->np.ndarray: # `(frame_dim,)`
@@ -209,7 +209,7 @@ def _find_wrongs(
                              f'{n/model.sr:g} s: it takes the sound for one of another rate')
     return found
 
-# %% ../../nbs/228_models.passport.ipynb #c9b4db94
+# %% ../../nbs/228_models.passport.ipynb #de051ce1
 def _hear_end(
     ears:_Listener, # at the model
     wave:np.ndarray, # `(n,)`: as long as is heard at once
@@ -251,13 +251,13 @@ def _examine_shortly(
     one_for_all = len(second['frames'])==len(alone['frames'])
     marks = {'rate': f'{model.sr} Hz', 'hears': f'{model.context:g} s' if model.context else 'any length',
              'least': f'{model.min_samples/model.sr:.3g} s', 'frames': f'{second["frames"].shape[-1]} numbers',
-             'frames a second': 'one for all' if one_for_all else f'{per_s:.3g}',
+             'frames a second': f'{len(alone["frames"])} whatever its length' if one_for_all else f'{per_s:.3g}',
              'padding': 'counted' if model.padding_counts else 'cut off',
              'level': 'makes no difference' if _alike(soft, alone, 1e-3) else 'is heard',
              'labels': len(model.labels or ()), 'engine': f'{model.backend}, {model.precision}'}
     return marks,defects
 
-# %% ../../nbs/228_models.passport.ipynb #f7075977
+# %% ../../nbs/228_models.passport.ipynb #b80558af
 _tried_s = .1, .3, 1, 3, 10 # lengths of the long form, in seconds
 _engine_tolerance = 1e-3 # of what another engine says
 
@@ -329,7 +329,7 @@ def _examine_longer(
         found |= _find_where_cut(ears, model.context or (_long_s if 'cut' in defects else _longest_s))
     return found
 
-# %% ../../nbs/228_models.passport.ipynb #0f3fcc5a
+# %% ../../nbs/228_models.passport.ipynb #321e7f91
 def examine(
     model:AudioModel, # to be asked
     form:str='short', # 'short': eight passes at the most; 'long': some forty, with longer sounds
@@ -344,7 +344,7 @@ def examine(
     if form=='long': defects |= _examine_longer(ears, defects)
     return Passport(str(model.name), form, marks, defects, ears.passes)
 
-# %% ../../nbs/228_models.passport.ipynb #8cdfbd30
+# %% ../../nbs/228_models.passport.ipynb #0765d3ec
 def _in_torch(
     model:AudioModel, # on any engine
 )->AudioModel|None: # `None`: it runs in torch, or can't be had there
@@ -354,7 +354,7 @@ def _in_torch(
     except AuditusError: return None
     return None if found.session is not None else found
 
-# %% ../../nbs/228_models.passport.ipynb #8f1776b8
+# %% ../../nbs/228_models.passport.ipynb #b2b98ec5
 def _fingerprint(
     model:AudioModel, # to be asked
 )->str: # 24 hex digits; '': there is nothing to know it by
@@ -386,14 +386,14 @@ def examine_once(
             with write_whole(file) as new: new.write_text(json.dumps(found.as_dict()), encoding='utf-8')
     return found
 
-# %% ../../nbs/228_models.passport.ipynb #e689dab8
+# %% ../../nbs/228_models.passport.ipynb #1850a6e3
 class RefusedModelError(ModelNotFoundError):
     "A model that was measured, and can not be trusted. `passport` holds what was found, `model` the model."
     def __init__(self, message, model=None, passport=None):
         super().__init__(message)
         self.model,self.passport = model,passport
 
-# %% ../../nbs/228_models.passport.ipynb #e91ec574
+# %% ../../nbs/228_models.passport.ipynb #09cf3fa6
 def check_opened(
     model:AudioModel, # that has just been opened
 )->AudioModel: # the same, with its `passport`
@@ -405,7 +405,7 @@ def check_opened(
                                 model, model.passport)
     return model
 
-# %% ../../nbs/228_models.passport.ipynb #f1f7fc32
+# %% ../../nbs/228_models.passport.ipynb #90a07a26
 def verify(
     model_name, # as in `load_model`, or an `AudioModel`
     **settings, # of `load_model`
