@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/066_sound.chunks.ipynb #c3759acc
+# %% ../../nbs/066_sound.chunks.ipynb #77e67d00
 import re, struct
 from collections.abc import Iterator
 from auditus.sound.parts import Part, file_size, read_at
 from auditus.sound.mpeg import mp3_contents
 
-# %% ../../nbs/066_sound.chunks.ipynb #3f5aa54f
+# %% ../../nbs/066_sound.chunks.ipynb #0989abf2
 def is_open_size(
     size:int, # of a chunk
 )->bool:
@@ -60,7 +60,7 @@ def only_chunks(
         at += 8+size+size%2
     return at<=stop+1 # some writers leave out the last padding byte
 
-# %% ../../nbs/066_sound.chunks.ipynb #dc86ab27
+# %% ../../nbs/066_sound.chunks.ipynb #f96c8c3a
 def rf64_header(
     fmt:bytes, # what is in the chunk `fmt `
     size:int, # bytes of samples
@@ -86,7 +86,7 @@ def wav_contents(
     if as_it_is or kind==b'RIFX': return (Part(((at, size),) if at else ()),),fault
     return (Part((rf64_header(fmt, stop-start), (start, stop))),),fault
 
-# %% ../../nbs/066_sound.chunks.ipynb #c431b24b
+# %% ../../nbs/066_sound.chunks.ipynb #f94cde0e
 def told_end(
     f, # an open binary file
     at:int, # where its first byte is
