@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/075_sound.readers.ipynb #61863545
+# %% ../../nbs/075_sound.readers.ipynb #50319790
 from collections.abc import Iterator
 from itertools import chain
 import numpy as np
 from auditus.core import as_floats
 
-# %% ../../nbs/075_sound.readers.ipynb #af8e0f29
+# %% ../../nbs/075_sound.readers.ipynb #15acb432
 # of all channels together, 5 s of mono at 48 kHz: a block costs nothing, and fits the cache
 block_samples = 2**18
 unknown_frames = 2**62 # libsndfile gives 2**63-1 where a file doesn't say
@@ -70,7 +70,7 @@ class SoundfileReader:
         if self.frames is None: self.frames = at
         if at<self.frames: raise BrokenError(f'its header promises {self.frames} frames, {at} came')
 
-# %% ../../nbs/075_sound.readers.ipynb #70f76ac1
+# %% ../../nbs/075_sound.readers.ipynb #b770e263
 _gap_s = .06 # between two packets or at the end: more than times are rounded to, and than a packet lasts
 _padded = 2**13 # samples that a codec may add at the end, at the most
 _told_length = 'mov', 'matroska', 'asf', 'avi' # containers whose duration is not FFmpeg's guess
