@@ -17,6 +17,7 @@ from .sound.chain import is_many
 from .sound.files import read_whole
 from .pipeline.embedding import to_tensors
 from .transform import AudioPipeline
+from .collection.sources import user_path
 from .collect import collect, is_url
 from .learn.heads import l2_normalize
 from .learn.labelled import former_name, former_names
@@ -103,7 +104,7 @@ def embed_query(self:SoundIndex,
     if self.pipeline is None:
         raise SettingError('this index was made of a matrix and knows no model: give it a `pipeline`, '
                            'or search with a vector')
-    if isinstance(query, str) and not is_url(query) and not Path(query).expanduser().exists():
+    if isinstance(query, str) and not is_url(query) and not user_path(query).exists():
         return self.embed_words(query)
     with unnamed(): rows = [np.asarray(to_tensors(r.vector, 'np')) for r in self.pipeline.stream([query])]
     found = l2_normalize(np.stack(rows).astype(np.float32))
@@ -137,7 +138,7 @@ def split_examples(
         if not found: raise AudioInputError('a query needs a sound or words, got an empty list')
         return found
     is_path = isinstance(query, (str, Path)) and not is_url(query)
-    if is_path and Path(query).expanduser().is_dir(): return [i.sound for i in collect(query)]
+    if is_path and user_path(query).is_dir(): return [i.sound for i in collect(query)]
     return [query]
 
 # %% ../nbs/750_search.ipynb #87396707
@@ -189,7 +190,8 @@ def add(self:SoundIndex,
         raise SettingError('this index was made of a matrix and knows no model to embed sounds with: '
                            'give it a `pipeline`')
     more = SoundIndex.build(source, self.pipeline, self.exact_up_to, progress=progress)
-    twice = {*self.table['file'].to_pylist()} & {*more.table['file'].to_pylist()}
+    def rows(table): return {(o['file'], o.get('start'), o.get('end')) for o in table.drop_columns([c for c in table.column_names if c not in ('file', 'start', 'end')]).to_pylist()}
+    twice = {row[0] for row in rows(self.table) & rows(more.table)} # other clips of a recording are no second ones
     if twice:
         sounds = count(len(twice), 'sound')
         raise AudioInputError(f'{sounds} are in the index already: {brief(min(twice))} first')
