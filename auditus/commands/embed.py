@@ -6,15 +6,16 @@
 __all__ = []
 
 # %% ../../nbs/860_commands.embed.ipynb #cf7fb6d9
-import time
+import shutil, struct, sys, tempfile, time
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
-from ..sound.wording import brief, without_secrets
-from ..sound.errors import SettingError
-from .options import (Hop, ModelName, ModelOptions, Paths, TrustOptions, as_command,
-                                      check_exists, expand_paths, make_app, parse_duration,
-                                      parse_window, say, say_left_out)
+from ..sound.wording import brief, count, without_secrets
+from ..sound.errors import SettingError, check_positive
+from .options import (Hop, ModelName, ModelOptions, Paths, ReadingOptions, TrustOptions, as_command,
+                                      check_exists, expand_paths, parse_duration, parse_window, say,
+                                      say_left_out)
 
 # %% ../../nbs/860_commands.embed.ipynb #1e61ec84
 _other_files = ('.csv', '.tsv', '.txt', '.json', '.npy', '.npz', '.h5', '.hdf5', '.pkl', '.pickle',
@@ -47,6 +48,31 @@ def _embed_into(
     say(f'{done} → {shown}')
     if not done.rows: raise typer.Exit(1)
 
+# %% ../../nbs/860_commands.embed.ipynb #276e7753
+@contextmanager
+def stdin_in_folder(
+    raw_rate:int|None=None, # of raw 16-bit samples (Hz); `None`: a sound file comes
+    raw_channels:int=1, # of raw samples, which take turns
+): # a list of one folder, in which the sound is a file for as long as the block lasts
+    "Read standard input to its end, or until Ctrl-C. Raises `SettingError` for a rate that is none."
+    if raw_rate is not None: check_positive('raw_rate', raw_rate, 'Hz', whole=True)
+    check_positive('raw_channels', raw_channels, 'channels', whole=True)
+    with tempfile.TemporaryDirectory(prefix='auditus-') as folder:
+        with open(Path(folder)/'stdin.wav', 'wb') as f:
+            if raw_rate is not None: f.write(wav_header(raw_rate, raw_channels))
+            # whoever ends a recording wants what was recorded
+            with suppress(KeyboardInterrupt): shutil.copyfileobj(sys.stdin.buffer, f)
+        yield [folder]
+
+def wav_header(
+    sr:int, # rate (Hz)
+    channels:int,
+)->bytes: # 44 of them
+    "Return the header of a WAV file of 16-bit samples that goes on to its end, however long it is."
+    open_end = 2**32-1 # as programs write that can't go back to fill in the size
+    return struct.pack('<4sI4s4sIHHIIHH4sI', b'RIFF', open_end, b'WAVE', b'fmt ', 16, 1, channels, sr,
+                       2*channels*sr, 2*channels, 16, b'data', open_end)
+
 # %% ../../nbs/860_commands.embed.ipynb #16266d51
 Window = Annotated[str, typer.Option(
     help="'auto': one vector a file; seconds: one a window; 'none': the model's own single pass.")]
@@ -64,6 +90,7 @@ def embed(
         help='A .parquet file, or a folder for parts.')] = 'embeddings.parquet',
     batch_size: Annotated[Optional[int], typer.Option(help='Windows in one pass.')] = None,
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     normalize: Annotated[bool, typer.Option('--normalize', help='Bring vectors to unit length.')] = False,
     float16: Annotated[bool, typer.Option('--float16', help='Store half as many bytes.')] = False,
     row_id: Annotated[bool, typer.Option('--row-id',
@@ -75,6 +102,9 @@ def embed(
     mono: Annotated[bool, typer.Option(help='Average the channels, or embed each by itself.')] = True,
     workers: Annotated[int, typer.Option(help='Processes, or actors of Ray.')] = 1,
     engine: Annotated[str, typer.Option(help="'local', or 'ray' for a cluster.")] = 'local',
+    raw_rate: Annotated[Optional[int], typer.Option(
+        help="Rate (Hz) of raw 16-bit samples on standard input (-); without it, a sound file is read from there.")] = None,
+    raw_channels: Annotated[int, typer.Option(help='Channels of raw samples.')] = 1,
     resume: Annotated[bool, typer.Option(help='Go on with what an earlier run left in the folder.')] = True,
     trust: TrustOptions = TrustOptions(),
 ):
@@ -82,12 +112,16 @@ def embed(
     began = time.perf_counter()
     from auditus.transform import AudioPipeline
     _check_out(out)
-    for p in paths: check_exists(p)
+    if '-' not in paths:
+        if raw_rate is not None: raise SettingError('`--raw-rate` goes with standard input: give - in the place of files')
+        for p in paths: check_exists(p)
+    elif len(paths)>1: raise SettingError(f'standard input (-) is one sound, and is embedded alone; got {count(len(paths), "path")}')
     pipe = AudioPipeline(model, window=parse_window(window), hop=hop, pooling=pooling, batch_size=batch_size,
-                         normalize=normalize, mono=mono, **vars(run), **vars(trust))
+                         normalize=normalize, mono=mono, **vars(run), **vars(reading), **vars(trust))
     say(str(pipe.model))
     # what has passed since the command was given counts
     budget = parse_duration(time_budget)
     if budget is not None: budget = max(1., budget-(time.perf_counter()-began))
-    _embed_into(paths, out, pipe, resume=resume, workers=workers, engine=engine, row_id=row_id,
-                recorded_at=recorded_at, time_budget=budget, embedding_dtype='float16' if float16 else 'float32')
+    with stdin_in_folder(raw_rate, raw_channels) if paths==['-'] else nullcontext(paths) as paths:
+        _embed_into(paths, out, pipe, resume=resume, workers=workers, engine=engine, row_id=row_id,
+                    recorded_at=recorded_at, time_budget=budget, embedding_dtype='float16' if float16 else 'float32')

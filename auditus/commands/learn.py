@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from .options import (AllowPickle, Device, Group, LabelColumn, LabelledSounds, ModelName, ModelOptions,
-                                      Overwrite, Several, TableFile, TrustOptions, as_command,
-                                      check_table_path, make_app, save_table, say)
+                                      Overwrite, ReadingOptions, Several, TableFile, TrustOptions, as_command,
+                                      check_table_path, save_table, say)
 
 # %% ../../nbs/880_commands.learn.ipynb #de5f7d7b
 def _problem_type(
@@ -31,6 +31,7 @@ def probe(
     label_column: LabelColumn = None,
     folds: Annotated[int, typer.Option(help='Of the cross-validation.')] = 5,
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     overwrite: Overwrite = False,
     trust: TrustOptions = TrustOptions(),
 ):
@@ -39,7 +40,7 @@ def probe(
     from auditus.labels import labelled
     from auditus.learn.labelled import check_learnable, sounds_fingerprint
     from auditus.transform import AudioPipeline
-    learnt = Probe(AudioPipeline(model, **vars(run), **vars(trust)), head, folds=folds)
+    learnt = Probe(AudioPipeline(model, **vars(run), **vars(reading), **vars(trust)), head, folds=folds)
     sounds = check_learnable(labelled(data, group, _problem_type(several), label_column))
     if out is not None: learnt.check_place(out, sounds_fingerprint(sounds), overwrite)
     learnt.fit(sounds)
@@ -98,12 +99,13 @@ def evaluate(
     several: Several = False,
     label_column: LabelColumn = None,
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Put a classifier to the test of labelled sounds."
     from auditus.finetune import evaluate as test_classifier
     check_table_path(out)
     report = test_classifier(model, data, problem_type=_problem_type(several), label_column=label_column,
-                             **vars(run), **vars(trust))
+                             **vars(run), **vars(reading), **vars(trust))
     typer.echo(report)
     save_table(report.rows(), out)

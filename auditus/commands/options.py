@@ -137,8 +137,8 @@ Several = Annotated[bool, typer.Option('--several',
 Overwrite = Annotated[bool, typer.Option('--overwrite',
     help='Replace a finished result of other sounds or settings.')]
 Device = Annotated[Optional[str], typer.Option(help="'cpu', 'cuda', 'cuda:1' or 'mps'.")]
-Backend = Annotated[str, typer.Option(
-    help="'torch', 'openvino', 'onnx', or 'auto', the fastest that is installed and says the same.")]
+Backend = Annotated[Optional[str], typer.Option(
+    help="'torch', 'openvino', 'onnx', 'litert', or 'auto', the fastest that is installed and says the same.")]
 DType = Annotated[Optional[str], typer.Option(
     help="'float32', 'bfloat16', 'int8', or 'auto': bfloat16 where it pays.")]
 AllowPickle = Annotated[bool, typer.Option('--allow-pickle', help='Take weights that only come as pickles.')]
@@ -148,7 +148,7 @@ AllowPickle = Annotated[bool, typer.Option('--allow-pickle', help='Take weights 
 class RunOptions:
     "How a model is run."
     device: Device = None
-    backend: Backend = 'torch'
+    backend: Backend = None
     dtype: DType = None
 
 @dataclass(frozen=True)
@@ -163,6 +163,14 @@ class TrustOptions:
     trust_remote_code: Annotated[bool, typer.Option('--trust-remote-code',
         help="Run code that the model's folder brings along.")] = False
     allow_pickle: AllowPickle = False
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    "How files are read."
+    truncated: Annotated[str, typer.Option(
+        help="A file that is cut or damaged: 'raise' leaves it out, 'keep' takes what is right before that.")] = 'raise'
+    channel: Annotated[Optional[int], typer.Option(
+        help='Hear this channel alone, counted from 0; without it, all are averaged.')] = None
 
 # %% ../../nbs/830_commands.options.ipynb #f51e902e
 def _spread_group(

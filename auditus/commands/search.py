@@ -11,9 +11,8 @@ from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief, count
 from ..sound.errors import SettingError, check_choice
-from .options import (Device, RunOptions, TableFile, TrustOptions, as_command,
-                                      check_exists, check_table_path, make_app, make_parent,
-                                      model_help, save_table, say)
+from .options import (Device, RunOptions, TableFile, TrustOptions, as_command, check_exists,
+                                      check_table_path, make_parent, model_help, save_table, say)
 
 # %% ../../nbs/890_commands.search.ipynb #569b7fcf
 @as_command

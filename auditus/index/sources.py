@@ -8,7 +8,6 @@ __all__ = []
 # %% ../../nbs/730_index.sources.ipynb #0390f296
 import inspect, warnings
 from pathlib import Path
-import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, SettingError
 from ..models.registry import find_entry, note_places, shareable
