@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import numpy as np
 from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
-from .sound.errors import AudioInputError, check_choice, check_positive, SettingError, unnamed
+from .sound.errors import AudioInputError, check_choice, check_positive, ModelNotFoundError, SettingError, unnamed
 from .sound.chain import is_many, Transform
 from .signal import Windowing
 from .pipeline.plan import EmbeddedSound, merge_chunks, pool_windows, WindowOutput
@@ -75,6 +75,8 @@ class AudioClassifier(Transform, ClipClassificationModel):
 
     def check_model(self, m):
         "Refuse a model that can't serve here."
+        if m.labels is None and m.labels_trouble:
+            raise ModelNotFoundError(f'{m.name} has a head whose classes have no names: {m.labels_trouble}. Correct it there')
         if m.labels is None:
             raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Train a head for it on labelled sounds '
                                '(a fine-tuned checkpoint, or a linear one on the vectors of AudioPipeline), or take a model that has one')

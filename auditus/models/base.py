@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 from ..sound.wording import brief
 from ..sound.errors import check_choice, SettingError
-from .registry import find_entry, registered
+from .registry import find_entry, load_entry, registered
 
 # %% ../../nbs/160_models.base.ipynb #7e499c85
 _all_ = ['registered']
@@ -22,7 +22,7 @@ _all_ = ['registered']
 # %% ../../nbs/160_models.base.ipynb #99bdd7d9
 class ModelFrames(NamedTuple):
     "What a model makes of a batch of waves."
-    frames:Any # `(n, tokens, frame_dim)`
+    frames:Any # `(n, tokens, frame_dim)`; of several layers `(n, layers, tokens, layer_dim)`
     mask:Any # `(n, tokens)`, true where a token stands for real audio
     pooled:Any = None # `(n, pooled_dim)`: the model's own summary of each clip
     logits:Any = None # `(n, classes)`: its scores, before `activation`
@@ -49,16 +49,19 @@ class AudioModel:
     ahead:int = 0 # batches worth preparing while one is run: none, where the same processor does both
     # seconds of the first token's middle, and from one to the next; `None`: tokens are no moments in time
     token_times:tuple|None = None
+    padding_counts:bool = False # whether it gives frames for the silence that fills up a short sound, as it learnt to
     n_layers:int|None = None # how many hidden layers `forward` can give; `None`: only the last
     labels:list|None = None # names of the classes
     # what a label is; where it has several parts, divided by '_', what each of them is
     label_terms:tuple = ('label',)
+    labels_trouble:str = '' # why it has none, although it has a head
     activation:str = 'none' # what makes scores of logits: 'softmax', 'sigmoid' or 'none'
     embed_text = None # `embed_text(texts)` gives `(n, pooled_dim)`, where there is a text side
     from_description = None # `from_description(name, path, about, device)` makes it of what `describe` gave
     logit_scale:float|None = None # scales similarities of sound and text, where there is a text side
     license_note:str = '' # what users of the weights must know, where it is less free than this library
     origin = None # how `load_model` made it
+    passport = None # what was measured when it was opened, of kinds that are not proven
     session = None # the network on another engine, where it was converted
     backend:str = 'torch' # what runs it
     precision:str = 'float32' # of its arithmetic
@@ -76,7 +79,7 @@ class AudioModel:
 
     def forward(self,
         waves:list, # mono float32 arrays `(n_i,)` at `sr`, none shorter than `min_samples`
-        layer=-1, # -1: the output; another number: that hidden state; 'mean': the mean of them all
+        layer=-1, # -1: the output; another number: that hidden state; 'mean': their mean; a list; 'all'
     )->ModelFrames:
         "Run the model on a batch. Each wave's result is what it would be alone."
         raise NotImplementedError(f'{type(self).__name__} has no method `forward`')
@@ -228,7 +231,7 @@ def _make_model(
 )->AudioModel:
     "Make a model. Raises `SettingError` for a setting that it has no use for."
     entry = find_entry(settings['name'])
-    make = entry.load()
+    make = load_entry(entry)
     taken = inspect.signature(make).parameters
     settings = {k:v for k,v in settings.items() if k!='graph'} | (settings.get('graph') or {})
     for k in _changed({k:v for k,v in settings.items() if k not in taken}):
