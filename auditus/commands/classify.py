@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief, count
-from ..sound.errors import AudioDecodeError, AudioNotFoundError, SettingError
+from ..sound.errors import AudioDecodeError, AudioNotFoundError, check_choice, SettingError
 from ..sound.chain import show_progress
-from .options import (Hop, ModelOptions, Paths, TableFile, TrustOptions, as_command,
-                                      check_table_path, expand_paths, parse_window, say, say_left_out)
+from .options import (Hop, ModelOptions, Paths, ReadingOptions, TableFile, TrustOptions, as_command,
+                                      check_table_path, expand_paths, parse_window, say, say_not_taken,
+                                      say_left_out)
 
 # %% ../../nbs/870_commands.classify.ipynb #8fc9ca24
 Window = Annotated[str, typer.Option(
@@ -32,6 +33,34 @@ class ScoreOptions:
     def settings(self)->dict: # as `AudioClassifier` takes them
         "Return the settings of a classifier. Raise `SettingError` if the window is none."
         return dict(window=parse_window(self.window), hop=self.hop, pooling=self.pooling)
+
+# %% ../../nbs/870_commands.classify.ipynb #afd3889d
+@dataclass(frozen=True)
+class MarkOptions:
+    "How findings are written for programs that show recordings."
+    format: Annotated[Optional[str], typer.Option(
+        help="'raven', 'audacity' or 'kaleidoscope': writes --out for that program. A name without .txt or .csv is a folder.")] = None
+    merge: Annotated[bool, typer.Option('--merge',
+        help='Put windows of one label that follow one another together.')] = False
+
+    def check(self,
+        out:Path|None, # for them
+    ):
+        "Raise `SettingError` if findings can't be written there."
+        from auditus.collection.annotations import formats
+        if self.format is None:
+            if self.merge: raise SettingError('`--merge` is for `--format`, such as --format raven')
+            return
+        check_choice('--format', self.format, tuple(formats))
+        if out is None: raise SettingError(f'`--format {self.format}` writes a file: name it with --out, such as -o found.txt')
+
+    def write(self,
+        rows:list, # dicts with `file`, `start`, `end`, `label` and `score`
+        out:Path,
+    ):
+        "Write findings."
+        from auditus.collection.annotations import write_annotations
+        write_annotations(rows, out, self.format, merge=self.merge)
 
 # %% ../../nbs/870_commands.classify.ipynb #d4476817
 def _read_names(
@@ -113,12 +142,14 @@ def report_scores(
     paths:list, # files and folders
     out:Path|None, # for a table; `None`: the terminal
     select=None, # makes a `Scores` of a `Scores`; `None`: all of it
+    marks=None, # `MarkOptions`; `None`: scores are printed, or written as a table
 ):
     "Classify files, and print the scores or write them into a table."
     from auditus.collect import collect, readable
     from auditus.collection.table import write_table
-    check_table_path(out)
-    items,failed,rows = collect(expand_paths(paths)),[],[]
+    if marks is None or marks.format is None: check_table_path(out)
+    items,failed,rows,places = collect(expand_paths(paths)),[],[],[]
+    say_not_taken(items)
     say(str(classifier.model))
     results = classifier.classify_sounds((i.sound for i in items), lambda *o: failed.append(o))
     # what is printed shows how far the work is
@@ -126,11 +157,13 @@ def report_scores(
         scores,name = classifier.as_scores(embedded),readable(items[embedded.place].name)
         if select is not None: scores = select(scores)
         rows += _table_rows(scores, name, embedded.spans)
+        places += [items[embedded.place].at]*len(scores)
         if out is None: _show_scores(scores, name)
     for _,_,e in failed: e.index = None # the file is named
     say_left_out([str(e) for _,_,e in failed])
     if len(failed)==len(items): raise AudioDecodeError(f'none of the {len(items)} files could be classified')
-    if out is not None: write_table(rows, out, None if rows else _score_schema())
+    if marks is not None and marks.format is not None: marks.write([{**r, 'file': str(p)} for r,p in zip(rows, places)], out)
+    elif out is not None: write_table(rows, out, None if rows else _score_schema())
     done = f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}'
     say(done + (f' → {out}' if out else ''))
 
@@ -146,18 +179,22 @@ def classify(
         help='Only these labels, such as the species of a place: '
              'between commas, or a text file with one in each line.')] = None,
     scoring: ScoreOptions = ScoreOptions(),
+    marks: MarkOptions = MarkOptions(),
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Say what is in sounds: labels with scores."
     from auditus.classify import AudioClassifier
-    classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(trust))
-    check_table_path(scoring.out)
-    if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out)
+    marks.check(scoring.out)
+    if marks.format is None: check_table_path(scoring.out)
+    classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(reading),
+                                 **vars(trust))
+    if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out, marks=marks)
     wanted = None if labels is None else choose_labels(labels, classifier.labels)
     if wanted is not None: classifier.top_k = None # the best are chosen among those that are wanted
     report_scores(classifier, paths, scoring.out,
-                  lambda scores: select_scores(scores, top_k, min_score, wanted))
+                  lambda scores: select_scores(scores, top_k, min_score, wanted), marks)
 
 # %% ../../nbs/870_commands.classify.ipynb #0f6a1083
 @as_command
@@ -169,10 +206,12 @@ def zeroshot(
     template: Annotated[str, typer.Option(help='Makes a sentence of a word.')] = 'This is a sound of {}.',
     scoring: ScoreOptions = ScoreOptions(),
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Say which of some words fit sounds best."
     from auditus.zeroshot import ZeroShotClassifier
     words = [w.strip() for w in labels.split(',')]
-    classifier = ZeroShotClassifier(words, model, template, **scoring.settings(), **vars(run), **vars(trust))
+    classifier = ZeroShotClassifier(words, model, template, **scoring.settings(), **vars(run), **vars(reading),
+                                    **vars(trust))
     report_scores(classifier, paths, scoring.out)

@@ -12,6 +12,7 @@ from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, SettingError
 from ..models.registry import find_entry, note_places, shareable
 from ..transform import AudioPipeline
+from ..collection.sources import describe_left_out
 from ..collect import collect
 from ..collection.remote import open_store
 from ..collection.embeddings import EmbeddingTable, load
@@ -68,6 +69,7 @@ def embed_collection(
                            'and needs a `pipeline` to embed them '
                            '(in a terminal, `auditus embed` comes first)')
     items = collect(source)
+    if items.left_out: warnings.warn(f'{brief(source)}: {describe_left_out(items.left_out)}', stacklevel=4)
     X,table,_,failed = embed_cached(pipeline, items, cache, progress)
     if not failed: return X,table
     first = f'{failed[0][0]}: {failed[0][1]}'
