@@ -5,48 +5,23 @@
 # %% auto #0
 __all__ = ['MeasuredModel']
 
-# %% ../../nbs/224_models.measured.ipynb #00fd089d
+# %% ../../nbs/224_models.measured.ipynb #e5eeaa7b
 import inspect
 from functools import cached_property
 import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import ModelNotFoundError
+from ..sound.errors import ModelNotFoundError, SettingError
 from .base import ModelFrames
 from .encoder import HFModel
 from .ragged import Features, merge_passes
 from .tokens import receptive_field
 from .weights import read_weights
 from .towers import choose_tower, cut_class, submodule
+from .forms import (
+    ask_mask, CaughtError, find_context, find_time_axis, last_hidden, long_s, main_key, mask_names, marks_padding, noise,
+    packing, shaped_masks, stop_at_codes)
 
-# %% ../../nbs/224_models.measured.ipynb #d8471609
-_masks = ('input_features_mask', 'attention_mask', 'padding_mask', 'feature_attention_mask', 'input_values_mask',
-          'audio_mel_mask', 'mask')
-_of_padding = {'audio_mel_mask'} # of masks: those that are true where there is padding
-_ask_mask = 'return_attention_mask' # what an extractor is asked by
-_packing = 'feature_lens' # what an encoder takes that wants features in one row, without padding
-
-def _main_key(
-    features:dict, # tensors by name
-    wanted:str, # what the encoder takes first
-)->str:
-    "Return which of the features are the sound."
-    if wanted in features: return wanted
-    large = {k:v.numel() for k,v in features.items() if v.ndim>1 and v.is_floating_point()}
-    return max(large, key=large.get)
-
-class _CaughtError(Exception): "Holds what a codec was about to make codes of."
-
-def _stop_at_codes(
-    net, # a codec of `transformers`
-):
-    "Put something in the place of a codec's quantiser that ends the pass."
-    import torch
-    class Stop(torch.nn.Module):
-        def forward(self, hidden, *args, **kwargs): raise _CaughtError(hidden)
-        encode = forward
-    net.quantizer = Stop()
-
-# %% ../../nbs/224_models.measured.ipynb #fedab5e2
+# %% ../../nbs/224_models.measured.ipynb #c72b5f84
 class MeasuredModel(HFModel):
     "A model of `transformers` that is used as it was found to behave when it was opened."
     context = None
@@ -71,7 +46,7 @@ class MeasuredModel(HFModel):
         cls,path = choose_tower(self.config, self.name)
         net = read_weights(cut_class(cls, path, self.beside), self.folder, bare, dtype=self.dtype, **reading)
         self.codec = not path and hasattr(net, 'quantizer')
-        if self.codec: _stop_at_codes(net)
+        if self.codec: stop_at_codes(net)
         return net,submodule(net, path)
 
     @property
@@ -93,8 +68,12 @@ class MeasuredModel(HFModel):
     @cached_property
     def accepted(self): return {'sound', 'real', *self.takes}
     def describe(self): return {**super().describe(), 'measured': self.ways}
+    def graph(self):
+        if not self.packed: return super().graph()
+        raise SettingError(f"{self.name} can not be converted: its encoder puts the tokens of all waves in one row, "
+                           "whose length is recorded with it. Use backend='torch'")
 
-# %% ../../nbs/224_models.measured.ipynb #3faed244
+# %% ../../nbs/224_models.measured.ipynb #f937bd38
 @patch
 def inputs(self:MeasuredModel, waves:list)->dict: # tensors for the network
     "Make the features of a batch by the model's own library."
@@ -102,8 +81,8 @@ def inputs(self:MeasuredModel, waves:list)->dict: # tensors for the network
     if self.context: waves = [w[:self.context_samples] for w in waves]
     made = self.extractor(waves, **self.asked)
     made = {k:v for k,v in made.items() if isinstance(v, torch.Tensor)}
-    sound = made.pop(_main_key(made, self.takes[0]))
-    real = next((made.pop(k) for k in _masks if k in made), None)
+    sound = made.pop(main_key(made, self.takes[0]))
+    real = next((made.pop(k) for k in mask_names if k in made), None)
     rest = {k:v for k,v in made.items() if k in self.takes}
     more = -sound.shape[1] % self.multiple
     if more:
@@ -117,7 +96,7 @@ def asked(self:MeasuredModel)->dict:
     takes = inspect.signature(self.extractor.__call__).parameters
     any_word = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values())
     wanted = {'sampling_rate': self.sr, 'return_tensors': 'pt'}
-    return {k:v for k,v in wanted.items() if any_word or k in takes} | {k:True for k in (_ask_mask,) if k in takes}
+    return {k:v for k,v in wanted.items() if any_word or k in takes} | {k:True for k in (ask_mask,) if k in takes}
 
 @patch
 def prepare(self:MeasuredModel, waves:list)->list: # of `Features`
@@ -126,49 +105,23 @@ def prepare(self:MeasuredModel, waves:list)->list: # of `Features`
     return [Features(places, [len(waves[i]) for i in places], self.inputs([waves[i] for i in places]))
             for places in groups.values()]
 
-# %% ../../nbs/224_models.measured.ipynb #037717c8
-def _hidden(
-    out, # what an encoder gave
-): # tensor
-    "Return what an encoder put out at last."
-    for name in ('last_hidden_state', 'latents'):
-        if getattr(out, name, None) is not None: return getattr(out, name)
-    out = out[0] if isinstance(out, (tuple, list)) else out
-    if not hasattr(out, 'ndim'): raise ModelNotFoundError('it gives no hidden state that frames could be taken from')
-    return out
-
-def _both_ways_mask(
-    model, # `MeasuredModel`
-    real, # `(n, rows)`
-): # `(n, 1, tokens, tokens)`
-    "Make the mask that a language model makes for its encoder, at the rate of its layers."
-    import torch
-    from transformers.masking_utils import create_bidirectional_mask
-    lengths,total = (real.sum(1)-1)//2+1,(real.shape[1]-2)//2+1
-    tokens = (torch.arange(total, device=real.device)[None]<lengths[:,None]).long()
-    shaped = torch.zeros(*tokens.shape, 1, device=real.device, dtype=model.dtype)
-    return create_bidirectional_mask(config=model.tower_config, inputs_embeds=shaped, attention_mask=tokens)
-
-# encoders that are given a mask of another shape by the models that they are part of
-_shaped = {'qwen2_audio_encoder': _both_ways_mask}
-
-# %% ../../nbs/224_models.measured.ipynb #1132083f
+# %% ../../nbs/224_models.measured.ipynb #6019f896
 @patch
 def call(self:MeasuredModel, inputs:dict, layer=-1)->dict: # frames
     "Call the encoder."
     import torch
     sound,real = inputs['sound'],inputs.get('real')
     args = {k:v for k,v in inputs.items() if k in self.takes and k!=self.takes[0]}
-    name = next((k for k in self.takes[1:] if k in _masks), None)
+    name = next((k for k in self.takes[1:] if k in mask_names), None)
     if name: args.setdefault(name, None)
     kind = self.tower_config.model_type
-    if real is not None and kind in _shaped: args[name] = _shaped[kind](self, real)
+    if real is not None and kind in shaped_masks: args[name] = shaped_masks[kind](self, real)
     elif real is not None and name and not (self.fixed and name=='attention_mask'):
-        args[name] = ~real.bool() if name in _of_padding else real
-    if _packing in self.takes: sound,args[_packing] = sound[0][:,real[0].bool()],real.sum(1)
+        args[name] = ~real.bool() if name in marks_padding else real
+    if packing in self.takes: sound,args[packing] = sound[0][:,real[0].bool()],real.sum(1)
     if layer!=-1: args['output_hidden_states'] = True
     try: out = self.run_encoder(sound, **args)
-    except _CaughtError as e: out = e.args[0]
+    except CaughtError as e: out = e.args[0]
     return {'frames': self.pick_layer(out, layer), **self.beside_frames(out)}
 
 @patch
@@ -183,7 +136,7 @@ def pooled(self:MeasuredModel, out): return out.pooler_output
 
 @patch
 def pick_layer(self:MeasuredModel, out, layer): # as in `HFModel`
-    return self.tokens(_hidden(out)) if layer==-1 else HFModel.pick_layer(self, out, layer)
+    return self.tokens(last_hidden(out)) if layer==-1 else HFModel.pick_layer(self, out, layer)
 
 @patch
 def tokens(self:MeasuredModel, hidden):
@@ -191,7 +144,7 @@ def tokens(self:MeasuredModel, hidden):
     if hidden.ndim>3: return hidden.flatten(2).transpose(1, 2)
     return hidden if self.time_axis==1 else hidden.transpose(1, 2)
 
-# %% ../../nbs/224_models.measured.ipynb #83f32a1e
+# %% ../../nbs/224_models.measured.ipynb #27004d24
 _counters = '_get_feat_extract_output_lengths', '_get_subsampling_output_length'
 
 @patch
@@ -233,44 +186,10 @@ def infer_one(self:MeasuredModel, features:Features, layer=-1)->ModelFrames:
     if not self.packed: return out
     return out._replace(mask=out.mask.new_ones(out.mask.shape)) # none of padding is among them
 
-# %% ../../nbs/224_models.measured.ipynb #2c193923
+# %% ../../nbs/224_models.measured.ipynb #b02ce731
 _tried_s = .1, .2, .4, .8, 1.6 # lengths that are tried, in seconds, where the least is not known
-_long_s = 40 # past what any extractor that cuts keeps
 
-def noise(
-    n:int, # samples
-    seed:int=0,
-)->np.ndarray: # `(n,)`
-    "Make a sound to measure with."
-    return np.random.default_rng(seed).normal(0, .1, n).astype(np.float32)
-
-def _axis_of_time(
-    short, # shape
-    long, # shape of the same for twice the sound
-)->int|None: # `None`: both are the same
-    "Return which axis has grown."
-    if len(short)!=len(long): return None
-    return next((i for i,(a,b) in enumerate(zip(short, long)) if a!=b), None)
-
-def _find_context(
-    extractor, # of `transformers`, which pads to one length
-    sr:int, # samples a second (Hz)
-    rows, # makes the features of a wave
-)->float: # seconds
-    "Find where an extractor cuts that gives features of one length."
-    for k,unit in (('n_samples', sr), ('chunk_length', 1)):
-        if isinstance(getattr(extractor, k, None), (int, float)): return getattr(extractor, k)/unit
-    low,high = sr,_long_s*sr # what comes at `low` counts, at `high` it does not
-    base = noise(high)
-    told = rows(base)
-    while high-low>1:
-        mid = (low+high)//2
-        other = base.copy()
-        other[mid:] = noise(len(base)-mid, 1)
-        low,high = (low,mid) if (rows(other)==told).all() else (mid,high)
-    return round(high/sr, 2)
-
-# %% ../../nbs/224_models.measured.ipynb #edcaa860
+# %% ../../nbs/224_models.measured.ipynb #6ac6a530
 @patch
 def measure(self:MeasuredModel)->dict: # attributes by name
     "Find out how the model behaves. Raises `ModelNotFoundError` where it gives no frames of sound."
@@ -288,14 +207,14 @@ def measure_features(self:MeasuredModel)->dict:
     "Find out what the extractor does with the length of a sound."
     def rows(wave): return self.inputs([wave])['sound']
     short,long = (rows(noise(s*self.sr)) for s in (1, 2))
-    axis = _axis_of_time(short.shape, long.shape)
+    axis = find_time_axis(short.shape, long.shape)
     ways = {'fixed': axis is None, 'context': None}
     asks = inspect.signature(self.extractor.__call__).parameters
-    if axis is None: ways['context'] = float(_find_context(self.extractor, self.sr, rows))
+    if axis is None: ways['context'] = float(find_context(self.extractor, self.sr, rows))
     elif 'truncation' in asks and asks['truncation'].default is True:
-        heard = 2*rows(noise(_long_s*self.sr)).shape[axis]/long.shape[axis]
+        heard = 2*rows(noise(long_s*self.sr)).shape[axis]/long.shape[axis]
         limit = asks['max_length'].default if 'max_length' in asks else None
-        if heard<.95*_long_s: ways['context'] = limit/self.sr if limit else round(heard, 1)
+        if heard<.95*long_s: ways['context'] = limit/self.sr if limit else round(heard, 1)
     for k,v in ways.items(): setattr(self, k, v)
     return ways
 
@@ -324,13 +243,13 @@ def measure_network(self:MeasuredModel)->dict:
     n = max(least, self.sr)
     self.time_axis = 1
     found = [self.run_plain(noise(m)) for m in ((n,) if self.fixed else (n, 2*n))]
-    shapes = [tuple(_hidden(o).shape) for o in found]
+    shapes = [tuple(last_hidden(o).shape) for o in found]
     packed = len(shapes[0])==2
-    axis = 1 if self.fixed or packed else _axis_of_time(shapes[0], shapes[1])
+    axis = 1 if self.fixed or packed else find_time_axis(shapes[0], shapes[1])
     if axis not in (1, 2): raise ModelNotFoundError(f'it gives {shapes[0]} of {n/self.sr:g} s, and the same of twice as much')
     ways = dict(multiple=ways_multiple, min_samples=least, time_axis=axis, packed=packed)
     for k,v in ways.items(): setattr(self, k, v)
-    frames = self.tokens(_hidden(found[0]))
+    frames = self.tokens(last_hidden(found[0]))
     states = getattr(found[0], 'hidden_states', None) or ()
     like = len(states)>1 and len({tuple(self.tokens(h).shape) for h in states})==1 and self.tokens(states[0]).shape[1]==frames.shape[1]
     summary = getattr(found[0], 'pooler_output', None)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Passport', 'examine', 'RefusedModelError', 'verify']
 
-# %% ../../nbs/228_models.passport.ipynb #68063ac5
+# %% ../../nbs/228_models.passport.ipynb #a9326829
 import hashlib, json
 from contextlib import suppress
 from importlib.metadata import version
@@ -14,13 +14,18 @@ from ..sound.errors import AuditusError, ModelNotFoundError
 from ..sound.files import cache_folder
 from ..sound.whole import write_whole
 from .base import AudioModel, load_model
+from .forms import noise
+from .probes import (
+    Listener, all_finite, are_alike, compare_engines, find_company, find_instability, find_padding,
+    find_where_cut, find_wrongs, hear_end, hear_stereo, long_pass_s, longest_pass_s, make_chirp,
+    one_step, probe_lengths, try_lengths)
 
-# %% ../../nbs/228_models.passport.ipynb #c0633be2
+# %% ../../nbs/228_models.passport.ipynb #345c8159
 # a clip's vector can not be trusted where a model has one of these
 _serious = {'padding', 'mask', 'cut', 'batch', 'order', 'random', 'first call', 'labels', 'deaf', 'long',
             'engine', 'rate'}
 
-# %% ../../nbs/228_models.passport.ipynb #e0080b05
+# %% ../../nbs/228_models.passport.ipynb #eb95960f
 class Passport:
     "What was measured of a model."
     def __init__(self,
@@ -53,199 +58,28 @@ class Passport:
         head = f'Passport of {self.name}, {self.form} form, {self.passes} passes: {found} ({self.digest})'
         return '\n'.join([head, *(f'  {k:<{width}}  {v}' for k,v in rows)])
 
-# %% ../../nbs/228_models.passport.ipynb #792c092b
-_any_length_s = 1.2 # of the first sound for models that hear any length
-_long_s,_longest_s = 30, 40 # what a pipeline gives at once, and what the long form tries
-_one_step = 2**-15 # of a sample with 16 bits
-
-def _noise(
-    n:int, # samples
-    seed:int=0,
-)->np.ndarray: # `(n,)`
-    "Make noise."
-    return np.random.default_rng(seed).normal(0, .1, n).astype(np.float32)
-
-def _chirp(
-    n:int, # samples
-)->np.ndarray: # `(n,)`
-    "Make a tone that rises through a third of all frequencies."
-    return (.3*np.sin(np.pi*np.arange(n)**2/(3*n))).astype(np.float32)
-
-def _change_end(
-    wave:np.ndarray, # `(n,)`
-    n:int, # samples
-)->np.ndarray: # `(n,)`
-    "Put other noise in the place of a sound's last samples."
-    return np.concatenate([wave[:-n], _noise(n, 9)])
-
-# %% ../../nbs/228_models.passport.ipynb #e495c97c
-_tolerance = {'float32': 1e-4} # of all that is said
-_narrow_tolerance = 5e-2 # in number formats with fewer digits
-
-def _plain(
-    a, # array or tensor
-)->np.ndarray:
-    "Return numbers as numpy has them."
-    return np.asarray(a.detach().float().cpu() if hasattr(a, 'detach') else a)
-
-def _off(
-    a:dict, # arrays by name
-    b:dict, # arrays by name
-)->float: # infinite where shapes differ
-    "Return how far two results are apart."
-    if a.keys()!=b.keys() or any(a[k].shape!=b[k].shape for k in a): return float('inf')
-    def apart(x, y): return 0. if not x.size else float(np.abs(x-y).max()/max(1, np.abs(y).max()))
-    found = [apart(a[k], b[k]) for k in a]
-    return float('inf') if np.isnan(found).any() else max(found)
-
-def _both_finite(
-    a:dict, # arrays by name
-)->bool:
-    "Whether there is nothing in a result but numbers."
-    return all(np.isfinite(v).all() for v in a.values())
-
-class _Listener:
-    "Runs a model and counts the passes."
-    def __init__(self, model:AudioModel):
-        self.model,self.passes = model,0
-        self.tolerance = _tolerance['float32'] if model.precision=='float32' else _narrow_tolerance
-    def hear(self,
-        *waves, # `(n,)` each
-    )->list: # for each wave, arrays by name
-        "Return all that the model says of each wave of a batch."
-        self.passes += 1
-        out = self.model.forward([w.copy() for w in waves])
-        frames,mask = _plain(out.frames),_plain(out.mask).astype(bool)
-        rest = {k:_plain(v) for k,v in (('pooled', out.pooled), ('logits', out.logits)) if v is not None}
-        return [{'frames': frames[i][mask[i]], **{k:v[i] for k,v in rest.items()}} for i in range(len(waves))]
-    def same(self, a:dict, b:dict)->bool: return _off(a, b)<=self.tolerance
-
-# %% ../../nbs/228_models.passport.ipynb #06146193
-def _lengths(
-    model:AudioModel, # to be asked
-)->tuple: # samples: of the first sound, and of the least
-    "Return how long the sounds are that a model is asked about."
-    least = max(model.min_samples, model.token_samples or 1)
-    longest = round((model.context or _any_length_s)*model.sr)
-    # where the rest of full pieces gives no token, whole ones are taken
-    if model.token_samples: longest = max(longest//model.token_samples, 1)*model.token_samples if model.context else 4*model.token_samples
-    return max(longest, 2*least),least
-
-def _find_padding(
-    long:dict, # what was said of a sound
-    half:dict, # of one of half its length
-    batched:dict, # of the same half, beside the long one
-    counts:bool, # whether the model says itself that padding counts
-)->dict: # defects
-    "Tell whether there are frames of padding."
-    alone,beside = len(half['frames']),len(batched['frames'])
-    if abs(beside-alone)==1:
-        return {'mask': f'a clip has {alone} frames alone, and {beside} beside a longer one: its mask is off by one'}
-    if beside!=alone:
-        return {'padding': f'a clip has {alone} frames alone, and {beside} beside a longer one: padding is counted'}
-    if len(long['frames'])==alone>1 and not counts:
-        return {'padding': f'a sound has {alone} frames, and half of it just as many: padding is counted'}
-    return {}
-
-def _find_instability(
-    ears:_Listener, # at the model
-    first:dict, # what was said of a sound
-    second:dict, # of the same sound
-    beside:dict, # in a batch
-    behind:dict, # in the same batch in another order
-)->dict: # defects
-    "Tell whether a sound has one result."
-    if not ears.same(first, second):
-        if ears.same(second, beside) or ears.same(second, behind):
-            return {'first call': f'the first call differs from the next by {_off(first, second):.1e}'}
-        return {'random': f'the same sound gives another result the second time, by {_off(first, second):.1e}'}
-    return {}
-
-def _find_company(
-    ears:_Listener, # at the model
-    alone:list, # what was said of each sound alone
-    batch:list, # of them in a batch
-    back:list, # in the same batch in another order
-)->dict: # defects
-    "Tell whether the sounds beside it change what is said of a sound."
-    found = {}
-    order = max(_off(a, b) for a,b in zip(batch, back))
-    together = max(_off(a, b) for a,b in zip(batch, alone))
-    if order>ears.tolerance: found['order'] = f'in another order, the same batch differs by {order:.1e}'
-    elif together>ears.tolerance: found['batch'] = f'in a batch, a sound differs by {together:.1e} from what it is alone'
-    return found
-
-# %% ../../nbs/228_models.passport.ipynb #cf4599b8
-def _means(
-    said:dict, # what was said of a sound
-)->np.ndarray: # `(frame_dim,)`
-    "Average the frames of a sound."
-    return said['frames'].mean(0)
-
-def _alike(
-    a:dict, # what was said of a sound
-    b:dict, # of another
-    by:float, # relative to the largest number
-)->bool:
-    "Whether two sounds have the same vector."
-    x,y = _means(a),_means(b)
-    return x.shape==y.shape and bool(np.abs(x-y).max()<=by*np.abs(y).max())
-
-def _find_wrongs(
-    model:AudioModel, # that was asked
-    long:dict, # what was said of a sound
-    half:dict, # of another, of half its length
-    n:int, # samples of the first
-)->dict: # defects
-    "Tell what a single result can be wrong in."
-    found,scores = {},long.get('logits')
-    if model.labels is not None and (scores is None or len(scores)!=len(model.labels)):
-        found['labels'] = f'it has {len(model.labels)} labels, and {0 if scores is None else len(scores)} scores'
-    if not _both_finite(long): found['finite'] = 'noise gives numbers that are not finite'
-    elif _alike(long, half, 1e-6): found['deaf'] = 'noise and a chirp have the same vector'
-    if model.token_times and (wanted := n/model.sr/model.token_times[1])>8:
-        if not .8<(have := len(long['frames']))/wanted<1.25:
-            found['rate'] = (f'it says that a frame stands for {model.token_times[1]*1000:.3g} ms, and gives {have} of '
-                             f'{n/model.sr:g} s: it takes the sound for one of another rate')
-    return found
-
-# %% ../../nbs/228_models.passport.ipynb #de051ce1
-def _hear_end(
-    ears:_Listener, # at the model
-    wave:np.ndarray, # `(n,)`: as long as is heard at once
-    said:dict|None=None, # of it, where that is known
-)->tuple: # how many frames it has, or `None`, and defects
-    "Tell whether the end of a sound is heard."
-    model,seconds = ears.model,len(wave)/ears.model.sr
-    changed = _change_end(wave, max(model.token_samples or 1, model.min_samples, len(wave)//20))
-    try: said,other = said or ears.hear(wave)[0],ears.hear(changed)[0]
-    # each model has its own way of not taking a sound
-    except Exception as e:
-        return None,{'long': f'{seconds:g} s at once raise {type(e).__name__}: {" ".join(str(e).split()):.200}'}
-    if _off(said, other)>0: return len(said['frames']),{}
-    return len(said['frames']),{'cut': f'of {seconds:g} s the end is not heard: other noise there changes nothing'}
-
+# %% ../../nbs/228_models.passport.ipynb #088fc616
 def _examine_shortly(
-    ears:_Listener, # at the model
+    ears:Listener, # at the model
 )->tuple: # marks and defects
     "Do the short form."
     model = ears.model
-    n,least = _lengths(model)
-    long,half = _noise(n),_chirp(n//2//(model.token_samples or 1)*(model.token_samples or 1))
+    n,least = probe_lengths(model)
+    long,half = noise(n),make_chirp(n//2//(model.token_samples or 1)*(model.token_samples or 1))
     first,second = ears.hear(long)[0],ears.hear(long)[0]
     batch,back = ears.hear(half, long),ears.hear(long, half)[::-1]
     alone = ears.hear(half)[0]
-    silence,faint,soft = ears.hear(np.zeros(least, np.float32), half*_one_step, half/4)
-    defects = _find_padding(second, alone, batch[0], model.padding_counts)
-    defects |= _find_instability(ears, first, second, batch[1], back[1])
-    if not defects: defects |= _find_company(ears, [alone, second], batch, back)
-    defects |= _find_wrongs(model, second, alone, n)
-    if not _both_finite(silence): defects['silence'] = 'silence gives numbers that are not finite'
-    if not _both_finite(faint): defects['faint'] = 'sound of one step of 16 bits gives numbers that are not finite'
+    silence,faint,soft = ears.hear(np.zeros(least, np.float32), half*one_step, half/4)
+    defects = find_padding(second, alone, batch[0], model.padding_counts)
+    defects |= find_instability(ears, first, second, batch[1], back[1])
+    if not defects: defects |= find_company(ears, [alone, second], batch, back)
+    defects |= find_wrongs(model, second, alone, n)
+    if not all_finite(silence): defects['silence'] = 'silence gives numbers that are not finite'
+    if not all_finite(faint): defects['faint'] = 'sound of one step of 16 bits gives numbers that are not finite'
     per_s = len(second['frames'])*model.sr/n
     if 'deaf' not in defects:
-        whole = (long, second) if model.context else (_noise(round(_long_s*model.sr)),)
-        count,end = _hear_end(ears, *whole)
+        whole = (long, second) if model.context else (noise(round(long_pass_s*model.sr)),)
+        count,end = hear_end(ears, *whole)
         defects |= end
         if count: per_s = count*model.sr/len(whole[0])
     one_for_all = len(second['frames'])==len(alone['frames'])
@@ -253,98 +87,41 @@ def _examine_shortly(
              'least': f'{model.min_samples/model.sr:.3g} s', 'frames': f'{second["frames"].shape[-1]} numbers',
              'frames a second': f'{len(alone["frames"])} whatever its length' if one_for_all else f'{per_s:.3g}',
              'padding': 'counted' if model.padding_counts else 'cut off',
-             'level': 'makes no difference' if _alike(soft, alone, 1e-3) else 'is heard',
+             'level': 'makes no difference' if are_alike(soft, alone, 1e-3) else 'is heard',
              'labels': len(model.labels or ()), 'engine': f'{model.backend}, {model.precision}'}
     return marks,defects
 
-# %% ../../nbs/228_models.passport.ipynb #b80558af
-_tried_s = .1, .3, 1, 3, 10 # lengths of the long form, in seconds
-_engine_tolerance = 1e-3 # of what another engine says
-
-def _try_lengths(
-    ears:_Listener, # at the model
-)->dict: # defects
-    "Compare sounds of many lengths alone and together."
-    model = ears.model
-    n,least = _lengths(model)
-    most = n if model.context else round(max(_tried_s)*model.sr)
-    sizes = sorted({least, *(m for s in _tried_s if least<=(m := round(s*model.sr))<=most)})
-    if model.token_samples: sizes = sorted({m//model.token_samples*model.token_samples for m in sizes if m>=model.token_samples})
-    waves = [_noise(m, seed) for seed,m in enumerate(sizes)]
-    off = max(_off(a, ears.hear(w)[0]) for a,w in zip(ears.hear(*waves), waves))
-    if off<=ears.tolerance: return {}
-    return {'batch': f'sounds of {", ".join(f"{m/model.sr:.3g}" for m in sizes)} s together differ by {off:.1e} '
-                     'from what they are alone'}
-
-def _find_where_cut(
-    ears:_Listener, # at the model
-    seconds:float, # of a sound whose end is not heard
-)->dict: # defects
-    "Find from where on a sound is not heard."
-    sr = ears.model.sr
-    wave = _noise(round(seconds*sr))
-    said,low,high = ears.hear(wave)[0],0,len(wave)
-    while high-low>.02*sr:
-        mid = (low+high)//2
-        low,high = (mid,high) if _off(said, ears.hear(_change_end(wave, len(wave)-mid))[0])>0 else (low,mid)
-    return {'cut': f'of {seconds:g} s it hears {high/sr:.2f} s'}
-
-def _hear_stereo(
-    ears:_Listener, # at the model
-)->dict: # defects
-    "Tell whether a model that takes two channels hears one of them."
-    n,_ = _lengths(ears.model)
-    left,right = _noise(n, 1),_noise(n, 2)
-    # what takes mono sound may raise anything of stereo, which is right
-    try: both = ears.hear(np.stack([left, right]))[0]
-    except Exception: return {}
-    if all(_off(both, ears.hear(w)[0])>ears.tolerance for w in (left, right)): return {}
-    return {'stereo': 'it takes a sound of two channels, and hears one of them'}
-
-def _compare_engines(
-    ears:_Listener, # at the model, which has not run yet
-    reference:AudioModel, # the same in torch
-)->dict: # defects
-    "Compare an engine with torch, from its first call on."
-    n,_ = _lengths(ears.model)
-    wave = _noise(n, 3)
-    found,wanted = [ears.hear(wave)[0] for _ in range(2)],_Listener(reference).hear(wave)[0]
-    off = [_off(f, wanted) for f in found]
-    limit = _engine_tolerance if ears.model.precision=='float32' else _narrow_tolerance
-    if max(off)<=limit: return {}
-    which = 'its first call' if off[1]<=limit else 'it'
-    return {'engine': f'{which} differs by {max(off):.1e} from what {reference.backend} says'}
-
+# %% ../../nbs/228_models.passport.ipynb #b2c43de5
 def _examine_longer(
-    ears:_Listener, # at the model
+    ears:Listener, # at the model
     defects:dict, # that are known
 )->dict: # defects
     "Do what the long form has beyond the short one."
     found,model = {},ears.model
-    if not {'batch', 'padding', 'mask', 'order', 'random', 'first call'}&{*defects}: found |= _try_lengths(ears)
-    found |= _hear_stereo(ears)
+    if not {'batch', 'padding', 'mask', 'order', 'random', 'first call'}&{*defects}: found |= try_lengths(ears)
+    found |= hear_stereo(ears)
     if not model.context and not {'cut', 'long', 'deaf'}&{*defects}:
-        found |= _hear_end(ears, _noise(round(_longest_s*model.sr)))[1]
+        found |= hear_end(ears, noise(round(longest_pass_s*model.sr)))[1]
     if 'cut' in defects|found:
-        found |= _find_where_cut(ears, model.context or (_long_s if 'cut' in defects else _longest_s))
+        found |= find_where_cut(ears, model.context or (long_pass_s if 'cut' in defects else longest_pass_s))
     return found
 
-# %% ../../nbs/228_models.passport.ipynb #321e7f91
+# %% ../../nbs/228_models.passport.ipynb #c172649d
 def examine(
     model:AudioModel, # to be asked
     form:str='short', # 'short': eight passes at the most; 'long': some forty, with longer sounds
     reference:AudioModel|None=None, # what another engine is compared with; `None`: the same in torch, in the long form
 )->Passport:
     "Measure what a model does with sound."
-    ears,defects = _Listener(model),{}
+    ears,defects = Listener(model),{}
     if reference is None and form=='long': reference = _in_torch(model)
-    if reference is not None: defects |= _compare_engines(ears, reference)
+    if reference is not None: defects |= compare_engines(ears, reference)
     marks,found = _examine_shortly(ears)
     defects |= found
     if form=='long': defects |= _examine_longer(ears, defects)
     return Passport(str(model.name), form, marks, defects, ears.passes)
 
-# %% ../../nbs/228_models.passport.ipynb #0765d3ec
+# %% ../../nbs/228_models.passport.ipynb #084d20b8
 def _in_torch(
     model:AudioModel, # on any engine
 )->AudioModel|None: # `None`: it runs in torch, or can't be had there
@@ -354,7 +131,7 @@ def _in_torch(
     except AuditusError: return None
     return None if found.session is not None else found
 
-# %% ../../nbs/228_models.passport.ipynb #b2b98ec5
+# %% ../../nbs/228_models.passport.ipynb #f0d099cd
 def _fingerprint(
     model:AudioModel, # to be asked
 )->str: # 24 hex digits; '': there is nothing to know it by
@@ -386,14 +163,14 @@ def examine_once(
             with write_whole(file) as new: new.write_text(json.dumps(found.as_dict()), encoding='utf-8')
     return found
 
-# %% ../../nbs/228_models.passport.ipynb #1850a6e3
+# %% ../../nbs/228_models.passport.ipynb #76a7fdee
 class RefusedModelError(ModelNotFoundError):
     "A model that was measured, and can not be trusted. `passport` holds what was found, `model` the model."
     def __init__(self, message, model=None, passport=None):
         super().__init__(message)
         self.model,self.passport = model,passport
 
-# %% ../../nbs/228_models.passport.ipynb #09cf3fa6
+# %% ../../nbs/228_models.passport.ipynb #eb2d1ba8
 def check_opened(
     model:AudioModel, # that has just been opened
 )->AudioModel: # the same, with its `passport`
@@ -405,7 +182,7 @@ def check_opened(
                                 model, model.passport)
     return model
 
-# %% ../../nbs/228_models.passport.ipynb #90a07a26
+# %% ../../nbs/228_models.passport.ipynb #ceffebe8
 def verify(
     model_name, # as in `load_model`, or an `AudioModel`
     **settings, # of `load_model`

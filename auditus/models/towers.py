@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/212_models.towers.ipynb #be79d0f9
+# %% ../../nbs/212_models.towers.ipynb #e130abaf
 from ..sound.errors import ModelNotFoundError
 from .weights import quiet
 
-# %% ../../nbs/212_models.towers.ipynb #c311a906
+# %% ../../nbs/212_models.towers.ipynb #900128e5
 _tables = '', 'FOR_MULTIMODAL_LM_', 'FOR_SPEECH_SEQ_2_SEQ_', 'FOR_TEXT_TO_WAVEFORM_'
 
 def model_classes(
@@ -25,7 +25,7 @@ def model_classes(
     found = [getattr(tf, name, None) for name in dict.fromkeys(named)]
     return [c for c in found if c is not None]
 
-# %% ../../nbs/212_models.towers.ipynb #b3239338
+# %% ../../nbs/212_models.towers.ipynb #c1ef4bf1
 # where composites keep what hears; the first that is there counts
 _names = ('audio_tower', 'audio_encoder', 'audio_model', 'speech_encoder', 'audio_tokenizer', 'codec_model',
           'acoustic_tokenizer_encoder', 'encoder_model', 'embed_tokens_extend.audio_embed.encoder')
@@ -66,7 +66,7 @@ def find_tower(
         return next(path for path,m in net.named_modules() if m is encoder)
     return 'encoder' if hasattr(net, 'encoder') and (hasattr(known, 'encoder_config') or _is_codec(net)) else ''
 
-# %% ../../nbs/212_models.towers.ipynb #9640c8c3
+# %% ../../nbs/212_models.towers.ipynb #4a328361
 def choose_tower(
     config, # of `transformers`
     name:str, # of the model
@@ -87,7 +87,7 @@ def choose_tower(
         if not first_input(submodule(net, path)).endswith('input_ids'): return cls,path
     raise ModelNotFoundError(f'{name} has no encoder of sound: {cls.__name__} reads text or codes')
 
-# %% ../../nbs/212_models.towers.ipynb #c48218b4
+# %% ../../nbs/212_models.towers.ipynb #74b93104
 def _keep_only(
     net, # network of `transformers`
     path:str, # of the part to keep

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PEAudioModel']
 
-# %% ../../nbs/226_models.words.ipynb #79d5c0e7
+# %% ../../nbs/226_models.words.ipynb #aa63c291
 from functools import cached_property
 from fastcore.basics import patch
 from ..sound.errors import ModelNotFoundError
@@ -14,14 +14,14 @@ from .weights import quiet, read_weights
 from .towers import cut_class
 from .measured import MeasuredModel
 
-# %% ../../nbs/226_models.words.ipynb #e095e25c
+# %% ../../nbs/226_models.words.ipynb #99cf3496
 class PEAudioModel(MeasuredModel):
     "Perception Encoder Audio: sounds and words in one space."
     beside = 'audio_head',
     def pooled(self, out): return self.net.audio_head(out.pooler_output)
     def size_of_summary(self, summary): return self.net.audio_head.proj.out_features
 
-# %% ../../nbs/226_models.words.ipynb #dcc77031
+# %% ../../nbs/226_models.words.ipynb #8ce98c49
 def _read_text_side(
     self:PEAudioModel,
 )->tuple: # the half of the model that reads, and its tokenizer
@@ -39,7 +39,7 @@ def _read_text_side(
 PEAudioModel.text_side = cached_property(_read_text_side)
 PEAudioModel.text_side.__set_name__(PEAudioModel, 'text_side')
 
-# %% ../../nbs/226_models.words.ipynb #e100cba7
+# %% ../../nbs/226_models.words.ipynb #14d747e9
 @patch
 def embed_text(self:PEAudioModel,
     texts:list, # sentences
@@ -57,7 +57,7 @@ def logit_scale(self:PEAudioModel)->float:
     "What similarities of sound and text are multiplied by."
     return self.text_side[0].text_audio_logit_scale.item()
 
-# %% ../../nbs/226_models.words.ipynb #4d1e2e98
+# %% ../../nbs/226_models.words.ipynb #25d40ff2
 _of_two_sides = {'pe_audio': PEAudioModel}
 
 def find_measured(
