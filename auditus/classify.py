@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import numpy as np
 from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
-from .sound.errors import AudioInputError, check_choice, check_positive, SettingError, unnamed
+from .sound.errors import AudioInputError, check_choice, check_positive, ModelNotFoundError, SettingError, unnamed
 from .sound.chain import is_many, Transform
 from .signal import Windowing
 from .pipeline.plan import EmbeddedSound, merge_chunks, pool_windows, WindowOutput
@@ -19,6 +19,7 @@ from .pipeline.embedding import Piece, to_tensors
 from .transform import AudioPipeline
 from .pipeline.scores import Scores
 from .pipeline.clips import ClipClassificationModel, ModelOutput, Outputs, soundevent_data
+from .models.base import group_graph
 
 # %% ../nbs/440_classify.ipynb #b021cdf4
 _all_ = ['Scores', 'Outputs', 'ModelOutput', 'ClipClassificationModel']
@@ -40,6 +41,7 @@ def apply_function(
 # %% ../nbs/440_classify.ipynb #e0661df5
 class AudioClassifier(Transform, ClipClassificationModel):
     "A path to labels with scores: load, resample, cut, classify."
+    regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(AudioPipeline, but='return_tensors target_sr layer normalize mono custom_steps'.split())
     def __init__(self,
         model_name, # a name, a folder, 'birdnet', or an `AudioModel`, with a head
@@ -73,6 +75,8 @@ class AudioClassifier(Transform, ClipClassificationModel):
 
     def check_model(self, m):
         "Refuse a model that can't serve here."
+        if m.labels is None and m.labels_trouble:
+            raise ModelNotFoundError(f'{m.name} has a head whose classes have no names: {m.labels_trouble}. Correct it there')
         if m.labels is None:
             raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Train a head for it on labelled sounds '
                                '(a fine-tuned checkpoint, or a linear one on the vectors of AudioPipeline), or take a model that has one')

@@ -71,7 +71,7 @@ def check_file(
     "Return the path of a file. Raises an error of ours where there is none, or nothing to read in it."
     name,path = brief(path),Path(path)
     try:
-        path = path.expanduser()
+        if not os.path.lexists(path): path = path.expanduser() # a `~` may be a part of its name
         kind = path.stat()
     except (OSError, ValueError, RuntimeError) as e: # a home of nobody is a RuntimeError
         reason = getattr(e, 'strerror', None) or e

@@ -16,7 +16,7 @@ import transformers as tf
 from kit import Loudness, command, noise
 from tiny_models import architectures, headed, make_folder, small, three
 
-from auditus import AudioArray, AudioEmbedding, AudioInputError, AudioPipeline, ModelNotFoundError, SettingError, Windows, load_model
+from auditus import AudioArray, AudioClassifier, AudioEmbedding, AudioInputError, AudioPipeline, ModelNotFoundError, SettingError, Windows, load_model
 from auditus.models import arithmetic, device as on_device, hf
 from auditus.models.base import ModelFrames
 
@@ -156,6 +156,51 @@ def test_heads_give_the_librarys_logits_and_the_same_frames(name, made, rng):
         assert (out.frames[0][out.mask[0]]-frames[0, :int(out.mask.sum())]).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize('config, made', [(tf.Wav2Vec2Config, tf.Wav2Vec2ForXVector), (tf.WavLMConfig, tf.WavLMForXVector)])
+def test_the_vector_of_a_speaker_is_the_models_summary(config, made, tmp_path, rng):
+    from tiny_models import speech
+    model, extractor = make_folder(speech(config, made, tdnn_dim=(16, 16, 16, 16, 24), xvector_output_dim=12), tmp_path)
+    pipe = AudioPipeline(tmp_path, pooling='model')
+    assert pipe.dim == 12
+    for seconds in (.05, 1., 2.3):
+        wave = noise(rng, seconds, 16000)
+        heard = np.pad(wave, (0, max(0, pipe.model.min_samples-len(wave))))
+        with torch.inference_mode(): reference = model(**extractor(heard, sampling_rate=16000, return_tensors='pt')).embeddings[0].numpy()
+        assert np.isfinite(reference).all() and np.abs(pipe((wave, 16000))-reference).max() < 1e-5
+    assert np.abs(AudioPipeline(tmp_path)((wave, 16000))-model.base_model(**extractor(wave, sampling_rate=16000, return_tensors='pt')).last_hidden_state[0].mean(0).detach().numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize('ids', [{1: 'a', 2: 'b', 3: 'c'}, {0: 'a', 2: 'b', 3: 'c'}])
+def test_embeddings_need_no_labels_and_scores_do(ids, made, tmp_path, rng):
+    folder, model, extractor = made('head-hubert')
+    shutil.copytree(folder, tmp_path/'m')
+    config = json.loads((folder/'config.json').read_text())
+    (tmp_path/'m'/'config.json').write_text(json.dumps({**config, 'id2label': ids, 'label2id': {v: k for k, v in ids.items()}}))
+    wave = noise(rng, 1., 16000)
+    assert np.array_equal(AudioPipeline(tmp_path/'m')((wave, 16000)), AudioPipeline(folder)((wave, 16000)))
+    with pytest.raises(ModelNotFoundError, match=f'id2label in its config.json has the numbers {min(ids)} to 3, and 3 classes are numbered 0 to 2'):
+        AudioClassifier(tmp_path/'m')((wave, 16000))
+
+
+@pytest.mark.parametrize('name, file, change, said', [
+    ('clap-fusion', 'preprocessor_config.json', {'truncation': 'rand_trunc'}, "`enable_fusion` True and its feature extractor `truncation` 'rand_trunc'"),
+    ('ast', 'preprocessor_config.json', {'max_length': 512}, '`max_length` 1024 and its feature extractor `max_length` 512'),
+    ('whisper', 'preprocessor_config.json', {'feature_size': 128}, '`num_mel_bins` 80 and its feature extractor `feature_size` 128')])
+def test_a_network_and_features_that_do_not_fit_are_told_when_it_is_opened(name, file, change, said, checkpoint, tmp_path):
+    shutil.copytree(checkpoint(name), tmp_path/'m')
+    (tmp_path/'m'/file).write_text(json.dumps({**json.loads((tmp_path/'m'/file).read_text()), **change}))
+    with pytest.raises(ModelNotFoundError, match=said): load_model(tmp_path/'m')
+
+
+def test_a_checkpoint_that_names_no_architecture(checkpoint, made, tmp_path, rng):
+    for name in ('hubert-group', 'whisper', 'speech-to-text'):
+        shutil.copytree(checkpoint(name), tmp_path/name)
+        config = json.loads((tmp_path/name/'config.json').read_text())
+        (tmp_path/name/'config.json').write_text(json.dumps({k: v for k, v in config.items() if k != 'architectures'}))
+        wave = [noise(rng, 1., 16000)]
+        assert torch.equal(load_model(tmp_path/name).forward(wave).frames, load_model(checkpoint(name)).forward(wave).frames)
+
+
 def test_problem_type_decides_the_activation(tmp_path):
     make_folder(lambda: (tf.ASTForAudioClassification(tf.ASTConfig(**small, **three, problem_type='multi_label_classification')), tf.ASTFeatureExtractor()), tmp_path)
     assert load_model(tmp_path).activation == 'sigmoid'
@@ -176,6 +221,25 @@ def test_hidden_layers_are_the_librarys(name, made, rng):
     mean = AudioEmbedding(folder, layer='mean')(sound)
     assert np.abs(mean-torch.stack(states).mean(0)[0, :len(mean)].numpy()).max() < 1e-5
     with pytest.raises(SettingError, match='hidden states -4 to 3'): AudioEmbedding(folder, layer=9)(sound)
+
+
+@pytest.mark.parametrize('name', ['ast', 'wav2vec2-layer', 'wav2vec2-bert', 'whisper', 'speech-to-text'])
+def test_several_layers_come_of_one_pass(name, checkpoint, rng, monkeypatch):
+    model = load_model(checkpoint(name))
+    waves = [noise(rng, s, model.sr) for s in (1.2, .6, 1.2)]
+    alone = {layer: model.forward(waves, layer).frames for layer in range(-2, model.n_layers+1)}
+    calls, real = [], model.call
+    monkeypatch.setattr(model, 'call', lambda *args: calls.append(1) or real(*args), raising=False)
+    one = model.forward(waves)
+    passes = len(calls)
+    calls.clear()
+    both, whole = model.forward(waves, [1, -1]), model.forward(waves, 'all')
+    assert len(calls) == 2*passes
+    assert both.frames.shape == (3, 2, *one.frames.shape[1:]) and whole.frames.shape == (3, model.n_layers+1, *one.frames.shape[1:])
+    assert torch.equal(both.mask, one.mask) and torch.equal(whole.mask, one.mask)
+    assert torch.equal(both.frames[:, 0], alone[1]) and torch.equal(both.frames[:, 1], one.frames)
+    assert all(torch.equal(whole.frames[:, i], alone[i]) for i in range(model.n_layers+1))
+    with pytest.raises(SettingError, match='must lie between'): model.forward(waves, [1, 99])
 
 
 def test_layers_and_summaries_that_a_model_lacks(checkpoint, rng):
@@ -370,11 +434,9 @@ def test_entry_points_bring_in_models_of_others(tmp_path, monkeypatch):
 
 
 def test_a_model_that_can_not_be_served_says_so_when_it_is_loaded(tmp_path):
-    def codec():
-        config = tf.EncodecConfig(num_filters=4, hidden_size=16, codebook_dim=16, codebook_size=32, target_bandwidths=[1.5])
-        return tf.EncodecModel(config), tf.EncodecFeatureExtractor()
-    make_folder(codec, tmp_path)
-    with pytest.raises(ModelNotFoundError, match='can not be served: its EncodecModel .*gives no `last_hidden_state`'): load_model(tmp_path)
+    def vocoder(): return tf.UnivNetModel(tf.UnivNetConfig(model_hidden_channels=8, kernel_predictor_hidden_channels=8)), tf.UnivNetFeatureExtractor()
+    make_folder(vocoder, tmp_path)
+    with pytest.raises(ModelNotFoundError, match='can not be served: its UnivNetModel does not make frames'): load_model(tmp_path)
 
 
 # features in torch, and arithmetic

@@ -12,7 +12,8 @@ from fastcore.basics import patch
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError
 from .weights import quiet, read_weights
-from .encoder import HFModel
+from .encoder import HFModel, is_served_plainly
+from .words import find_measured
 from .features import FeaturesInTorch, mel_energies
 
 # %% ../../nbs/240_models.families.ipynb #055ccbc3
@@ -20,6 +21,7 @@ _smallest_step = 1.192092955078125e-07 # of float32 at 1, as in Kaldi
 
 class ASTModel(FeaturesInTorch, HFModel):
     "Audio Spectrogram Transformer (arXiv 2104.01778)."
+    padding_counts = True # it has no mask
     hop_s = .01 # seconds from one row of its spectrogram to the next
     @property
     def context(self): return self.extractor.max_length*self.hop_s
@@ -71,6 +73,7 @@ class WhisperModel(HFModel):
 # %% ../../nbs/240_models.families.ipynb #36726200
 class CLAPModel(FeaturesInTorch, HFModel):
     "CLAP: sounds and words in one space (arXiv 2211.06687)."
+    padding_counts = True # a short sound is repeated, or filled up
     n_layers = None # its stages differ in size
     min_samples = 1
     @property
@@ -171,8 +174,31 @@ families = {'audio-spectrogram-transformer': ASTModel, 'whisper': WhisperModel, 
             'clap_audio_model': CLAPModel}
 
 # %% ../../nbs/240_models.families.ipynb #192cd53b
+# settings of the network, and those of the extractor that have to be the same
+_agreeing = {'audio-spectrogram-transformer': (('max_length', 'max_length'), ('num_mel_bins', 'num_mel_bins')),
+             'whisper': (('num_mel_bins', 'feature_size'),)}
+
+def check_agreement(
+    config, # of `transformers`
+    extractor, # its feature extractor
+    name, # of the model
+):
+    "Raise `ModelNotFoundError` for a network that does not fit the features that come with it."
+    found = [(f'its network `{a}` {x}', f'its feature extractor `{b}` {y}') for a,b in _agreeing.get(config.model_type, ())
+             if (x := getattr(config, a, None))!=(y := getattr(extractor, b, None))]
+    if config.model_type.startswith('clap'):
+        fuses,fused = getattr(config, 'audio_config', config).enable_fusion,extractor.truncation=='fusion'
+        if fuses!=fused:
+            found += [(f'its network `enable_fusion` {fuses}', f'its feature extractor `truncation` {extractor.truncation!r}')]
+    if not found: return
+    wanted,has = found[0]
+    raise ModelNotFoundError(f'{name} can not be used: {wanted} and {has} do not fit each other. '
+                             'Correct config.json or preprocessor_config.json in its folder')
+
 def find_family(
     config, # of `transformers`
 )->type: # `HFModel`, or a subclass
     "Return the class that serves a model."
-    return families.get(config.model_type, HFModel)
+    if config.model_type in families: return families[config.model_type]
+    if is_served_plainly(config): return HFModel
+    return find_measured(config)

@@ -15,7 +15,9 @@ from .device import as_device, as_dtype, as_precision, configure_torch, packing_
 from .weights import (
     check_folder, check_settings, find_files, find_folder, quiet, read_config, safe_weights)
 from .encoder import HFModel
-from .families import find_family
+from .families import check_agreement, find_family
+from .measured import MeasuredModel
+from .passport import check_opened
 
 # %% ../../nbs/250_models.hf.ipynb #b45e3b33
 def _change_extractor(
@@ -70,6 +72,7 @@ def huggingface(
     if not hasattr(extractor, 'sampling_rate'):
         raise ModelNotFoundError(f'{name} is no audio model: '
                                  f'its {type(extractor).__name__} has no sampling rate')
+    check_agreement(config, extractor, name)
     extractor = _change_extractor(extractor, feature_kwargs or {}, name)
     safe = bool(find_files(folder, safe_weights))
     reading = dict(use_safetensors=safe, trust_remote_code=trust_remote_code)
@@ -83,14 +86,14 @@ def huggingface(
         try: model.try_out()
         except ModelNotFoundError as e:
             raise SettingError(f'`feature_kwargs` {feature_kwargs} do not fit {name}: {e}') from e
-    return model
+    return check_opened(model) if isinstance(model, MeasuredModel) else model
 
 # %% ../../nbs/250_models.hf.ipynb #05a92157
 def from_description(
     name:str, # what was asked for
     path:Path, # of the file that holds the network
     about:dict, # what `describe` gave
-    device, # torch device
+    device, # torch device, or its name
 )->HFModel: # without its weights
     "Make a model of what is known of it. Raises `ModelNotFoundError` for an unknown extractor."
     import torch, transformers as tf
@@ -103,6 +106,7 @@ def from_description(
         # code is never run
         config = tf.AutoConfig.for_model(**{k:v for k,v in about['config'].items() if k!='auto_map'})
         extractor = extractor.from_dict(about['extractor'])
-    return find_family(config)(name, path, config, extractor, device, torch.float32, bare=True)
+    known = {'ways': about['measured']} if 'measured' in about else {}
+    return find_family(config)(name, path, config, extractor, as_device(device), torch.float32, bare=True, **known)
 
 huggingface.from_description = from_description # where the registry finds it

@@ -29,13 +29,13 @@ def merge_passes(
     n:int, # size of the batch
 )->ModelFrames: # shorter ones filled with zeros that the mask leaves out
     "Put what the passes gave into the order of the batch."
-    first,most = parts[0][1],max(o.frames.shape[1] for _,o in parts)
-    frames = first.frames.new_zeros(n, most, first.frames.shape[2])
+    first,most = parts[0][1],max(o.frames.shape[-2] for _,o in parts)
+    frames = first.frames.new_zeros(n, *first.frames.shape[1:-2], most, first.frames.shape[-1])
     mask = first.mask.new_zeros(n, most)
     pooled,logits = [None if a is None else a.new_zeros(n, a.shape[1]) for a in first[2:]]
     for idxs,o in parts:
-        tokens = o.frames.shape[1]
-        frames[idxs,:tokens],mask[idxs,:tokens] = o.frames,o.mask
+        tokens = o.frames.shape[-2]
+        frames[idxs,...,:tokens,:],mask[idxs,:tokens] = o.frames,o.mask
         if pooled is not None: pooled[idxs] = o.pooled
         if logits is not None: logits[idxs] = o.logits
     return ModelFrames(frames, mask, pooled, logits)

@@ -29,13 +29,23 @@ def find_entry(
                                  'Install it with: pip install auditus')
     return entry
 
+def load_entry(
+    entry, # entry point of a model
+): # what makes the model
+    "Import what an entry point names. Raises `ModelNotFoundError` where that is not there."
+    # what is imported there may fail in its own way
+    try: return entry.load()
+    except (ImportError, AttributeError) as e:
+        raise ModelNotFoundError(f"the model {entry.name!r} is registered as {entry.value}, which can not be imported "
+                                 f'({e}): install the package that brings it again, or take it off') from e
+
 # %% ../../nbs/150_models.registry.ipynb #56d36514
 def find_opener(
     kind, # that a description names
 ): # `opener(name, path, about, device)` makes a model without its weights
     "Return what makes a model of its description, or `None` where no installed package knows the kind."
     entry = registered().get(str(kind))
-    return None if entry is None else getattr(entry.load(), 'from_description', None)
+    return None if entry is None else getattr(load_entry(entry), 'from_description', None)
 
 # %% ../../nbs/150_models.registry.ipynb #f560de49
 users_own = ('trust_remote_code', 'allow_pickle', 'device', 'local_files_only', 'progress', 'token',

@@ -100,7 +100,7 @@ def check_folder(
 _most_layers,_most_entries = 256,1000 # of a model; of a list, such as the widths of convolutions
 _most_units = 10**6 # of a layer, and the most classes
 _most_nested,_most_settings_bytes = 32,10**7
-_layers = re.compile('layers|depth|blocks')
+_layers = re.compile('layers|depth(?!wise)|blocks')
 _units = re.compile('size|dim|d_model|width|channels|heads|kernel|filters|bins|fft|labels|classes')
 # numbers and lists that build nothing
 _no_count = re.compile('token|position|vocab|label2id|id2label|_id$|_ids$')

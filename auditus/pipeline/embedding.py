@@ -18,7 +18,7 @@ from ..sound.errors import (
 from ..sound.chain import stack, Transform
 from ..core import Windows
 from ..signal import as_audio
-from ..models.base import AudioModel, load_model, ModelFrames
+from ..models.base import AudioModel, ModelFrames, group_graph, load_model
 from .plan import WindowOutput
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #4bfba777
@@ -27,7 +27,7 @@ default_model = 'MIT/ast-finetuned-audioset-10-10-0.4593'
 class TruncationWarning(UserWarning): "A model heard a part of a sound only."
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #4569f77a
-load_settings = [*inspect.signature(load_model).parameters][1:] # all but the name
+load_settings = [k for k,p in inspect.signature(load_model).parameters.items() if p.kind is not p.VAR_KEYWORD][1:] # all but the name
 
 def check_layer(
     layer, # as in `AudioEmbedding`
@@ -45,6 +45,7 @@ def check_layer(
 class AudioEmbedding(Transform):
     """Sound to frames `(tokens, dim)`, or to the model's own summary `(dim,)`.
     Windows become the same with a first axis of windows."""
+    regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(load_model)
     def __init__(self,
         model_name=default_model, # a name, a folder, 'birdnet', or an `AudioModel`

@@ -1,0 +1,221 @@
+"Every audio type of the installed transformers: it opens and is found to be sound, or it is refused with the reason; and some of each kind against their own library."
+import inspect
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from audio_types import all_types, class_name, make_config, make_extractor, save_type
+from kit import noise
+
+from auditus import AudioArray, AudioEmbedding, AudioPipeline, ModelNotFoundError, ZeroShotClassifier, load_model
+from auditus.models.passport import examine
+
+# what each type hears at once, how many frames it gives a second
+by_marks = {
+    ('10.24 s', '1214 whatever its length'): (
+        'audio-spectrogram-transformer '),
+    ('10 s', '64 whatever its length'): (
+        'clap clap_audio_model '),
+    ('30 s', '13'): (
+        'qwen3_asr qwen3_asr_encoder qwen3_omni_moe '),
+    ('30 s', '25'): (
+        'audioflamingo3 audioflamingo3_encoder embedding_gemma2 gemma4 gemma4_audio musicflamingo qwen2_5_omni qwen2_audio '
+        'qwen2_audio_encoder '),
+    ('30 s', '50'): (
+        'glmasr glmasr_encoder moss_transcribe_diarize moss_transcribe_diarize_audio voxtral voxtral_encoder whisper '),
+    ('30 s', '6.27'): (
+        'gemma3n_audio '),
+    ('any length', '12.5'): (
+        'canary cohere_asr csm dots3_note granite_speech5_ctc granite_speech5_encoder kyutai_speech_to_text mimi mimi_encoder '
+        'moshi nemo_speechlm nemotron3_5_asr nemotron3_5_transcribe_audio nemotron3_diarization nemotron3_diarization_audio '
+        'nemotron_asr_streaming nemotron_asr_streaming_encoder parakeet_ctc parakeet_encoder parakeet_rnnt parakeet_tdt '
+        'phi4_multimodal pocket_tts_audio_tokenizer pocket_tts_audio_tokenizer_encoder '),
+    ('any length', '16.7'): (
+        'fun_asr_nano '),
+    ('any length', '24.9'): (
+        'lasr_ctc lasr_encoder '),
+    ('any length', '25'): (
+        'higgs_audio_v2_tokenizer pe_audio pe_audio_encoder speech_to_text '),
+    ('any length', '250'): (
+        'muse_spark muse_spark_audio '),
+    ('any length', '31.3'): (
+        'dac '),
+    ('any length', '40'): (
+        'apertus1p5 wavtokenizer wavtokenizer_encoder '),
+    ('any length', '41.6'): (
+        'moonshine '),
+    ('any length', '50'): (
+        'data2vec-audio granite_speech granite_speech_plus hubert moonshine_streaming neucodec omniasr omniasr_audio omniasr_ctc '
+        'sew sew-d speecht5 unispeech unispeech-sat voxtral_realtime voxtral_realtime_encoder wav2vec2 wav2vec2-bert '
+        'wav2vec2-conformer wavlm xcodec xcodec2 '),
+    ('any length', '6.27'): (
+        'seamless_m4t seamless_m4t_v2 '),
+    ('any length', '7.5'): (
+        'vibevoice vibevoice_acoustic_tokenizer vibevoice_acoustic_tokenizer_encoder vibevoice_asr '),
+    ('any length', '75'): (
+        'encodec musicgen '),
+}
+opens = {kind: marks for marks, kinds in by_marks.items() for kind in kinds.split()}
+
+# why a type is refused
+refused = {
+    'clvp': 'no encoder of sound', 'dia': 'no encoder of sound', 'gemma4_unified': 'no encoder of sound', 'pocket_tts': 'no encoder of sound',
+    'pop2piano': 'no encoder of sound|essentia', 'gradium_phonon_tts': 'no encoder of sound', 'inkling_mm_model': 'no encoder of sound',
+    'univnet': 'no hidden state that frames could be taken from', 'musicgen_melody': 'torchaudio|does not make frames of what its MusicgenMelodyFeatureExtractor',
+}
+# what opens with a package that may not be here
+packages = {'fun_asr_nano': 'torchaudio', 'granite_speech': 'torchaudio', 'granite_speech5_ctc': 'torchaudio', 'granite_speech5_encoder': 'torchaudio',
+            'granite_speech_plus': 'torchaudio', 'higgs_audio_v2_tokenizer': 'torchaudio', 'neucodec': 'torchaudio', 'xcodec2': 'torchaudio', 'gemma3n': 'timm',
+            'pe_audio_video': 'timm'}
+
+
+def whole_model(kind, folder):
+    "Save a small composite, its language model with it; gives the library's own model and extractor."
+    config = make_config(kind)
+    text = config.text_config
+    for k, v in dict(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4, head_dim=16, vocab_size=300).items():
+        if hasattr(text, k): setattr(text, k, v)
+    if getattr(text, 'layer_types', None): text.layer_types = text.layer_types[:1]
+    for c in (config, text):
+        for k, v in [*vars(c).items()]:
+            if k.endswith('token_id') and isinstance(v, int): setattr(c, k, 1)
+    config.audio_token_id = 2
+    torch.manual_seed(0)
+    model = getattr(tf, class_name(kind))(config).eval()
+    extractor = make_extractor(kind, config)
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    return model, extractor
+
+
+def masked(extractor, wave): return extractor([wave], sampling_rate=extractor.sampling_rate, return_tensors='pt', return_attention_mask=True)
+
+
+def qwen2_audio(model, extractor, wave):
+    "What the audio tower gives while the whole model reads a text that is nothing but the sound."
+    made, seen = masked(extractor, wave), []
+    tower = model.model.audio_tower
+    n = int(tower._get_feat_extract_output_lengths(made['attention_mask'].sum(-1))[1])
+    hook = tower.register_forward_hook(lambda module, args, out: seen.append(out.last_hidden_state))
+    model(input_ids=torch.full((1, n), model.config.audio_token_id), attention_mask=torch.ones(1, n, dtype=torch.long), input_features=made['input_features'],
+          feature_attention_mask=made['attention_mask'])
+    hook.remove()
+    return seen[0][0, :n]
+
+
+def audio_features(model, extractor, wave, counted):
+    made = masked(extractor, wave)
+    mask = made.get('attention_mask', made.get('input_features_mask'))
+    composite = getattr(model, 'model', model)
+    takes = inspect.signature(composite.get_audio_features).parameters
+    out = composite.get_audio_features(made['input_features'], **({'input_features_mask': mask} if 'input_features_mask' in takes else {}))
+    return out.last_hidden_state[0, :counted(int(mask.sum()))] if out.last_hidden_state.ndim == 3 else out.last_hidden_state
+
+
+def halved(n): return (n-1)//2+1  # by a convolution with a stride of two
+
+
+by_hand = {
+    'qwen2_audio': qwen2_audio,
+    'voxtral': lambda *args: audio_features(*args, halved),
+    'glmasr': lambda *args: audio_features(*args, halved),
+    'audioflamingo3': lambda *args: audio_features(*args, lambda n: (halved(n)-2)//2+1),
+    'qwen3_asr': lambda *args: audio_features(*args, None)}
+
+
+@pytest.mark.parametrize('kind', by_hand)
+def test_an_audio_tower_hears_what_it_hears_in_its_language_model(kind, tmp_path, rng, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    model, extractor = whole_model(kind, tmp_path/'m')
+    embed = AudioEmbedding(tmp_path/'m')
+    assert embed.model.context == 30 and sum(p.numel() for p in embed.model.net.parameters()) < sum(p.numel() for p in model.parameters())
+    for seconds in (.7, 1., 2.35):
+        wave = noise(rng, seconds, 16000)
+        with torch.inference_mode(): frames = by_hand[kind](model, extractor, wave).numpy()
+        got = embed(AudioArray(wave, 16000))
+        assert got.shape == frames.shape and np.abs(got-frames).max() < 1e-5
+    pipe = AudioPipeline(tmp_path/'m')
+    long = noise(rng, 35., 16000)
+    changed = long.copy()
+    changed[31*16000:] *= 10
+    assert not np.array_equal(pipe((long, 16000)), pipe((changed, 16000))), 'the end is heard'
+    assert np.abs(pipe((long[:16000], 16000))-pipe([(long[:16000], 16000), (long, 16000)])[0]).max() < 1e-5
+
+
+codecs = {
+    'dac': (lambda net, made: net.encoder(made['input_values'])[0].T),
+    'encodec': (lambda net, made: net.encoder(made['input_values'])[0].T),
+    'mimi': (lambda net, made: net.encoder(made['input_values']).latents[0].T),
+    'wavtokenizer': (lambda net, made: net.encoder_model.encoder(made['input_values'])[0].T)}
+
+
+@pytest.mark.parametrize('kind', codecs)
+def test_a_codec_gives_what_it_has_before_it_makes_codes(kind, tmp_path, rng, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    save_type(kind, tmp_path/'m')
+    embed, config = AudioEmbedding(tmp_path/'m'), make_config(kind)
+    net = getattr(tf, class_name(kind)).from_pretrained(tmp_path/'m').eval()  # without its decoder, which is made up
+    extractor = make_extractor(kind, config)
+    for seconds in (.5, 1.37):
+        wave = noise(rng, seconds, embed.sr)
+        with torch.inference_mode(): frames = codecs[kind](net, extractor(wave, sampling_rate=embed.sr, return_tensors='pt')).numpy()
+        got = embed(AudioArray(wave, embed.sr))
+        assert got.shape == frames.shape and np.abs(got-frames).max() < 1e-5*max(1, np.abs(frames).max())
+
+
+def test_words_on_the_other_side_of_pe_audio(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    config = make_config('pe_audio')
+    for k, v in dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, vocab_size=20, pad_token_id=1, layer_types=['full_attention']*2).items():
+        setattr(config.text_config, k, v)
+    torch.manual_seed(0)
+    model = tf.PeAudioModel(config).eval()
+    with torch.no_grad(): model.text_audio_logit_scale.fill_(7.)
+    extractor = make_extractor('pe_audio', config)
+    model.save_pretrained(tmp_path/'m')
+    extractor.save_pretrained(tmp_path/'m')
+    heard = load_model(tmp_path/'m')
+    with pytest.raises(ModelNotFoundError, match='holds no tokenizer'): heard.embed_text(['a dog'])
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(['<s>', '<pad>', '</s>', '<unk>', 'a', 'dog', 'barks', 'rain'])}, unk_token='<unk>'))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    read = tf.PreTrainedTokenizerFast(tokenizer_object=core, pad_token='<pad>', unk_token='<unk>', model_max_length=64)
+    read.save_pretrained(tmp_path/'m')
+    pipe, texts, wave = AudioPipeline(tmp_path/'m', pooling='model'), ['a dog barks', 'rain'], noise(rng, 1., 48000)
+    with torch.inference_mode():
+        out = model(**read(texts, padding=True, return_tensors='pt'), **extractor(wave, sampling_rate=48000, return_tensors='pt'))
+    assert np.abs(pipe((wave, 48000))-out.audio_embeds[0].numpy()).max() < 1e-5
+    words = pipe.model.embed_text(texts)
+    assert (words-torch.nn.functional.normalize(out.text_audio_embeds, dim=-1)).abs().max() < 1e-5
+    assert pipe.model.logit_scale == 7
+    scores = ZeroShotClassifier(['dog', 'rain'], tmp_path/'m')((wave, 48000))
+    assert sum(row['score'] for row in scores) == pytest.approx(1, abs=1e-5)
+
+
+# the walk through all of them
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', all_types())
+def test_each_type_opens_and_is_sound_or_is_refused_with_the_reason(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    assert kind in opens or kind in refused or kind in packages, (f'transformers {tf.__version__} has an audio type that tests/test_architectures.py does not know: {kind}. Open a small one '
+                                              '(save_type of tests/audio_types.py), and add it to `opens` with what its passport says, or to `refused` with why')
+    if kind in refused:
+        with pytest.raises((ModelNotFoundError, ImportError), match=refused[kind]): load_model(save_type(kind, tmp_path/kind))
+        return
+    if kind in packages and not find_spec(packages[kind]):
+        with pytest.raises((ModelNotFoundError, ImportError), match=packages[kind]): load_model(save_type(kind, tmp_path/kind))
+        return
+    model = load_model(save_type(kind, tmp_path/kind))
+    found = model.passport or examine(model)
+    assert kind not in opens or (found.marks['hears'], found.marks['frames a second']) == opens[kind]
+    assert found.refused == {} and found.passes <= 8
+
+
+def test_no_type_of_the_installed_transformers_is_unknown():
+    unknown = {*all_types()}-{*opens}-{*refused}-{*packages}
+    assert not unknown, (f'transformers {tf.__version__} has audio types that tests/test_architectures.py does not know: {", ".join(sorted(unknown))}. Open a small one of each '
+                         '(save_type of tests/audio_types.py), and add it to `opens` with what its passport says, or to `refused` with why')
+    assert not {*opens}&{*refused}
