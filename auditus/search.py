@@ -140,7 +140,9 @@ def add(self:SoundIndex,
         raise SettingError('this index was made of a matrix and knows no model to embed sounds with: '
                            'give it a `pipeline`')
     more = SoundIndex.build(source, self.pipeline, self.exact_up_to, progress=progress)
-    twice = {*self.table['file'].to_pylist()} & {*more.table['file'].to_pylist()}
+    def rows(table): return {(o['file'], o.get('start'), o.get('end')) for o in table.select(
+        [c for c in ('file', 'start', 'end') if c in table.column_names]).to_pylist()}
+    twice = {row[0] for row in rows(self.table) & rows(more.table)} # other clips of a recording are no second ones
     if twice:
         sounds = count(len(twice), 'sound')
         raise AudioInputError(f'{sounds} are in the index already: {brief(min(twice))} first')

@@ -164,6 +164,10 @@ def test_all_doors_share_one_listing(here, pipe, tmp_path):
     assert [i.name for i in found.items] == wanted and found.labels == ['cat']*2+['dog']*3
     index = SoundIndex.build('in', pipe, cache=tmp_path/'cache')
     assert sorted(index.table['file'].to_pylist()) == wanted
+    clips = pd.DataFrame({'file': ['in/dog/1.wav'], 'start': [0.], 'end': [.5]})
+    grown = SoundIndex.build(clips, pipe, cache=tmp_path/'cache').add(clips.assign(start=.5, end=1.))
+    assert grown.table['start'].to_pylist() == [0., .5]
+    with pytest.raises(AudioInputError, match='in the index already'): grown.add(clips)
     extract('in', tmp_path/'out', pipe)
     assert load(tmp_path/'out')[1]['file'].to_pylist() == wanted
     assert [Path(n).name for n in names(['in', 'in/dog/1.wav'])] == [Path(n).name for n in wanted]
@@ -390,6 +394,14 @@ def test_selection_tables_of_raven(make, here, pipe, tmp_path):
     extract(name, tmp_path/'out', pipe)
     kept = load(tmp_path/'out')[1].to_pylist()[0]
     assert (kept['start'], kept['end'], kept['High Freq (Hz)']) == (1.5, 2., 300.)
+
+
+@pytest.mark.parametrize('make', [raven_begin_file, raven_offset])
+def test_a_selection_table_may_be_a_frame(make, here):
+    sound('a.wav', 5)
+    lines, _ = make()
+    Path('x.tsv').write_text('\n'.join(lines))
+    assert [(i.name, i.start, i.end) for i in collect(pd.read_csv('x.tsv', sep='\t'))] == [('a.wav', 1.5, 2.)]
 
 
 @pytest.mark.parametrize('text', ['1.5\t2.0\t01\n', '1,500000\t2,000000\t01\n', '1.5\t2.0\t01\n\\\t100.0\t300.0\n', '1.5\t2\t01\r\n'])

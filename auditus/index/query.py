@@ -16,6 +16,7 @@ from ..sound.errors import (AudioInputError, AudioNotFoundError, SettingError, c
 from ..sound.chain import is_many
 from ..pipeline.embedding import to_tensors
 from ..transform import AudioPipeline
+from ..collection.sources import user_path
 from ..collect import collect, is_url
 from ..learn.heads import l2_normalize
 
@@ -37,7 +38,7 @@ class QueryEmbedder(NamedTuple):
         if self.pipeline is None:
             raise SettingError('this index was made of a matrix and knows no model: give it a `pipeline`, '
                                'or search with a vector')
-        if isinstance(query, str) and not is_url(query) and not Path(query).expanduser().exists():
+        if isinstance(query, str) and not is_url(query) and not user_path(query).exists():
             return self.embed_words(query)
         return self.embed_sound(query)
 
@@ -76,7 +77,7 @@ def split_examples(
         if not found: raise AudioInputError('a query needs a sound or words, got an empty list')
         return found
     is_path = isinstance(query, (str, Path)) and not is_url(query)
-    if is_path and Path(query).expanduser().is_dir(): return [i.sound for i in collect(query)]
+    if is_path and user_path(query).is_dir(): return [i.sound for i in collect(query)]
     return [query]
 
 # %% ../../nbs/745_index.query.ipynb #11895873
