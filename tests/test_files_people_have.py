@@ -123,6 +123,8 @@ def wavs():
     yield 'WAV with a tag behind', written()+id3v1, written()
     yield 'WAV with a tag in front', id3v2(500)+written(), written()
     yield 'WAV with zeros in front', bytes(4096)+written(), written()
+    yield 'WAV twice', written()+written(seed=1), joined(written(), written(seed=1))
+    yield 'WAV twice, with LIST and zeros between', with_chunk(written(), b'LIST', b'INFO', after=True)+bytes(600)+written(), joined(written(), written())
     yield 'RF64', written('RF64'), written()
     yield 'BW64', bw64(written()), written()
     yield 'BW64 of a stream', bw64(written(), told=False), written()
@@ -130,10 +132,20 @@ def wavs():
     yield 'RIFX', written('WAV', endian='BIG'), written()
 
 
+def others():
+    "Other headers of streams."
+    a = written('AIFF')
+    for name, form, data, frames in (('0', 0, 0, 0), ('ffffffff', 2**32-1, 2**32-1, 2**32-1), ('sox', 0x7ffffff0, 0x7fffff00, 0x3fffff80)):
+        yield f'AIFF of size {name}', put(a, (4, struct.pack('>I', form)), (a.index(b'COMM')+10, struct.pack('>I', frames)),
+                                          (a.index(b'SSND')+4, struct.pack('>I', data))), a
+    for size in (0, 2**32-1): yield f'AU of size {size}', put(written('AU'), (8, struct.pack('>I', size))), written('AU')
+    a = written('CAF')
+    yield 'CAF of size -1', put(a, (a.index(b'data')+4, b'\xff'*8)), a
+    a = written('W64')
+    for size in (0, 2**64-1): yield f'W64 of size {size}', put(a, (16, struct.pack('<Q', size)), (a.index(b'data')+16, struct.pack('<Q', size))), a
+
+
 # --- Ogg
-
-mirrored = bytes(int(f'{i:08b}'[::-1], 2) for i in range(256))
-
 
 def crc(page):
     "The checksum of an Ogg page (RFC 3533) by long division, bit for bit, unlike the library's."
@@ -267,7 +279,7 @@ def mp3s():
 
 
 def cases():
-    for make in (wavs, ogg_files, flacs, mp3s): yield from make()
+    for make in (wavs, others, ogg_files, flacs, mp3s): yield from make()
 
 
 whole = {name: (data, like) for name, data, like in cases()}
@@ -449,6 +461,12 @@ def test_parts_of_other_rates_or_channels():
         with pytest.raises(AuditusError, match='rate'): load(written('OGG', s)+written('OGG', s, rate=8000, n=8000, seed=2) if s == 'VORBIS'
                                                              else written('OGG', s)+written('OGG', 'VORBIS'))
     with pytest.raises(AuditusError, match='channels'): load(written('OGG', 'VORBIS')+written('OGG', 'VORBIS', channels=2))
+
+
+def test_what_follows_on_its_samples_is_not_lost_silently():
+    with pytest.raises(AudioDecodeError, match='damaged: behind its samples are 48,000 bytes'): load(sizes(written(), None, 16000))
+    for second in (written('FLAC'), written('FLAC', n=9000), written('FLAC', n=5*n)):
+        with pytest.raises(AudioDecodeError, match='damaged|truncated'): load(written('FLAC')+second)
 
 
 @pytest.mark.parametrize('data', [sizes(written(), None, 0)[:44], with_chunk(sizes(written(), None, 0)[:44], b'LIST', b'INFO', after=True)])

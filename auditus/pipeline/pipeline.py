@@ -53,7 +53,7 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         pooling:str|None='mean',
         window='auto', # 'auto', seconds, or `None`
         hop:float|None=None, # seconds from one window's start to the next; `None`: windows touch
-        layer=-1, # -1: the model's output; another number: that hidden state; 'mean': the mean of them all
+        layer=-1, # -1: the model's output; another number: that hidden state; 'mean': their mean; a list of numbers; 'all'
         max_seconds:float=30., # with 'auto', a model of any length hears no more in one pass (s)
         normalize:bool=False, # bring vectors to unit length?
         pad:str|None=None, # the last short window, as in `Windowing`

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/066_sound.chunks.ipynb #c3759acc
+# %% ../../nbs/066_sound.chunks.ipynb #e0007cea
 import re, struct
 from collections.abc import Iterator
-from auditus.sound.parts import Part, file_size, read_at
+from auditus.sound.parts import Part, file_size, read_at, skip_tags
 from auditus.sound.mpeg import mp3_contents
 
-# %% ../../nbs/066_sound.chunks.ipynb #3f5aa54f
+# %% ../../nbs/066_sound.chunks.ipynb #05c912e0
 def is_open_size(
     size:int, # of a chunk
 )->bool:
@@ -42,25 +42,27 @@ def data_span(
     there = file_size(f)-at
     wrapped = size+((there-size)>>32<<32)
     if size and there-size>=2**32: return at+wrapped,'' # a header that is 4 GiB behind its file
-    if size==0 and there and not only_chunks(f, at): return at+there,''
+    if size==0 and behind_samples(f, at)[1]: return at+there,''
     if size<=there: return at+size,''
     if is_open_size(size): return at+there,''
     return at+there,f'truncated: its header promises {size:,} bytes of samples, {there:,} came'
 
-def only_chunks(
+def behind_samples(
     f, # an open binary file
     at:int, # a byte in it
-)->bool:
-    "Whether the rest of a WAV file is whole chunks of metadata, and nothing else."
+)->tuple: # where another WAV file starts (or `None`), and how many bytes belong to nothing
+    "Look at what is behind the samples of a WAV file: chunks of metadata, tags, zeros, or another file."
     stop = file_size(f)
     while at<stop:
         head = read_at(f, at, 8)
-        if len(head)<8 or not re.fullmatch(rb'[A-Za-z][A-Za-z0-9_]{2}[A-Za-z0-9_ ]', head[:4]): return False
-        size = struct.unpack('<I', head[4:])[0]
-        at += 8+size+size%2
-    return at<=stop+1 # some writers leave out the last padding byte
+        size = struct.unpack('<I', head.ljust(8, b'\0')[4:])[0]
+        if head[:4] in (b'RIFF', b'RF64', b'BW64'): return at,0
+        if re.fullmatch(rb'[A-Za-z][A-Za-z0-9_]{2}[A-Za-z0-9_ ]', head[:4]) and at+8+size<=stop: at += 8+size+size%2
+        elif (after := skip_tags(f, at))>at: at = after
+        else: return None,stop-at
+    return None,0
 
-# %% ../../nbs/066_sound.chunks.ipynb #dc86ab27
+# %% ../../nbs/066_sound.chunks.ipynb #062dd72e
 def rf64_header(
     fmt:bytes, # what is in the chunk `fmt `
     size:int, # bytes of samples
@@ -70,6 +72,8 @@ def rf64_header(
     form = b'WAVEfmt '+struct.pack('<I', len(fmt))+fmt+b'data'+b'\xff'*4
     large = b'ds64'+struct.pack('<IQQQI', 28, len(form)+36+size, size, 0, 0)
     return b'RF64'+b'\xff'*4+form[:4]+large+form[4:]
+
+most_odd = 2**10 # bytes behind the samples that nobody misses
 
 def wav_contents(
     f, # an open binary file
@@ -82,11 +86,15 @@ def wav_contents(
     if not fmt or name!=b'data': return (),'truncated: it has no samples'
     stop,fault = data_span(f, start, told)
     if fmt[:2]==b'U\0': return mp3_contents(f, start, stop)
-    as_it_is = (told==stop-start or fault) and kind!=b'BW64' and at==0
-    if as_it_is or kind==b'RIFX': return (Part(((at, size),) if at else ()),),fault
-    return (Part((rf64_header(fmt, stop-start), (start, stop))),),fault
+    following,odd = behind_samples(f, stop+stop%2)
+    if odd>most_odd: fault = f'damaged: behind its samples are {odd:,} bytes that are none, and no metadata'
+    if (told!=stop-start and not fault) or kind==b'BW64': part = Part((rf64_header(fmt, stop-start), (start, stop)))
+    else: part = Part(((at, following or size),) if at or following else ())
+    if following is None: return (part,),fault
+    others,fault = wav_contents(f, following)
+    return (part, *others),fault
 
-# %% ../../nbs/066_sound.chunks.ipynb #c431b24b
+# %% ../../nbs/066_sound.chunks.ipynb #6e142a5b
 def told_end(
     f, # an open binary file
     at:int, # where its first byte is
@@ -94,19 +102,40 @@ def told_end(
     "Return where a file of AIFF, AVI, AU, W64 or CAF ends by its header."
     head = read_at(f, at, 24)
     if len(head)<24: return None
-    if head[:4]==b'riff': return at+struct.unpack_from('<Q', head, 16)[0]
+    if head[:4]==b'riff': return at+struct.unpack_from('<q', head, 16)[0] # below 0: not known
     if head[:4] in (b'FORM', b'RIFF'):
         size = struct.unpack_from('>I' if head[:4]==b'FORM' else '<I', head, 4)[0]
         return None if is_open_size(size) else at+8+size-1 # some writers leave out the last padding byte
     if head[:4] in (b'.snd', b'dns.'):
         first,size = struct.unpack_from('>II' if head[:4]==b'.snd' else '<II', head, 4)
         return None if is_open_size(size) else at+first+size
+    if head[:4]!=b'caff': return None
+    start,size = caf_data(f, at)
+    return start+size if size>=0 else None
+
+def caf_data(
+    f, # an open binary file
+    at:int, # where its first byte is
+)->tuple: # where the samples of a CAF file start, and how many bytes they have (-1: not known)
+    "Find the chunk of samples in a CAF file."
     at,stop = at+8,file_size(f)
-    while head[:4]==b'caff' and at+12<=stop:
+    while at+12<=stop:
         name,size = struct.unpack('>4sq', read_at(f, at, 12))
-        if name==b'data': return None if size<0 else at+12+size
-        at += 12+max(0, size)
-    return None
+        at += 12
+        if name==b'data': return at,size
+        at += max(0, size)
+    return at,-1
+
+def mended_size(
+    f, # an open binary file
+    at:int, # where its first byte is
+)->tuple|None: # pieces of a `Spliced`; `None`: there is nothing to be mended
+    "Write a size where AU or CAF leave it open, and libsndfile would find no samples."
+    size,head = file_size(f),read_at(f, at, 12)
+    if head[:4] in (b'.snd', b'dns.') and head[8:12]==bytes(4): return (at, at+8),b'\xff'*4,(at+12, size)
+    if head[:4]!=b'caff': return None
+    start,told = caf_data(f, at)
+    return ((at, start-8),struct.pack('>q', size-start),(start, size)) if told<0 and start<size else None
 
 def sized_contents(
     f, # an open binary file
@@ -116,7 +145,7 @@ def sized_contents(
     "Look at a file whose header tells its size."
     size = file_size(f)
     cut = (told_end(f, at) or 0)>size
-    part = Part(((at, size),) if at else (), decoder)
+    part = Part(mended_size(f, at) or (((at, size),) if at else ()), decoder)
     return (part,),'truncated: it is shorter than its header says' if cut else ''
 
 def mp4_contents(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/080_sound.decode.ipynb #46796d58
+# %% ../../nbs/080_sound.decode.ipynb #b58666b4
 import io, os, shutil, struct, tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +21,7 @@ from auditus.sound.parts import Part, Spliced, read_at
 from auditus.sound.containers import Contents, look_into
 from auditus.sound.readers import AvReader, BrokenError, SoundfileReader, block_samples
 
-# %% ../../nbs/080_sound.decode.ipynb #f2a243b7
+# %% ../../nbs/080_sound.decode.ipynb #fc62e62e
 @lru_cache(2**8)
 def _look_at_path(
     path:str,
@@ -53,9 +53,10 @@ def open_file(
     with ExitStack() as stack:
         stack.callback(getattr(source, 'check', lambda: None)) # an error that the decoder made light of
         if isinstance(source, (str, os.PathLike)):
-            try: yield stack.enter_context(open(source, 'rb'))
+            try: here = stack.enter_context(open(source, 'rb'))
             except OSError as e:
                 raise AudioNotFoundError(f'{name} can not be read: {e.strerror or e}') from e
+            yield here
         elif isinstance(source, (io.BytesIO, io.BufferedReader)) or read_at(source, 0, 4) in _by_pieces:
             yield source
         else:
@@ -64,7 +65,7 @@ def open_file(
             shutil.copyfileobj(source, here, 2**20)
             yield here
 
-# %% ../../nbs/080_sound.decode.ipynb #f886e6f1
+# %% ../../nbs/080_sound.decode.ipynb #213033c5
 what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; '
                 'another must be turned into one of them first (ffmpeg -i IN OUT.flac)')
 
@@ -100,7 +101,7 @@ def open_part(
         stack.callback(reader.close)
         yield reader
 
-# %% ../../nbs/080_sound.decode.ipynb #39bf59f9
+# %% ../../nbs/080_sound.decode.ipynb #29c2a567
 remedy_cut = "Get it again, or take what is there with AudioLoader(truncated='keep')"
 
 class FileFrames:
@@ -150,7 +151,8 @@ class FileFrames:
 
     def __iter__(self)->Iterator[np.ndarray]: # float32 `(frames, channels)`
         if self.fault and not self.contents.parts:
-            raise AudioDecodeError(f"can't decode {self.name}: it is {self.fault}. Get it again; {what_is_read}")
+            raise AudioDecodeError(f"can't decode {self.name}: it is {self.fault}. Get it again, or see what "
+                                   'ffmpeg -i IN OUT.flac makes of it')
         if self.end is None and not self.start: # a clip may end before the fault
             if self.fault and not self.keep: self.check()
         cause = None
@@ -162,7 +164,7 @@ class FileFrames:
         except BrokenError as e: self.fault,cause = self.fault or f'truncated or damaged: {e}',e
         self.check(cause)
 
-# %% ../../nbs/080_sound.decode.ipynb #049d4c0f
+# %% ../../nbs/080_sound.decode.ipynb #93ec2eb7
 def pick_channel(
     a:np.ndarray, # `(channels, n)`
     channel:int, # counted from 0
@@ -208,7 +210,7 @@ def decode_blocks(
     if came: return
     raise AudioInputError(f'{name} is too short: of its samples at {frames.rate} Hz none is left at {sr} Hz')
 
-# %% ../../nbs/080_sound.decode.ipynb #5516b149
+# %% ../../nbs/080_sound.decode.ipynb #30a25cc4
 def join_blocks(
     parts:Iterator[tuple], # rates and samples, as `decode_blocks` gives them
     name:str, # for errors

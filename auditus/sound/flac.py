@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/065_sound.flac.ipynb #f11b8d1e
+# %% ../../nbs/065_sound.flac.ipynb #b80d2582
 from typing import NamedTuple
 from auditus.sound.parts import Part, file_size, read_at
 
-# %% ../../nbs/065_sound.flac.ipynb #7f084ec5
+# %% ../../nbs/065_sound.flac.ipynb #1a2bfe02
 _flac_rates = 0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000 # Hz
 _flac_sizes = {1: 192} | {k: 576<<k-2 for k in range(2, 6)} | {k: 256<<k-8 for k in range(8, 16)} # samples
 
@@ -47,13 +47,13 @@ def flac_frame(
     samples = int.from_bytes(size, 'big')+1 if size else _flac_sizes[size_code]
     return FlacFrame(place, samples, hz, bool(head[1] & 1))
 
-# %% ../../nbs/065_sound.flac.ipynb #dcaf1647
+# %% ../../nbs/065_sound.flac.ipynb #dab2689a
 def flac_end(
     f, # an open binary file
     first:int, # the first byte of its first frame
     block:int, # samples of each frame but the last, where they are equal
-)->int: # 0: no frame was found
-    "Find the last frame of a FLAC file, and return how many samples there are up to its end."
+)->tuple: # how many samples there are up to its end (0: no frame was found), and where it starts
+    "Find the last frame of a FLAC file."
     stop,sync = file_size(f),read_at(f, first, 2)
     while stop>first:
         start = max(first, stop-2**16)
@@ -61,10 +61,10 @@ def flac_end(
         at = tail.rfind(sync)
         while at>=0:
             if frame := flac_frame(tail[at:at+16].ljust(16, b'\0')):
-                return frame.samples+frame.place*(1 if frame.by_sample else block)
+                return frame.samples+frame.place*(1 if frame.by_sample else block),start+at
             at = tail.rfind(sync, 0, at+1)
         stop = start
-    return 0
+    return 0,first
 
 def flac_contents(
     f, # an open binary file
@@ -81,10 +81,13 @@ def flac_contents(
     whole = Part(((at, size),) if at else ())
     if frame.rate not in (0, rate):
         return (),f'damaged: its header says {rate} Hz, its frames {frame.rate} Hz'
-    came = flac_end(f, first, int.from_bytes(info[:2], 'big'))
+    least_block,most_bytes = int.from_bytes(info[:2], 'big'),int.from_bytes(info[7:10], 'big')
+    came,end = flac_end(f, first, least_block)
     if not told: # a stream, whose length is filled in
         told = came.to_bytes(5, 'big')
         return (Part(((at, at+21), bytes([info[13] & 240 | told[0]])+told[1:], (at+26, size))),),''
-    if came>told: return (whole,),f'damaged: its header promises {told} samples, and more are there'
+    # of another FLAC file behind it, with as many samples, nothing else tells
+    too_long = most_bytes and least_block and end-first>most_bytes*-(-told//least_block)
+    if came>told or too_long: return (whole,),f'damaged: its header promises {told} samples, and more are there'
     cut = f'truncated: its header promises {told} samples, its frames end with {came}'
     return (whole,),cut if came<told else ''

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/075_sound.readers.ipynb #eb76c7ea
+# %% ../../nbs/075_sound.readers.ipynb #50319790
 from collections.abc import Iterator
 from itertools import chain
 import numpy as np
 from auditus.core import as_floats
 
-# %% ../../nbs/075_sound.readers.ipynb #cf1ccd2d
+# %% ../../nbs/075_sound.readers.ipynb #15acb432
 # of all channels together, 5 s of mono at 48 kHz: a block costs nothing, and fits the cache
 block_samples = 2**18
 unknown_frames = 2**62 # libsndfile gives 2**63-1 where a file doesn't say
@@ -70,7 +70,7 @@ class SoundfileReader:
         if self.frames is None: self.frames = at
         if at<self.frames: raise BrokenError(f'its header promises {self.frames} frames, {at} came')
 
-# %% ../../nbs/075_sound.readers.ipynb #a12e8bb7
+# %% ../../nbs/075_sound.readers.ipynb #b770e263
 _gap_s = .06 # between two packets or at the end: more than times are rounded to, and than a packet lasts
 _padded = 2**13 # samples that a codec may add at the end, at the most
 _told_length = 'mov', 'matroska', 'asf', 'avi' # containers whose duration is not FFmpeg's guess
@@ -83,9 +83,9 @@ class AvReader:
         demuxer:str, # FFmpeg's name of what it is
     ):
         import av
-        self.container = av.open(f, format=demuxer, metadata_errors='ignore')
-        if not self.container.streams.audio: raise ValueError('There is no sound in it.')
-        self.stream,self.demuxer = self.container.streams.audio[0],demuxer
+        self.demuxer,self.container = demuxer,av.open(f, format=demuxer, metadata_errors='ignore')
+        self.stream = next(iter(self.container.streams.audio), None)
+        if self.stream is None: raise ValueError('There is no sound in it.')
         if self.stream.codec_context.name in ('flac', 'wavpack', 'tta'): # they have checksums
             self.stream.codec_context.options = {'err_detect': 'crccheck+explode'}
         self.decoded = self.decode()
