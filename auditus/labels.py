@@ -12,7 +12,7 @@ from .sound.wording import brief
 from .sound.errors import check_positive, naming_item, SettingError
 from .core import AudioArray
 from .load import AudioLoader
-from .learn.labelled import check_learnable, former_names, Labelled, LabelWarning, train_val_split
+from .learn.labelled import former_names, Labelled, LabelWarning, train_val_split
 from .learn.sources import labelled
 from .learn.metrics import Report
 

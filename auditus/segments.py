@@ -6,11 +6,11 @@
 __all__ = ['Segments', 'segments']
 
 # %% ../nbs/595_segments.ipynb #4a9676d3
-import os, re
+import re
 from pathlib import Path
 from typing import NamedTuple
 from .sound.wording import brief, count
-from .sound.errors import AudioDecodeError, AudioInputError, AuditusError, check_choice, check_positive, SettingError
+from .sound.errors import AudioDecodeError, AudioInputError, AuditusError, check_choice, check_positive
 from .sound.whole import write_whole
 from .sound.files import said_plainly
 from .core import AudioArray, Clip
