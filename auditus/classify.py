@@ -19,6 +19,7 @@ from .pipeline.embedding import Piece, to_tensors
 from .transform import AudioPipeline
 from .pipeline.scores import Scores
 from .pipeline.clips import ClipClassificationModel, ModelOutput, Outputs, soundevent_data
+from .models.base import group_graph
 
 # %% ../nbs/440_classify.ipynb #b021cdf4
 _all_ = ['Scores', 'Outputs', 'ModelOutput', 'ClipClassificationModel']
@@ -40,6 +41,7 @@ def apply_function(
 # %% ../nbs/440_classify.ipynb #e0661df5
 class AudioClassifier(Transform, ClipClassificationModel):
     "A path to labels with scores: load, resample, cut, classify."
+    regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(AudioPipeline, but='return_tensors target_sr layer normalize mono custom_steps'.split())
     def __init__(self,
         model_name, # a name, a folder, 'birdnet', or an `AudioModel`, with a head

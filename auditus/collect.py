@@ -19,7 +19,7 @@ from .sound.chain import is_many
 from .core import Clip
 from .collection.sources import (RealFolders, describe_left_out, file_state, find_column, find_times, is_litter, is_sound, list_folder, list_glob,
                                         path_columns, user_path)
-from .collection.annotations import find_sound, read_table, tables, times_of
+from .collection.annotations import as_table, find_sound, is_raven, raven_rows, read_table, tables, times_of
 
 # %% ../nbs/480_collect.ipynb #3a4b36c8
 class _FaultyClip:
@@ -306,7 +306,9 @@ def _find_items(
     if isinstance(source, (str, os.PathLike)): return _from_path(source)
     if hasattr(source, 'cast_column'): return Collection(rows_of_dataset(source))
     if hasattr(source, '__arrow_c_stream__') and not hasattr(source, 'dtype'):
-        return Collection(rows_of(_as_arrow(source), type(source).__name__))
+        table = _as_arrow(source)
+        if is_raven(table.column_names): table = as_table(raven_rows(table, Path('table')))
+        return Collection(rows_of(table, type(source).__name__))
     if is_many(source): return _listed(source)
     raise AudioInputError(f'a collection is {what_it_takes}; got {type(source).__name__}')
 

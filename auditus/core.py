@@ -138,7 +138,7 @@ class MonoMix:
     ):
         "Warn where the channels cancelled each other."
         if not self.peak or self.mean_peak>cancelled*self.peak: return
-        warnings.warn(f'{name}: its channels are of opposite phase and cancel each other when they are averaged: '
+        warnings.warn(f'{name}: its channels are of opposite phase, and averaged they cancel each other: '
                       'next to nothing is left. Take one with AudioLoader(channel=0), or keep them apart '
                       'with mono=False', stacklevel=3)
 
@@ -179,7 +179,8 @@ class Clip:
     end:float|None=None # seconds from the beginning of the sound; `None`: its end
 
     def __post_init__(self):
-        if isinstance(self.source, Clip): raise AudioInputError('a Clip is cut out of a sound, got another Clip')
+        if isinstance(self.source, Clip):
+            raise AudioInputError('a Clip is cut out of a sound, got another Clip')
         for name in ('start', 'end'):
             if name=='end' and self.end is None: continue
             object.__setattr__(self, name, _as_seconds(f'`{name}` of a Clip', getattr(self, name)))

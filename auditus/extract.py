@@ -118,6 +118,9 @@ def extract(
         raise SettingError(f"`pipeline` must be an AudioPipeline, such as AudioPipeline('birdnet'); got {brief(pipeline)}")
     if pipeline.kind is None:
         raise SettingError("a table holds vectors, and pooling=None leaves frames: choose one, such as 'mean'")
+    if pipeline.embedding.layers:
+        raise SettingError(f'a table holds one vector for each row, and layer={pipeline.layer!r} gives several: '
+                           'choose one, and make a table of each')
     clock,began = Clock(time_budget),time.perf_counter()
     changes = dict(window=window, hop=hop, batch_size=batch_size, backend=backend, dtype=dtype)
     changes = {k:v for k,v in changes.items() if v is not None}

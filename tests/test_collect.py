@@ -20,13 +20,13 @@ from kit import Counting, Loudness, command, installed
 from auditus import AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, SettingError
 from auditus.collect import clips_of, collect, cut_parts
 from auditus.collection.annotations import merge_windows, read_annotations, write_annotations
-from auditus.collection.recorded import recorded, time_in_name, wav_texts
+from auditus.sound.recorded import recorded, time_in_name, wav_texts
+from auditus.segments import segments
 from auditus.collection.sources import find_times, parse_seconds
 from auditus.core import Clip
 from auditus.extract import extract, load
 from auditus.finetune import Probe, evaluate
 from auditus.labels import LabelWarning, labelled
-from auditus.segments import segments
 from auditus.search import SoundIndex
 
 SR = 1000
@@ -164,6 +164,10 @@ def test_all_doors_share_one_listing(here, pipe, tmp_path):
     assert [i.name for i in found.items] == wanted and found.labels == ['cat']*2+['dog']*3
     index = SoundIndex.build('in', pipe, cache=tmp_path/'cache')
     assert sorted(index.table['file'].to_pylist()) == wanted
+    clips = pd.DataFrame({'file': ['in/dog/1.wav'], 'start': [0.], 'end': [.5]})
+    grown = SoundIndex.build(clips, pipe, cache=tmp_path/'cache').add(clips.assign(start=.5, end=1.))
+    assert grown.table['start'].to_pylist() == [0., .5]
+    with pytest.raises(AudioInputError, match='in the index already'): grown.add(clips)
     extract('in', tmp_path/'out', pipe)
     assert load(tmp_path/'out')[1]['file'].to_pylist() == wanted
     assert [Path(n).name for n in names(['in', 'in/dog/1.wav'])] == [Path(n).name for n in wanted]
@@ -392,6 +396,14 @@ def test_selection_tables_of_raven(make, here, pipe, tmp_path):
     assert (kept['start'], kept['end'], kept['High Freq (Hz)']) == (1.5, 2., 300.)
 
 
+@pytest.mark.parametrize('make', [raven_begin_file, raven_offset])
+def test_a_selection_table_may_be_a_frame(make, here):
+    sound('a.wav', 5)
+    lines, _ = make()
+    Path('x.tsv').write_text('\n'.join(lines))
+    assert [(i.name, i.start, i.end) for i in collect(pd.read_csv('x.tsv', sep='\t'))] == [('a.wav', 1.5, 2.)]
+
+
 @pytest.mark.parametrize('text', ['1.5\t2.0\t01\n', '1,500000\t2,000000\t01\n', '1.5\t2.0\t01\n\\\t100.0\t300.0\n', '1.5\t2\t01\r\n'])
 def test_labels_of_audacity(text, here):
     sound('a.wav', 5)
@@ -595,3 +607,23 @@ def test_each_row_has_its_own_time(here, tmp_path):
     extract(clip, tmp_path/'clip', AudioPipeline(Counting()), recorded_at=True)
     assert load(tmp_path/'clip')[1]['recorded_at'].to_pylist() == [at(2023, 4, 21, 19, 5, 0, 500000, z=zone(2))]
     with pytest.raises(AudioInputError, match='makes a column `recorded_at`'): extract(pd.DataFrame({'path': ['b.wav'], 'recorded_at': ['x']}), tmp_path/'no', pipe, recorded_at=True)
+
+
+@pytest.mark.skipif(not installed('soundevent') or not installed('xarray'), reason='needs the extra auditus[soundevent]')
+def test_soundevent_is_told_when_and_where(here):
+    from auditus.classify import ClipClassificationModel, ModelOutput
+    from soundevent import data
+    class Level(ClipClassificationModel):
+        name, samplerate, input_samples, num_classes = 'level', SR, SR, 1
+        tags = [data.Tag(term=data.term_from_key('species'), value='any')]
+        def process_array(self, array): return ModelOutput(np.full((len(array), 1), .5), np.ones((len(array), 1)))
+    Path('SITE_20230421_190500.wav').write_bytes(wav(seconds=3.))
+    Path('b.wav').write_bytes(wav(chunk(b'guan', GUANO), seconds=3.))
+    hear = Level().process_file
+    first, second = hear('SITE_20230421_190500.wav'), hear('b.wav')
+    assert (first[0].clip.recording.date, first[0].clip.recording.time) == (datetime.date(2023, 4, 21), datetime.time(19, 5)) and first[0].clip.recording.latitude is None
+    assert second[2].clip.recording.latitude == 46.5 and second[2].clip.recording.time == datetime.time(19, 5)
+    found = hear('b.wav', fmt='dataset', latitude=1.)
+    assert found.recorded_on.values == np.datetime64('2023-04-21T19:05') and float(found.latitude) == 1. and found.time.values.tolist() == [0, 1, 2]
+    other = hear('b.wav', date=datetime.date(2020, 1, 1))[0].clip.recording
+    assert (other.date, other.time) == (datetime.date(2020, 1, 1), None)

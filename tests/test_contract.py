@@ -2,11 +2,13 @@
 import numpy as np
 import pytest
 from contract import check_saved, checks
+from graphs import spectrogram_tflite
 from kit import Loudness
 from tiny_models import seeded_encoder
 
 from auditus import load_model
 from auditus.models.base import ModelFrames, registered
+from auditus.models.graph import describe_graph
 
 
 @pytest.fixture(scope='module')
@@ -26,10 +28,20 @@ def exported(checkpoint, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope='module')
+def tflite(tmp_path_factory):
+    "A graph of somebody else's, described by a file beside it."
+    pytest.importorskip('ai_edge_litert')
+    path = tmp_path_factory.mktemp('tflite')/'model.tflite'
+    spectrogram_tflite(path, np.random.default_rng(0), move=True, magnitude=False, labels=list('abcde'))
+    describe_graph(path, sr=16000, pooled='embedding', logits='classes', activation='softmax')
+    return path
+
+
 def model_of(entry, request):
     "A small model of each kind that is registered."
     named = {'birdnet': lambda: ('birdnet', {}), 'huggingface': lambda: (request.getfixturevalue('checkpoint')('hubert-layer'), {}),
-             'clmr': lambda: ('clmr', {'checkpoint': request.getfixturevalue('clmr')}), 'onnx': lambda: (request.getfixturevalue('exported'), {})}
+             'clmr': lambda: ('clmr', {'checkpoint': request.getfixturevalue('clmr')}), 'onnx': lambda: (request.getfixturevalue('exported'), {}), 'tflite': lambda: (request.getfixturevalue('tflite'), {})}
     assert entry in named, f'tests/test_contract.py does not know how to open a small model of the kind {entry!r}: add it to `model_of`'
     name, settings = named[entry]()
     return load_model(name, **settings)

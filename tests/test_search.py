@@ -71,6 +71,36 @@ def test_search_finds_what_the_pipeline_says(folder, pipe, tmp_path):
     assert '03.wav' in repr(found) and '<table>' in found._repr_html_() and str(index) == 'SoundIndex(12 rows of 32 dims, all looked at)'
 
 
+
+def test_several_examples_count_by_the_nearest_or_by_their_mean(folder, pipe, tmp_path):
+    index = SoundIndex.build(folder, AudioPipeline(pipe.model_name, window=.5), cache=tmp_path/'cache')
+    def unit(V): return V/np.linalg.norm(V, axis=-1, keepdims=True)
+    (tmp_path/'examples').mkdir()
+    names = ['01.wav', '04.wav', '10.wav']
+    for n in names: shutil.copy(folder/n, tmp_path/'examples')
+    long = np.concatenate([sf.read(folder/'04.wav')[0]]*3)
+    sf.write(tmp_path/'examples'/'04.wav', long, sr)  # of six windows: it counts as one example
+    files = [tmp_path/'examples'/n for n in names]
+    vectors = [unit(index.pipeline(f)) for f in files]
+    best = np.concatenate([index.X@v.T for v in vectors], 1).max(1)
+    mean = index.X@unit(unit(np.stack([v.mean(0) for v in vectors])).mean(0))
+    for query in (files, tmp_path/'examples', str(tmp_path/'examples'), iter(files), [*files[:1], *files[1:]]):
+        assert np.allclose([r['score'] for r in index.search(query, k=24)], np.sort(best)[::-1], atol=1e-5)
+    found = index.search(files, k=24, combine='mean')
+    assert np.allclose([r['score'] for r in found], np.sort(mean)[::-1], atol=1e-5)
+    assert not np.allclose(np.sort(best), np.sort(mean), atol=1e-3)
+    assert index.search([v[0] for v in vectors], k=3)[0]['score'] == pytest.approx(1, abs=1e-5)
+    with pytest.raises(AudioInputError, match='an empty list'): index.search([])
+    with pytest.raises(SettingError, match='`combine` must be one of'): index.search(files, combine='max')
+    with pytest.raises(AudioNotFoundError) as e: index.search([files[0], tmp_path/'gone.wav'])
+    assert e.value.index == 1 and 'gone.wav' in str(e.value)
+    index.save(tmp_path/'index')
+    done = [CliRunner().invoke(app, ['search', str(tmp_path/'index'), *map(str, query), '-k', '5', '--combine', 'mean'])
+            for query in (files, [tmp_path/'examples'])]
+    assert done[0].stdout == done[1].stdout
+    assert [line.split()[-1] for line in done[0].stdout.splitlines()[1:]] == [r['file'] for r in found[:5]], done[0].output
+
+
 def test_an_index_of_what_extract_wrote(folder, pipe, tmp_path):
     for out in (tmp_path/'parts', tmp_path/'one.parquet'):
         extract(folder, out, pipe, window=.5)

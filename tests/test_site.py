@@ -181,7 +181,7 @@ def test_external_links_are_listed(site): assert 'https://arxiv.org/abs/2103.094
 def cell(source, *outputs, kind='code'): return {'cell_type': kind, 'source': source, 'metadata': {}, 'outputs': outputs}
 
 
-kept = {'nbs/050_signal.ipynb', 'nbs/420_transform.ipynb', 'LICENSE'}  # what the pages that are made up lead to
+kept = {'nbs/050_signal.ipynb', 'nbs/100_load.ipynb', 'nbs/410_pipeline.pipeline.ipynb', 'LICENSE'}  # what the pages that are made up lead to
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_directives_and_links(small, tmp_path):
         cell('#| eval: false\nnot_evaluated = 1\nhidden_line = 1 #| hide_line'),
         cell('#| export\ndef f(): pass'),
         cell('f()', {'output_type': 'execute_result', 'data': {'text/plain': '<Thing>', 'text/html': '<b>bold\n\nthing</b>'}}),
-        cell('[n](050_signal.ipynb) [l](../LICENSE) [a](420_transform.ipynb#AudioEmbedding)', kind='markdown'),
+        cell('[n](050_signal.ipynb) [l](../LICENSE) [a](100_load.ipynb#AudioLoader)', kind='markdown'),
         cell('`AudioPipeline()`, `Windowing.one`, `auditus embed`, `no_such_name`', kind='markdown')])
     assert not done.returncode, done.stdout + done.stderr
     path = tmp_path/'made'/'transforms'/'made.html'
@@ -220,8 +220,8 @@ def test_directives_and_links(small, tmp_path):
     for part in 'output alone', 'shown_source = 1', 'not_evaluated = 1', 'def f(): pass': assert part in seen
     for part in 'hidden', '#|': assert part not in seen
     assert '<b>bold\n\nthing</b>' in read(path) and '<details class="code" open' in read(path)
-    assert {'../how/signal.html', '../how/transform.html#audioembedding', '../files/LICENSE'} <= {*links}
-    assert {'../reference/transform.html#AudioPipeline', '../reference/signal.html#Windowing.one',
+    assert {'../how/signal.html', '../how/load.html#audioloader', '../files/LICENSE'} <= {*links}
+    assert {'../reference/pipeline.pipeline.html#AudioPipeline', '../reference/signal.html#Windowing.one',
             '../reference/commands.html#auditus-embed'} <= {*links} and not any('no_such_name' in link for link in links)
     assert 'Made up: A sentence' in words(tmp_path/'made'/'transforms'/'index.html')
     assert 'Transforms' in words(tmp_path/'made'/'index.html')

@@ -1,5 +1,6 @@
 "Reference pages in Markdown, one for each module, out of signatures, docments and docstrings."
 import ast, importlib, inspect, re, subprocess, sys, textwrap, typing
+from dataclasses import is_dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -107,7 +108,8 @@ def class_(name, cls, level):
     if made: blocks.append(call(name, cls))
     blocks.append('' if doc.startswith(f'{name}(') else doc)  # what a NamedTuple says by itself
     if bases: blocks.append(f'A kind of {" and ".join(bases)}.')
-    if inspect.isfunction(cls.__init__) and (rows := parameters(cls.__init__)):
+    written = inspect.isfunction(cls.__init__) and not is_dataclass(cls)  # that of a dataclass has no source; its fields follow
+    if written and (rows := parameters(cls.__init__)):
         blocks.append(table(('parameter', 'type', 'default', ''), rows))
     if rows := [row for key, row in held.items() if not key.startswith('_')]:
         blocks.append(table(('attribute', 'type', 'default', ''), rows))

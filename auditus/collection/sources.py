@@ -5,23 +5,22 @@
 # %% auto #0
 __all__ = ['suffixes', 'unread_suffixes', 'LeftOut']
 
-# %% ../../nbs/460_collection.sources.ipynb #05f939b8
+# %% ../../nbs/460_collection.sources.ipynb #1e4042f2
 import csv, glob, io, os, re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 from ..sound.wording import brief
 from ..sound.errors import AudioDecodeError, AudioNotFoundError
+from ..sound.containers import sound_suffixes
 
-# %% ../../nbs/460_collection.sources.ipynb #5097546f
-suffixes = {'.wav', '.wave', '.flac', '.ogg', '.oga', '.opus', '.spx', '.mp3', '.mp2', '.mpga', '.aiff', '.aif', '.aifc',
-            '.au', '.snd', '.caf', '.w64', '.rf64', '.bwf', '.bw64', '.sph', '.voc',
-            '.m4a', '.m4b', '.m4r', '.aac', '.mp4', '.m4v', '.mov', '.webm', '.weba', '.mkv', '.mka', '.wma', '.asf',
-            '.amr', '.awb', '.3gp', '.3gpp', '.3g2', '.ac3', '.ape', '.wv', '.tta', '.avi', '.flv', '.ogv'}
+# %% ../../nbs/460_collection.sources.ipynb #35e33320
+# those that the decoders know, and others that people give to the same; `.ts` and `.mts` are TypeScript more often than video
+suffixes = sound_suffixes-{'.ts', '.mts'} | {'.wave', '.bwf', '.mpga', '.m4r', '.3gpp', '.weba', '.awb', '.sph', '.voc'}
 # of sounds that no decoder here reads: compressed by a recorder, without a header, or encrypted
-unread_suffixes = {'.wac', '.w4v', '.zc', '.raw', '.pcm', '.aax', '.aa', '.m4p', '.mid', '.midi'}
+unread_suffixes = {'.wac', '.w4v', '.zc', '.raw', '.pcm', '.aax', '.aa', '.m4p', '.dsf', '.dff', '.ra', '.rm', '.mpc', '.shn'}
 
-# %% ../../nbs/460_collection.sources.ipynb #40471128
+# %% ../../nbs/460_collection.sources.ipynb #c5fa961d
 def is_sound(
     name:str, # of a file
 )->bool:
@@ -34,7 +33,7 @@ def is_litter(
     "Whether macOS left it behind."
     return name.startswith('._') or name=='__MACOSX'
 
-# %% ../../nbs/460_collection.sources.ipynb #b998f912
+# %% ../../nbs/460_collection.sources.ipynb #88d9541b
 def user_path(
     path, # str or Path
 )->Path:
@@ -44,7 +43,7 @@ def user_path(
     try: return path.expanduser()
     except RuntimeError: return path # of a user that there is not
 
-# %% ../../nbs/460_collection.sources.ipynb #4a87a27b
+# %% ../../nbs/460_collection.sources.ipynb #54c68a11
 def file_state(
     path, # of a file
 )->tuple: # size in bytes, and time of the last change (ns); empty where there is no file
@@ -53,13 +52,13 @@ def file_state(
     except (OSError, ValueError): return ()
     return s.st_size,s.st_mtime_ns
 
-# %% ../../nbs/460_collection.sources.ipynb #fd4e781f
+# %% ../../nbs/460_collection.sources.ipynb #4156dc4e
 class LeftOut(NamedTuple):
     "Something in a collection that is not taken."
     name:str # as the collection would call it
     why:str
 
-# %% ../../nbs/460_collection.sources.ipynb #f93f2f8a
+# %% ../../nbs/460_collection.sources.ipynb #6327a11d
 class FoundFile(NamedTuple):
     "A sound that is there."
     name:str # within the folder, or as a glob spells it
@@ -83,7 +82,7 @@ def _sort_entry(
     except OSError as e: return '',f'can not be looked at ({e.strerror})'
     return '','no file'*(suffix in suffixes)
 
-# %% ../../nbs/460_collection.sources.ipynb #22116945
+# %% ../../nbs/460_collection.sources.ipynb #f62a899b
 def _walk(
     top:str, # folder; '': the one that the process works in
     seen:set, # of folders that were listed already; these are added
@@ -109,7 +108,7 @@ def _walk(
 
 def _within(folder:str, name:str)->str: return f'{folder}/{name}' if folder else name
 
-# %% ../../nbs/460_collection.sources.ipynb #e458e8b9
+# %% ../../nbs/460_collection.sources.ipynb #bb4cb657
 def list_folder(
     folder, # str or Path
     seen:set|None=None, # of folders that were listed already; these are added
@@ -124,7 +123,7 @@ def list_folder(
     if left and not left[0].name: raise AudioNotFoundError(f'{brief(folder)}: {left[0].why}')
     return Listing(sorted(files), sorted(left))
 
-# %% ../../nbs/460_collection.sources.ipynb #2b7be52b
+# %% ../../nbs/460_collection.sources.ipynb #d9ac22d0
 def describe_left_out(
     left_out:list, # of `LeftOut`
     most:int=3, # that are named
@@ -137,7 +136,7 @@ def describe_left_out(
     names = ', '.join(brief(o.name) for o in left_out[:most])+', …'*(len(left_out)>most)
     return f'{len(left_out):,} left out ({why}): {names}'
 
-# %% ../../nbs/460_collection.sources.ipynb #0c9574f9
+# %% ../../nbs/460_collection.sources.ipynb #d6d1907d
 def _expand(
     pattern:str,
     left:list, # of `LeftOut`, added to
@@ -155,7 +154,7 @@ def _expand(
         left += [o._replace(name=os.path.join(top, o.name)) for o in missed]
     return found
 
-# %% ../../nbs/460_collection.sources.ipynb #3dd43a92
+# %% ../../nbs/460_collection.sources.ipynb #49138e82
 class RealFolders(dict):
     "Remembers where folders really are."
     def __missing__(self, folder):
@@ -169,7 +168,7 @@ class RealFolders(dict):
         folder,name = os.path.split(path)
         return os.path.join(self[folder], name)
 
-# %% ../../nbs/460_collection.sources.ipynb #5fb8cf94
+# %% ../../nbs/460_collection.sources.ipynb #c2783c00
 def list_glob(
     pattern:str,
 )->Listing: # sorted by name
@@ -196,7 +195,7 @@ def list_glob(
     for o in missed: keep(left, o, os.path.abspath(o.name))
     return Listing(*(sorted(f for _,f in kind.values()) for kind in (files, left)))
 
-# %% ../../nbs/460_collection.sources.ipynb #e37702f4
+# %% ../../nbs/460_collection.sources.ipynb #2450270b
 def read_text(
     path:Path,
 )->str:
@@ -206,7 +205,7 @@ def read_text(
     except UnicodeError as e:
         raise AudioDecodeError(f'{brief(path)} is no text in UTF-8 ({e}): save it as one') from e
 
-# %% ../../nbs/460_collection.sources.ipynb #18de0ca9
+# %% ../../nbs/460_collection.sources.ipynb #b87d24ea
 _separators = ',', ';', '\t'
 
 def find_separator(
@@ -219,7 +218,7 @@ def find_separator(
         return known,len(names)
     return max(_separators, key=told)
 
-# %% ../../nbs/460_collection.sources.ipynb #7af5d107
+# %% ../../nbs/460_collection.sources.ipynb #30d4366f
 path_columns = ('path', 'file', 'filename', 'filepath', 'file_name', 'file_path', 'audio', 'audio_path', 'audio_file', 'audio_filepath',
                 'begin_path', 'begin_file', 'recording', 'sound', 'sound_file', 'wav', 'fname', 'ytid', 'segment_id')
 
@@ -236,7 +235,7 @@ def find_column(
     "Find the column of a known name; one that is spelled just so counts more than one that is alike."
     return next((c for w in wanted for spelled in (str, plain_name) for c in columns if spelled(c)==w), None)
 
-# %% ../../nbs/460_collection.sources.ipynb #d94db653
+# %% ../../nbs/460_collection.sources.ipynb #415fabbe
 def _header_at(
     lines:list, # of a text
 )->tuple: # place of the header, the header, and a separator that was said
@@ -278,7 +277,7 @@ def _rows(lines:list, how:dict):
     found = csv.reader(lines, **how)
     for r in found: yield found.line_num,r
 
-# %% ../../nbs/460_collection.sources.ipynb #ff14d2b9
+# %% ../../nbs/460_collection.sources.ipynb #16271eeb
 _units = {'': 1., 's': 1., 'sec': 1., 'secs': 1., 'second': 1., 'seconds': 1., 'ms': 1e-3, 'msec': 1e-3, 'milliseconds': 1e-3}
 _begins = 'start', 'start_time', 'time_start', 'start_offset', 'begin', 'begin_time', 'onset', 'onset_time', 't_start', 't_min', 'tmin', 'segment_start'
 _ends = 'end', 'end_time', 'time_end', 'end_offset', 'stop', 'stop_time', 't_end', 't_max', 'tmax', 'segment_end'
@@ -305,7 +304,7 @@ def find_times(
     if not begin and length: begin = _find_time(columns, ('offset',))
     return (begin,length,True) if begin and length else None
 
-# %% ../../nbs/460_collection.sources.ipynb #72a9bb95
+# %% ../../nbs/460_collection.sources.ipynb #93cf752a
 def parse_seconds(
     v, # number, text such as '1.5', '1,5' or '1:05.5', or a `timedelta`
 )->float|None: # `None`: it is no time in a recording

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from ..sound.wording import brief, count
 from ..sound.errors import AudioNotFoundError, AuditusError
-from .options import as_command, make_app, say
+from .options import as_command, say, say_not_taken
 
 # %% ../../nbs/850_commands.about.ipynb #a1b7c5db
 def _format_level(
@@ -26,7 +26,8 @@ def _container(
 )->str:
     "Name a file's format, and how its samples are written."
     import soundfile as sf
-    try: about = sf.info(str(file.expanduser()))
+    from auditus.collection.sources import user_path
+    try: about = sf.info(str(user_path(file)))
     except sf.LibsndfileError: return file.suffix[1:].upper() or 'unknown format' # another decoder reads it
     return f'{about.format}, {about.subtype}'
 
@@ -36,20 +37,26 @@ def _describe_sound(
 )->str: # four lines
     "Say what is in a sound file."
     import numpy as np
+    from auditus.collection.sources import user_path
     peak,rms = np.abs(x.a).max(),np.sqrt(np.mean(x.a.astype(float)**2))
-    return (f'{file}\n  {_container(file)}, {file.expanduser().stat().st_size:,} bytes\n'
+    return (f'{file}\n  {_container(file)}, {user_path(file).stat().st_size:,} bytes\n'
             f'  {x.sr} Hz, {count(x.channels, "channel")}, {x.duration:.3f} s ({len(x):,} samples)\n'
             f'  peak {_format_level(peak)}, RMS {_format_level(rms)}')
 
-# %% ../../nbs/850_commands.about.ipynb #7f0f832d
+# %% ../../nbs/850_commands.about.ipynb #e4ff0281
 def _find_files(
     paths:list, # files and folders
 )->list: # of `Path`
-    "Return the named files, and the sounds in the folders. Raises `AudioNotFoundError` where a folder has none."
+    "Return the named files, and the sounds in the folders. Raises `AudioNotFoundError` if there are none."
     from auditus.collect import sounds_in
+    from auditus.collection.sources import user_path
     found = []
     for p in paths:
-        inside = sorted(p/i.name for i in sounds_in(p.expanduser())) if p.expanduser().is_dir() else [p]
+        inside = [p]
+        if user_path(p).is_dir():
+            items = sounds_in(p)
+            say_not_taken(items)
+            inside = sorted(p/i.name for i in items)
         if not inside: raise AudioNotFoundError(f'no sounds in {brief(str(p))}')
         found += inside
     return found

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief, count
-from ..sound.errors import AudioDecodeError, AudioNotFoundError, SettingError
+from ..sound.errors import AudioDecodeError, AudioNotFoundError, check_choice, SettingError
 from ..sound.chain import show_progress
-from .options import (Hop, ModelOptions, Paths, TableFile, TrustOptions, as_command,
-                                      check_table_path, expand_paths, make_app, parse_window, say,
+from .options import (Hop, ModelOptions, Paths, ReadingOptions, TableFile, TrustOptions, as_command,
+                                      check_table_path, expand_paths, parse_window, say, say_not_taken,
                                       say_left_out)
 
 # %% ../../nbs/870_commands.classify.ipynb #8fc9ca24
@@ -34,7 +34,35 @@ class ScoreOptions:
         "Return the settings of a classifier. Raise `SettingError` if the window is none."
         return dict(window=parse_window(self.window), hop=self.hop, pooling=self.pooling)
 
-# %% ../../nbs/870_commands.classify.ipynb #9751157e
+# %% ../../nbs/870_commands.classify.ipynb #afd3889d
+@dataclass(frozen=True)
+class MarkOptions:
+    "How findings are written for programs that show recordings."
+    format: Annotated[Optional[str], typer.Option(
+        help="'raven', 'audacity' or 'kaleidoscope': writes --out for that program. A name without .txt or .csv is a folder.")] = None
+    merge: Annotated[bool, typer.Option('--merge',
+        help='Put windows of one label that follow one another together.')] = False
+
+    def check(self,
+        out:Path|None, # for them
+    ):
+        "Raise `SettingError` if findings can't be written there."
+        from auditus.collection.annotations import formats
+        if self.format is None:
+            if self.merge: raise SettingError('`--merge` is for `--format`, such as --format raven')
+            return
+        check_choice('--format', self.format, tuple(formats))
+        if out is None: raise SettingError(f'`--format {self.format}` writes a file: name it with --out, such as -o found.txt')
+
+    def write(self,
+        rows:list, # dicts with `file`, `start`, `end`, `label` and `score`
+        out:Path,
+    ):
+        "Write findings."
+        from auditus.collection.annotations import write_annotations
+        write_annotations(rows, out, self.format, merge=self.merge)
+
+# %% ../../nbs/870_commands.classify.ipynb #d4476817
 def _read_names(
     text:str, # names between commas, or a text file of them
 )->list: # of str
@@ -51,7 +79,7 @@ def choose_labels(
     text:str|None, # as `_read_names` takes it; `None`: all
     labels:list, # of the model
 )->set|None: # of labels
-    "Find the labels that are meant. Says which names no label has, and raises `SettingError` if none is left."
+    "Find the labels that are meant. Say which are unknown. Raise `SettingError` if all are."
     if text is None: return None
     if text in labels: return {text} # with a comma in it
     by_name,parts = {l.casefold():{l} for l in labels},{}
@@ -63,7 +91,9 @@ def choose_labels(
     if len(unknown)==len(names):
         raise SettingError(f'`--labels`: the model has no label {brief(unknown[0])}; '
                            f'it has {count(len(labels), "label")}, such as {brief(labels[0])}')
-    if unknown: say(f'note: the model has no label for {count(len(unknown), "name")}: {", ".join(unknown[:10])}')
+    if unknown:
+        named = ', '.join(unknown[:10])
+        say(f'note: the model has no label for {count(len(unknown), "name")}: {named}')
     return set().union(*(by_name[n.casefold()] for n in names if n not in unknown))
 
 # %% ../../nbs/870_commands.classify.ipynb #02cca008
@@ -83,7 +113,7 @@ def select_scores(
         kept.append(row)
     return type(scores)(kept)
 
-# %% ../../nbs/870_commands.classify.ipynb #ac6cf8ef
+# %% ../../nbs/870_commands.classify.ipynb #4921159c
 def _table_rows(
     scores, # `Scores`
     name:str, # of the file
@@ -97,7 +127,8 @@ def _score_schema(): # pyarrow schema
     "Return the columns of a table of scores, for one that has no rows."
     import pyarrow as pa
     text,number = pa.string(),pa.float64()
-    return pa.schema([('file', text), ('start', number), ('end', number), ('label', text), ('score', number)])
+    times = ('start', number), ('end', number)
+    return pa.schema([('file', text), *times, ('label', text), ('score', number)])
 
 def _show_scores(
     scores, # `Scores`
@@ -111,12 +142,14 @@ def report_scores(
     paths:list, # files and folders
     out:Path|None, # for a table; `None`: the terminal
     select=None, # makes a `Scores` of a `Scores`; `None`: all of it
+    marks=None, # `MarkOptions`; `None`: scores are printed, or written as a table
 ):
     "Classify files, and print the scores or write them into a table."
     from auditus.collect import collect, readable
     from auditus.collection.table import write_table
-    check_table_path(out)
-    items,failed,rows = collect(expand_paths(paths)),[],[]
+    if marks is None or marks.format is None: check_table_path(out)
+    items,failed,rows,places = collect(expand_paths(paths)),[],[],[]
+    say_not_taken(items)
     say(str(classifier.model))
     results = classifier.classify_sounds((i.sound for i in items), lambda *o: failed.append(o))
     # what is printed shows how far the work is
@@ -124,15 +157,17 @@ def report_scores(
         scores,name = classifier.as_scores(embedded),readable(items[embedded.place].name)
         if select is not None: scores = select(scores)
         rows += _table_rows(scores, name, embedded.spans)
+        places += [items[embedded.place].at]*len(scores)
         if out is None: _show_scores(scores, name)
     for _,_,e in failed: e.index = None # the file is named
     say_left_out([str(e) for _,_,e in failed])
     if len(failed)==len(items): raise AudioDecodeError(f'none of the {len(items)} files could be classified')
-    if out is not None: write_table(rows, out, None if rows else _score_schema())
+    if marks is not None and marks.format is not None: marks.write([{**r, 'file': str(p)} for r,p in zip(rows, places)], out)
+    elif out is not None: write_table(rows, out, None if rows else _score_schema())
     done = f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}'
     say(done + (f' → {out}' if out else ''))
 
-# %% ../../nbs/870_commands.classify.ipynb #8bfce093
+# %% ../../nbs/870_commands.classify.ipynb #9981a9b9
 @as_command
 def classify(
     paths: Paths,
@@ -144,17 +179,22 @@ def classify(
         help='Only these labels, such as the species of a place: '
              'between commas, or a text file with one in each line.')] = None,
     scoring: ScoreOptions = ScoreOptions(),
+    marks: MarkOptions = MarkOptions(),
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Say what is in sounds: labels with scores."
     from auditus.classify import AudioClassifier
-    classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(trust))
-    check_table_path(scoring.out)
-    if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out)
+    marks.check(scoring.out)
+    if marks.format is None: check_table_path(scoring.out)
+    classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(reading),
+                                 **vars(trust))
+    if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out, marks=marks)
     wanted = None if labels is None else choose_labels(labels, classifier.labels)
     if wanted is not None: classifier.top_k = None # the best are chosen among those that are wanted
-    report_scores(classifier, paths, scoring.out, lambda scores: select_scores(scores, top_k, min_score, wanted))
+    report_scores(classifier, paths, scoring.out,
+                  lambda scores: select_scores(scores, top_k, min_score, wanted), marks)
 
 # %% ../../nbs/870_commands.classify.ipynb #0f6a1083
 @as_command
@@ -166,10 +206,12 @@ def zeroshot(
     template: Annotated[str, typer.Option(help='Makes a sentence of a word.')] = 'This is a sound of {}.',
     scoring: ScoreOptions = ScoreOptions(),
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Say which of some words fit sounds best."
     from auditus.zeroshot import ZeroShotClassifier
     words = [w.strip() for w in labels.split(',')]
-    classifier = ZeroShotClassifier(words, model, template, **scoring.settings(), **vars(run), **vars(trust))
+    classifier = ZeroShotClassifier(words, model, template, **scoring.settings(), **vars(run), **vars(reading),
+                                    **vars(trust))
     report_scores(classifier, paths, scoring.out)

@@ -5,28 +5,29 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/860_commands.embed.ipynb #1f86aa23
-import time
+# %% ../../nbs/860_commands.embed.ipynb #cf7fb6d9
+import shutil, struct, sys, tempfile, time
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
-from ..sound.wording import brief, without_secrets
-from ..sound.errors import SettingError
-from .options import (Hop, ModelName, ModelOptions, Paths, TrustOptions, as_command,
-                                      check_exists, expand_paths, make_app, parse_duration, parse_window, say,
+from ..sound.wording import brief, count, without_secrets
+from ..sound.errors import SettingError, check_positive
+from .options import (Hop, ModelName, ModelOptions, Paths, ReadingOptions, TrustOptions, as_command,
+                                      check_exists, expand_paths, parse_duration, parse_window, say,
                                       say_left_out)
 
-# %% ../../nbs/860_commands.embed.ipynb #200bcac4
-_other_files = ('.csv', '.tsv', '.txt', '.json', '.npy', '.npz', '.h5', '.hdf5', '.pkl', '.pickle', '.feather',
-                '.arrow', '.xlsx', '.sqlite', '.db', '.pq', '.zip')
+# %% ../../nbs/860_commands.embed.ipynb #1e61ec84
+_other_files = ('.csv', '.tsv', '.txt', '.json', '.npy', '.npz', '.h5', '.hdf5', '.pkl', '.pickle',
+                '.feather', '.arrow', '.xlsx', '.sqlite', '.db', '.pq', '.zip')
 
 def _check_out(
     out:str, # a file that ends in .parquet, a folder, or a link to one
 ):
     "Raise `SettingError` if embeddings can't be written to a file of that kind."
     if Path(out).suffix.lower() not in _other_files or Path(out).expanduser().is_dir(): return
-    raise SettingError(f'`--out` must be a file that ends in .parquet, or a folder for parts, got {brief(out)}. '
-                       'pandas, polars, DuckDB and R read Parquet, and can write other files')
+    raise SettingError(f'`--out` must be a file that ends in .parquet, or a folder for parts, '
+                       f'got {brief(out)}. pandas, polars and R read Parquet, and can write other files')
 
 # %% ../../nbs/860_commands.embed.ipynb #d15ea113
 def _embed_into(
@@ -40,12 +41,37 @@ def _embed_into(
     shown = without_secrets(out)
     try: done = extract(expand_paths(paths), out, pipe, **settings)
     except KeyboardInterrupt:
-        kept = shown+'.auditus'*shown.endswith('.parquet')
+        kept = shown+'.auditus'*shown.lower().endswith('.parquet')
         say(f'stopped: what was done is kept in {kept}; the same command goes on with it')
         raise typer.Exit(130) from None
     say_left_out([message for file,kind,message in done.errors])
     say(f'{done} → {shown}')
     if not done.rows: raise typer.Exit(1)
+
+# %% ../../nbs/860_commands.embed.ipynb #276e7753
+@contextmanager
+def stdin_in_folder(
+    raw_rate:int|None=None, # of raw 16-bit samples (Hz); `None`: a sound file comes
+    raw_channels:int=1, # of raw samples, which take turns
+): # a list of one folder, in which the sound is a file for as long as the block lasts
+    "Read standard input to its end, or until Ctrl-C. Raises `SettingError` for a rate that is none."
+    if raw_rate is not None: check_positive('raw_rate', raw_rate, 'Hz', whole=True)
+    check_positive('raw_channels', raw_channels, 'channels', whole=True)
+    with tempfile.TemporaryDirectory(prefix='auditus-') as folder:
+        with open(Path(folder)/'stdin.wav', 'wb') as f:
+            if raw_rate is not None: f.write(wav_header(raw_rate, raw_channels))
+            # whoever ends a recording wants what was recorded
+            with suppress(KeyboardInterrupt): shutil.copyfileobj(sys.stdin.buffer, f)
+        yield [folder]
+
+def wav_header(
+    sr:int, # rate (Hz)
+    channels:int,
+)->bytes: # 44 of them
+    "Return the header of a WAV file of 16-bit samples that goes on to its end, however long it is."
+    open_end = 2**32-1 # as programs write that can't go back to fill in the size
+    return struct.pack('<4sI4s4sIHHIIHH4sI', b'RIFF', open_end, b'WAVE', b'fmt ', 16, 1, channels, sr,
+                       2*channels*sr, 2*channels, 16, b'data', open_end)
 
 # %% ../../nbs/860_commands.embed.ipynb #16266d51
 Window = Annotated[str, typer.Option(
@@ -64,15 +90,21 @@ def embed(
         help='A .parquet file, or a folder for parts.')] = 'embeddings.parquet',
     batch_size: Annotated[Optional[int], typer.Option(help='Windows in one pass.')] = None,
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     normalize: Annotated[bool, typer.Option('--normalize', help='Bring vectors to unit length.')] = False,
     float16: Annotated[bool, typer.Option('--float16', help='Store half as many bytes.')] = False,
     row_id: Annotated[bool, typer.Option('--row-id',
         help="Add BirdCLEF's row_id: the file's stem and the second at which the window ends.")] = False,
+    recorded_at: Annotated[bool, typer.Option('--recorded-at',
+        help='Add when each row was recorded, and where, by the names of the files and what is in them.')] = False,
     time_budget: Annotated[Optional[str], typer.Option(
         help='Stop cleanly before this has passed: 90s, 85m, 1.5h.')] = None,
     mono: Annotated[bool, typer.Option(help='Average the channels, or embed each by itself.')] = True,
     workers: Annotated[int, typer.Option(help='Processes, or actors of Ray.')] = 1,
     engine: Annotated[str, typer.Option(help="'local', or 'ray' for a cluster.")] = 'local',
+    raw_rate: Annotated[Optional[int], typer.Option(
+        help="Rate (Hz) of raw 16-bit samples on standard input (-); without it, a sound file is read from there.")] = None,
+    raw_channels: Annotated[int, typer.Option(help='Channels of raw samples.')] = 1,
     resume: Annotated[bool, typer.Option(help='Go on with what an earlier run left in the folder.')] = True,
     trust: TrustOptions = TrustOptions(),
 ):
@@ -80,12 +112,16 @@ def embed(
     began = time.perf_counter()
     from auditus.transform import AudioPipeline
     _check_out(out)
-    for p in paths: check_exists(p)
+    if '-' not in paths:
+        if raw_rate is not None: raise SettingError('`--raw-rate` goes with standard input: give - in the place of files')
+        for p in paths: check_exists(p)
+    elif len(paths)>1: raise SettingError(f'standard input (-) is one sound, and is embedded alone; got {count(len(paths), "path")}')
     pipe = AudioPipeline(model, window=parse_window(window), hop=hop, pooling=pooling, batch_size=batch_size,
-                         normalize=normalize, mono=mono, **vars(run), **vars(trust))
+                         normalize=normalize, mono=mono, **vars(run), **vars(reading), **vars(trust))
     say(str(pipe.model))
     # what has passed since the command was given counts
     budget = parse_duration(time_budget)
     if budget is not None: budget = max(1., budget-(time.perf_counter()-began))
-    _embed_into(paths, out, pipe, resume=resume, workers=workers, engine=engine, row_id=row_id,
-                time_budget=budget, embedding_dtype='float16' if float16 else 'float32')
+    with stdin_in_folder(raw_rate, raw_channels) if paths==['-'] else nullcontext(paths) as paths:
+        _embed_into(paths, out, pipe, resume=resume, workers=workers, engine=engine, row_id=row_id,
+                    recorded_at=recorded_at, time_budget=budget, embedding_dtype='float16' if float16 else 'float32')

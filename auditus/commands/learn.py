@@ -9,9 +9,9 @@ __all__ = []
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
-from .options import (AllowPickle, Device, Group, LabelledSounds, ModelName, ModelOptions,
-                                      Overwrite, Several, TableFile, TrustOptions, as_command,
-                                      check_table_path, make_app, save_table, say)
+from .options import (AllowPickle, Device, Group, LabelColumn, LabelledSounds, ModelName, ModelOptions,
+                                      Overwrite, ReadingOptions, Several, TableFile, TrustOptions, as_command,
+                                      check_table_path, save_table, say)
 
 # %% ../../nbs/880_commands.learn.ipynb #de5f7d7b
 def _problem_type(
@@ -28,8 +28,10 @@ def probe(
     out: Annotated[Optional[Path], typer.Option('--out', '-o', help='A folder for the probe.')] = None,
     group: Group = None,
     several: Several = False,
+    label_column: LabelColumn = None,
     folds: Annotated[int, typer.Option(help='Of the cross-validation.')] = 5,
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     overwrite: Overwrite = False,
     trust: TrustOptions = TrustOptions(),
 ):
@@ -38,8 +40,8 @@ def probe(
     from auditus.labels import labelled
     from auditus.learn.labelled import check_learnable, sounds_fingerprint
     from auditus.transform import AudioPipeline
-    learnt = Probe(AudioPipeline(model, **vars(run), **vars(trust)), head, folds=folds)
-    sounds = check_learnable(labelled(data, group, _problem_type(several)))
+    learnt = Probe(AudioPipeline(model, **vars(run), **vars(reading), **vars(trust)), head, folds=folds)
+    sounds = check_learnable(labelled(data, group, _problem_type(several), label_column))
     if out is not None: learnt.check_place(out, sounds_fingerprint(sounds), overwrite)
     learnt.fit(sounds)
     typer.echo(learnt.report or 'there are too few sounds to check what was learnt')
@@ -63,6 +65,7 @@ def finetune(
     val_fraction: Annotated[float, typer.Option(help='Share of the sounds that are kept back.')] = .1,
     group: Group = None,
     several: Several = False,
+    label_column: LabelColumn = None,
     seed: int = 42,
     metric: Annotated[str, typer.Option(
         help="That tells the best epoch: 'accuracy', 'macro_f1', 'roc_auc' or 'map'.")] = 'accuracy',
@@ -80,7 +83,7 @@ def finetune(
     from auditus.finetune import finetune as train
     result = train(model, data, out=out, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
                    warmup_ratio=warmup_ratio, max_seconds=max_seconds, val_fraction=val_fraction,
-                   group=group, problem_type=_problem_type(several), seed=seed, metric=metric, freeze=freeze,
+                   group=group, problem_type=_problem_type(several), label_column=label_column, seed=seed, metric=metric, freeze=freeze,
                    bf16=bf16, fp16=fp16, device=device, resume=resume, overwrite=overwrite,
                    allow_pickle=allow_pickle, push_to_hub=push_to_hub or False)
     if result.report is not None: typer.echo(result.report)
@@ -94,12 +97,15 @@ def evaluate(
     data: LabelledSounds,
     out: TableFile = None,
     several: Several = False,
+    label_column: LabelColumn = None,
     run: ModelOptions = ModelOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
     "Put a classifier to the test of labelled sounds."
     from auditus.finetune import evaluate as test_classifier
     check_table_path(out)
-    report = test_classifier(model, data, problem_type=_problem_type(several), **vars(run), **vars(trust))
+    report = test_classifier(model, data, problem_type=_problem_type(several), label_column=label_column,
+                             **vars(run), **vars(reading), **vars(trust))
     typer.echo(report)
     save_table(report.rows(), out)

@@ -46,7 +46,7 @@ def say_left_out(
     for message in messages[:_max_shown]: say(f'left out: {message}')
     if len(messages)>_max_shown: say(f'… and {len(messages)-_max_shown:,} more')
 
-# %% ../../nbs/830_commands.options.ipynb #e171881b
+# %% ../../nbs/830_commands.options.ipynb #7e7d3b44
 def parse_window(
     text:str, # what was typed
 ): # as `AudioPipeline` takes it
@@ -69,18 +69,25 @@ def parse_duration(
 def expand_paths(
     paths:list, # files and folders
 ): # as `extract` takes it
-    "Return a single path as it is; of several, the named files and the sounds in the folders."
-    from auditus.collect import sounds_in
-    if len(paths)==1: return paths[0]
-    return [f for p in paths for f in ([i.at for i in sounds_in(Path(p))] if Path(p).is_dir() else [p])]
+    "Return a single path as it is; several are a list of files and folders."
+    return paths[0] if len(paths)==1 else [*paths]
+
+def say_not_taken(
+    items, # `Collection`
+):
+    "Say what is in a collection and is not taken."
+    from auditus.collection.sources import describe_left_out
+    if items.left_out: say(f'note: {describe_left_out(items.left_out)}')
 
 def check_exists(
     path:str, # of a file or a folder; links and globs pass
 ):
     "Raise `AudioNotFoundError` if there is neither a file nor a folder of that name."
-    place = Path(path).expanduser()
+    from auditus.collection.sources import user_path
+    place = user_path(path)
     if '://' in path or any(c in path for c in '*?[') or place.exists(): return
-    raise AudioNotFoundError(f'there is no file or folder {brief(path)} (looked for {brief(place.absolute())})')
+    looked_for = brief(place.absolute())
+    raise AudioNotFoundError(f'there is no file or folder {brief(path)} (looked for {looked_for})')
 
 # %% ../../nbs/830_commands.options.ipynb #425ed5a2
 def make_parent(
@@ -95,7 +102,7 @@ def check_table_path(
 ):
     "Raise `SettingError` if no table can be written to a path. Make its folder."
     if out is None: return
-    if out.suffix not in ('.csv', '.parquet'):
+    if out.suffix.lower() not in ('.csv', '.parquet'):
         raise SettingError(f'`--out` must end in .csv or .parquet, got {brief(out)}')
     make_parent(out)
 
@@ -123,13 +130,15 @@ Hop = Annotated[Optional[float], typer.Option(
 TableFile = Annotated[Optional[Path], typer.Option('--out', '-o', help='A .csv or .parquet file.')]
 Group = Annotated[Optional[str], typer.Option(
     help='A column: sounds with the same value are never on both sides of a division.')]
+LabelColumn = Annotated[Optional[str], typer.Option(
+    help='The column of labels, where it has another name than label, species, category and the like.')]
 Several = Annotated[bool, typer.Option('--several',
     help='A sound may have several labels, with commas or semicolons between them.')]
 Overwrite = Annotated[bool, typer.Option('--overwrite',
     help='Replace a finished result of other sounds or settings.')]
 Device = Annotated[Optional[str], typer.Option(help="'cpu', 'cuda', 'cuda:1' or 'mps'.")]
-Backend = Annotated[str, typer.Option(
-    help="'torch', 'openvino', 'onnx', or 'auto', the fastest that is installed and says the same.")]
+Backend = Annotated[Optional[str], typer.Option(
+    help="'torch', 'openvino', 'onnx', 'litert', or 'auto', the fastest that is installed and says the same.")]
 DType = Annotated[Optional[str], typer.Option(
     help="'float32', 'bfloat16', 'int8', or 'auto': bfloat16 where it pays.")]
 AllowPickle = Annotated[bool, typer.Option('--allow-pickle', help='Take weights that only come as pickles.')]
@@ -139,7 +148,7 @@ AllowPickle = Annotated[bool, typer.Option('--allow-pickle', help='Take weights 
 class RunOptions:
     "How a model is run."
     device: Device = None
-    backend: Backend = 'torch'
+    backend: Backend = None
     dtype: DType = None
 
 @dataclass(frozen=True)
@@ -154,6 +163,14 @@ class TrustOptions:
     trust_remote_code: Annotated[bool, typer.Option('--trust-remote-code',
         help="Run code that the model's folder brings along.")] = False
     allow_pickle: AllowPickle = False
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    "How files are read."
+    truncated: Annotated[str, typer.Option(
+        help="A file that is cut or damaged: 'raise' leaves it out, 'keep' takes what is right before that.")] = 'raise'
+    channel: Annotated[Optional[int], typer.Option(
+        help='Hear this channel alone, counted from 0; without it, all are averaged.')] = None
 
 # %% ../../nbs/830_commands.options.ipynb #f51e902e
 def _spread_group(

@@ -5,24 +5,26 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/890_commands.search.ipynb #444c023f
+# %% ../../nbs/890_commands.search.ipynb #e27dd840
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief, count
 from ..sound.errors import SettingError, check_choice
-from .options import (Device, RunOptions, TableFile, TrustOptions, as_command,
-                                      check_exists, check_table_path, make_app, make_parent, model_help, save_table, say)
+from .options import (Device, RunOptions, TableFile, TrustOptions, as_command, check_exists,
+                                      check_table_path, make_parent, model_help, save_table, say)
 
-# %% ../../nbs/890_commands.search.ipynb #51c22f30
+# %% ../../nbs/890_commands.search.ipynb #569b7fcf
 @as_command
 def search(
     index: Annotated[str, typer.Argument(help='What auditus embed wrote, or a saved SoundIndex.')],
-    query: Annotated[str, typer.Argument(
-        help='A sound, or words where the model reads (CLAP, with --pooling model).')],
+    query: Annotated[list[str], typer.Argument(
+        help='A sound, a folder of examples, or words where the model reads (CLAP, with --pooling model).')],
     k: Annotated[int, typer.Option('--top-k', '-k', help='Sounds to find.')] = 10,
     exact: Annotated[bool, typer.Option('--exact',
         help='Look at every row, however many there are.')] = False,
+    combine: Annotated[str, typer.Option(
+        help="Of several examples: 'nearest', what is like any; 'mean', what is like all.")] = 'nearest',
     out: TableFile = None,
     device: Device = None,
     trust: TrustOptions = TrustOptions(),
@@ -30,9 +32,8 @@ def search(
     "Find the sounds that are most alike."
     from auditus.search import find_index
     check_table_path(out)
-    if Path(query).expanduser().is_dir():
-        raise SettingError(f'the query must be one sound, got the folder {brief(query)}: give a file in it')
-    found = find_index(index, device=device, **vars(trust)).search(query, k, exact or None)
+    examples = query[0] if len(query)==1 else query # an error names one by itself without its number
+    found = find_index(index, device=device, **vars(trust)).search(examples, k, exact or None, combine)
     typer.echo(found)
     save_table(found, out)
 

@@ -8,11 +8,11 @@ __all__ = []
 # %% ../../nbs/730_index.sources.ipynb #0390f296
 import inspect, warnings
 from pathlib import Path
-import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, SettingError
 from ..models.registry import find_entry, note_places, shareable
 from ..transform import AudioPipeline
+from ..collection.sources import describe_left_out
 from ..collect import collect
 from ..collection.remote import open_store
 from ..collection.embeddings import EmbeddingTable, load
@@ -55,7 +55,7 @@ def pipeline_from(
     kept = {k:int(v) if k in _whole_numbers and isinstance(v, float) else v for k,v in kept.items()}
     return AudioPipeline(**{**kept, 'progress': False, **changes})
 
-# %% ../../nbs/730_index.sources.ipynb #4b259d04
+# %% ../../nbs/730_index.sources.ipynb #d74dc1f5
 def embed_collection(
     source, # a collection of sounds as `extract` takes it
     pipeline:AudioPipeline|None, # embeds them
@@ -66,8 +66,10 @@ def embed_collection(
     if pipeline is None:
         collect(source) # raises where there is nothing of that name
         raise SettingError(f'{brief(source)} is no table of embeddings, so it is a collection of sounds, '
-                           'and needs a `pipeline` to embed them (in a terminal, `auditus embed` comes first)')
+                           'and needs a `pipeline` to embed them '
+                           '(in a terminal, `auditus embed` comes first)')
     items = collect(source)
+    if items.left_out: warnings.warn(f'{brief(source)}: {describe_left_out(items.left_out)}', stacklevel=4)
     X,table,_,failed = embed_cached(pipeline, items, cache, progress)
     if not failed: return X,table
     first = f'{failed[0][0]}: {failed[0][1]}'

@@ -45,7 +45,7 @@ def normalize_rows(
         made[at:at+_block_rows] = l2_normalize(np.asarray(X[at:at+_block_rows], np.float32))
     return made
 
-# %% ../../nbs/720_index.vectors.ipynb #f5de656b
+# %% ../../nbs/720_index.vectors.ipynb #4ad70006
 install_hint = "pip install 'auditus[search]'"
 graph_links = 32 # of each row: sounds come in clusters, and between these there must be ways
 graph_width = 1024 # rows that a search keeps as candidates: what it costs is a few milliseconds
@@ -57,7 +57,8 @@ def make_graph(
     remedy = f'{install_hint}, or exact=True, which looks at all of them'
     usearch = require('usearch.index', 'many rows are searched by usearch', remedy)
     # numbers of 16 bits find the same neighbours in half the memory; what they find is scored in 32
-    return usearch.Index(ndim=dim, metric='cos', dtype='f16', connectivity=graph_links, expansion_search=graph_width)
+    return usearch.Index(ndim=dim, metric='cos', dtype='f16', connectivity=graph_links,
+                         expansion_search=graph_width)
 
 # %% ../../nbs/720_index.vectors.ipynb #fcb66d56
 class VectorIndex:

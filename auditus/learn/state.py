@@ -85,7 +85,8 @@ def decode_sounds(
     progress:bool|None, # a bar?
 )->tuple: # arrays of samples, places of the sounds they stand for, and `(name, error)` of the others
     "Decode sounds once, and map their samples."
-    key = digest([sr, [[i.name, i.state] for i in items]])
+    def which(i): return [i.name, i.state, *([] if i.start is None else [i.start, i.end])]
+    key = digest([sr, [which(i) for i in items]])
     path,note = folder/'sounds.f32',folder/'sounds.json'
     known = _read_decoded(key, path, note, len(items))
     if known is None:

@@ -93,7 +93,7 @@ def from_description(
     name:str, # what was asked for
     path:Path, # of the file that holds the network
     about:dict, # what `describe` gave
-    device, # torch device
+    device, # torch device, or its name
 )->HFModel: # without its weights
     "Make a model of what is known of it. Raises `ModelNotFoundError` for an unknown extractor."
     import torch, transformers as tf
@@ -107,6 +107,6 @@ def from_description(
         config = tf.AutoConfig.for_model(**{k:v for k,v in about['config'].items() if k!='auto_map'})
         extractor = extractor.from_dict(about['extractor'])
     known = {'ways': about['measured']} if 'measured' in about else {}
-    return find_family(config)(name, path, config, extractor, device, torch.float32, bare=True, **known)
+    return find_family(config)(name, path, config, extractor, as_device(device), torch.float32, bare=True, **known)
 
 huggingface.from_description = from_description # where the registry finds it

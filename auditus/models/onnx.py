@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/300_models.onnx.ipynb #48c63a78
 import json, os, threading, warnings
+import numpy as np
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,15 +25,21 @@ from .device import as_device, as_precision
 extras = {'onnx': ('onnxruntime', "pip install 'auditus[onnx]'"), 'openvino': ('openvino', "pip install 'auditus[openvino]'")}
 precisions = {'onnx': ('float32', 'int8'), 'openvino': ('float32', 'bfloat16')}
 
+def check_installed(
+    backend:str, # 'onnx' or 'openvino'
+):
+    "Refuse an engine that isn't installed."
+    package,remedy = extras[backend]
+    if find_spec(package) is None: raise SettingError(f"backend={backend!r} needs the package {package}, which is not installed: {remedy}")
+
 def check_backend(
     backend:str, # 'onnx' or 'openvino'
     dtype:str, # of the arithmetic
-    device, # torch device
+    device, # torch device, or its name
 ):
     "Refuse what an engine can't do, or one that isn't installed."
-    package,remedy = extras[backend]
-    if find_spec(package) is None: raise SettingError(f"backend={backend!r} needs the package {package}, which is not installed: {remedy}")
-    if device.type!='cpu': raise SettingError(f"backend={backend!r} runs on the CPU here, got device {str(device)!r}: use backend='torch'")
+    check_installed(backend)
+    if not str(device).startswith('cpu'): raise SettingError(f"backend={backend!r} runs on the CPU here, got device {str(device)!r}: use backend='torch'")
     if dtype not in precisions[backend]:
         raise SettingError(f"backend={backend!r} computes in {' or '.join(precisions[backend])}, got dtype {dtype!r}: use backend='torch', or another dtype")
 
@@ -64,45 +71,76 @@ def _openvino_core(): # of OpenVINO, one for all models
     finally:
         if limit is not None: os.environ['ONEDNN_MAX_CPU_ISA'] = limit
 
+def _providers(device)->list: # that ONNX Runtime may use, by name
+    if str(device).startswith('cpu'): return ['CPUExecutionProvider']
+    import onnxruntime as ort
+    kind,_,place = str(device).partition(':')
+    if kind!='cuda' or 'CUDAExecutionProvider' not in ort.get_available_providers():
+        raise SettingError(f"this ONNX Runtime has nothing for device {str(device)!r}: use 'cpu', or for 'cuda' "
+                           'install onnxruntime-gpu in the place of onnxruntime')
+    return [('CUDAExecutionProvider', {'device_id': int(place or 0)}), 'CPUExecutionProvider']
+
+def _as_numpy(v): # tensor or numpy array, as a numpy array
+    return v if isinstance(v, np.ndarray) else v.numpy()
+
+def _as_given(found:list, inputs:dict)->list: # numpy arrays, or tensors where the inputs are some
+    if all(isinstance(v, np.ndarray) for v in inputs.values()): return found
+    import torch
+    return [torch.from_numpy(a) for a in found]
+
 class OnnxSession:
-    "A graph on ONNX Runtime."
+    "A graph on ONNX Runtime. What comes out is what went in: tensors of torch, or numpy arrays."
     def __init__(self,
-        path:Path, # of an .onnx file
+        path, # of an .onnx file, or what is in one, as bytes
         dtype:str='float32', # as it was converted
+        device:str='cpu', # or 'cuda', 'cuda:1'
     ):
         import onnxruntime as ort
         from joblib import cpu_count
         options = ort.SessionOptions()
         options.log_severity_level,options.intra_op_num_threads = 3,cpu_count()
-        try: self.session = ort.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+        source,providers = str(path) if isinstance(path, Path) else path,_providers(device)
+        try: self.session = ort.InferenceSession(source, options, providers=providers)
         # each release of the engine raises classes of its own
         except Exception as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by ONNX Runtime: {e}') from e
         self.names = {i.name for i in self.session.get_inputs()}
     def __call__(self,
-        inputs:dict, # tensors by name
-    )->list: # of tensors
+        inputs:dict, # tensors or numpy arrays, by name
+        outputs:list|None=None, # names of what is wanted; `None`: all
+    )->list: # as the inputs
         "Run the graph."
-        import torch
         # what doesn't matter to the result is no input of the graph
-        return [torch.from_numpy(o) for o in self.session.run(None, {k:v.numpy() for k,v in inputs.items() if k in self.names})]
+        found = self.session.run(outputs, {k:_as_numpy(v) for k,v in inputs.items() if k in self.names})
+        return _as_given(found, inputs)
+
+def _divide_exactly(model): # of OpenVINO, as it was read
+    "Have a graph divide, where OpenVINO would multiply by an inverse: a mark of its own that its files don't keep."
+    for op in model.get_ops():
+        if op.get_type_name()=='Divide': op.get_rt_info()['nonconvertable_divide_0'] = True
 
 class OpenVinoSession:
     "A graph on OpenVINO."
     def __init__(self,
-        path:Path, # of an .xml or .onnx file
+        path, # of an .xml or .onnx file, or what is in an .onnx file, as bytes
         dtype:str='float32', # 'float32' or 'bfloat16'
     ):
         from joblib import cpu_count
         hint = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
         settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': cpu_count()}
-        try: self.compiled = _openvino_core().compile_model(str(path), 'CPU', settings)
+        core = _openvino_core()
+        try:
+            model = core.read_model(path if isinstance(path, bytes) else str(path))
+            _divide_exactly(model)
+            self.compiled = core.compile_model(model, 'CPU', settings)
         except RuntimeError as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by OpenVINO: {e}') from e
         self.names,self.lock = {n for i in self.compiled.inputs for n in i.names},threading.Lock()
-    def __call__(self, inputs:dict)->list: # of tensors
+    def __call__(self, inputs:dict, outputs:list|None=None)->list: # as in `OnnxSession`
         "Run the graph."
-        import torch
-        with self.lock: found = self.compiled({k:v.numpy() for k,v in inputs.items() if k in self.names})
-        return [torch.from_numpy(found[i].copy()) for i in range(len(self.compiled.outputs))]
+        with self.lock:
+            found = self.compiled({k:_as_numpy(v) for k,v in inputs.items() if k in self.names})
+            ports = range(len(self.compiled.outputs)) if outputs is None else outputs
+            found = [found[i].copy() for i in ports]
+        return _as_given(found, inputs)
 
 sessions = {'onnx': OnnxSession, 'openvino': OpenVinoSession}
 files = {'onnx': 'model.onnx', 'openvino': 'model.xml'}
@@ -117,7 +155,9 @@ def to_onnx(
     "Record a network as an ONNX file."
     import torch
     example = graph.examples[0]
-    dynamic = {k:{i:f'{k}_{i}' for i in range(v.ndim)} for k,v in example.items()}
+    # what is the same in all examples is fixed: an engine plans better for sizes that it knows
+    def differs(k, i): return len({e[k].shape[i] for e in graph.examples})>1
+    dynamic = {k:{i:f'{k}_{i}' for i in range(v.ndim) if differs(k, i)} for k,v in example.items()}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore') # of constants that were recorded: what comes out is tried on other lengths
         torch.onnx.export(graph.network, tuple(example.values()), str(path), dynamo=False, input_names=[*example], output_names=graph.outputs,
@@ -173,11 +213,11 @@ def converted(
     dtype:str, # of the arithmetic
 )->Path: # of the graph's file
     "Find a converted network, or convert it."
-    import hashlib, torch
+    import hashlib
     from importlib.metadata import version
     from auditus import __version__
     engine = version(extras[backend][0])
-    known = [bare.weights_hash(), bare.describe(), backend, dtype=='int8', engine, torch.__version__, version('transformers'), __version__]
+    known = [bare.weights_hash(), bare.describe(), backend, dtype=='int8', engine, version('torch'), version('transformers'), __version__]
     folder = cache_folder()/hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
     file = folder/files[backend]
     if file.is_file():
@@ -229,10 +269,12 @@ def on_openvino(make, dtype:str, device)->AudioModel: # as `serve`
     "A model on OpenVINO."
     return serve(make, 'openvino', dtype, device)
 
-def on_fastest(make, dtype:str, device)->AudioModel|None: # as `serve`; `None`: torch is all there is
+def on_fastest(make, dtype:str, device, # as `serve`
+    order:tuple=('openvino', 'onnx'), # the faster first
+)->AudioModel|None: # `None`: torch is all there is
     "A model on the fastest engine that is installed and says the same as torch."
-    for backend in ('openvino', 'onnx'):
-        if find_spec(extras[backend][0]) is None or device.type!='cpu' or dtype not in precisions[backend]: continue
+    for backend in order:
+        if find_spec(extras[backend][0]) is None or not str(device).startswith('cpu') or dtype not in precisions[backend]: continue
         try: return serve(make, backend, dtype, device)
         except SettingError as e: warnings.warn(f"backend='auto' goes on without {backend}: {e}", stacklevel=3)
 
@@ -260,15 +302,16 @@ def open_file(
     name, # path of an .onnx file
     device:str|None=None, # the CPU
     dtype=None, # 'float32', or 'bfloat16' with OpenVINO
-    backend:str='auto', # 'onnx', 'openvino' or 'auto', the faster that is installed
+    backend:str|None='auto', # 'onnx', 'openvino' or 'auto', the faster that is installed
 )->AudioModel:
     """Open a model that `export` wrote. Its description names its kind, and the registry who makes it of that.
     Raises `ModelNotFoundError` where the file is no such model, or where nobody here knows its kind."""
     path = Path(name).expanduser()
     if not path.is_file(): raise ModelNotFoundError(f'there is no file {brief(path)} (looked for {brief(path.absolute())})')
-    device = as_device(device)
-    precision = as_precision(dtype, device)
-    if backend=='torch': backend = 'auto' # a file is no torch
+    device = 'cpu' if device is None else device
+    # without torch, where nothing asks for it
+    precision = 'float32' if dtype is None else as_precision(dtype, as_device(device))
+    if backend in (None, 'torch'): backend = 'auto' # a file is no torch
     if backend=='auto': backend = next((b for b in ('openvino', 'onnx') if find_spec(extras[b][0]) and precision in precisions[b]), 'onnx')
     check_backend(backend, precision, device)
     about = read_description(path)
@@ -283,14 +326,23 @@ def open_file(
     model.session,model.backend,model.precision = sessions[backend](path, precision),backend,precision
     return model
 
+def look_into(
+    path:Path, # of an .onnx file
+): # `InferenceSession`, to ask what the file says of itself
+    "Open a file without preparing its graph."
+    check_installed('onnx')
+    import onnxruntime as ort
+    options = ort.SessionOptions()
+    options.log_severity_level,options.graph_optimization_level = 4,ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try: return ort.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    # each release of the engine raises classes of its own
+    except Exception as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by ONNX Runtime: {e}') from e
+
 def read_description(
     path:Path, # of an .onnx file
 )->dict:
     "What the file says of its model."
-    import onnxruntime as ort
-    try: found = ort.InferenceSession(str(path), providers=['CPUExecutionProvider']).get_modelmeta().custom_metadata_map
-    # each release of the engine raises classes of its own
-    except Exception as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by ONNX Runtime: {e}') from e
+    found = look_into(path).get_modelmeta().custom_metadata_map
     if described not in found:
         raise ModelNotFoundError(f'{brief(path)} does not say what its model hears: only files that `model.export(path)` wrote can be opened')
     remedy = 'Export the model again, or get the file again from where it came'

@@ -185,11 +185,11 @@ class SampleCNN(AudioModel):
         name:str, # what was asked for
         path:Path, # of the file that holds the network
         about:dict, # what `describe` gave
-        device, # torch device
+        device, # torch device, or its name
     ): # `SampleCNN` without its weights
         "Make a model of what is known of it."
         model = cls.__new__(cls)
-        model.name,model.paths,model.device,model.net = name,[path],device,None
+        model.name,model.paths,model.device,model.net = name,[path],as_device(device),None
         model.add_head(about['classes'])
         return model
 

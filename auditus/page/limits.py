@@ -13,7 +13,8 @@ import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import AudioInputError, AuditusError, naming_item
 from ..core import AudioArray
-from ..sound.decode import join_blocks, unknown_frames
+from ..sound.readers import unknown_frames
+from ..sound.decode import join_blocks
 from ..load import AudioLoader
 from ..pipeline.embedding import load_settings
 from ..transform import AudioPipeline

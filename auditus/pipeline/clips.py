@@ -17,6 +17,7 @@ from ..sound.errors import (
     AudioDecodeError, AudioInputError, check_choice, check_positive, SettingError)
 from ..sound.chain import show_progress
 from ..signal import resampled, Window, Windowing
+from ..sound.recorded import recording_details
 from ..load import AudioLoader, check_file
 from .soundevent import SoundeventFormat, soundevent_data
 from .scores import Scores
@@ -197,7 +198,7 @@ def process_recording(self:ClipClassificationModel,
 def process_file(self:ClipClassificationModel,
     path, # of a sound
     fmt:str='soundevent', # or 'dataset'
-    **kwargs, # for `soundevent.data.Recording.from_file`, such as `latitude` or `date`
+    **kwargs, # for `soundevent.data.Recording.from_file`, such as `latitude` or `date`; else the file and its name may say them
 ): # as `process_clip`
     "Classify a file, frame by frame. Raises `AudioDecodeError` where it can't be read."
     data = soundevent_data()
@@ -205,7 +206,9 @@ def process_file(self:ClipClassificationModel,
         raise AudioInputError(f'process_file takes a path of this machine, got {brief(path)}: '
                               'soundevent keeps recordings by their paths')
     path = check_file(path)
-    try: recording = data.Recording.from_file(path, **kwargs)
+    known = recording_details(path)
+    if {'date', 'time'}&{*kwargs}: known = {k:v for k,v in known.items() if k not in ('date', 'time')}
+    try: recording = data.Recording.from_file(path, **{**known, **kwargs})
     # the libraries beneath raise what they will
     except Exception as e:
         raise AudioDecodeError(f"can't make a recording of {brief(path)}: {type(e).__name__}: {e}") from e

@@ -18,7 +18,7 @@ from ..sound.errors import (
 from ..sound.chain import stack, Transform
 from ..core import Windows
 from ..signal import as_audio
-from ..models.base import AudioModel, load_model, ModelFrames
+from ..models.base import AudioModel, ModelFrames, group_graph, load_model
 from .plan import WindowOutput
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #4bfba777
@@ -27,16 +27,19 @@ default_model = 'MIT/ast-finetuned-audioset-10-10-0.4593'
 class TruncationWarning(UserWarning): "A model heard a part of a sound only."
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #4569f77a
-load_settings = [*inspect.signature(load_model).parameters][1:] # all but the name
+load_settings = [k for k,p in inspect.signature(load_model).parameters.items() if p.kind is not p.VAR_KEYWORD][1:] # all but the name
+
+def is_whole(layer): return isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
 
 def check_layer(
     layer, # as in `AudioEmbedding`
     output:str, # as in `AudioEmbedding`
 ):
     "Raise `SettingError` for what is no layer, or doesn't go with the output."
-    is_whole = isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
-    if not is_whole and layer!='mean':
-        raise SettingError(f"`layer` must be a whole number or 'mean', got {layer!r}")
+    several = isinstance(layer, (list, tuple)) and len(layer) and all(map(is_whole, layer))
+    if not (is_whole(layer) or several or layer in ('mean', 'all')):
+        raise SettingError("`layer` must be a whole number, 'mean', a list of whole numbers, or 'all'; "
+                           f'got {layer!r}')
     if output=='pooled' and layer!=-1:
         raise SettingError("a model's own summary is made of its last layer: "
                            f"output='pooled' goes with layer=-1, got {layer!r}")
@@ -44,13 +47,14 @@ def check_layer(
 # %% ../../nbs/390_pipeline.embedding.ipynb #9e797869
 class AudioEmbedding(Transform):
     """Sound to frames `(tokens, dim)`, or to the model's own summary `(dim,)`.
-    Windows become the same with a first axis of windows."""
+    Several layers give `(layers, tokens, dim)`, and windows the same with a first axis of windows."""
+    regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(load_model)
     def __init__(self,
         model_name=default_model, # a name, a folder, 'birdnet', or an `AudioModel`
         return_tensors:str='np', # 'np' or 'pt'
         output:str='frames', # 'frames', or 'pooled' for the model's own summary
-        layer=-1, # -1: the model's output; another number: that hidden state; 'mean': the mean of them all
+        layer=-1, # -1: the model's output; another number: that hidden state; 'mean': their mean; a list of numbers; 'all'
         batch_size:int|None=None, # windows in one pass; `None`: as many as this model is fast with
         progress:bool|None=None, # a bar for many; `None`: where somebody is watching
         **kwargs, # settings of `load_model`
@@ -79,7 +83,9 @@ class AudioEmbedding(Transform):
                                "or pooling='mean' in a pipeline")
         if self.layer!=-1 and m.n_layers is None:
             raise SettingError(f'{m.name} gives its last layer only: `layer` must be -1, got {self.layer!r}')
-        if self.layer!='mean' and m.n_layers is not None and not -m.n_layers-1<=self.layer<=m.n_layers:
+        if isinstance(self.layer, str) or m.n_layers is None: return
+        layers = [self.layer] if is_whole(self.layer) else self.layer
+        if not all(-m.n_layers-1<=i<=m.n_layers for i in layers):
             raise SettingError(f'{m.name} has the hidden states {-m.n_layers-1} to {m.n_layers} '
                                f'(0 is the input of its first layer), got `layer` {self.layer}')
 
@@ -87,6 +93,12 @@ class AudioEmbedding(Transform):
     def sr(self)->int: # Hz
         "The rate that the model was made for."
         return self.model.sr
+
+    @property
+    def layers(self)->list|None: # `None`: one layer, or the mean of them all
+        "The layers that results have an axis for, before that of the tokens."
+        if self.layer=='all': return [*range(self.model.n_layers+1)]
+        return None if is_whole(self.layer) or self.layer=='mean' else [*self.layer]
 
     @property
     def dim(self)->int:
@@ -215,7 +227,7 @@ def select_output(self:AudioEmbedding,
     row:int, # of a wave in it
 )->WindowOutput: # its vector `(tokens, dim)`, or `(dim,)` for the summary; on the model's device
     "Return what is kept of what the model said of a wave."
-    return WindowOutput(out.pooled[row] if self.output=='pooled' else out.frames[row][out.mask[row]])
+    return WindowOutput(out.pooled[row] if self.output=='pooled' else out.frames[row][...,out.mask[row],:])
 
 @patch
 def run_pieces(self:AudioEmbedding,

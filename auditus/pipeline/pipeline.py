@@ -17,7 +17,7 @@ from ..sound.chain import is_many, stack, Transform
 from ..core import Clip, Windows
 from ..signal import as_windows, Resampling, Window, Windowing
 from ..load import AudioLoader
-from ..models.base import AudioModel, ModelFrames
+from ..models.base import AudioModel, ModelFrames, group_graph
 from .pooling import Normalize, Pooling, PoolingKind, poolings
 from .steps import check_steps, Steps, stream_samples, stream_windows
 from .plan import EmbeddedSound, merge_chunks, pool_windows, Row, WindowPlan
@@ -43,6 +43,7 @@ def check_window(
 # %% ../../nbs/410_pipeline.pipeline.ipynb #ea47236a
 class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transform):
     "A path to a vector: load, resample, cut, embed, pool."
+    regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(AudioEmbedding, but='output')
     def __init__(self,
         model_name=default_model, # a name, a folder, 'birdnet', or an `AudioModel`
@@ -52,7 +53,7 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         pooling:str|None='mean',
         window='auto', # 'auto', seconds, or `None`
         hop:float|None=None, # seconds from one window's start to the next; `None`: windows touch
-        layer=-1, # -1: the model's output; another number: that hidden state; 'mean': the mean of them all
+        layer=-1, # -1: the model's output; another number: that hidden state; 'mean': their mean; a list of numbers; 'all'
         max_seconds:float=30., # with 'auto', a model of any length hears no more in one pass (s)
         normalize:bool=False, # bring vectors to unit length?
         pad:str|None=None, # the last short window, as in `Windowing`

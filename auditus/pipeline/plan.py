@@ -84,7 +84,7 @@ def pool_windows(
 ): # the same of all of them
     "Make one result of several, weighted by their length, or frame after frame."
     if len(outputs)==1: return outputs[0]
-    if kind is None: return concatenate(list(outputs), 0)
+    if kind is None: return concatenate(list(outputs), -2) # along the tokens
     weights = np.array(lengths, float)
     return kind.join(stack(list(outputs)), (weights/weights.sum()).astype(np.float32))
 

@@ -32,7 +32,9 @@ def weighted_mean(
     weights:np.ndarray, # `(n,)`, their sum is 1
 ): # `(...)`
     "Return the mean along the first axis."
-    return weights@x if isinstance(x, np.ndarray) else x.new_tensor(weights)@x
+    flat = x.reshape(len(x), -1)
+    y = weights@flat if isinstance(x, np.ndarray) else x.new_tensor(weights)@flat
+    return y.reshape(x.shape[1:])
 
 def concatenate(
     xs, # numpy arrays or torch tensors
@@ -131,10 +133,10 @@ class Pooling(Transform):
         check_choice('pooling', pooling, (*poolings, None))
 
     def statistics(self,
-        x, # frames `(tokens, dim)` or `(windows, tokens, dim)`
+        x, # frames `(tokens, dim)`, `(windows, tokens, dim)`, or of several layers `(..., layers, tokens, dim)`
     ): # `(..., statistics * dim)`, which windows are joined by
         "Return what is kept of frames. Raises `AudioInputError` where they are none, or there is no token."
-        if not is_numbers(x) or len(x.shape) not in (2,3):
+        if not is_numbers(x) or len(x.shape) not in (2,3,4):
             got = brief(x) if hasattr(x, 'shape') else type(x).__name__
             raise AudioInputError(f'Pooling takes frames (tokens, dim) or (windows, tokens, dim), got {got}')
         return x if self.pooling is None else poolings[self.pooling].statistics(x)

@@ -26,8 +26,8 @@ class SklearnTransformer:
         who:str, # needs it
     ):
         "Raise `SettingError` for settings that give several rows for one sound."
-        if not self.windowed and self.kind is not None and self.mono: return
-        what = (f'window={self.window!r} gives a row for each window' if self.windowed else 'pooling=None keeps all frames'
+        if not self.windowed and self.kind is not None and self.mono and self.embedding.layers is None: return
+        what = f'layer={self.layer!r} gives a row for each layer' if self.embedding.layers else (f'window={self.window!r} gives a row for each window' if self.windowed else 'pooling=None keeps all frames'
                 if self.kind is None else 'mono=False gives a row for each channel')
         raise SettingError(f"{who} needs one row for each file, but {what}: use window='auto' or None, "
                            "a pooling such as 'mean', and mono=True")

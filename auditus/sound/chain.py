@@ -93,6 +93,7 @@ def _takes_settings(init):
     taken_over = {k:p.default for k,p in valid.items() if p.kind is p.KEYWORD_ONLY and k not in argnames(init)}
     @wraps(init)
     def made(self, *args, **kwargs):
+        kwargs = self.regroup(kwargs, valid)
         if not is_open: check_names(type(self).__name__, kwargs, [*valid][1:])
         self.__dict__['_made'] = False
         init(self, *args, **taken_over | kwargs)
@@ -103,6 +104,14 @@ def _takes_settings(init):
 class Transform:
     "One step of a chain. A subclass writes `one` and keeps its settings as attributes, unchanged."
     progress = None
+    @staticmethod
+    def regroup(
+        settings:dict, # as they were given
+        valid, # names that the transform has
+    )->dict: # under those names
+        "Put together settings that may be given one by one."
+        return settings
+
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -5,159 +5,23 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/080_sound.decode.ipynb #154896bf
+# %% ../../nbs/080_sound.decode.ipynb #b58666b4
 import io, os, shutil, struct, tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from itertools import chain
 import numpy as np
+from fastcore.basics import store_attr
 from auditus.sound.errors import AudioDecodeError, AudioInputError, AudioNotFoundError, SettingError
 from auditus.sound.wording import count
-from auditus.core import AudioArray, MonoMix, as_floats, as_rate, check_reach, clip_bounds
+from auditus.core import AudioArray, MonoMix, as_rate, check_reach, clip_bounds
 from auditus.signal import resampled
-from auditus.sound.containers import Contents, Part, Spliced, look_into, read_at, sound_suffixes
+from auditus.sound.parts import Part, Spliced, read_at
+from auditus.sound.containers import Contents, look_into
+from auditus.sound.readers import AvReader, BrokenError, SoundfileReader, block_samples
 
-# %% ../../nbs/080_sound.decode.ipynb #e2357abd
-# of all channels together, 5 s of mono at 48 kHz: a block costs nothing, and fits the cache
-block_samples = 2**18
-unknown_frames = 2**62 # libsndfile gives 2**63-1 where a file doesn't say
-
-class BrokenError(Exception): "Decoding failed, or samples are missing, in the midst of a file."
-
-class SoundfileReader:
-    "Decode by libsndfile."
-    def __init__(self,
-        f, # an open binary file, or the number of one
-    ):
-        import soundfile as sf
-        self.f = sf.SoundFile(f, closefd=False)
-        self.rate,self.channels = self.f.samplerate,self.f.channels
-        self.frames = self.f.frames if self.f.frames<unknown_frames else None # in all
-
-    def close(self): self.f.close()
-
-    def read(self,
-        out:np.ndarray, # float32 `(frames, channels)`, to be filled
-    )->np.ndarray: # what of it was filled
-        "Read the next block. Raises `BrokenError`, with what came before the fault, where decoding fails."
-        import soundfile as sf
-        out.fill(np.nan)
-        try: return self.f.read(out=out, always_2d=True)
-        except (sf.SoundFileError, RuntimeError) as e:
-            # what was decoded before the fault is there already; the rest is still NaN
-            good = len(out)-int(np.isnan(out[::-1,0]).cumprod().sum())
-            raise BrokenError('decoding fails before its end', out[:good]) from e
-
-    def blocks(self,
-        first:int=0, # frame to start with
-    )->Iterator[np.ndarray]: # float32 `(frames, channels)`
-        "Read to the end, a block at a time. Raises `BrokenError` where decoding fails, or ends too early."
-        import soundfile as sf
-        try: first and self.f.seek(first)
-        except (sf.SoundFileError, RuntimeError) as e: raise BrokenError('decoding fails before its end') from e
-        at,size = first,max(1, block_samples//self.channels)
-        while self.frames is None or at<self.frames:
-            n = size if self.frames is None else min(size, self.frames-at)
-            try: a = self.read(np.empty((n, self.channels), np.float32))
-            except BrokenError as e:
-                if len(e.args[1]): yield e.args[1]
-                raise BrokenError(e.args[0]) from e
-            if not len(a): break
-            at += len(a)
-            yield a
-        if self.frames is None: self.frames = at
-        if at<self.frames: raise BrokenError(f'its header promises {self.frames} frames, {at} came')
-
-# %% ../../nbs/080_sound.decode.ipynb #6177d564
-_gap_s = .06 # between two packets or at the end: more than what containers round their times to, and a packet's length
-_padded = 2**13 # samples that a codec may add at the end, at the most
-_told_length = 'mov', 'matroska', 'asf', 'avi' # containers whose duration is not FFmpeg's guess
-
-class AvReader:
-    "Decode by FFmpeg."
-    frames = None # known only once all of them were decoded
-    def __init__(self,
-        f, # an open binary file
-        demuxer:str, # FFmpeg's name of what it is
-    ):
-        import av
-        self.container = av.open(f, format=demuxer, metadata_errors='ignore')
-        if not self.container.streams.audio: raise ValueError('There is no sound in it.')
-        self.stream,self.demuxer = self.container.streams.audio[0],demuxer
-        if self.stream.codec_context.name in ('flac', 'wavpack', 'tta'): # they have checksums
-            self.stream.codec_context.options = {'err_detect': 'crccheck+explode'}
-        self.decoded = self.decode()
-        self.head = next(self.decoded, None) # only what was decoded tells the true rate of AAC
-        if self.head is None: raise ValueError('There is no sound in it.')
-        self.rate,self.channels = self.head.sample_rate,len(self.head.layout.channels)
-
-    def close(self): self.container.close()
-
-    def decode(self)->Iterator: # of `av.AudioFrame`
-        "Decode all packets. Raises `BrokenError` where one is damaged."
-        import av
-        try:
-            for packet in self.container.demux(self.stream):
-                if packet.is_corrupt: raise BrokenError('a packet is cut off')
-                yield from packet.decode()
-        except av.FFmpegError as e: raise BrokenError('decoding fails before its end') from e
-
-    def promised(self)->int|None: # frames; `None`: the container doesn't say
-        "Return how many frames the container says that there are."
-        if self.demuxer not in _told_length: return None
-        if self.stream.duration: return round(self.stream.duration*self.stream.time_base*self.rate)
-        # of a film this is the length of its longest stream
-        alone = len(self.container.streams)==1 and self.container.duration
-        return round(self.container.duration*self.rate/1e6) if alone else None
-
-    def in_order(self)->Iterator[np.ndarray]: # float32 `(frames, channels)`
-        "Decode frame by frame. Raises `BrokenError` where one isn't in its place."
-        ends = None # when the frame before ended (s)
-        for frame in chain([self.head], self.decoded):
-            if (frame.sample_rate, len(frame.layout.channels))!=(self.rate, self.channels):
-                raise BrokenError('it goes on at another rate, or with other channels')
-            starts = None if frame.pts is None else float(frame.pts*frame.time_base)
-            if None not in (starts, ends) and starts>ends+_gap_s:
-                raise BrokenError(f'{starts-ends:.3g} s are missing')
-            ends = None if starts is None else starts+frame.samples/self.rate
-            a = as_floats(frame.to_ndarray()).astype(np.float32, copy=False)
-            yield a.T if frame.format.is_planar else a.reshape(-1, self.channels)
-
-    def trimmed(self)->Iterator[np.ndarray]:
-        "Decode frame by frame, without what a codec added at the end. Raises `BrokenError` for an end too early."
-        total,n,over = self.promised(),0,[]
-        for a in self.in_order():
-            n += len(a)
-            over.append(a)
-            if self.demuxer=='mov' and total and total<n<=total+_padded: continue
-            yield from over
-            over.clear()
-        if over: yield np.concatenate(over)[:total-n]
-        self.frames = total if over else n
-        if total and n<total-_gap_s*self.rate:
-            raise BrokenError(f'its header promises {total} frames, {n} came')
-
-    def blocks(self,
-        first:int=0, # frame to start with
-    )->Iterator[np.ndarray]: # float32 `(frames, channels)`
-        "Decode to the end, and give a block at a time. Seeking is not exact, so that all before is decoded, too."
-        at,kept,n,broken = 0,[],0,None
-        frames = self.trimmed()
-        while True:
-            try: a = next(frames, None)
-            except BrokenError as e: a,broken = None,e
-            if a is not None:
-                at += len(a)
-                if at>first: kept.append(a[max(0, len(a)-(at-first)):])
-                n = min(at-first, n+len(a))
-            if kept and (a is None or n*self.channels>=block_samples):
-                yield np.concatenate(kept)
-                kept,n = [],0
-            if broken: raise broken
-            if a is None: return
-
-# %% ../../nbs/080_sound.decode.ipynb #5882c364
+# %% ../../nbs/080_sound.decode.ipynb #fc62e62e
 @lru_cache(2**8)
 def _look_at_path(
     path:str,
@@ -175,7 +39,8 @@ def look(
         if not isinstance(source, (str, os.PathLike)): return look_into(raw)
         state = os.fstat(raw.fileno())
         return _look_at_path(os.fspath(source), state.st_size, state.st_mtime_ns, state.st_ino)
-    except (IndexError, struct.error): return Contents('', '', (), 'truncated or damaged: its header breaks off')
+    except (IndexError, struct.error):
+        return Contents('', '', (), 'truncated or damaged: its header breaks off')
 
 _by_pieces = b'RIFF', b'RF64', b'BW64', b'fLaC', b'FORM' # what is read in parts, even from elsewhere
 
@@ -188,22 +53,26 @@ def open_file(
     with ExitStack() as stack:
         stack.callback(getattr(source, 'check', lambda: None)) # an error that the decoder made light of
         if isinstance(source, (str, os.PathLike)):
-            try: yield stack.enter_context(open(source, 'rb'))
-            except OSError as e: raise AudioNotFoundError(f'{name} can not be read: {e.strerror or e}') from e
-        elif isinstance(source, (io.BytesIO, io.BufferedReader)) or read_at(source, 0, 4) in _by_pieces: yield source
+            try: here = stack.enter_context(open(source, 'rb'))
+            except OSError as e:
+                raise AudioNotFoundError(f'{name} can not be read: {e.strerror or e}') from e
+            yield here
+        elif isinstance(source, (io.BytesIO, io.BufferedReader)) or read_at(source, 0, 4) in _by_pieces:
+            yield source
         else:
             here = stack.enter_context(tempfile.SpooledTemporaryFile(2**26))
             source.seek(0)
             shutil.copyfileobj(source, here, 2**20)
             yield here
 
-# %% ../../nbs/080_sound.decode.ipynb #812631ec
-what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; what is '
-                'something else must be turned into one of them first (ffmpeg -i IN OUT.flac)')
+# %% ../../nbs/080_sound.decode.ipynb #213033c5
+what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; '
+                'another must be turned into one of them first (ffmpeg -i IN OUT.flac)')
 
 @contextmanager
 def open_part(
-    raw, # an open binary file
+    source, # a path, or an open binary file
+    raw, # the same, open
     contents:Contents, # of the file
     part:Part,
     name:str, # for errors
@@ -217,10 +86,10 @@ def open_part(
     with ExitStack() as stack:
         if part.decoder=='soundfile':
             f = open_raw()
-            if isinstance(f, io.BufferedReader) and isinstance(f.raw, io.FileIO):
-                # libsndfile reads a file by its number without coming back to Python for each block
-                f = stack.enter_context(open(f.raw.name, 'rb', buffering=0)).fileno()
-            try: reader = SoundfileReader(f)
+            if f is raw and isinstance(source, (str, os.PathLike)):
+                # libsndfile reads a file by its number without coming back to Python, whatever its name is
+                f = stack.enter_context(open(source, 'rb', buffering=0)).fileno()
+            try: reader = SoundfileReader(f, part.lead)
             except (sf.SoundFileError, RuntimeError, TypeError, ValueError) as e: refused = e
         if reader is None and (demuxer := part.demuxer or contents.demuxer):
             import av
@@ -232,27 +101,31 @@ def open_part(
         stack.callback(reader.close)
         yield reader
 
-# %% ../../nbs/080_sound.decode.ipynb #1fb9847a
+# %% ../../nbs/080_sound.decode.ipynb #29c2a567
 remedy_cut = "Get it again, or take what is there with AudioLoader(truncated='keep')"
 
 class FileFrames:
     "The frames of a sound file, or of a clip of it, block by block."
     def __init__(self,
-        raw, # an open binary file
+        source, # a path, or an open binary file
+        raw, # the same, open
         contents:Contents, # of the file
         name:str, # for errors
         keep:bool, # take what came before a fault?
         start:float, # seconds to start with
         end:float|None, # seconds to stop before; `None`: the end
     ):
-        self.raw,self.contents,self.name,self.keep,self.start,self.end = raw,contents,name,keep,start,end
-        self.at,self.rate,self.channels,self.fault = 0,None,None,contents.fault # `at`: frames from the file's start
+        store_attr()
+        self.rate = self.channels = None
+        self.at,self.fault = 0,contents.fault # frames from the start of the file that were read
 
     def check(self, cause=None):
         "Raise what is to be said where a file has come to its end."
-        if self.fault and not self.keep: raise AudioDecodeError(f'{self.name} is {self.fault}. {remedy_cut}') from cause
+        if self.fault and not self.keep:
+            raise AudioDecodeError(f'{self.name} is {self.fault}. {remedy_cut}') from cause
         if not self.at:
-            raise AudioDecodeError(f'{self.name} holds no samples' + (f': it is {self.fault}' if self.fault else '')) from cause
+            because = f': it is {self.fault}' if self.fault else ''
+            raise AudioDecodeError(f'{self.name} holds no samples{because}') from cause
         if self.fault and self.at<=round(self.start*self.rate):
             raise AudioDecodeError(f'{self.name} is {self.fault}, and what comes later is lost') from cause
         if not self.fault: check_reach(self.name, self.at, self.rate, self.start, self.end)
@@ -263,31 +136,35 @@ class FileFrames:
         "Read what is wanted of a part of the file."
         if self.rate is None: self.rate,self.channels = as_rate(reader.rate),reader.channels
         if (reader.rate, reader.channels)!=(self.rate, self.channels):
-            raise AudioDecodeError(f'{self.name} holds several sounds one after the other, with different rates or '
-                                   f'channels: {self.rate} Hz, {self.channels} and {reader.rate} Hz, {reader.channels}')
+            before,then = (f'{count(o.channels, "channel")} at {o.rate} Hz' for o in (self, reader))
+            raise AudioDecodeError(f'{self.name} holds sounds whose rates or channels differ: {before}, then {then}. '
+                                   'Cut it into files of one kind each')
         first,last = clip_bounds(self.start, self.end, self.rate)
         before,skip = self.at,max(0, first-self.at)
         if reader.frames is None or skip<reader.frames:
             self.at += skip
-            for a in reader.blocks(skip):
-                a = a if last is None else a[:last-self.at]
+            for a in reader.blocks(skip, None if last is None else last-before):
                 self.at += len(a)
                 yield a
                 if self.at==last: return
         self.at = before+reader.frames
 
     def __iter__(self)->Iterator[np.ndarray]: # float32 `(frames, channels)`
-        if not (self.start or self.end is not None): # a clip may end before the fault
+        if self.fault and not self.contents.parts:
+            raise AudioDecodeError(f"can't decode {self.name}: it is {self.fault}. Get it again, or see what "
+                                   'ffmpeg -i IN OUT.flac makes of it')
+        if self.end is None and not self.start: # a clip may end before the fault
             if self.fault and not self.keep: self.check()
         cause = None
         try:
             for part in self.contents.parts:
-                with open_part(self.raw, self.contents, part, self.name) as reader: yield from self.part_blocks(reader)
+                with open_part(self.source, self.raw, self.contents, part, self.name) as reader:
+                    yield from self.part_blocks(reader)
                 if self.end is not None and self.at==round(self.end*self.rate): return
         except BrokenError as e: self.fault,cause = self.fault or f'truncated or damaged: {e}',e
         self.check(cause)
 
-# %% ../../nbs/080_sound.decode.ipynb #c7f5ad1a
+# %% ../../nbs/080_sound.decode.ipynb #93ec2eb7
 def pick_channel(
     a:np.ndarray, # `(channels, n)`
     channel:int, # counted from 0
@@ -316,14 +193,14 @@ def decode_blocks(
     name:str, # for errors
     sr:int|None=None, # resample to this rate (Hz); `None`: leave the file's own
     mono:bool=True, # average the channels?
-    truncated:str='raise', # a file that is cut or damaged: 'raise' an error, or 'keep' what is right before that
+    truncated:str='raise', # a file that is cut or damaged: 'raise' an error, or 'keep' what is right before
     start:float|None=None, # seconds to start with; `None`: the beginning
     end:float|None=None, # seconds to stop before; `None`: the end
     channel:int|None=None, # take this channel alone, counted from 0; `None`: all
 )->Iterator[tuple]: # rate (Hz) and samples, `(n_i,)` or `(channels, n_i)`
     "Decode a file, or a clip of it, block by block. Raises `AudioDecodeError` where something is missing."
     with open_file(source, name) as raw:
-        frames = FileFrames(raw, look(source, raw), name, truncated=='keep', start or 0., end)
+        frames = FileFrames(source, raw, look(source, raw), name, truncated=='keep', start or 0., end)
         blocks,came = mix_blocks(frames, mono, channel, name),0
         first = next(blocks, None)
         if first is not None: blocks = chain([first], blocks)
@@ -331,9 +208,9 @@ def decode_blocks(
             came += len(a)
             yield sr or frames.rate,a.T
     if came: return
-    raise AudioInputError(f'{name} is too short: of {frames.at} samples at {frames.rate} Hz none is left at {sr} Hz')
+    raise AudioInputError(f'{name} is too short: of its samples at {frames.rate} Hz none is left at {sr} Hz')
 
-# %% ../../nbs/080_sound.decode.ipynb #4bdde1d8
+# %% ../../nbs/080_sound.decode.ipynb #30a25cc4
 def join_blocks(
     parts:Iterator[tuple], # rates and samples, as `decode_blocks` gives them
     name:str, # for errors
