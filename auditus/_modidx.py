@@ -561,6 +561,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'auditus/commands/options.py'),
                                           'auditus.commands.options.expand_paths': ( 'commands.options.html#expand_paths',
                                                                                      'auditus/commands/options.py'),
+                                          'auditus.commands.options.in_terminal': ( 'commands.options.html#in_terminal',
+                                                                                    'auditus/commands/options.py'),
                                           'auditus.commands.options.make_app': ( 'commands.options.html#make_app',
                                                                                  'auditus/commands/options.py'),
                                           'auditus.commands.options.make_parent': ( 'commands.options.html#make_parent',

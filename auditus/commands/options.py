@@ -23,14 +23,24 @@ def say(
     "Write a line to standard error."
     typer.echo(text, err=True)
 
+def in_terminal(
+    message:str, # of an error
+)->str:
+    "Return a message that speaks of options in the place of Python's arguments."
+    return message.replace("AudioLoader(truncated='keep')", '--truncated keep')
+
 @contextmanager
 def report_errors():
     "Print errors of ours as one line and end the command with status 1. Print warnings as notes."
+    told = set()
+    def note(message, *args):
+        if str(message) not in told: say(f'note: {message}')
+        told.add(str(message))
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *args: say(f'note: {message}')
+        warnings.showwarning = note
         try: yield
         except AuditusError as e:
-            say(f'error: {e}')
+            say(f'error: {in_terminal(str(e))}')
             raise typer.Exit(1) from e
         except KeyboardInterrupt:
             say('stopped')
@@ -43,7 +53,7 @@ def say_left_out(
     messages:list, # of str, one for each file
 ):
     "Name the files that were left out."
-    for message in messages[:_max_shown]: say(f'left out: {message}')
+    for message in messages[:_max_shown]: say(f'left out: {in_terminal(message)}')
     if len(messages)>_max_shown: say(f'… and {len(messages)-_max_shown:,} more')
 
 # %% ../../nbs/830_commands.options.ipynb #7e7d3b44
