@@ -17,7 +17,8 @@ from .sound.wording import brief, reason_of, safe_cause, without_secrets
 from .sound.errors import AudioInputError, AudioNotFoundError, AuditusError
 from .sound.chain import is_many
 from .core import Clip
-from .collection.sources import (RealFolders, describe_left_out, file_state, find_column, find_times, is_litter, is_sound, list_folder, list_glob,
+from .collection.sources import (RealFolders, describe_left_out, file_state, find_column, find_times,
+                                        is_litter, is_sound, list_folder, list_glob,
                                         path_columns, user_path)
 from .collection.annotations import as_table, find_sound, is_raven, raven_rows, read_table, tables, times_of
 
@@ -31,7 +32,8 @@ class Item(NamedTuple):
     "A recording of a collection, or a clip of one."
     name:str # how it is called in the result
     at:object # where it is: anything that `AudioLoader` takes, or a callable that gives that
-    state:tuple = () # its size in bytes first, then what else changes when it does; empty where it can't be found
+    # its size in bytes first, then what else changes when it does; empty where it can't be found
+    state:tuple = ()
     more:Mapping = {} # other columns of the table that it came from
     start:float|None = None # of a clip (s); `None`: it is a whole recording
     end:float|None = None # of a clip (s); `None`: it ends where the recording does
@@ -92,7 +94,8 @@ def sound_state(
     try:
         fs,at = fsspec.core.url_to_fs(path)
         return remote_state(fs.info(at))
-    except Exception: return () # each store has errors of its own; what is wrong is said where the file is opened
+    # each store has errors of its own; what is wrong is said where the file is opened
+    except Exception: return ()
 
 def as_item(
     path, # str or Path, a URL, or a `Clip` of one of these
@@ -101,7 +104,8 @@ def as_item(
     beside:Path|None=None, # where to look for it too: the folder of the list that names it
 )->Item:
     "A recording by its path, or a clip of it."
-    if isinstance(path, Clip): return as_item(path.source, more, name, beside)._replace(start=path.start, end=path.end)
+    if isinstance(path, Clip): return as_item(path.source, more, name,
+                                              beside)._replace(start=path.start, end=path.end)
     at = without_file_protocol(path)
     # who does the work may be at home in another folder
     if not is_url(at): at = os.path.abspath(find_sound(str(user_path(at)), beside))
@@ -137,18 +141,21 @@ def sounds_at(
     "The sounds elsewhere."
     import fsspec
     is_link = url.lower().startswith(('http://', 'https://'))
-    if is_link and is_sound(re.split('[?#]', url)[0]): return [as_item(url)] # its ? is no glob, and the loader can fetch it
+    # its ? is no glob, and the loader can fetch it
+    if is_link and is_sound(re.split('[?#]', url)[0]): return [as_item(url)]
     try:
         fs,root = fsspec.core.url_to_fs(url)
         fs.invalidate_cache() # what was listed before may have changed
         if any(c in root for c in '*?['): root,found = '',fs.glob(root, detail=True)
-        elif fs.isdir(root): found = {k:v for k,v in fs.find(root, detail=True).items() if is_sound(k) and not any(map(is_litter, k.split('/')))}
+        elif fs.isdir(root): found = {k:v for k,v in fs.find(root, detail=True).items() if is_sound(k)
+                                      and not any(map(is_litter, k.split('/')))}
         else: return [as_item(url)]
     # each store has errors of its own
     except Exception as e:
         raise AudioNotFoundError(f'can not look into {brief(url)}: {reason_of(e, url)}') from safe_cause(e, url)
     def named(path): return path[len(root):].lstrip('/') if root else without_secrets(fs.unstrip_protocol(path))
-    return [Item(named(k), fs.unstrip_protocol(k), remote_state(v)) for k,v in found.items() if v['type']=='file']
+    return [Item(named(k), fs.unstrip_protocol(k), remote_state(v)) for k,v in found.items()
+            if v['type']=='file']
 
 # %% ../nbs/480_collect.ipynb #28675f4a
 def _clip_times(
@@ -170,11 +177,13 @@ def rows_of(
     "The recordings or clips that a table lists."
     column = find_column(table.column_names, path_columns)
     if column is None:
-        raise AudioInputError(f"{brief(source)} has no column of paths: looked for {', '.join(path_columns)} "
+        raise AudioInputError(f"{brief(source)} has no column of paths: looked for "
+                              f"{', '.join(path_columns)} "
                               f"among {', '.join(table.column_names)}")
     rows,(begin,end,times) = table.to_pylist(),_clip_times(table)
     if odd := [r for r in rows if not isinstance(r[column], str) or not r[column].strip()]:
-        raise AudioInputError(f'{brief(source)} has {len(odd)} rows with no path in its column `{column}`, got {odd[0][column]!r}')
+        raise AudioInputError(f'{brief(source)} has {len(odd)} rows with no path in its column `{column}`, '
+                              f'got {odd[0][column]!r}')
     known,items = {},[]
     for i,r in enumerate(rows):
         path = r[column]
@@ -195,10 +204,12 @@ def _as_arrow(
     try:
         if hasattr(source, 'reset_index'): # pandas
             if any(n is not None for n in source.index.names): source = source.reset_index()
-            kept = {c:texts(source[c]) for c in source.columns if source[c].dtype==object and is_path(source[c])}
+            kept = {c:texts(source[c]) for c in source.columns if source[c].dtype==object
+                    and is_path(source[c])}
             return pa.Table.from_pandas(source.assign(**kept) if kept else source, preserve_index=False)
         if hasattr(source, 'to_dicts') and any(str(t)=='Object' for t in source.dtypes): # polars
-            return pa.table({c:texts(source[c]) if is_path(source[c]) else source[c].to_arrow() for c in source.columns})
+            return pa.table({c:texts(source[c]) if is_path(source[c]) else source[c].to_arrow()
+                             for c in source.columns})
         return pa.table(source)
     except (pa.ArrowException, TypeError, ValueError) as e:
         raise AudioInputError(f'no table of recordings can be made of the {type(source).__name__}: {e}') from e
@@ -217,21 +228,27 @@ def rows_of_dataset(
 )->list: # of `Item`
     "The recordings of a dataset, called by their file's name where each has one of its own."
     import datasets, pyarrow.compute as pc
-    if hasattr(dataset, 'keys'): raise AudioInputError(f"these are several datasets: choose one, such as dataset[{next(iter(dataset), 'train')!r}]")
+    if hasattr(dataset, 'keys'): raise AudioInputError(f"these are several datasets: choose one, such as "
+                                                       f"dataset[{next(iter(dataset), 'train')!r}]")
     if not hasattr(dataset, '__len__'):
-        raise AudioInputError('a streamed dataset can not be gone on with where it was left: load it with streaming=False')
+        raise AudioInputError('a streamed dataset can not be gone on with where it was left: load it with '
+                              'streaming=False')
     columns = [k for k,v in dataset.features.items() if isinstance(v, datasets.Audio)]
-    if len(columns)!=1: raise AudioInputError(f"a dataset needs one column of sounds, got {len(columns)}: {', '.join(columns) or 'none'}")
+    if len(columns)!=1: raise AudioInputError(f"a dataset needs one column of sounds, got {len(columns)}: "
+                                              f"{', '.join(columns) or 'none'}")
     column = columns[0]
     plain = dataset.cast_column(column, datasets.Audio(decode=False))
-    paths = pc.struct_field(plain.data.table[column], 'path') # not the sounds themselves, which may be gigabytes
-    if plain._indices is not None: paths = paths.take(plain._indices.column(0)) # rows were picked or put in another order
+    # not the sounds themselves, which may be gigabytes
+    paths = pc.struct_field(plain.data.table[column], 'path')
+    # rows were picked or put in another order
+    if plain._indices is not None: paths = paths.take(plain._indices.column(0))
     names = [os.path.basename(p or '') for p in paths.to_pylist()]
     width = len(str(len(plain)))
     if len({*names})<len(plain) or '' in names: names = [f'{i:0{width}}' for i in range(len(plain))]
     rest = plain.remove_columns(column)
     more = rest.to_list() if rest.column_names else [{}]*len(plain)
-    return [Item(name, partial(sound_of_row, plain, column, i), (1, plain._fingerprint, i), m) for i,(name,m) in enumerate(zip(names, more))]
+    return [Item(name, partial(sound_of_row, plain, column, i), (1, plain._fingerprint, i), m) for i,
+            (name,m) in enumerate(zip(names, more))]
 
 # %% ../nbs/480_collect.ipynb #19580e33
 def digest(
@@ -253,7 +270,8 @@ def without_known_secrets(
     url:str,
 )->str:
     "A link without the values that are secrets by their names."
-    return re.sub('([?&;#])([^=?&;#]*)=([^?&;#]*)', lambda m: m[0] if not _secret_names.search(m[2]) else f'{m[1]}{m[2]}=', url)
+    return re.sub('([?&;#])([^=?&;#]*)=([^?&;#]*)', lambda m: m[0] if not _secret_names.search(m[2])
+                  else f'{m[1]}{m[2]}=', url)
 
 def tell_apart(
     items:list, # of `Item`
@@ -293,13 +311,15 @@ def _from_path(
         if not path.exists(): raise AudioNotFoundError(f'there is no file {brief(path)}')
         return Collection(rows_of(read_table(path), path, path.parent))
     if path.exists(): return Collection([as_item(source)])
-    raise AudioNotFoundError(f'there is no file or folder {brief(source)} (looked for {brief(path.absolute())})')
+    raise AudioNotFoundError(f'there is no file or folder {brief(source)} (looked for '
+                             f'{brief(path.absolute())})')
 
 def _find_items(
     source, # as in `collect`
 )->Collection:
     "The recordings that a source names, as they come."
-    if isinstance(source, str) and not source: raise AudioInputError(f'the name of the collection is empty: it is {what_it_takes}')
+    if isinstance(source, str) and not source: raise AudioInputError(f'the name of the collection is '
+                                                                     f'empty: it is {what_it_takes}')
     if isinstance(source, (Clip, Item)): return _listed([source])
     source = without_file_protocol(source)
     if is_url(source): return Collection(sounds_at(source))
@@ -330,13 +350,15 @@ def collect(
         same = kept.setdefault(key, [])
         if any(s.more==i.more for s in same): before = same[0]
         elif same and i.start is None:
-            raise AudioInputError(f'{brief(i.name)} is listed more than once, with {same[0].more} and with {i.more}: list each recording once, or say in '
+            raise AudioInputError(f'{brief(i.name)} is listed more than once, with {same[0].more} and with '
+                                  f'{i.more}: list each recording once, or say in '
                                   'columns `start` and `end` which of its seconds each row is about')
         else:
             same.append(i)
             before = same[0]
         if is_url(i.name) and before.at!=i.at and link_of(before)!=link_of(i):
-            raise AudioInputError(f'two links differ only in what is secret about them, and would have one name: {brief(i.name)}')
+            raise AudioInputError(f'two links differ only in what is secret about them, and would have one '
+                                  f'name: {brief(i.name)}')
     def order(i): return i.name,-1. if i.start is None else i.start,float('inf') if i.end is None else i.end
     items = sorted((i for same in kept.values() for i in same), key=order)
     return Collection(items, found.left_out, len(found)-len(items))
@@ -347,7 +369,8 @@ def paths_only(
     "Hand on paths, and refuse what is none."
     for i,p in enumerate(items):
         if not isinstance(p, (str, os.PathLike, Item, Clip)):
-            raise AudioInputError(f'item {i} of the list is no path but {brief(p)}: sounds in memory are for AudioPipeline.stream')
+            raise AudioInputError(f'item {i} of the list is no path but {brief(p)}: sounds in memory are '
+                                  f'for AudioPipeline.stream')
         if isinstance(p, Clip) and not isinstance(p.source, (str, os.PathLike)):
             raise AudioInputError(f'item {i} of the list is a clip of no path but of {brief(p.source)}')
         yield p
@@ -359,7 +382,8 @@ def clips_of(
     "The clips that a table lists. Raises `AudioInputError` for a clip that can't be, or where no times are listed."
     items = collect(table)
     if all(i.start is None for i in items):
-        raise AudioInputError(f'{brief(table)} lists no clips: it has no two columns that say when something begins and ends, such as start and end')
+        raise AudioInputError(f'{brief(table)} lists no clips: it has no two columns that say when '
+                              f'something begins and ends, such as start and end')
     return [(Clip(i.at, i.start or 0., i.end), dict(i.more)) for i in items]
 
 # %% ../nbs/480_collect.ipynb #a4789576
@@ -394,4 +418,5 @@ def part_key(
 )->str:
     "Changes when the settings or one of the files do."
     def times(i): return [] if i.start is None else [i.start, i.end]
-    return digest([settings, [[i.name, i.state, sorted((k, repr(v)) for k,v in i.more.items()), *times(i)] for i in items]])
+    return digest([settings, [[i.name, i.state, sorted((k, repr(v)) for k,v in i.more.items()), *times(i)]
+                              for i in items]])

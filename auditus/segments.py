@@ -6,11 +6,11 @@
 __all__ = ['Segments', 'segments']
 
 # %% ../nbs/595_segments.ipynb #4a9676d3
-import os, re
+import re
 from pathlib import Path
 from typing import NamedTuple
 from .sound.wording import brief, count
-from .sound.errors import AudioDecodeError, AudioInputError, AuditusError, check_choice, check_positive, SettingError
+from .sound.errors import AudioDecodeError, AudioInputError, AuditusError, check_choice, check_positive
 from .sound.whole import write_whole
 from .sound.files import said_plainly
 from .core import AudioArray, Clip
@@ -39,7 +39,8 @@ def _find_segments(
     if isinstance(table, list) and all(isinstance(r, dict) for r in table): table = as_table(annotation_rows(table))
     items = collect(table)
     if all(i.start is None for i in items):
-        raise AudioInputError(f'{brief(table)} lists no clips: it has no two columns that say when something begins and ends, such as start and end')
+        raise AudioInputError(f'{brief(table)} lists no clips: it has no two columns that say when '
+                              f'something begins and ends, such as start and end')
     label,score = (find_column(items[0].more, wanted) for wanted in (label_columns, score_columns))
     def names(v): return v if isinstance(v, (list, tuple)) else [v]
     return [_Segment(i, l, parse_seconds(i.more[score]) if score else None)
@@ -52,7 +53,8 @@ def _choose(
 )->list: # of `_Segment`, those with the highest scores first
     "Choose the best of each label."
     kept = above_threshold([{'label': s.label, 'score': s.score, 'segment': s} for s in found], threshold)
-    kept = sorted((o['segment'] for o in kept), key=lambda s: (str(s.label), -(s.score or 0.))) # of equals, the first comes first
+    # of equals, the first comes first
+    kept = sorted((o['segment'] for o in kept), key=lambda s: (str(s.label), -(s.score or 0.)))
     seen,chosen = {},[]
     for s in kept:
         n = seen[s.label] = seen.get(s.label, 0)+1
@@ -118,8 +120,10 @@ def segments(
         while path in files: path = path.with_stem(f'{path.stem}_') # two recordings of one name
         with said_plainly(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with write_whole(path) as new: sf.write(new, sound.a.T, sound.sr, 'PCM_16', format=suffix[1:].upper())
+            with write_whole(path) as new: sf.write(new, sound.a.T, sound.sr, 'PCM_16',
+                                                    format=suffix[1:].upper())
         files.append(path)
     if errors and not files:
-        raise AudioDecodeError(f'none of {count(len(errors), "clip")} could be read; the first is {errors[0][0]}: {errors[0][1]}')
+        raise AudioDecodeError(f'none of {count(len(errors), "clip")} could be read; the first is '
+                               f'{errors[0][0]}: {errors[0][1]}')
     return Segments(files, errors)

@@ -496,3 +496,30 @@ def test_what_must_be_known_may_be_given_one_by_one(rng, tmp_path):
     with pytest.raises(SettingError, match='has no setting `pooledd`'): AudioPipeline(path, pooledd='embedding')
     with pytest.raises(SettingError, match='has no setting `sr`; it has'): load_model('birdnet', graph={'sr': 48000})
     with pytest.raises(SettingError, match='`graph` must be a dict'): load_model(path, graph=8000)
+
+
+@needs_birdnet
+def test_a_pipeline_that_0_1_0_saved_runs_as_it_did(tmp_path):
+    "Its default was 'torch', and LiteRT ran BirdNET."
+    AudioPipeline('birdnet', window=3).save(tmp_path/'saved')
+    file = next(f for f in (tmp_path/'saved').glob('*.json'))
+    known = json.loads(file.read_text())
+    del known['settings']['graph']
+    file.write_text(json.dumps(known | {'sums': False, 'settings': known['settings'] | {'backend': 'torch'}}))
+    assert AudioPipeline.load(tmp_path/'saved').model.backend == 'litert'
+    AudioPipeline('birdnet', window=3, backend='torch').save(tmp_path/'torch')
+    assert AudioPipeline.load(tmp_path/'torch').model.backend == 'torch'
+
+
+def test_yamnet_of_any_length_is_given_its_window(rng, tmp_path):
+    "As the hub has it: no batch, an open input, and a row for each half of a second."
+    m = TfliteMaker(('waveform', (-1,)))
+    one = m.op('RESHAPE', 0, np.array([1, -1]), options='ReshapeOptions')
+    part = m.op('SLICE', one, np.array([0, 0]), np.array([1, 500]), options='SliceOptions')
+    embedding = m.op('FULLY_CONNECTED', part, rng.standard_normal((1024, 500)).astype(np.float32)/20, -1, options='FullyConnectedOptions', shape=(-1, 1024), out='embedding')
+    scores = m.op('LOGISTIC', m.op('FULLY_CONNECTED', embedding, rng.standard_normal((521, 1024)).astype(np.float32)/30, -1, options='FullyConnectedOptions'), shape=(-1, 521), out='scores')
+    path, waves = m.save(tmp_path/'yamnet.tflite', scores, embedding), [noise(rng, .975, 16000), noise(rng, .5, 16000)]
+    model = load_model(path)
+    assert (model.sr, model.context, model.pooled_dim, len(model.labels), model.activation) == (16000, .975, 1024, 521, 'none')
+    out, other = model.forward(waves), load_model(path, backend='torch').forward(waves)
+    assert out.pooled.shape == (2, 1024) and np.abs(out.pooled-other.pooled).max() < 1e-5 and np.abs(out.logits-other.logits).max() < 1e-5

@@ -13,7 +13,8 @@ from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, AudioInputError, AudioNotFoundError, SettingError, check_choice
 from ..sound.whole import write_whole
 from ..sound.files import said_plainly
-from .sources import (find_column, find_separator, find_times, is_litter, is_sound, parse_seconds, parse_table,
+from .sources import (find_column, find_separator, find_times, is_litter, is_sound,
+                                        parse_seconds, parse_table,
                                         path_columns, plain_name, read_text)
 
 # %% ../../nbs/470_collection.annotations.ipynb #f86fc955
@@ -26,7 +27,8 @@ def find_sound(
         if os.path.exists(at): return at
         if is_sound(name): continue
         folder,stem = os.path.split(at)
-        try: there = sorted(f for f in os.listdir(folder or '.') if os.path.splitext(f)[0]==stem and is_sound(f))
+        try: there = sorted(f for f in os.listdir(folder or '.') if os.path.splitext(f)[0]==stem
+                            and is_sound(f))
         except OSError: continue
         if len(there)==1: return os.path.join(folder, there[0])
     return name
@@ -36,12 +38,14 @@ def sound_beside(
 )->str: # path
     "Find the sound that a table is called after. Raises `AudioInputError` where there is none, or more than one."
     def fits(sound): return table.name.startswith(sound) and not table.name[len(sound):len(sound)+1].isalnum()
-    sounds = [f for f in os.listdir(table.parent) if is_sound(f) and not is_litter(f) and fits(os.path.splitext(f)[0])]
+    sounds = [f for f in os.listdir(table.parent) if is_sound(f) and not is_litter(f)
+              and fits(os.path.splitext(f)[0])]
     longest = max((len(os.path.splitext(f)[0]) for f in sounds), default=0)
     sounds = [f for f in sounds if len(os.path.splitext(f)[0])==longest]
     if len(sounds)==1: return str(table.parent/sounds[0])
     found = f'{len(sounds)} are: {", ".join(sorted(sounds))}' if sounds else 'none is'
-    raise AudioInputError(f'{brief(table)} has no column of paths, and of the sounds beside it one should be called like it; '
+    raise AudioInputError(f'{brief(table)} has no column of paths, and of the sounds beside it one should '
+                          f'be called like it; '
                           f'{found}. Give it a column `Begin File` or `file`')
 
 # %% ../../nbs/470_collection.annotations.ipynb #d93ffaba
@@ -124,9 +128,11 @@ def audacity_rows(
     rows,sound = [],sound_beside(path)
     for line in text.splitlines():
         fields = line.split('\t')
-        if line.startswith('\\') and rows: rows[-1] |= {k:parse_seconds(v) for k,v in zip(('low_freq', 'high_freq'), fields[1:])}
+        if line.startswith('\\') and rows: rows[-1] |= {k:parse_seconds(v) for k,
+                                                        v in zip(('low_freq', 'high_freq'), fields[1:])}
         elif line.strip():
-            rows.append({'file': sound, 'start': parse_seconds(fields[0]), 'end': parse_seconds(fields[1]), 'label': '\t'.join(fields[2:])})
+            rows.append({'file': sound, 'start': parse_seconds(fields[0]), 'end': parse_seconds(fields[1]),
+                         'label': '\t'.join(fields[2:])})
     return rows
 
 # %% ../../nbs/470_collection.annotations.ipynb #c2b7dcb7
@@ -159,21 +165,27 @@ def soundevent_rows(
     "Read annotations or predictions of soundevent. Raises `SettingError` where its library is missing."
     try: from soundevent import io
     except ImportError as e:
-        raise SettingError(f"{brief(path)} is read by soundevent, which can not be imported ({e}): pip install 'auditus[soundevent]'") from e
+        raise SettingError(f"{brief(path)} is read by soundevent, which can not be imported ({e}): pip "
+                           f"install 'auditus[soundevent]'") from e
     try: data = io.load(path, audio_dir=path.parent)
     # its checks raise what they will
-    except Exception as e: raise AudioDecodeError(f'{brief(path)} can not be read as annotations of soundevent: {e}') from e
+    except Exception as e: raise AudioDecodeError(f'{brief(path)} can not be read as annotations of '
+                                                  f'soundevent: {e}') from e
     rows,terms = [],Counter()
     def add(recording, start, end, low, high, tags, score=None):
         values,best = _tag_values(tags)
         terms.update(values.keys())
         k = recording.time_expansion
-        row = {'file': str(recording.path), 'start': start*k, 'end': end*k, 'low_freq': low and low/k, 'high_freq': high and high/k}
-        rows.append({**row, 'score': best if best is not None else score, **{t:v if len(v)>1 else v[0] for t,v in values.items()}})
+        row = {'file': str(recording.path), 'start': start*k, 'end': end*k, 'low_freq': low and low/k,
+               'high_freq': high and high/k}
+        rows.append({**row, 'score': best if best is not None else score, **{t:v if len(v)>1 else v[0]
+                                                                             for t,v in values.items()}})
     for c in getattr(data, 'clip_annotations', None) or getattr(data, 'clip_predictions', None) or []:
         clip = c.clip
-        if c.tags or not c.sound_events: add(clip.recording, clip.start_time, clip.end_time, None, None, c.tags)
-        for s in c.sound_events: add(clip.recording, *shape_bounds(s.sound_event.geometry), s.tags, getattr(s, 'score', None))
+        if c.tags or not c.sound_events: add(clip.recording, clip.start_time, clip.end_time, None, None,
+                                             c.tags)
+        for s in c.sound_events: add(clip.recording, *shape_bounds(s.sound_event.geometry), s.tags,
+                                     getattr(s, 'score', None))
     if not rows: return [{'file': str(r.path)} for r in getattr(data, 'recordings', [])]
     label = terms.most_common(1)[0][0] if terms else None
     return [{**r, 'label': r.get(label), **{t:r.get(t) for t in terms}} for r in rows]
@@ -187,7 +199,8 @@ def _kaleidoscope_rows(
     "Read a table of Kaleidoscope, which names a sound in three columns."
     names = {plain_name(c):c for c in table.column_names}
     parts = [names[k] for k in ('indir', 'folder', 'in_file') if k in names]
-    def path(r): return '/'.join(r[c].replace('\\', '/').strip('/' if i else '') for i,c in enumerate(parts) if r[c])
+    def path(r): return '/'.join(r[c].replace('\\', '/').strip('/' if i else '') for i,
+                                 c in enumerate(parts) if r[c])
     return [{'file': path(r), **{k:v for k,v in r.items() if k not in parts}} for r in table.to_pylist()]
 
 def as_table(
@@ -198,7 +211,8 @@ def as_table(
     names = list(dict.fromkeys(k for r in rows for k in r))
     def column(c):
         vs = [r.get(c) for r in rows]
-        if any(isinstance(v, list) for v in vs): vs = [v if isinstance(v, list) else [] if v is None else [v] for v in vs]
+        if any(isinstance(v, list) for v in vs): vs = [v if isinstance(v, list) else [] if v is None
+                                                       else [v] for v in vs]
         return pa.array(vs)
     return pa.table({c:column(c) for c in names})
 
@@ -208,7 +222,8 @@ def is_list_of_paths(
     "Whether a text has a path on each line, and is no table."
     first = next((l for l in text.splitlines() if l.strip() and not l.startswith('#')), '')
     fields = first.split(find_separator(first))
-    return not is_audacity(text) and (len(fields)<2 or not (find_column(fields, path_columns) or find_times(fields)))
+    return not is_audacity(text) and (len(fields)<2 or not (find_column(fields, path_columns)
+                                                            or find_times(fields)))
 
 # %% ../../nbs/470_collection.annotations.ipynb #4ab5b5ef
 def read_table(
@@ -221,7 +236,8 @@ def read_table(
     if kind=='.parquet':
         import pyarrow.parquet as pq
         try: return pq.read_table(path)
-        except (pa.ArrowException, OSError) as e: raise AudioDecodeError(f'{brief(path)} can not be read as a list of recordings: {e}') from e
+        except (pa.ArrowException, OSError) as e: raise AudioDecodeError(f'{brief(path)} can not be read '
+                                                                         f'as a list of recordings: {e}') from e
     text = read_text(path)
     if kind=='.txt' and is_list_of_paths(text): return pa.table({'path': pa.array([l for l in text.splitlines() if l.strip()], pa.string())})
     if kind!='.csv' and is_audacity(text): return as_table(audacity_rows(text, path))
@@ -238,11 +254,13 @@ def read_annotations(
     import pyarrow as pa
     path = Path(path).expanduser()
     if not path.is_file(): raise AudioNotFoundError(f'there is no file {brief(path)}')
-    if path.suffix.lower() not in tables: raise AudioInputError(f'annotations are in a file that ends in {", ".join(tables)}; got {brief(path)}')
+    if path.suffix.lower() not in tables: raise AudioInputError(f'annotations are in a file that ends in '
+                                                                f'{", ".join(tables)}; got {brief(path)}')
     table = read_table(path)
     column,times = find_column(table.column_names, ('file', *path_columns)),find_times(table.column_names)
     if column is None or times is None:
-        raise AudioInputError(f'{brief(path)} needs a column of paths and two of times, such as file, start, end; '
+        raise AudioInputError(f'{brief(path)} needs a column of paths and two of times, such as file, '
+                              f'start, end; '
                               f'it has {", ".join(table.column_names)}')
     begin,end = times_of(table, times)
     taken = column,times[0][0],times[1][0]
@@ -257,17 +275,21 @@ def times_of(
 )->tuple: # begins and ends (s), lists; `None` where there is none
     "Return when the rows of a table begin and end."
     (first,u),(second,v),is_length = times
-    def seconds(c, unit): return [None if (t := parse_seconds(x)) is None else t*unit for x in table[c].to_pylist()]
+    def seconds(c, unit): return [None if (t := parse_seconds(x)) is None else t*unit
+                                  for x in table[c].to_pylist()]
     begin,end = seconds(first, u),seconds(second, v)
     if is_length: end = [None if None in (b, e) else b+e for b,e in zip(begin, end)]
     return begin,end
 
 # %% ../../nbs/470_collection.annotations.ipynb #369a9465
-label_columns = ('label', 'labels', 'primary_label', 'class', 'category', 'target', 'genre', 'intent_class', 'species', 'annotation',
-                 'annotations', 'event_label', 'class_name', 'scientific_name', 'common_name', 'species_code', 'positive_labels',
+label_columns = ('label', 'labels', 'primary_label', 'class', 'category', 'target', 'genre', 'intent_class',
+                 'species', 'annotation',
+                 'annotations', 'event_label', 'class_name', 'scientific_name', 'common_name',
+                 'species_code', 'positive_labels',
                  'manual_id', 'auto_id', 'tag', 'tags')
 score_columns = 'score', 'confidence', 'probability', 'match_ratio'
-_low_columns,_high_columns = ('low_freq', 'low_freq_hz', 'fmin', 'min_freq'),('high_freq', 'high_freq_hz', 'fmax', 'max_freq')
+_low_columns,_high_columns = ('low_freq', 'low_freq_hz', 'fmin', 'min_freq'),('high_freq', 'high_freq_hz',
+                                                                              'fmax', 'max_freq')
 
 # %% ../../nbs/470_collection.annotations.ipynb #8846f1d3
 def merge_windows(
@@ -304,7 +326,8 @@ def above_threshold(
 # %% ../../nbs/470_collection.annotations.ipynb #628ad1cf
 def annotation_rows(
     found, # `Scores`, a table of any kind, or a list of dicts
-)->list: # of dicts with `file`, `start`, `end`, and where there are `label`, `score`, `low_freq`, `high_freq`
+# of dicts with `file`, `start`, `end`, and where there are `label`, `score`, `low_freq`, `high_freq`
+)->list:
     "Return annotations as dicts under our names, one for each label. Raises `AudioInputError` where one has no file or no times."
     rows = _plain_rows(found)
     if not rows: return []
@@ -312,15 +335,19 @@ def annotation_rows(
     item = getattr(found, 'item', None)
     path,times = find_column(names, ('file', *path_columns)),find_times(names)
     if times is None or path is None and not isinstance(item, (str, os.PathLike)):
-        raise AudioInputError(f'annotations need a file and times, such as file, start, end; got {", ".join(map(str, names))}')
-    known = {'label': label_columns, 'score': score_columns, 'low_freq': _low_columns, 'high_freq': _high_columns}
+        raise AudioInputError(f'annotations need a file and times, such as file, start, end; got '
+                              f'{", ".join(map(str, names))}')
+    known = {'label': label_columns, 'score': score_columns, 'low_freq': _low_columns,
+             'high_freq': _high_columns}
     known = {k:c for k,wanted in known.items() if (c := find_column(names, wanted))}
     import pyarrow as pa
-    begin,end = times_of(pa.table({c:pa.array([r.get(c) for r in rows]) for c in {times[0][0], times[1][0]}}), times)
+    begin,end = times_of(pa.table({c:pa.array([r.get(c) for r in rows])
+                                   for c in {times[0][0], times[1][0]}}), times)
     taken,made = {path, times[0][0], times[1][0], *known.values(), 'embedding'},[]
     for r,t0,t1 in zip(rows, begin, end):
         if t0 is None or t1 is None: raise AudioInputError(f'an annotation has no times: {brief(r)}')
-        row = {'file': os.fspath(item if path is None else r[path]), 'start': t0, 'end': t1, **{k:r.get(c) for k,c in known.items()},
+        row = {'file': os.fspath(item if path is None else r[path]), 'start': t0, 'end': t1,
+               **{k:r.get(c) for k,c in known.items()},
                **{k:v for k,v in r.items() if k not in taken}}
         for k in ('score', 'low_freq', 'high_freq'):
             if k in row: row[k] = parse_seconds(row[k])
@@ -359,15 +386,19 @@ def raven_text(
     "Return a selection table."
     tops = {f:_top_frequency(f) for f in {r['file'] for r in rows}}
     ours = 'file', 'start', 'end', 'label', 'score', 'low_freq', 'high_freq', 'channel'
-    more = [k for k in dict.fromkeys(k for r in rows for k in r) if k not in ours and not any(isinstance(r.get(k), (list, dict)) for r in rows)]
+    more = [k for k in dict.fromkeys(k for r in rows for k in r) if k not in ours
+            and not any(isinstance(r.get(k), (list, dict)) for r in rows)]
     with_score = any(r.get('score') is not None for r in rows)
-    head = ['Selection', 'View', 'Channel', 'Begin Time (s)', 'End Time (s)', 'Low Freq (Hz)', 'High Freq (Hz)', 'Begin File',
+    head = ['Selection', 'View', 'Channel', 'Begin Time (s)', 'End Time (s)', 'Low Freq (Hz)',
+            'High Freq (Hz)', 'Begin File',
             'Begin Path', 'File Offset (s)', 'Annotation', *['Score']*with_score, *more]
     lines = [head]
     for i,r in enumerate(rows, 1):
         low,high = r.get('low_freq'),r.get('high_freq')
-        lines.append([i, 'Spectrogram 1', 1+(r.get('channel') or 0), float(r['start']), float(r['end']), 0. if low is None else low,
-                      tops[r['file']] if high is None else high, os.path.basename(r['file']), os.path.abspath(r['file']), float(r['start']),
+        lines.append([i, 'Spectrogram 1', 1+(r.get('channel') or 0), float(r['start']), float(r['end']), 0.
+                      if low is None else low,
+                      tops[r['file']] if high is None else high, os.path.basename(r['file']),
+                      os.path.abspath(r['file']), float(r['start']),
                       r.get('label'), *[r.get('score')]*with_score, *[r.get(k) for k in more]])
     return ''.join('\t'.join(map(_cell, l))+'\n' for l in lines)
 
@@ -388,35 +419,42 @@ def kaleidoscope_text(
     import csv, io
     text = io.StringIO()
     out = csv.writer(text, lineterminator='\n')
-    out.writerow(['INDIR', 'FOLDER', 'IN FILE', 'CHANNEL', 'OFFSET', 'DURATION', 'AUTO ID', 'SCORE', 'MANUAL ID'])
+    out.writerow(['INDIR', 'FOLDER', 'IN FILE', 'CHANNEL', 'OFFSET', 'DURATION', 'AUTO ID', 'SCORE',
+                  'MANUAL ID'])
     for r in rows:
         at,score = Path(os.path.abspath(r['file'])),r.get('score')
-        out.writerow([at.parent.parent, at.parent.name, at.name, r.get('channel') or 0, f'{r["start"]:.6f}', f'{r["end"]-r["start"]:.6f}',
+        out.writerow([at.parent.parent, at.parent.name, at.name, r.get('channel') or 0, f'{r["start"]:.6f}',
+                      f'{r["end"]-r["start"]:.6f}',
                       r.get('label') or '', '' if score is None else f'{score:.6f}', ''])
     return text.getvalue()
 
 # %% ../../nbs/470_collection.annotations.ipynb #c528a6c5
-formats = {'raven': (raven_text, '.Table.1.selections.txt'), 'audacity': (audacity_text, '.txt'), 'kaleidoscope': (kaleidoscope_text, '.csv')}
+formats = {'raven': (raven_text, '.Table.1.selections.txt'), 'audacity': (audacity_text, '.txt'),
+           'kaleidoscope': (kaleidoscope_text, '.csv')}
 
 def write_annotations(
     found, # `Scores` of windows, a table with `file`, `start`, `end` and `label`, or a list of dicts
     out, # a .txt or .csv file; or a folder for a file for each sound
     format:str='raven', # or 'audacity', 'kaleidoscope'
-    threshold:float|dict=0., # lowest score, or one for each label; in a dict `None` stands for all other labels
+    # lowest score, or one for each label; in a dict `None` stands for all other labels
+    threshold:float|dict=0.,
     merge:bool=False, # put windows of one label that follow one another together?
     gap:float=0., # seconds between two that are put together all the same
-    audio_dir=None, # folder of the sounds, where the rows name them from there; `None`: they are named from here
+    # folder of the sounds, where the rows name them from there; `None`: they are named from here
+    audio_dir=None,
 )->list: # paths of the files that were written
     "Write annotations for Raven, Audacity or Kaleidoscope. Raises `SettingError` where one file can't hold several sounds."
     check_choice('format', format, tuple(formats))
     check_choice('merge', merge, (True, False))
     rows = above_threshold(annotation_rows(found), threshold)
     if audio_dir is not None: rows = [{**r, 'file': os.path.join(audio_dir, r['file'])} for r in rows]
-    rows = merge_windows(rows, gap) if merge else sorted(rows, key=lambda r: (r['file'], r['start'], r['end']))
+    rows = merge_windows(rows, gap) if merge else sorted(rows, key=lambda r: (r['file'], r['start'],
+                                                                              r['end']))
     out,(text,suffix),files = Path(out).expanduser(),formats[format],sorted({r['file'] for r in rows})
     if out.suffix.lower() in ('.txt', '.csv'):
         if format=='audacity' and len(files)>1:
-            raise SettingError(f'labels of Audacity are of one sound, got {count(len(files), "sound")}: give a folder for a file each')
+            raise SettingError(f'labels of Audacity are of one sound, got {count(len(files), "sound")}: '
+                               f'give a folder for a file each')
         parts = {out: rows}
     else:
         within = os.path.commonpath([os.path.dirname(os.path.abspath(f)) for f in files]) if files else ''

@@ -16,16 +16,19 @@ _more_columns = 'latitude', 'longitude', 'temperature_c'
 
 def recorded_columns(
     items:list, # of `Item`
-)->list: # of `Item` with `recorded_at` among the other columns, and with those of place and temperature that any has
+# of `Item` with `recorded_at` among the other columns, and with those of place and temperature that any has
+)->list:
     "Add to each recording when and where it was made. Raises `AudioInputError` where its table says that already."
     known = {}
     for i in items:
         if i.name not in known: known[i.name] = recorded(i.at) if isinstance(i.at, (str, os.PathLike)) else Recorded(time_in_name(i.name))
     times = [r.at for r in known.values() if r.at is not None]
     zones = {t.utcoffset() for t in times}
-    columns = [time_column, *['utc_offset']*(None in zones and len(zones)>1), *(c for c in _more_columns if any(getattr(r, c) is not None for r in known.values()))]
+    columns = [time_column, *['utc_offset']*(None in zones and len(zones)>1), *(c for c in _more_columns
+                                                                                if any(getattr(r, c) is not None for r in known.values()))]
     if (taken := next((c for c in columns if c in items[0].more), None)) is not None:
-        raise AudioInputError(f'recorded_at=True makes a column `{taken}`, which the table of recordings has too: rename it')
+        raise AudioInputError(f'recorded_at=True makes a column `{taken}`, which the table of recordings '
+                              f'has too: rename it')
     def row(r):
         at = r.at
         if at is not None and None in zones: at = at.replace(tzinfo=None)
@@ -42,4 +45,5 @@ def recorded_type(
     "Return the type of the column of times."
     import pyarrow as pa
     first = next((t for i in items if (t := i.more[time_column]) is not None), None)
-    return pa.timestamp('us', None if first is None or first.tzinfo is None else first.strftime('%z')[:3]+':'+first.strftime('%z')[3:5])
+    return pa.timestamp('us', None if first is None or first.tzinfo is None
+                        else first.strftime('%z')[:3]+':'+first.strftime('%z')[3:5])

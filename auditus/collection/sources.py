@@ -16,9 +16,11 @@ from ..sound.containers import sound_suffixes
 
 # %% ../../nbs/460_collection.sources.ipynb #35e33320
 # those that the decoders know, and others that people give to the same; `.ts` and `.mts` are TypeScript more often than video
-suffixes = sound_suffixes-{'.ts', '.mts'} | {'.wave', '.bwf', '.mpga', '.m4r', '.3gpp', '.weba', '.awb', '.sph', '.voc'}
+suffixes = sound_suffixes-{'.ts', '.mts'} | {'.wave', '.bwf', '.mpga', '.m4r', '.3gpp', '.weba', '.awb',
+                                             '.sph', '.voc'}
 # of sounds that no decoder here reads: compressed by a recorder, without a header, or encrypted
-unread_suffixes = {'.wac', '.w4v', '.zc', '.raw', '.pcm', '.aax', '.aa', '.m4p', '.dsf', '.dff', '.ra', '.rm', '.mpc', '.shn'}
+unread_suffixes = {'.wac', '.w4v', '.zc', '.raw', '.pcm', '.aax', '.aa', '.m4p', '.dsf', '.dff', '.ra',
+                   '.rm', '.mpc', '.shn'}
 
 # %% ../../nbs/460_collection.sources.ipynb #c5fa961d
 def is_sound(
@@ -76,7 +78,8 @@ def _sort_entry(
     "Say what an entry of a folder is."
     suffix = os.path.splitext(entry.name)[1].lower()
     try:
-        if entry.is_dir(): return 'link' if entry.is_symlink() or getattr(entry, 'is_junction', bool)() else 'folder',''
+        if entry.is_dir(): return 'link' if entry.is_symlink() or getattr(entry, 'is_junction',
+                                                                          bool)() else 'folder',''
         if entry.is_file(): return ('file','') if suffix in suffixes else ('', 'a kind that can not be read'*(suffix in unread_suffixes))
         if entry.is_symlink() and not os.path.exists(entry.path): return '','a link that leads nowhere'
     except OSError as e: return '',f'can not be looked at ({e.strerror})'
@@ -103,7 +106,8 @@ def _walk(
             continue
         kinds = [(e, *_sort_entry(e)) for e in entries if not is_litter(e.name)]
         for e,kind,_ in kinds:
-            if kind in ('folder', 'link'): (folders if kind=='folder' else links).append(_within(name, e.name))
+            if kind in ('folder', 'link'): (folders if kind=='folder'
+                                            else links).append(_within(name, e.name))
         yield name,kinds
 
 def _within(folder:str, name:str)->str: return f'{folder}/{name}' if folder else name
@@ -187,11 +191,13 @@ def list_glob(
             walked.add(path)
             inside = list_folder(path)
             for f in inside.files: keep(files, f._replace(name=os.path.join(name, f.name)), f.path)
-            for o in inside.left_out: keep(left, o._replace(name=os.path.join(name, o.name)), os.path.join(path, o.name))
+            for o in inside.left_out: keep(left, o._replace(name=os.path.join(name, o.name)),
+                                           os.path.join(path, o.name))
         elif os.path.isfile(path):
             if not anything or is_sound(path): keep(files, FoundFile(name, path, file_state(path)), path)
         elif is_sound(path):
-            keep(left, LeftOut(name, 'a link that leads nowhere' if os.path.islink(path) else 'no file'), path)
+            keep(left, LeftOut(name, 'a link that leads nowhere' if os.path.islink(path) else 'no file'),
+                 path)
     for o in missed: keep(left, o, os.path.abspath(o.name))
     return Listing(*(sorted(f for _,f in kind.values()) for kind in (files, left)))
 
@@ -219,14 +225,17 @@ def find_separator(
     return max(_separators, key=told)
 
 # %% ../../nbs/460_collection.sources.ipynb #30d4366f
-path_columns = ('path', 'file', 'filename', 'filepath', 'file_name', 'file_path', 'audio', 'audio_path', 'audio_file', 'audio_filepath',
-                'begin_path', 'begin_file', 'recording', 'sound', 'sound_file', 'wav', 'fname', 'ytid', 'segment_id')
+path_columns = ('path', 'file', 'filename', 'filepath', 'file_name', 'file_path', 'audio', 'audio_path',
+                'audio_file', 'audio_filepath',
+                'begin_path', 'begin_file', 'recording', 'sound', 'sound_file', 'wav', 'fname', 'ytid',
+                'segment_id')
 
 def plain_name(
     column:str, # name of a column
 )->str:
     "Return the name of a column in small letters, without its unit."
-    return re.sub(r'[^a-z0-9]+', '_', re.sub(r'\((s|sec|secs|seconds)\)\s*$', '', column.strip().lower())).strip('_')
+    return re.sub(r'[^a-z0-9]+', '_', re.sub(r'\((s|sec|secs|seconds)\)\s*$', '',
+                                             column.strip().lower())).strip('_')
 
 def find_column(
     columns, # names
@@ -242,11 +251,14 @@ def _header_at(
     "Find the line that names the columns: the first, or the last comment where comments come first (AudioSet)."
     said = ''
     at = next((i for i,l in enumerate(lines) if l.strip()), 0)
-    if at<len(lines) and (m := re.fullmatch(r'"?sep=(.)"?\s*', lines[at])): at,said = at+1,m[1] # a spreadsheet's way to say it
-    first = next((i for i in range(at, len(lines)) if lines[i].strip() and not lines[i].startswith('#')), len(lines))
+    # a spreadsheet's way to say it
+    if at<len(lines) and (m := re.fullmatch(r'"?sep=(.)"?\s*', lines[at])): at,said = at+1,m[1]
+    first = next((i for i in range(at, len(lines)) if lines[i].strip() and not lines[i].startswith('#')),
+                 len(lines))
     if first>at and first<len(lines):
         header = lines[first-1].lstrip('# ')
-        if find_column(next(csv.reader([header], skipinitialspace=True)), path_columns): return first-1,header,said
+        if find_column(next(csv.reader([header], skipinitialspace=True)),
+                       path_columns): return first-1,header,said
     return first,lines[first] if first<len(lines) else '',said
 
 def parse_table(
@@ -263,12 +275,15 @@ def parse_table(
     try: rows = [(n, r) for n,r in _rows(lines[at+1:], how) if any(c.strip() for c in r)]
     except csv.Error as e: raise AudioDecodeError(f'{brief(path)} can not be read as a table: {e}') from e
     names = [c.strip() for c in next(csv.reader([header], **how), [])]
-    while names and not names[-1] and all(len(r)<len(names) or not r[-1] for _,r in rows): names.pop() # a separator at the end
+    # a separator at the end
+    while names and not names[-1] and all(len(r)<len(names) or not r[-1] for _,r in rows): names.pop()
     if twice := [c for c,n in Counter(names).items() if n>1]:
-        raise AudioDecodeError(f'{brief(path)} has {names.count(twice[0])} columns {twice[0]!r}: give each a name of its own')
+        raise AudioDecodeError(f'{brief(path)} has {names.count(twice[0])} columns {twice[0]!r}: give each '
+                               f'a name of its own')
     for n,r in rows:
         if len(r)>len(names) and any(r[len(names):]):
-            raise AudioDecodeError(f'{brief(path)}, line {at+1+n}: {len(r)} fields where there are {len(names)} columns')
+            raise AudioDecodeError(f'{brief(path)}, line {at+1+n}: {len(r)} fields where there are '
+                                   f'{len(names)} columns')
     columns = ([r[i] if i<len(r) else '' for _,r in rows] for i in range(len(names)))
     return pa.table({c:pa.array(v, pa.string()) for c,v in zip(names, columns)})
 
@@ -278,7 +293,8 @@ def _rows(lines:list, how:dict):
     for r in found: yield found.line_num,r
 
 # %% ../../nbs/460_collection.sources.ipynb #16271eeb
-_units = {'': 1., 's': 1., 'sec': 1., 'secs': 1., 'second': 1., 'seconds': 1., 'ms': 1e-3, 'msec': 1e-3, 'milliseconds': 1e-3}
+_units = {'': 1., 's': 1., 'sec': 1., 'secs': 1., 'second': 1., 'seconds': 1., 'ms': 1e-3, 'msec': 1e-3,
+          'milliseconds': 1e-3}
 _begins = 'start', 'start_time', 'time_start', 'start_offset', 'begin', 'begin_time', 'onset', 'onset_time', 't_start', 't_min', 'tmin', 'segment_start'
 _ends = 'end', 'end_time', 'time_end', 'end_offset', 'stop', 'stop_time', 't_end', 't_max', 'tmax', 'segment_end'
 _lengths = 'duration', 'dur', 'length'
@@ -295,7 +311,8 @@ def _find_time(
 
 def find_times(
     columns, # names
-)->tuple|None: # begin, and end or length, both as `_find_time` gives them, and whether the second is a length
+# begin, and end or length, both as `_find_time` gives them, and whether the second is a length
+)->tuple|None:
     "Find the columns that say when something begins and ends. `None`: there are none."
     begin,onset = _find_time(columns, _begins),_find_time(columns, ('onset', 'onset_time'))
     end = _find_time(columns, ('offset', 'offset_time', *_ends) if onset else _ends)
@@ -312,7 +329,8 @@ def parse_seconds(
     if hasattr(v, 'total_seconds'): return v.total_seconds()
     if isinstance(v, str):
         m = re.fullmatch(r'(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d*)?)', v.strip())
-        if m and m[2]: return sum(float((g or '0').replace(',', '.'))*n for g,n in zip(m.groups(), (3600, 60, 1)))
+        if m and m[2]: return sum(float((g or '0').replace(',', '.'))*n for g,
+                                  n in zip(m.groups(), (3600, 60, 1)))
         v = v.strip().replace(',', '.')
     if isinstance(v, bool): return None
     try: seconds = float(v)

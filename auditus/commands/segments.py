@@ -9,7 +9,7 @@ __all__ = []
 from pathlib import Path
 from typing import Annotated
 import typer
-from .options import as_command, make_app, say, say_left_out
+from .options import as_command, say, say_left_out
 
 # %% ../../nbs/875_commands.segments.ipynb #d4582c0f
 @as_command

@@ -43,7 +43,8 @@ def find_classes(
     multilabel:bool, # may a sound have several labels?
 )->list: # of names, sorted: numbers by their size, texts by their letters
     "Return the names of all classes that occur."
-    return sorted({n for names in as_tuples(labels, multilabel) for n in names}, key=lambda n: (isinstance(n, str), n))
+    return sorted({n for names in as_tuples(labels, multilabel) for n in names},
+                  key=lambda n: (isinstance(n, str), n))
 
 # %% ../../nbs/600_learn.labelled.ipynb #b345ae72
 def former_name(
@@ -122,7 +123,8 @@ def drop_duplicates(
         if labels[before]==labels[i]: continue
         if not data.multilabel or item.start is None:
             raise AudioInputError(f'{brief(item.name)} is listed twice, as {labels[before]!r} and as '
-                                  f'{labels[i]!r}: '+('a sound with several labels is listed once, with a list of them' if item.start is None
+                                  f'{labels[i]!r}: '+('a sound with several labels is listed once, with a '
+                                                      'list of them' if item.start is None
                                    else "problem_type='multi_label_classification' gives these seconds both"))
         labels[before],merged = tuple(dict.fromkeys((*labels[before], *labels[i]))),merged+1
     if not (n := len(data.items)-len(first)): return data
@@ -156,8 +158,10 @@ def check_learnable(
                       f'{", ".join(single[:5])}', LabelWarning, stacklevel=3)
     clips = Counter(i.name for i in data.items if i.start is not None)
     if data.groups is None and any(n>1 for n in clips.values()):
-        warnings.warn(f'{clips.total():,} clips are of {count(len(clips), "recording")}: scores are too good where clips of one '
-                      "are learnt from and others of it judged; group='file' keeps them on one side", LabelWarning, stacklevel=3)
+        warnings.warn(f'{clips.total():,} clips are of {count(len(clips), "recording")}: scores are too '
+                      f'good where clips of one '
+                      "are learnt from and others of it judged; group='file' keeps them on one side",
+                      LabelWarning, stacklevel=3)
     if data.groups is not None and (alone := _classes_of_one_group(data)):
         warnings.warn(f'all sounds of {", ".join(alone[:5])} are of one group, so they can be learnt and '
                       'not checked: '

@@ -58,7 +58,8 @@ def _unpack_lists(
 )->list:
     "Read the lists in a column of texts, where all that is in it are lists."
     lists = [_parse_list(v) for v in values]
-    is_list = any(l is not None for l in lists) and all(l is not None or _is_missing(v) for l,v in zip(lists, values))
+    is_list = any(l is not None for l in lists) and all(l is not None or _is_missing(v) for l,
+                                                        v in zip(lists, values))
     return [l or [] for l in lists] if is_list else values
 
 # %% ../../nbs/610_learn.sources.ipynb #ff6e2476
@@ -90,7 +91,8 @@ def _warn_of_folders(
 ):
     "Warn of sub-folders without sounds, and of labels that look like the parts of a set."
     here = [] if is_url(folder) else user_path(folder).iterdir()
-    there = {d.name for d in here if d.is_dir() and not d.is_symlink() and not d.name.startswith(_left_behind)}
+    there = {d.name for d in here if d.is_dir() and not d.is_symlink()
+             and not d.name.startswith(_left_behind)}
     if empty := sorted(there-{*labels}):
         warnings.warn(f'{count(len(empty), "sub-folder")} of {brief(folder)} hold no sounds that can be '
                       'read by their '
@@ -148,8 +150,10 @@ def _find_label_column(
     filled = [c for c in names if not all(_is_missing(i.more[c]) for i in items)]
     for known in (filled, names):
         if (column := find_column(known, label_columns)) is not None: return column
-    raise AudioInputError(f"no labels: looked for a column {', '.join(map(repr, label_columns[:5]))} and the like, the columns are "
-                          f'{have}. Name yours with label_column=, or give a folder with a sub-folder for each label')
+    raise AudioInputError(f"no labels: looked for a column {', '.join(map(repr, label_columns[:5]))} and "
+                          f"the like, the columns are "
+                          f'{have}. Name yours with label_column=, or give a folder with a sub-folder for '
+                          f'each label')
 
 def _with_secondary(
     items:list, # of `Item`
@@ -159,7 +163,8 @@ def _with_secondary(
     column = find_column(items[0].more, ('secondary_labels',))
     if column is None: return primary
     more = [_label_names(v) for v in _unpack_lists([i.more[column] for i in items])]
-    return [list(dict.fromkeys(map(_label_name, (p, *m)))) for p,m in zip(primary, more)] if any(more) else primary
+    return [list(dict.fromkeys(map(_label_name, (p, *m)))) for p,
+            m in zip(primary, more)] if any(more) else primary
 
 def _labels_from_columns(
     items:list, # of `Item`, with what else is in their rows
@@ -206,12 +211,15 @@ def labelled(
     if isinstance(data, Labelled): return data
     check_choice('problem_type', problem_type, _problem_types)
     items = collect(data)
-    if items.left_out: warnings.warn(f'{brief(data)}: {describe_left_out(items.left_out)}', LabelWarning, stacklevel=2)
+    if items.left_out: warnings.warn(f'{brief(data)}: {describe_left_out(items.left_out)}', LabelWarning,
+                                     stacklevel=2)
     if items.repeated:
-        warnings.warn(f'{count(items.repeated, "sound")} are listed more than once and taken once', LabelWarning, stacklevel=2)
+        warnings.warn(f'{count(items.repeated, "sound")} are listed more than once and taken once',
+                      LabelWarning, stacklevel=2)
     is_folder = is_url(data) or isinstance(data, (str, Path)) and user_path(data).is_dir()
     if is_folder and label_column is not None:
-        raise SettingError(f'`label_column` is for a table, and {brief(data)} is a folder, whose sub-folders are the labels')
+        raise SettingError(f'`label_column` is for a table, and {brief(data)} is a folder, whose '
+                           f'sub-folders are the labels')
     if is_folder: items,values = _labels_from_folders(items, data)
     else: values = _labels_from_columns(items, data, label_column, problem_type)
     # of several labels there may be none
@@ -237,7 +245,8 @@ def as_labelled(
     "length."
     if labels is None: return labelled(sounds, groups, problem_type, label_column)
     if label_column is not None:
-        raise SettingError(f'`label_column` names a column of a table, and the labels came as a list: leave one of them out; got {label_column!r}')
+        raise SettingError(f'`label_column` names a column of a table, and the labels came as a list: '
+                           f'leave one of them out; got {label_column!r}')
     if not (is_many(sounds) or isinstance(sounds, tuple)) or isinstance(labels, str):
         raise AudioInputError(f'labels go with a list of sounds, one for each; got {brief(sounds)}. '
                               'A folder or a table brings its labels along')

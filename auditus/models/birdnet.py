@@ -9,7 +9,7 @@ __all__ = ['BirdNET']
 import shutil
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from ..sound.errors import ModelNotFoundError, SettingError
+from ..sound.errors import ModelNotFoundError
 from ..sound.wording import brief
 from .base import hash_files
 from .ports import read_ports

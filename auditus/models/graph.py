@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../../nbs/320_models.graph.ipynb #d438a074
 import json, shutil, warnings
-from functools import cached_property
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch

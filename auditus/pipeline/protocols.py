@@ -186,6 +186,8 @@ def open_bundle(
     settings = read_saved(folder)['settings']
     if not isinstance(settings, dict):
         raise ModelNotFoundError(f'{brief(folder/saved_as)} is damaged: its settings are no dict. {save_again}')
+    # of 0.1.0, whose default was 'torch' whatever ran the model, and which had no `graph`
+    if 'graph' not in settings and settings.get('backend')=='torch': settings = settings | {'backend': None}
     kept = {k:v for k,v in shareable(settings).items() if k not in changes}
     note_places(kept, folder)
     settings = {k:in_folder(v, folder/'model') for k,v in kept.items()} | changes

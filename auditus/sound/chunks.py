@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/066_sound.chunks.ipynb #e0007cea
+# %% ../../nbs/066_sound.chunks.ipynb #f0db05f6
 import re, struct
 from collections.abc import Iterator
 from auditus.sound.parts import Part, file_size, read_at, skip_tags
 from auditus.sound.mpeg import mp3_contents
 
-# %% ../../nbs/066_sound.chunks.ipynb #05c912e0
+# %% ../../nbs/066_sound.chunks.ipynb #514d65ff
 def is_open_size(
     size:int, # of a chunk
 )->bool:
@@ -62,7 +62,7 @@ def behind_samples(
         else: return None,stop-at
     return None,0
 
-# %% ../../nbs/066_sound.chunks.ipynb #062dd72e
+# %% ../../nbs/066_sound.chunks.ipynb #49baf4b5
 def rf64_header(
     fmt:bytes, # what is in the chunk `fmt `
     size:int, # bytes of samples
@@ -94,7 +94,7 @@ def wav_contents(
     others,fault = wav_contents(f, following)
     return (part, *others),fault
 
-# %% ../../nbs/066_sound.chunks.ipynb #6e142a5b
+# %% ../../nbs/066_sound.chunks.ipynb #fe3cd480
 def told_end(
     f, # an open binary file
     at:int, # where its first byte is

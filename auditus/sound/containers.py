@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/070_sound.containers.ipynb #5631b5ae
+# %% ../../nbs/070_sound.containers.ipynb #f435e95d
 import re
 from functools import partial
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from auditus.sound.mpeg import first_frame, mp3_contents
 from auditus.sound.flac import flac_contents
 from auditus.sound.chunks import mp4_contents, sized_contents, wav_contents
 
-# %% ../../nbs/070_sound.containers.ipynb #63802ddf
+# %% ../../nbs/070_sound.containers.ipynb #21af981f
 class Kind(NamedTuple):
     "A kind of sound file."
     name:str
@@ -48,7 +48,7 @@ kinds = (
 )
 sound_suffixes = frozenset(' '.join(k.suffixes for k in kinds).split())
 
-# %% ../../nbs/070_sound.containers.ipynb #668ad7f6
+# %% ../../nbs/070_sound.containers.ipynb #366b2dfb
 class Contents(NamedTuple):
     "What is in a sound file."
     kind:str # as in `kinds`; '': not known

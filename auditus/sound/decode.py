@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/080_sound.decode.ipynb #b58666b4
+# %% ../../nbs/080_sound.decode.ipynb #c9b7ff63
 import io, os, shutil, struct, tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +21,7 @@ from auditus.sound.parts import Part, Spliced, read_at
 from auditus.sound.containers import Contents, look_into
 from auditus.sound.readers import AvReader, BrokenError, SoundfileReader, block_samples
 
-# %% ../../nbs/080_sound.decode.ipynb #fc62e62e
+# %% ../../nbs/080_sound.decode.ipynb #ea2eb7f9
 @lru_cache(2**8)
 def _look_at_path(
     path:str,
@@ -65,7 +65,7 @@ def open_file(
             shutil.copyfileobj(source, here, 2**20)
             yield here
 
-# %% ../../nbs/080_sound.decode.ipynb #213033c5
+# %% ../../nbs/080_sound.decode.ipynb #99f521e4
 what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; '
                 'another must be turned into one of them first (ffmpeg -i IN OUT.flac)')
 
@@ -101,7 +101,7 @@ def open_part(
         stack.callback(reader.close)
         yield reader
 
-# %% ../../nbs/080_sound.decode.ipynb #29c2a567
+# %% ../../nbs/080_sound.decode.ipynb #6d91dc21
 remedy_cut = "Get it again, or take what is there with AudioLoader(truncated='keep')"
 
 class FileFrames:
@@ -164,7 +164,7 @@ class FileFrames:
         except BrokenError as e: self.fault,cause = self.fault or f'truncated or damaged: {e}',e
         self.check(cause)
 
-# %% ../../nbs/080_sound.decode.ipynb #93ec2eb7
+# %% ../../nbs/080_sound.decode.ipynb #30a1c765
 def pick_channel(
     a:np.ndarray, # `(channels, n)`
     channel:int, # counted from 0
@@ -210,7 +210,7 @@ def decode_blocks(
     if came: return
     raise AudioInputError(f'{name} is too short: of its samples at {frames.rate} Hz none is left at {sr} Hz')
 
-# %% ../../nbs/080_sound.decode.ipynb #30a25cc4
+# %% ../../nbs/080_sound.decode.ipynb #08c2b649
 def join_blocks(
     parts:Iterator[tuple], # rates and samples, as `decode_blocks` gives them
     name:str, # for errors

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/065_sound.flac.ipynb #b80d2582
+# %% ../../nbs/065_sound.flac.ipynb #c347fd8a
 from typing import NamedTuple
 from auditus.sound.parts import Part, file_size, read_at
 
-# %% ../../nbs/065_sound.flac.ipynb #1a2bfe02
+# %% ../../nbs/065_sound.flac.ipynb #a599996f
 _flac_rates = 0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000 # Hz
 _flac_sizes = {1: 192} | {k: 576<<k-2 for k in range(2, 6)} | {k: 256<<k-8 for k in range(8, 16)} # samples
 
@@ -47,7 +47,7 @@ def flac_frame(
     samples = int.from_bytes(size, 'big')+1 if size else _flac_sizes[size_code]
     return FlacFrame(place, samples, hz, bool(head[1] & 1))
 
-# %% ../../nbs/065_sound.flac.ipynb #dab2689a
+# %% ../../nbs/065_sound.flac.ipynb #58f7524b
 def flac_end(
     f, # an open binary file
     first:int, # the first byte of its first frame

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/064_sound.mpeg.ipynb #b81b7fb9
+# %% ../../nbs/064_sound.mpeg.ipynb #8ab0f4bf
 import struct
 from functools import lru_cache
 from typing import NamedTuple
 from auditus.sound.parts import Part, file_size, id3_bytes, read_at, skip_tags
 
-# %% ../../nbs/064_sound.mpeg.ipynb #e3fc7350
+# %% ../../nbs/064_sound.mpeg.ipynb #a5bef195
 _kbits = { # of a second, by MPEG version 1 or 2, and layer (ISO 11172-3 and 13818-3)
     (1, 1): range(0, 449, 32), (1, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (1, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -42,7 +42,7 @@ def mpeg_frame(
     side = ((17, 32) if first else (9, 17))[head[3]>>6!=3]
     return MpegFrame(n, samples, (version, layer, rate), 4+side)
 
-# %% ../../nbs/064_sound.mpeg.ipynb #61fe7496
+# %% ../../nbs/064_sound.mpeg.ipynb #6365edf4
 def read_count(
     head:bytes, # the first 64 bytes of a frame
     frame:MpegFrame,
@@ -72,7 +72,7 @@ def first_frame(
         i = block.find(b'\xff', i+1)
     return None
 
-# %% ../../nbs/064_sound.mpeg.ipynb #3580ae64
+# %% ../../nbs/064_sound.mpeg.ipynb #061c2abb
 class Mp3Run:
     "An MP3, which may be one of several in a file."
     def __init__(self,

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/063_sound.ogg.ipynb #bcb696c5
+# %% ../../nbs/063_sound.ogg.ipynb #396a22c8
 import struct, zlib
 from typing import NamedTuple
 from auditus.sound.parts import Part, file_size, join_spans, read_at, skip_tags
 
-# %% ../../nbs/063_sound.ogg.ipynb #d115134f
+# %% ../../nbs/063_sound.ogg.ipynb #70eb81c3
 _mirrored = bytes(int(f'{i:08b}'[::-1], 2) for i in range(256))
 
 def ogg_crc(
@@ -46,7 +46,7 @@ def read_page(
     packets = segments-lacing.count(255)
     return OggPage(at, at+27+segments+sum(lacing), flags, granule, stream, number, packets, segments, whole)
 
-# %% ../../nbs/063_sound.ogg.ipynb #145f5c89
+# %% ../../nbs/063_sound.ogg.ipynb #c7c72b43
 _page_max = 27+255+255*255 # bytes: header, segment table, segments (RFC 3533)
 _cut_page = 'truncated: its last page is cut off'
 
@@ -97,7 +97,7 @@ def read_link(
         if page is None: # what is behind the end of all streams is nobody's business
             return pages,None,_cut_page if ended!={*numbers} and skip_tags(f, at)<file_size(f) else ''
 
-# %% ../../nbs/063_sound.ogg.ipynb #e1b2002e
+# %% ../../nbs/063_sound.ogg.ipynb #cf59c8b7
 _opus_frames = [480, 960, 1920, 2880]*3+[480, 960]*2+[120, 240, 480, 960]*4 # at 48 kHz (RFC 6716, 3.1)
 
 def opus_samples(
@@ -131,7 +131,7 @@ def ends_in_midst(
     by_clock = is_opus or before and min(p.end-p.at for p in before)<4096
     return bool(by_clock) and last.packets>1 and lengths[-1]>=.95*max(lengths[:-1], default=48000)
 
-# %% ../../nbs/063_sound.ogg.ipynb #51b90c82
+# %% ../../nbs/063_sound.ogg.ipynb #f9073f55
 def mark_end(
     f, # an open binary file
     page:OggPage,

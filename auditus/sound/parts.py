@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/062_sound.parts.ipynb #3b3a3ed1
+# %% ../../nbs/062_sound.parts.ipynb #5350174d
 import io, struct
 from bisect import bisect_right
 from itertools import accumulate
 from typing import NamedTuple
 
-# %% ../../nbs/062_sound.parts.ipynb #d2277a35
+# %% ../../nbs/062_sound.parts.ipynb #0b54c4f1
 class Spliced(io.RawIOBase):
     "A file made of spans of another one, and of bytes that take the place of others."
     def __init__(self,
@@ -48,7 +48,7 @@ class Spliced(io.RawIOBase):
         b[:len(data)] = data
         return len(data)
 
-# %% ../../nbs/062_sound.parts.ipynb #6f54e7f3
+# %% ../../nbs/062_sound.parts.ipynb #9fd18cb9
 class Part(NamedTuple):
     "What is to be decoded in one go."
     pieces:tuple=() # of a `Spliced`; none: the file as it is
@@ -75,7 +75,7 @@ def join_spans(
         joined.append((start, stop))
     return joined
 
-# %% ../../nbs/062_sound.parts.ipynb #bbda050d
+# %% ../../nbs/062_sound.parts.ipynb #169a4560
 def id3_bytes(
     head:bytes, # the first ten bytes of a tag
 )->int: # 0 where there is none

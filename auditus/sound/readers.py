@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/075_sound.readers.ipynb #50319790
+# %% ../../nbs/075_sound.readers.ipynb #bc4c5dd8
 from collections.abc import Iterator
 from itertools import chain
 import numpy as np
 from auditus.core import as_floats
 
-# %% ../../nbs/075_sound.readers.ipynb #15acb432
+# %% ../../nbs/075_sound.readers.ipynb #f0a3411c
 # of all channels together, 5 s of mono at 48 kHz: a block costs nothing, and fits the cache
 block_samples = 2**18
 unknown_frames = 2**62 # libsndfile gives 2**63-1 where a file doesn't say
@@ -70,7 +70,7 @@ class SoundfileReader:
         if self.frames is None: self.frames = at
         if at<self.frames: raise BrokenError(f'its header promises {self.frames} frames, {at} came')
 
-# %% ../../nbs/075_sound.readers.ipynb #b770e263
+# %% ../../nbs/075_sound.readers.ipynb #54272218
 _gap_s = .06 # between two packets or at the end: more than times are rounded to, and than a packet lasts
 _padded = 2**13 # samples that a codec may add at the end, at the most
 _told_length = 'mov', 'matroska', 'asf', 'avi' # containers whose duration is not FFmpeg's guess
@@ -86,6 +86,7 @@ class AvReader:
         self.demuxer,self.container = demuxer,av.open(f, format=demuxer, metadata_errors='ignore')
         self.stream = next(iter(self.container.streams.audio), None)
         if self.stream is None: raise ValueError('There is no sound in it.')
+        if self.stream.codec_context is None: raise ValueError('FFmpeg does not know its codec.')
         if self.stream.codec_context.name in ('flac', 'wavpack', 'tta'): # they have checksums
             self.stream.codec_context.options = {'err_detect': 'crccheck+explode'}
         self.decoded = self.decode()

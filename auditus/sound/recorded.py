@@ -10,7 +10,8 @@ import datetime, os, re, struct
 from typing import NamedTuple
 
 # %% ../../nbs/125_sound.recorded.ipynb #ba2e044f
-_name_time = re.compile(r'(?<!\d)(?P<Y>(?:19|20)\d\d)(?P<s>[-_.]?)(?P<m>\d\d)(?P=s)(?P<d>\d\d)(?:[-_ T$.]|-birdnet-)?'
+_name_time = re.compile(r'(?<!\d)(?P<Y>(?:19|20)\d\d)(?P<s>[-_.]?)(?P<m>\d\d)(?P=s)(?P<d>\d\d)(?:[-_ '
+                        r'T$.]|-birdnet-)?'
                         r'(?P<H>\d\d)(?P<t>[-_:.h]?)(?P<M>\d\d)(?:(?P=t)|m)(?P<S>\d\d)(?:\.(?P<f>\d{1,6})(?=Z|[+-]))?(?!\d)'
                         r'(?:[ _]?(?P<z>Z(?![A-Za-z])|UTC)?(?P<o>[+-](?:0\d|1[0-4])[-:]?(?:00|15|30|45)(?!\d)|(?<=UTC)[+-]\d{1,2}(?!\d))?)')
 _soundtrap = re.compile(r'\d+\.(\d{12})(?:\.|$)')
@@ -56,7 +57,8 @@ def wav_texts(
             if len(chunk := f.read(8))<8: break
             name,size = struct.unpack('<4sI', chunk)
             at = f.tell()
-            if name==b'ds64' and len(long := f.read(16))==16: sizes[b'data'] = struct.unpack('<8xQ', long)[0] # of files beyond 4 GiB
+            # of files beyond 4 GiB
+            if name==b'ds64' and len(long := f.read(16))==16: sizes[b'data'] = struct.unpack('<8xQ', long)[0]
             elif name==b'guan': found['guan'] = _as_text(f.read(min(size, _most_text)))
             elif name==b'LIST': found |= _info_texts(f.read(min(size, _most_text)))
             if size==2**32-1: size = sizes.get(name, size)
@@ -84,7 +86,8 @@ class Recorded(NamedTuple):
     longitude:float|None = None # degrees, east is positive
     temperature_c:float|None = None # °C
 
-_audiomoth_time = re.compile(r'Recorded at (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))? (\d\d)/(\d\d)/(\d{4})(?: \(UTC([+-]\d{1,2}(?::?\d\d)?)?\))?')
+_audiomoth_time = re.compile(r'Recorded at (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))? (\d\d)/(\d\d)/(\d{4})(?: '
+                             r'\(UTC([+-]\d{1,2}(?::?\d\d)?)?\))?')
 
 def parse_audiomoth(
     comment:str,
@@ -94,7 +97,8 @@ def parse_audiomoth(
     if m := _audiomoth_time.search(comment):
         H,M,S,f,d,mo,Y,offset = m.groups()
         zone = None if 'UTC' not in m[0] else parse_offset(offset) if offset else datetime.timezone.utc
-        try: at = datetime.datetime(*map(int, (Y, mo, d, H, M, S)), int((f or '0').ljust(6, '0')), tzinfo=zone)
+        try: at = datetime.datetime(*map(int, (Y, mo, d, H, M, S)), int((f or '0').ljust(6, '0')),
+                                    tzinfo=zone)
         except ValueError: at = None
     return Recorded(at, temperature_c=float(warm[1]) if warm else None)
 
@@ -123,7 +127,8 @@ def recorded(
         # what is wrong with a file is said where it is read
         try: texts = wav_texts(os.path.expanduser(path))
         except (OSError, ValueError): texts = {}
-    told = [parse_guano(texts.get('guan', '')), parse_audiomoth(texts.get('ICMT', '')), Recorded(time_in_name(path))]
+    told = [parse_guano(texts.get('guan', '')), parse_audiomoth(texts.get('ICMT', '')),
+            Recorded(time_in_name(path))]
     return Recorded(*(next((v for v in values if v is not None), None) for values in zip(*told)))
 
 # %% ../../nbs/125_sound.recorded.ipynb #2cead2bf
