@@ -1,5 +1,6 @@
 "Every audio type of the installed transformers: it opens and is found to be sound, or it is refused with the reason; and some of each kind against their own library."
 import inspect
+import json
 from importlib.util import find_spec
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 import transformers as tf
 from audio_types import all_types, class_name, make_config, make_extractor, save_type
 from kit import noise
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from auditus import AudioArray, AudioEmbedding, AudioPipeline, ModelNotFoundError, ZeroShotClassifier, load_model
 from auditus.models.passport import examine
+from auditus.models.weights import check_numbers
 
 # what each type hears at once, how many frames it gives a second
 by_marks = {
@@ -219,3 +222,7 @@ def test_no_type_of_the_installed_transformers_is_unknown():
     assert not unknown, (f'transformers {tf.__version__} has audio types that tests/test_architectures.py does not know: {", ".join(sorted(unknown))}. Open a small one of each '
                          '(save_type of tests/audio_types.py), and add it to `opens` with what its passport says, or to `refused` with why')
     assert not {*opens}&{*refused}
+
+
+@pytest.mark.parametrize('kind', all_types())
+def test_the_usual_sizes_of_each_type_are_believed(kind): check_numbers('config.json', json.loads(CONFIG_MAPPING[kind]().to_json_string(use_diff=False)))

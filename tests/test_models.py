@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
@@ -190,6 +191,12 @@ def test_a_network_and_features_that_do_not_fit_are_told_when_it_is_opened(name,
     shutil.copytree(checkpoint(name), tmp_path/'m')
     (tmp_path/'m'/file).write_text(json.dumps({**json.loads((tmp_path/'m'/file).read_text()), **change}))
     with pytest.raises(ModelNotFoundError, match=said): load_model(tmp_path/'m')
+
+
+@pytest.mark.parametrize('value', ['no_such_package.models:Gone', 'auditus.models.base:Gone'])
+def test_a_model_whose_package_is_gone(value, monkeypatch):
+    monkeypatch.setattr('auditus.models.registry.registered', lambda: {'gone': EntryPoint('gone', value, 'auditus.models')})
+    with pytest.raises(ModelNotFoundError, match=f"'gone' is registered as {value}, which can not be imported"): load_model('gone')
 
 
 def test_a_checkpoint_that_names_no_architecture(checkpoint, made, tmp_path, rng):

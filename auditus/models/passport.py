@@ -158,7 +158,7 @@ def examine_once(
     found = examine(model)
     if key:
         # a cache that can't be written is no error
-        with suppress(OSError):
+        with suppress(OSError, AuditusError):
             file.parent.mkdir(parents=True, exist_ok=True)
             with write_whole(file) as new: new.write_text(json.dumps(found.as_dict()), encoding='utf-8')
     return found
