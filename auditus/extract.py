@@ -94,6 +94,7 @@ def extract(
     batch_size:int|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
     backend:str|None=None, # as in `load_model`; `None`: the pipeline's own
     dtype=None, # as in `load_model`; `None`: the pipeline's own
+    truncated:str|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
     workers:int=1, # processes, or actors of Ray
     resume:bool=True, # go on with what an earlier run left? `False` begins anew
     on_error:str='record', # a broken file: 'record' it and go on, or 'raise'
@@ -122,7 +123,7 @@ def extract(
         raise SettingError(f'a table holds one vector for each row, and layer={pipeline.layer!r} gives several: '
                            'choose one, and make a table of each')
     clock,began = Clock(time_budget),time.perf_counter()
-    changes = dict(window=window, hop=hop, batch_size=batch_size, backend=backend, dtype=dtype)
+    changes = dict(window=window, hop=hop, batch_size=batch_size, backend=backend, dtype=dtype, truncated=truncated)
     changes = {k:v for k,v in changes.items() if v is not None}
     pipe = AudioPipeline(**{**pipeline.get_params(), **changes, 'return_tensors': 'np'})
     items,store = collect(sounds),open_store(out)

@@ -52,6 +52,7 @@ class SoundDataset:
         transform=None, # applied to each `AudioArray`; its output takes the place of the wave
         seed:int=0, # that the crops are drawn with
         label_column:str|None=None, # as in `labelled`
+        truncated:str='raise', # as in `AudioLoader`
     ):
         store_attr()
         if seconds is not None: check_positive('seconds', seconds, 'seconds')
@@ -59,7 +60,7 @@ class SoundDataset:
             raise SettingError(f'`seed` must be a whole number, 0 or more, got {seed!r}')
         if transform is not None and not callable(transform):
             raise SettingError(f'`transform` must be callable, got {brief(transform)}')
-        self.labelled,self.loader = labelled(data, label_column=label_column),AudioLoader(sr=sr)
+        self.labelled,self.loader = labelled(data, label_column=label_column),AudioLoader(sr=sr, truncated=truncated)
 
     @property
     def classes(self)->list:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
-from .sound.wording import brief, reason_of, safe_cause
+from .sound.wording import brief, reason_of, safe_cause, Shown
 from auditus.sound.errors import (
     AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, SettingError, check_choice,
     check_positive)
@@ -69,14 +69,14 @@ def check_file(
     path, # str or Path
 )->Path:
     "Return the path of a file. Raises an error of ours where there is none, or nothing to read in it."
-    name,path = brief(path),Path(path)
+    name,path = Shown(path),Path(path)
     try:
         if not os.path.lexists(path): path = path.expanduser() # a `~` may be a part of its name
         kind = path.stat()
     except (OSError, ValueError, RuntimeError) as e: # a home of nobody is a RuntimeError
         reason = getattr(e, 'strerror', None) or e
         raise AudioNotFoundError(f'there is no file {name}: {reason}; '
-                                 f'looked in {brief(path.parent.absolute())}') from safe_cause(e, name)
+                                 f'looked in {brief(path.parent.absolute())}') from safe_cause(e, str(name))
     if path.is_dir():
         raise AudioInputError(f'{name} is a folder: give a file, or a list of files '
                               f'such as list(Path({name}).glob("*.wav"))')
@@ -182,18 +182,18 @@ def find_source(self:AudioLoader, x)->tuple: # a path, an open file or an `Audio
     if isinstance(x, str) and x.lower().startswith(('http://', 'https://')):
         return in_memory(fetch(x, self.max_download_mb, max_s=self.max_download_s), brief(x))
     if isinstance(x, str) and '://' in x: return open_url(x)
-    if isinstance(x, (str, os.PathLike)): return check_file(x),brief(x)
-    if isinstance(x, (bytes, bytearray, memoryview)): return in_memory(x, brief(x))
+    if isinstance(x, (str, os.PathLike)): return check_file(x),Shown(x)
+    if isinstance(x, (bytes, bytearray, memoryview)): return in_memory(x, Shown(x))
     if hasattr(x, 'read'): return check_open(x)
     if isinstance(x, Mapping): return self.find_in_dict(x)
-    return as_array(x),brief(x)
+    return as_array(x),Shown(x)
 
 @patch
 def find_in_dict(self:AudioLoader, x)->tuple: # as `find_source`
     "Find the sound in a dict of Hugging Face `datasets`."
     if x.get('array') is not None and x.get('sampling_rate') is not None:
-        return AudioArray(x['array'], x['sampling_rate']),brief(x)
-    if isinstance(x.get('bytes'), (bytes, bytearray, memoryview)): return in_memory(x['bytes'], brief(x))
+        return AudioArray(x['array'], x['sampling_rate']),Shown(x)
+    if isinstance(x.get('bytes'), (bytes, bytearray, memoryview)): return in_memory(x['bytes'], Shown(x))
     if x.get('array') is None and x.get('path') is not None: return self.find_source(x['path'])
     raise AudioInputError(f"a dict needs 'array' and 'sampling_rate', or 'bytes', or 'path'; got {list(x)}")
 

@@ -18,6 +18,7 @@ from kit import Counting, Slow, installed, root
 
 from auditus import AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, SettingError
 from auditus.collect import Item, collect, cut_parts, most_files_per_part
+from auditus.finetune import Probe
 from auditus.extract import extract, load
 from auditus.collection.store import Store, state_folder
 
@@ -722,6 +723,8 @@ def test_channel_and_truncated_are_settings_of_a_run(pipe, folder, tmp_path):
     assert len(extract([cut], tmp_path/'strict', first).errors) == 1
     kept = AudioPipeline(pipe.model_name, truncated='keep')
     assert not extract([cut], tmp_path/'kept', kept).errors and kept(cut).shape == (1,)
+    assert not extract([cut], tmp_path/'asked', first, truncated='keep').errors and Probe(first, truncated='keep').pipeline.truncated == 'keep'
+    with pytest.raises(SettingError, match="`truncated` must be one of 'raise', 'keep'"): Probe(first, truncated='cut')
     # a table of a version without these settings is gone on with
     extract(folder, tmp_path/'old', AudioPipeline(pipe.model_name))
     assert not {'channel', 'truncated'} & {*json.loads((state_folder(tmp_path/'old')/'settings.json').read_text())}

@@ -42,11 +42,13 @@ class Probe:
         seed:int=42, # of the folds
         cache=None, # a folder for vectors; `None`: beside the hub's cache
         progress:bool|None=None, # a bar; `None`: where somebody is watching
+        truncated:str|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
     ):
         store_attr()
         check_head_settings(head, C, k, folds, seed)
         check_choice('progress', progress, (None, True, False))
         self.pipeline = pipeline if isinstance(pipeline, AudioPipeline) else AudioPipeline(pipeline)
+        if truncated is not None: self.pipeline = AudioPipeline(**self.pipeline.get_params() | {'truncated': truncated})
         self.pipeline.fit([]) # refuses settings that give more than a row for each sound
         self.classes,self.multilabel,self.arrays,self.report,self.learnt_from = None,False,None,None,''
 

@@ -125,6 +125,13 @@ def brief(
     s,half = without_secrets(s),max_chars//2
     return s if len(s)<=max_chars else f'{s[:half]}…{s[-half:]}'
 
+class Shown:
+    "What `brief` says of an item, worked out where it is written."
+    def __init__(self,
+        item, # as in `brief`
+    ): self.item = item
+    def __str__(self): return brief(self.item)
+
 # %% ../../nbs/000_sound.wording.ipynb #f9ddb2fe
 def count(
     n:int, # how many
