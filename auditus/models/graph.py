@@ -7,7 +7,6 @@ __all__ = ['describe_graph']
 
 # %% ../../nbs/320_models.graph.ipynb #5e76803e
 import json, shutil, warnings
-from functools import cached_property
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
