@@ -11,6 +11,7 @@ _homes = {
     'core': ['AudioArray', 'Clip', 'Windows', 'Transform', 'Pipeline', 'AuditusError', 'AudioNotFoundError',
              'AudioDecodeError', 'AudioInputError', 'ModelNotFoundError', 'SettingError'],
     'models.base': ['AudioModel', 'ModelFrames', 'load_model'],
+    'models.graph': ['describe_graph'],
     'transform': ['AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'Normalize', 'AudioPipeline'],
     'classify': ['ModelOutput', 'ClipClassificationModel', 'AudioClassifier'],
     'zeroshot': ['ZeroShotClassifier'],
