@@ -7,110 +7,18 @@ __all__ = ['clips_of']
 
 # %% ../nbs/480_collect.ipynb #ec817e34
 import hashlib, json, os, re
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 from .sound.wording import brief, reason_of, safe_cause, without_secrets
-from .sound.errors import AudioInputError, AudioNotFoundError, AuditusError
+from .sound.errors import AudioInputError, AudioNotFoundError
 from .sound.chain import is_many
 from .core import Clip
-from .collection.sources import (RealFolders, describe_left_out, file_state, find_column, find_times,
-                                        is_litter, is_sound, list_folder, list_glob,
-                                        path_columns, user_path)
-from .collection.annotations import as_table, find_sound, is_raven, raven_rows, read_table, tables, times_of
-
-# %% ../nbs/480_collect.ipynb #3a4b36c8
-class _FaultyClip:
-    "Stands for a clip that can't be, and says so where a sound is to be made of it: in a run, that is one error of many."
-    def __init__(self, error): self.error = error
-    def get_all_samples(self): raise self.error
-
-class Item(NamedTuple):
-    "A recording of a collection, or a clip of one."
-    name:str # how it is called in the result
-    at:object # where it is: anything that `AudioLoader` takes, or a callable that gives that
-    # its size in bytes first, then what else changes when it does; empty where it can't be found
-    state:tuple = ()
-    more:Mapping = {} # other columns of the table that it came from
-    start:float|None = None # of a clip (s); `None`: it is a whole recording
-    end:float|None = None # of a clip (s); `None`: it ends where the recording does
-
-    @property
-    def sound(self):
-        "What `AudioLoader` takes."
-        source = self.at() if callable(self.at) else self.at
-        if self.start is None: return source
-        try: return Clip(source, self.start, self.end)
-        except AuditusError as e: return _FaultyClip(type(e)(f'{brief(self.name)}: {e}'))
-
-    @property
-    def bytes(self)->int: # 0 where it can't be found
-        "About how much is to be read: of a clip, what its seconds are worth without compression."
-        size = self.state[0] if self.state else 0
-        if self.start is None or self.end is None: return size
-        return int(min(size, max(0., self.end-self.start)*clip_bytes_per_s))
-
-clip_bytes_per_s = 96_000 # of a clip, whose file may be hours: 16 bits at 48 kHz
-
-def readable(
-    text:str, # may hold bytes of a file's name that are no UTF-8
-)->str:
-    "Text that every table can hold."
-    return os.fsencode(text).decode('utf-8', 'replace')
-
-def is_url(
-    name, # str or Path
-)->bool:
-    "Whether a name has a protocol, such as s3:// or memory://."
-    return isinstance(name, str) and '://' in name
-
-def without_file_protocol(
-    name, # str or Path
-): # itself, where it is no `file://` of this machine
-    "Return the path that a `file://` link is another spelling of."
-    if not isinstance(name, str) or not name.lower().startswith('file://'): return name
-    link = urlsplit(name)
-    return name if link.netloc not in ('', 'localhost') or link.query else url2pathname(link.path)
-
-# %% ../nbs/480_collect.ipynb #4aabc35f
-# what stores tell of a file: local and ssh, S3, Google, Azure, and memory
-signs = 'mtime', 'ETag', 'etag', 'md5Hash', 'LastModified', 'last_modified', 'updated', 'created'
-
-def remote_state(
-    info:Mapping, # what fsspec knows of a file
-)->tuple:
-    "What changes when a file elsewhere does."
-    return info.get('size') or 0,*(str(info[k]) for k in signs if k in info)
-
-def sound_state(
-    path:str, # of a recording, or its URL
-)->tuple: # what changes when a file does; empty where there is no file
-    "Ask the system for the state of a file here, and fsspec for that of one elsewhere."
-    if not is_url(path): return file_state(path)
-    import fsspec
-    try:
-        fs,at = fsspec.core.url_to_fs(path)
-        return remote_state(fs.info(at))
-    # each store has errors of its own; what is wrong is said where the file is opened
-    except Exception: return ()
-
-def as_item(
-    path, # str or Path, a URL, or a `Clip` of one of these
-    more:Mapping={}, # other columns
-    name:str|None=None, # how to call it; `None`: as it was given
-    beside:Path|None=None, # where to look for it too: the folder of the list that names it
-)->Item:
-    "A recording by its path, or a clip of it."
-    if isinstance(path, Clip): return as_item(path.source, more, name,
-                                              beside)._replace(start=path.start, end=path.end)
-    at = without_file_protocol(path)
-    # who does the work may be at home in another folder
-    if not is_url(at): at = os.path.abspath(find_sound(str(user_path(at)), beside))
-    if name is None: name = without_secrets(path) if is_url(path) else str(path)
-    return Item(name, at, sound_state(at), more)
+from auditus.collection.sources import (
+    RealFolders, describe_left_out, find_column, find_times, is_litter, is_sound, list_folder, list_glob,
+    path_columns, user_path)
+from .collection.selections import is_raven, raven_rows
+from .collection.annotations import as_table, read_table, tables, times_of
+from .collection.items import Item, as_item, is_url, remote_state, without_file_protocol
 
 # %% ../nbs/480_collect.ipynb #2b51e055
 what_it_takes = 'a folder, a glob, a list of paths, a text, CSV or Parquet file, a DataFrame, or a Hugging Face dataset'

@@ -17,7 +17,8 @@ import soundfile as sf
 from kit import Counting, Slow, installed, root
 
 from auditus import AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, SettingError
-from auditus.collect import Item, collect, cut_parts, most_files_per_part
+from auditus.collection.items import Item
+from auditus.collect import collect, cut_parts, most_files_per_part
 from auditus.finetune import Probe
 from auditus.extract import extract, load
 from auditus.collection.store import Store, state_folder

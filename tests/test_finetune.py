@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from auditus import AudioClassifier, AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, AuditusError, ModelNotFoundError, SettingError
 from auditus.cli import app
-from auditus.collect import as_item, collect
+from auditus.collection.items import as_item
+from auditus.collect import collect
 from auditus.finetune import Probe, evaluate, finetune, open_trained
 from auditus.labels import Labelled, LabelWarning, Report, labelled, train_val_split
 from auditus.learn.labelled import check_learnable

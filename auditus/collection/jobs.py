@@ -12,7 +12,8 @@ from fastcore.basics import store_attr
 from ..sound.errors import AudioInputError
 from ..pipeline.embedding import Passes, stretch_batches
 from ..transform import AudioPipeline
-from ..collect import readable, size_of
+from .items import readable
+from ..collect import size_of
 from .store import Store
 from .table import FailedItem
 from .budget import Clock, fraction_done, OutOfTime, StoredPasses

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from ..sound.wording import brief, reason_of, safe_cause
 from ..sound.errors import SettingError
 from ..sound.json import parse_json
-from ..collect import is_url
+from .items import is_url
 from .store import Store
 
 # %% ../../nbs/510_collection.remote.ipynb #fb0a30b3

@@ -18,7 +18,8 @@ from ..sound.sums import no_seal, seal, seal_key
 from ..models.registry import shareable
 from ..pipeline.steps import describe_step
 from ..transform import AudioPipeline
-from ..collect import cut_parts, digest, part_key, readable, size_of
+from .items import readable
+from ..collect import cut_parts, digest, part_key, size_of
 from .store import check_same_settings, Store
 from .remote import RemoteStore
 from .table import FailedItem, rows_to_table, stats_key, TableStats, write_sealed

@@ -16,7 +16,7 @@ from ..sound.sums import no_seal, seal, seal_key
 from ..sound.whole import write_whole
 from ..sound.files import said_plainly
 from ..transform import AudioPipeline
-from ..collect import readable
+from .items import readable
 from .recorded import recorded_type, time_column
 
 # %% ../../nbs/520_collection.table.ipynb #6ee10609

@@ -145,7 +145,8 @@ def report_scores(
     marks=None, # `MarkOptions`; `None`: scores are printed, or written as a table
 ):
     "Classify files, and print the scores or write them into a table."
-    from auditus.collect import collect, readable
+    from auditus.collection.items import readable
+    from auditus.collect import collect
     from auditus.collection.table import write_table
     if marks is None or marks.format is None: check_table_path(out)
     items,failed,rows,places = collect(expand_paths(paths)),[],[],[]

@@ -17,7 +17,8 @@ from ..sound.chain import is_many
 from ..pipeline.embedding import to_tensors
 from ..transform import AudioPipeline
 from ..collection.sources import user_path
-from ..collect import collect, is_url
+from ..collection.items import is_url
+from ..collect import collect
 from ..learn.heads import l2_normalize
 
 # %% ../../nbs/745_index.query.ipynb #aff0299e

@@ -16,7 +16,7 @@ from ..sound.whole import recover
 from ..sound.files import FolderKind
 from ..pipeline.protocols import open_bundle, saved_as, write_bundle
 from ..transform import AudioPipeline
-from ..collect import is_url
+from ..collection.items import is_url
 from ..collection.run import run_settings
 from ..learn.saved import check_same_vectors
 from .vectors import VectorIndex, make_graph

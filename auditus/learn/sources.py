@@ -15,7 +15,8 @@ from ..sound.chain import is_many
 from ..core import Clip
 from ..collection.sources import describe_left_out, find_column, path_columns, user_path
 from ..collection.annotations import label_columns
-from ..collect import as_item, collect, is_url, paths_only
+from ..collection.items import as_item, is_url
+from ..collect import collect, paths_only
 from .labelled import drop_duplicates, find_classes, Labelled, LabelWarning
 
 # %% ../../nbs/610_learn.sources.ipynb #dd4e3cfa

@@ -13,7 +13,8 @@ from ..sound.errors import ModelNotFoundError
 from ..sound.wording import brief
 from .base import hash_files
 from .ports import read_ports
-from .graph import GraphModel, describe_ports, gather_settings
+from .described import describe_ports, gather_settings
+from .graph import GraphModel
 
 # %% ../../nbs/330_models.birdnet.ipynb #c89a06de
 weights_file = 'BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite'

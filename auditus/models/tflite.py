@@ -6,13 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/290_models.tflite.ipynb #2fe868b8
-from functools import partial
 from pathlib import Path
 import numpy as np
 from ..sound.errors import ModelNotFoundError
 from ..sound.wording import brief
-from .network import AxisBuilder, ComplexPair, Const, Framed, NotReadable, Value
-from .network import _closed_up, channels_first, conv_layer, dense_layer
+from .network import AxisBuilder, Const, NotReadable, Value
+from .operators import clamp_to_one, numbers_of
+from .shapes import operators
 
 # %% ../../nbs/290_models.tflite.ipynb #2caa0970
 to_install = "pip install 'auditus[birdnet]'"
@@ -24,9 +24,6 @@ def _schema(): # module
         why = f'TFLite files are read by ai-edge-litert, which can not be imported ({e}): {to_install}'
         raise ModelNotFoundError(why) from e
     return schema_py_generated
-
-def _numbers_of(cls)->dict: # name by number
-    return {v:k for k,v in vars(cls).items() if isinstance(v, int)}
 
 class TfliteFile:
     "The first graph of a TFLite file."
@@ -46,7 +43,7 @@ class TfliteFile:
 
     def _operator(self, code)->str: # its name
         n = max(code.builtinCode, code.deprecatedBuiltinCode) # older files keep it in another place
-        name = _numbers_of(self.schema.BuiltinOperator).get(n, f'number {n}')
+        name = numbers_of(self.schema.BuiltinOperator).get(n, f'number {n}')
         return f"{name} {(code.customCode or b'').decode(errors='replace')}" if name=='CUSTOM' else name
 
     def name(self, i:int)->str:
@@ -61,7 +58,7 @@ class TfliteFile:
 
     def kind(self, i:int)->str:
         "Return the number format of a tensor, such as 'FLOAT32'."
-        return _numbers_of(self.schema.TensorType)[self.graph.tensors[i].type]
+        return numbers_of(self.schema.TensorType)[self.graph.tensors[i].type]
 
     def operators(self)->list: # names, in order
         "Return the operators that the graph runs."
@@ -85,8 +82,6 @@ class TfliteFile:
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), kinds[kind]).reshape(shape).copy()
 
 # %% ../../nbs/290_models.tflite.ipynb #395a0922
-def _clamp_to_one(x): return x.clamp(-1, 1)
-
 class TfliteReader(AxisBuilder):
     "Builds a torch network of a TFLite graph."
     def __init__(self,
@@ -133,9 +128,9 @@ class TfliteReader(AxisBuilder):
         "Apply the activation that an operator ends with."
         import torch, torch.nn.functional as F
         kind = getattr(options, 'fusedActivationFunction', 0)
-        name = _numbers_of(self.schema.ActivationFunctionType).get(kind, kind)
+        name = numbers_of(self.schema.ActivationFunctionType).get(kind, kind)
         if name=='NONE': return v
-        known = {'RELU': F.relu, 'RELU6': F.relu6, 'TANH': torch.tanh, 'RELU_N1_TO_1': _clamp_to_one}
+        known = {'RELU': F.relu, 'RELU6': F.relu6, 'TANH': torch.tanh, 'RELU_N1_TO_1': clamp_to_one}
         if name not in known: raise NotReadable(f'the activation {name}')
         return self.each(known[name], v)
 
@@ -159,420 +154,3 @@ def read_tflite(
         found = [reader.plain(reader.tensor(i)) for i in outputs]
         if not all(isinstance(v, Value) for v in found): raise NotReadable('an output that no sound changes')
         return reader.finish(found)
-
-# %% ../../nbs/290_models.tflite.ipynb #cdeacccf
-operators = {} # function by name
-
-def _operator(*names): # decorator
-    def add(f):
-        operators.update({n:f for n in names})
-        return f
-    return add
-
-# %% ../../nbs/290_models.tflite.ipynb #6cd3a7e9
-def _is_swish(x, y)->bool: # is `y` the sigmoid of `x`?
-    import torch
-    if not (isinstance(x, Value) and isinstance(y, Value) and x.order==y.order): return False
-    return y.node.op=='call_function' and y.node.target is torch.sigmoid and y.node.args[0] is x.node
-
-@_operator('MUL')
-def _multiply(r, options, a, b):
-    import torch, torch.nn.functional as F
-    if isinstance(a, Framed) and isinstance(b, Const) and a.whole and b.fixed and b.ndim<2 and not options.fusedActivationFunction:
-        return a.times(np.broadcast_to(b.values[0].numpy(), a.rows))
-    for x,y in ((a, b), (b, a)):
-        if _is_swish(x, y): return r.activate(r.emit(F.silu, x, order=x.order), options)
-    (a,b),order = r.alike(a, b)
-    return r.activate(r.emit(torch.mul, a, b, order=order), options)
-
-def _of_two(f): # operator, by torch's function or its name
-    def apply(r, options, a, b):
-        import torch
-        (a,b),order = r.alike(a, b)
-        return r.activate(r.emit(getattr(torch, f) if isinstance(f, str) else f, a, b, order=order), options)
-    return apply
-
-@_operator('DIV')
-def _divide(r, options, a, b):
-    import torch
-    (a,b),order = r.alike(a, b)
-    whole = isinstance(a, Const) and not a.values[0].is_floating_point()
-    return r.activate(r.emit(torch.div, a, b, order=order, **({'rounding_mode': 'trunc'} if whole else {})), options)
-
-def _as_tensor(name): # a function of torch that takes no plain numbers
-    def apply(a, b):
-        import torch
-        a,b = (v if isinstance(v, torch.Tensor) else torch.tensor(v) for v in (a, b))
-        return getattr(torch, name)(a, b)
-    return apply
-
-operators |= {n:_of_two(f) for n,f in {
-    'ADD': 'add', 'SUB': 'sub', 'POW': 'pow', 'FLOOR_DIV': 'floor_divide', 'FLOOR_MOD': 'remainder',
-    'MAXIMUM': _as_tensor('maximum'), 'MINIMUM': _as_tensor('minimum'), 'EQUAL': 'eq', 'NOT_EQUAL': 'ne', 'LESS': 'lt',
-    'LESS_EQUAL': 'le', 'GREATER': 'gt', 'GREATER_EQUAL': 'ge', 'LOGICAL_AND': 'logical_and', 'LOGICAL_OR': 'logical_or',
-    'SQUARED_DIFFERENCE': lambda a, b: (a-b)**2}.items()}
-
-# %% ../../nbs/290_models.tflite.ipynb #41987c0b
-def _of_one(f): # operator, by torch's function or its name
-    def apply(r, options, x):
-        import torch
-        return r.each(getattr(torch, f) if isinstance(f, str) else f, x)
-    return apply
-
-def _functional(name): # a function of torch.nn.functional
-    def apply(x):
-        import torch.nn.functional as F
-        return getattr(F, name)(x)
-    return apply
-
-operators |= {n:_of_one(f) for n,f in {
-    'LOGISTIC': 'sigmoid', 'TANH': 'tanh', 'EXP': 'exp', 'LOG': 'log', 'SQRT': 'sqrt', 'RSQRT': 'rsqrt', 'SQUARE': 'square',
-    'ABS': 'abs', 'NEG': 'neg', 'SIN': 'sin', 'COS': 'cos', 'FLOOR': 'floor', 'CEIL': 'ceil', 'ROUND': 'round',
-    'LOGICAL_NOT': 'logical_not', 'RELU': _functional('relu'), 'RELU6': _functional('relu6'), 'ELU': _functional('elu'),
-    'HARD_SWISH': _functional('hardswish'), 'RELU_N1_TO_1': _clamp_to_one,
-    'RELU_0_TO_1': lambda x: x.clamp(0, 1)}.items()}
-
-@_operator('LEAKY_RELU')
-def _leaky(r, options, x):
-    import torch.nn.functional as F
-    return r.each(F.leaky_relu, x, negative_slope=options.alpha)
-
-@_operator('GELU')
-def _gelu(r, options, x):
-    import torch.nn.functional as F
-    return r.each(F.gelu, x, approximate='tanh' if options.approximate else 'none')
-
-@_operator('PRELU')
-def _prelu(r, options, x, slope):
-    (x,slope),order = r.alike(x, slope)
-    def apply(x, slope): return x.clamp(min=0)+slope*x.clamp(max=0)
-    return r.emit(apply, x, slope, order=order)
-
-@_operator('SELECT', 'SELECT_V2')
-def _select(r, options, condition, a, b):
-    import torch
-    (condition,a,b),order = r.alike(condition, a, b)
-    return r.emit(torch.where, condition, a, b, order=order)
-
-# %% ../../nbs/290_models.tflite.ipynb #cdde883d
-def _padding(r, options, size:tuple, kernel:tuple, dilation:tuple=(1, 1))->tuple: # ((top, bottom), (left, right))
-    if options.padding==r.schema.Padding.VALID: return (0, 0),(0, 0)
-    found = []
-    for n,k,step,d in zip(size, kernel, (options.strideH, options.strideW), dilation):
-        total = max(0, (-(-n//step)-1)*step+(k-1)*d+1-n)
-        found.append((total//2, total-total//2))
-    return tuple(found)
-
-def _convolve(r, options, x, weight, bias, groups:int):
-    x,padding = r.arrange(x, channels_first),None
-    dilation = options.dilationHFactor,options.dilationWFactor
-    if options.padding==r.schema.Padding.VALID and x.node in r.padded: x,padding = r.padded[x.node]
-    else: padding = _padding(r, options, x.shapes[0][1:3], weight.shape[2:], dilation)
-    bias = None if bias is None else r.weights(bias)
-    layer = conv_layer(weight, bias, (options.strideH, options.strideW), dilation, padding, groups)
-    return r.activate(r.emit(layer, x, order=channels_first), options)
-
-@_operator('CONV_2D')
-def _conv(r, options, x, weight, bias=None):
-    weight = r.weights(weight).permute(0, 3, 1, 2)
-    return _convolve(r, options, x, weight, bias, x.shapes[0][3]//weight.shape[1])
-
-@_operator('DEPTHWISE_CONV_2D')
-def _conv_by_channel(r, options, x, weight, bias=None):
-    return _convolve(r, options, x, r.weights(weight)[0].permute(2, 0, 1)[:,None], bias, x.shapes[0][3])
-
-# %% ../../nbs/290_models.tflite.ipynb #092dfb7b
-def _pool(r, options, x, kind:str):
-    import torch, torch.nn.functional as F
-    x = r.arrange(x, channels_first)
-    kernel,step = (options.filterHeight, options.filterWidth),(options.strideH, options.strideW)
-    (top,bottom),(left,right) = _padding(r, options, x.shapes[0][1:3], kernel)
-    sides,f = (left, right, top, bottom),F.max_pool2d if kind=='max' else F.avg_pool2d
-    fill = -float('inf') if kind=='max' else 0.
-    padded = r.emit(F.pad, x, sides, order=channels_first, value=fill) if any(sides) else x
-    y = r.emit(f, padded, kernel, step, order=channels_first)
-    if any(sides) and kind=='mean': # what was added doesn't count
-        ones = F.pad(torch.ones(1, 1, *x.shapes[0][1:3]), sides)
-        y = r.emit(torch.mul, y, Const((1/F.avg_pool2d(ones, kernel, step),)*2), order=channels_first)
-    return r.activate(y, options)
-
-operators |= {'MAX_POOL_2D': partial(_pool, kind='max'), 'AVERAGE_POOL_2D': partial(_pool, kind='mean')}
-
-# %% ../../nbs/290_models.tflite.ipynb #9d8ce8ff
-@_operator('FULLY_CONNECTED')
-def _dense(r, options, x, weight, bias=None):
-    import torch
-    w = r.weights(weight)
-    if isinstance(x, Framed) and x.whole and x.rows==w.shape[1]:
-        y = x.times(w.double().numpy())
-        if bias is None and not options.fusedActivationFunction: return y
-        return r.activate(r.plain(y) if bias is None else r.emit(torch.add, r.plain(y), bias), options)
-    if not options.keepNumDims:
-        x = r.reshape(x, tuple((int(np.prod(s))//w.shape[1], w.shape[1]) for s in x.shapes))
-    layer = dense_layer(w, None if bias is None else r.weights(bias))
-    return r.activate(r.emit(layer, r.plain(x)), options)
-
-@_operator('BATCH_MATMUL')
-def _matmul(r, options, a, b):
-    import torch
-    def turned(v, turn): return r.emit(torch.transpose, r.plain(v), -1, -2) if turn else r.plain(v)
-    return r.emit(torch.matmul, turned(a, options.adjX), turned(b, options.adjY))
-
-# %% ../../nbs/290_models.tflite.ipynb #49060d57
-def _product(x, axes:tuple, keep:bool):
-    for a in sorted((a%x.ndim for a in axes), reverse=True): x = x.prod(a, keepdim=keep)
-    return x.int() if not x.is_floating_point() else x
-
-def _reduce(f): # operator, by torch's function or its name
-    def apply(r, options, x, axes):
-        import torch
-        x,g = r.loose(x),getattr(torch, f) if isinstance(f, str) else f
-        axes = [a%x.ndim for a in r.fixed(axes)]
-        if not axes: return x
-        if isinstance(x, Const): return r.emit(g, x, tuple(axes), options.keepDims)
-        order = x.order if options.keepDims else _closed_up(x.order, axes)
-        return r.emit(g, x, tuple(x.order[a] for a in axes), options.keepDims, order=order)
-    return apply
-
-operators |= {n:_reduce(f) for n,f in {'MEAN': 'mean', 'SUM': 'sum', 'REDUCE_MAX': 'amax', 'REDUCE_MIN': 'amin',
-                                        'REDUCE_PROD': _product}.items()}
-
-def _along(f, **kwargs): # operator, of the last axis
-    def apply(r, options, x):
-        import torch.nn.functional as F
-        x = r.loose(x)
-        if f!='normalize': return r.emit(getattr(F, f), x, x.order[-1] if isinstance(x, Value) else -1, order=getattr(x, 'order', None))
-        return r.emit(F.normalize, r.plain(x), p=2., dim=-1, eps=1e-6)
-    return apply
-
-@_operator('SOFTMAX')
-def _softmax(r, options, x):
-    import torch, torch.nn.functional as F
-    x = r.plain(x)
-    if options.beta!=1: x = r.emit(torch.mul, x, options.beta)
-    return r.emit(F.softmax, x, -1)
-
-operators |= {'LOG_SOFTMAX': _along('log_softmax'), 'L2_NORMALIZATION': _along('normalize')}
-
-# %% ../../nbs/290_models.tflite.ipynb #1829f622
-@_operator('TRANSPOSE')
-def _transpose(r, options, x, places):
-    import torch
-    x,places = r.loose(x),r.fixed(places)
-    if isinstance(x, Const): return r.emit(torch.permute, x, places)
-    return x._replace(order=tuple(x.order[p] for p in places))
-
-@_operator('REVERSE_V2')
-def _reverse(r, options, x, axes):
-    import torch
-    x = r.loose(x)
-    if isinstance(x, Const): return r.emit(torch.flip, x, r.fixed(axes))
-    return r.emit(torch.flip, x, tuple(x.order[a] for a in r.fixed(axes)), order=x.order)
-
-@_operator('CONCATENATION')
-def _concatenate(r, options, *xs):
-    import torch
-    xs,order = r.alike(*xs)
-    if any(isinstance(x, Value) for x in xs): xs = [r.arrange(x, order) for x in xs]
-    axis = options.axis%xs[0].ndim
-    placed = any(isinstance(x, Value) for x in xs)
-    return r.activate(r.emit(torch.cat, xs, order[axis] if placed else axis, order=order if placed else None), options)
-
-@_operator('PACK')
-def _stack(r, options, *xs):
-    import torch
-    return r.emit(torch.stack, [*map(r.plain, xs)], options.axis)
-
-@_operator('UNPACK')
-def _unstack(r, options, x):
-    import torch
-    x = r.plain(x)
-    return [r.emit(torch.select, x, options.axis, i) for i in range(options.num)]
-
-# %% ../../nbs/290_models.tflite.ipynb #b83fb354
-@_operator('PAD', 'PADV2')
-def _pad(r, options, x, sides, value=None):
-    import torch.nn.functional as F
-    flat = r.fixed(sides)
-    sides = [flat[i:i+2] for i in range(0, len(flat), 2)]
-    if isinstance(x, Framed) and x.whole and value is None and not any(map(sum, sides[:-1])):
-        return x.times(np.pad(np.eye(x.rows), (sides[-1], (0, 0))))
-    x = r.loose(x)
-    order = getattr(x, 'order', tuple(range(x.ndim)))
-    placed = [sides[order.index(p)] for p in range(x.ndim)]
-    while placed and not any(placed[0]): placed = placed[1:]
-    fill = 0. if value is None else r.weights(value).item()
-    y = r.emit(F.pad, x, [n for s in reversed(placed) for n in s], order=order, value=fill)
-    # a convolution that comes next does it on the way
-    if isinstance(y, Value) and order==channels_first and len(placed)==2 and not fill: r.padded[y.node] = x,tuple(placed)
-    return y
-
-def _pieces(r, x, axis:int, sizes:tuple)->list:
-    import torch
-    x,at,found = r.plain(x),0,[]
-    for n in sizes:
-        found.append(r.emit(torch.narrow, x, axis%x.ndim, at, n))
-        at += n
-    return found
-
-@_operator('SPLIT')
-def _split(r, options, axis, x):
-    axis = r.fixed(axis)[0]
-    a,b = (s[axis] for s in x.shapes)
-    if a!=b: raise NotReadable('a batch that is split')
-    return _pieces(r, x, axis, (a//options.numSplits,)*options.numSplits)
-
-@_operator('SPLIT_V')
-def _split_unevenly(r, options, x, sizes, axis):
-    axis,sizes = r.fixed(axis)[0],r.fixed(sizes)
-    rest = x.shapes[0][axis]-sum(n for n in sizes if n>=0)
-    return _pieces(r, x, axis, tuple(rest if n<0 else n for n in sizes))
-
-# %% ../../nbs/290_models.tflite.ipynb #54043f5c
-def _numpy_index(spans:list)->tuple: # for numpy, of ranges and places
-    return tuple(slice(s.start, s.stop if s.stop>=0 else None, s.step) if isinstance(s, range) else s for s in spans)
-
-def _cut(r, x, spans:tuple): # ranges, or places whose axes go, along each axis in a batch of each size
-    import torch
-    x = r.plain(x)
-    if isinstance(x, Const):
-        return Const(tuple(torch.from_numpy(np.array(a.numpy()[_numpy_index(s)])) for a,s in zip(x.values, spans)))
-    for axis in reversed(range(x.ndim)):
-        a,b = (s[axis] for s in spans)
-        if isinstance(a, range) and all(s[axis]==range(n[axis]) for s,n in zip(spans, x.shapes)): continue
-        if a!=b: raise NotReadable('a part of the batch')
-        if not isinstance(a, range): x = r.emit(torch.select, x, axis, a)
-        elif a.step==1: x = r.emit(torch.narrow, x, axis, a.start, len(a))
-        else: x = r.emit(torch.index_select, x, axis, Const((torch.tensor([*a]),)*2))
-    return x
-
-@_operator('STRIDED_SLICE')
-def _strided(r, options, x, begin, end, steps):
-    if options.ellipsisMask or options.newAxisMask: raise NotReadable('a slice with an ellipsis or a new axis')
-    spans = []
-    for shape,b,e,s in zip(x.shapes, *map(r.sizes, (begin, end, steps))):
-        found = [range(n) for n in shape]
-        for i in range(len(b)):
-            first,last = (None if mask>>i&1 else v[i] for mask,v in ((options.beginMask, b), (options.endMask, e)))
-            whole = range(shape[i])
-            found[i] = whole[b[i]] if options.shrinkAxisMask>>i&1 else whole[slice(first, last, s[i])]
-        spans.append(found)
-    return _cut(r, x, tuple(spans))
-
-@_operator('SLICE')
-def _slice(r, options, x, begin, size):
-    return _cut(r, x, tuple([range(n)[b:n if s<0 else b+s] for n,b,s in zip(shape, bs, ss)]
-                            for shape,bs,ss in zip(x.shapes, r.sizes(begin), r.sizes(size))))
-
-# %% ../../nbs/290_models.tflite.ipynb #71dfc9e4
-@_operator('SHAPE')
-def _shape(r, options, x):
-    import torch
-    return Const(tuple(torch.tensor(s, dtype=torch.int32) for s in x.shapes))
-
-@_operator('RANGE')
-def _range(r, options, start, end, step):
-    import torch
-    if not all(isinstance(v, Const) for v in (start, end, step)): raise NotReadable('a shape that depends on the sound')
-    both = zip(start.values, end.values, step.values)
-    return Const(tuple(torch.arange(a.item(), b.item(), c.item(), dtype=a.dtype) for a,b,c in both))
-
-@_operator('FILL')
-def _fill(r, options, shape, value):
-    if not isinstance(value, Const): raise NotReadable('a shape that depends on the sound')
-    return Const(tuple(v.expand(s).clone() for v,s in zip(value.values, r.sizes(shape))))
-
-@_operator('EXPAND_DIMS')
-def _expand(r, options, x, axis):
-    i = r.fixed(axis)[0]%(x.ndim+1)
-    return r.reshape(x, tuple(s[:i]+(1,)+s[i:] for s in x.shapes))
-
-@_operator('SQUEEZE')
-def _squeeze(r, options, x):
-    axes = options.squeezeDims
-    if axes is None or not len(axes): axes = [i for i,n in enumerate(x.shapes[0]) if n==1]
-    gone = {int(a)%x.ndim for a in axes}
-    return r.reshape(x, tuple(tuple(n for i,n in enumerate(s) if i not in gone) for s in x.shapes))
-
-@_operator('BROADCAST_TO')
-def _broadcast(r, options, x, shape):
-    import torch
-    shapes = r.sizes(shape)
-    if isinstance(x, Const): return Const(tuple(a.expand(s).clone() for a,s in zip(x.values, shapes)))
-    if shapes[0]!=shapes[1] or x.ndim!=len(shapes[0]): raise NotReadable('a batch that is repeated')
-    return r.emit(torch.Tensor.expand, r.plain(x), shapes[0])
-
-@_operator('TILE')
-def _tile(r, options, x, times):
-    import torch
-    return r.emit(torch.Tensor.repeat, r.plain(x), r.fixed(times))
-
-@_operator('CAST', 'DEQUANTIZE')
-def _cast(r, options, x):
-    import torch
-    # a cast of complex numbers drops the imaginary part
-    if isinstance(x, ComplexPair): return x.re
-    kinds = {'FLOAT32': torch.float32, 'FLOAT16': torch.float32, 'INT32': torch.int32, 'INT64': torch.int64, 'BOOL': torch.bool}
-    name = _numbers_of(r.schema.TensorType).get(getattr(options, 'outDataType', 0), 'FLOAT32')
-    if name not in kinds: raise NotReadable(f'a cast to {name}')
-    return r.emit(torch.Tensor.to, r.plain(x), kinds[name])
-
-# %% ../../nbs/290_models.tflite.ipynb #c9bbbcc1
-@_operator('RESHAPE')
-def _reshape(r, options, x, shape=None):
-    wanted = (tuple(map(int, options.newShape)),)*2 if shape is None else r.sizes(shape)
-    totals = [int(np.prod(s)) for s in x.shapes]
-    # the one size that is left open is what the others leave
-    wanted = tuple(tuple(n//int(-np.prod(s)) if d==-1 else d for d in s) for s,n in zip(wanted, totals))
-    if [int(np.prod(s)) for s in wanted]!=totals: raise NotReadable('a shape that does not fit its tensor')
-    if isinstance(x, Value) and x.ndim<3 and all(w[:-2]==s[:-1] and len(w)==len(s)+1 for w,s in zip(wanted, x.shapes)):
-        return Framed(r.plain(x), wanted[0][-1], wanted[0][-1], wanted[0][-2], wanted)
-    return r.reshape(x, wanted)
-
-def _regular(places:np.ndarray)->int: # hop of a table `(frames, blocks)` that counts on; 0: it doesn't
-    hop = int(places[1,0]-places[0,0]) if len(places)>1 else 1
-    counted = np.arange(len(places))[:,None]*hop+np.arange(places.shape[1])
-    return hop if hop>0 and np.array_equal(places, counted) else 0
-
-@_operator('GATHER')
-def _gather(r, options, x, places):
-    import torch
-    axis = options.axis%x.ndim
-    if not isinstance(places, Const): raise NotReadable('places in a tensor that depend on the sound')
-    if isinstance(x, Framed) and x.plain and x.hop==x.length and x.whole and axis==x.ndim-2 and places.fixed and places.ndim==2:
-        table = places.values[0].numpy()
-        if hop := _regular(table):
-            shapes = tuple(s[:-2]+table.shape+s[-1:] for s in x.shapes)
-            return Framed(x.source, x.length*table.shape[1], x.length*hop, len(table), shapes)
-    x,shapes = r.plain(x),x.shapes
-    flat = r.emit(torch.index_select, x, axis, Const(tuple(p.flatten() for p in places.values)))
-    return r.reshape(flat, tuple(s[:axis]+tuple(p.shape)+s[axis+1:] for s,p in zip(shapes, places.values)))
-
-# %% ../../nbs/290_models.tflite.ipynb #b76d2945
-@_operator('RFFT2D')
-def _rfft(r, options, x, length):
-    import torch
-    over,n = r.fixed(length)
-    if over!=1 or x.shapes[0][-1]!=n: raise NotReadable('a Fourier transform along two axes, or of a part')
-    # the product of time and frequency is a whole number, of which only the rest counts
-    angle = 2*np.pi/n*(np.arange(n//2+1)[:,None]*np.arange(n)%n)
-    if isinstance(x, Framed) and x.whole: return ComplexPair(x.times(np.cos(angle)), x.times(-np.sin(angle)))
-    x = r.plain(x)
-    return ComplexPair(*(r.emit(torch.matmul, x, Const((torch.from_numpy(m.T).float(),)*2)) for m in (np.cos(angle), -np.sin(angle))))
-
-@_operator('REAL')
-def _real(r, options, x): return x.re
-
-@_operator('IMAG')
-def _imag(r, options, x): return x.im
-
-@_operator('COMPLEX_ABS')
-def _magnitude(r, options, x):
-    import torch
-    re,im = x
-    if isinstance(re, Framed): # both in one pass over the signal
-        n,shapes = re.rows,tuple(s[:-1]+(2*re.rows,) for s in re.shapes)
-        both = r.loose(re._replace(matrix=np.concatenate([re.matrix, im.matrix]), shapes=shapes))
-        re,im = (r.emit(torch.narrow, both, both.order[-1], i*n, n, order=both.order) for i in range(2))
-    squares = [r.emit(torch.mul, v, v, order=v.order) for v in (re, im)]
-    return r.each(torch.sqrt, r.emit(torch.add, *squares, order=squares[0].order))
