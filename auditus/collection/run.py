@@ -42,6 +42,7 @@ def run_settings(
     kept = {k:plain(v) for k,v in shareable(pipe.get_params()).items()
             if k not in ('return_tensors', 'custom_steps') and later_settings.get(k, later_settings)!=v}
     if pipe.custom_steps: kept['custom_steps'] = {k:describe_step(k, v) for k,v in sorted(pipe.custom_steps.items())}
+    if pipe.model.passport is not None: kept['passport'] = pipe.model.passport.digest # what was measured of the model
     # 'auto' may be something else on another machine
     kept |= {'backend': pipe.model.backend, 'dtype': pipe.model.precision}
     return {**kept, **more, 'sr': pipe.sr, 'dim': pipe.dim, 'weights': pipe.model.weights_hash(), 'version': __version__}

@@ -11,7 +11,7 @@ from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief, count
 from ..sound.errors import SettingError, check_choice
-from .options import (Device, RunOptions, TableFile, TrustOptions, as_command, check_exists,
+from .options import (Device, ReadingOptions, RunOptions, TableFile, TrustOptions, as_command, check_exists,
                                       check_table_path, make_parent, model_help, save_table, say)
 
 # %% ../../nbs/890_commands.search.ipynb #569b7fcf
@@ -58,6 +58,7 @@ def draw_map(
         help=model_help+' Needed where the sounds are not embedded yet.')] = None,
     method: Annotated[str, typer.Option(help="'pca', or 'umap' (pip install umap-learn).")] = 'pca',
     run: RunOptions = RunOptions(),
+    reading: ReadingOptions = ReadingOptions(),
     out: Annotated[Path, typer.Option('--out', '-o', help='A .png, .svg or .pdf file.')] = Path('map.png'),
     trust: TrustOptions = TrustOptions(),
 ):
@@ -75,7 +76,7 @@ def draw_map(
         raise SettingError(f'{source} is no table of embeddings: give the sounds in it a model, '
                            'such as --model birdnet, or embed them first')
     changes = dict(device=run.device, **vars(trust)) # of the pipeline that made the table
-    pipe = None if model is None else AudioPipeline(model, **vars(run), **vars(trust))
+    pipe = None if model is None else AudioPipeline(model, **vars(run), **vars(reading), **vars(trust))
     index = find_index(source, pipe, **({} if pipe else changes))
     index.plot(method=method).figure.savefig(out, dpi=120)
     say(f'{count(len(index), "point")} → {out}')
