@@ -8,7 +8,7 @@ __all__ = ['evaluate', 'finetune', 'Probe', 'FineTuned', 'open_trained']
 # %% ../nbs/710_finetune.ipynb #74c963f5
 from pathlib import Path
 from .sound.wording import brief
-from .sound.errors import AuditusError, check_choice, check_positive, SettingError, require
+from .sound.errors import AuditusError, check_choice, check_positive, SettingError, require, renamed
 from .sound.whole import recover
 from .models.base import load_model
 from .models.device import as_device
@@ -176,9 +176,10 @@ def _train(
 
 # %% ../nbs/710_finetune.ipynb #b209ea1d
 @preserve_rng()
+@renamed(data='sounds', group='groups')
 def finetune(
     model_name, # a transformers model: its name or folder
-    data, # a folder with a sub-folder for each label, a table with columns `path` and `label`, or a dataset
+    sounds, # a folder with a sub-folder for each label, a table with columns `path` and `label`, or a dataset
     *,
     out, # a folder for the result
     epochs:int=10,
@@ -187,7 +188,7 @@ def finetune(
     warmup_ratio:float=.1, # share of the steps in which the rate rises
     max_seconds:float=30., # of a longer sound, each epoch hears another part (s)
     val_fraction:float=.1, # share of the sounds that are kept back; 0: none
-    group=None, # column, or function of a sound's name: what stays on one side, such as the speaker
+    groups=None, # column, or function of a sound's name: what stays on one side, such as the speaker
     seed:int=42, # of the division, the crops and the training
     metric:str='accuracy', # that tells the best epoch: 'accuracy', 'macro_f1', 'roc_auc', 'map'
     freeze:str|None=None, # 'features': the convolutions in front stay as they are; 'encoder': all but head
@@ -221,7 +222,7 @@ def finetune(
                            f'{push_to_hub!r}')
     _require_packages()
     device = _training_device(device, fp16)
-    given = check_learnable(labelled(data, group, problem_type, label_column))
+    given = check_learnable(labelled(sounds, groups, problem_type, label_column))
     model = _open_model(model_name, revision=revision, local_files_only=local_files_only,
                         allow_pickle=allow_pickle)
     store = _open_out(out)
@@ -229,7 +230,7 @@ def finetune(
                 'classes': given.classes, 'multi': given.multilabel, 'version': __version__}
     # of a folder of this machine its name is enough, for the card that goes with the model
     is_folder = Path(model_name).expanduser().exists()
-    about = {'model': Path(model_name).name if is_folder else str(model_name), 'grouped': group is not None}
+    about = {'model': Path(model_name).name if is_folder else str(model_name), 'grouped': groups is not None}
     repo = check_hub(push_to_hub, store.out) if push_to_hub else None
     before = _result_before(store, settings, overwrite)
     if resume and before is not None and before['settings']==settings:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .sound.wording import brief, count, html_table, rows_shown
-from .sound.errors import AudioInputError, SettingError, check_choice, check_positive
+from .sound.errors import AudioInputError, SettingError, check_choice, check_positive, renamed
 from .sound.files import read_whole
 from .transform import AudioPipeline
 from .learn.heads import l2_normalize
@@ -73,8 +73,9 @@ class SoundIndex(VectorIndex):
 
 # %% ../nbs/750_search.ipynb #0bc21586
 @patch(cls_method=True)
+@renamed(source='sounds')
 def build(cls:SoundIndex,
-    source, # what `extract` wrote, or a collection as `extract` takes it, or a pair of a matrix and a table
+    sounds, # what `extract` wrote, or a collection as `extract` takes it, or a pair of a matrix and a table
     pipeline:AudioPipeline|None=None, # embeds sounds and queries; `None`: the one that made the table
     exact_up_to:int=100_000, # rows that are all looked at
     cache=None, # folder for the vectors of a collection; `None`: beside the hub's cache
@@ -82,10 +83,10 @@ def build(cls:SoundIndex,
     **changes, # settings of the pipeline that made the table to change, such as device='cuda'
 )->SoundIndex:
     "Make an index. Raises `SettingError` where a pipeline is missing or makes other vectors."
-    if isinstance(source, tuple) and len(source)==2: X,table = source
+    if isinstance(sounds, tuple) and len(sounds)==2: X,table = sounds
     else:
-        X,table,settings = read_source(source, pipeline, cache, progress)
-        if pipeline is None: pipeline = pipeline_from(settings, source, **changes)
+        X,table,settings = read_source(sounds, pipeline, cache, progress)
+        if pipeline is None: pipeline = pipeline_from(settings, sounds, **changes)
     return cls(normalize_rows(X), table, pipeline, exact_up_to).update_graph(progress)
 
 # %% ../nbs/750_search.ipynb #07af8e17
@@ -130,8 +131,9 @@ def search(self:SoundIndex,
 
 # %% ../nbs/750_search.ipynb #61c4a18a
 @patch
+@renamed(source='sounds')
 def add(self:SoundIndex,
-    source, # a collection of sounds as `extract` takes it
+    sounds, # a collection of sounds as `extract` takes it
     progress:bool|None=None, # a bar?
 )->SoundIndex: # itself
     "Put more sounds into the index. Raises `AudioInputError` where one is in it already."
@@ -139,7 +141,7 @@ def add(self:SoundIndex,
     if self.pipeline is None:
         raise SettingError('this index was made of a matrix and knows no model to embed sounds with: '
                            'give it a `pipeline`')
-    more = SoundIndex.build(source, self.pipeline, self.exact_up_to, progress=progress)
+    more = SoundIndex.build(sounds, self.pipeline, self.exact_up_to, progress=progress)
     def rows(table): return {(o['file'], o.get('start'), o.get('end')) for o in table.select(
         [c for c in ('file', 'start', 'end') if c in table.column_names]).to_pylist()}
     twice = {row[0] for row in rows(self.table) & rows(more.table)} # other clips of a recording are no second ones

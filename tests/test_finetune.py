@@ -89,9 +89,9 @@ def test_the_same_labels_from_everywhere(tones, tmp_path):
     for source in (table, pl.DataFrame(table), tmp_path/'list.csv', str(tmp_path/'list.parquet'), sounds):
         got = labelled(source)
         assert got.classes == wanted.classes and Counter(got.labels) == Counter(wanted.labels) and not got.multilabel
-    grouped = labelled(table, group='take')
+    grouped = labelled(table, groups='take')
     assert all(g == i.name[-5] for g, i in zip(grouped.groups, grouped.items))
-    assert labelled(tones, group=pitch).groups == [pitch(i.name) for i in wanted.items]
+    assert labelled(tones, groups=pitch).groups == [pitch(i.name) for i in wanted.items]
 
 
 def test_several_labels():
@@ -149,7 +149,7 @@ def test_none_of_several_labels(tmp_path):
 
 
 def test_a_group_must_be_there(tones):
-    with pytest.raises(SettingError, match='names no column'): labelled(tones, group='speaker')
+    with pytest.raises(SettingError, match='names no column'): labelled(tones, groups='speaker')
 
 
 def some(labels, groups=None, multi=False):
@@ -506,7 +506,7 @@ def by_hand(folder, files):
 
 def test_a_network_learns_to_tell_shapes_apart(model, tmp_path, monkeypatch):
     tones = write_tones(tmp_path/'tones', pitches=16, takes=3)
-    result = finetune(model, tones, out=tmp_path/'out', learning_rate=5e-4, group=pitch, val_fraction=.2, device='cpu')
+    result = finetune(model, tones, out=tmp_path/'out', learning_rate=5e-4, groups=pitch, val_fraction=.2, device='cpu')
     report, files = result.report, [tones/n for n in result.report.names]
     assert len(report.targets) >= 32 and report.metrics['accuracy'] > .95, report
     kept_back = {pitch(n) for n in report.names}
@@ -527,9 +527,9 @@ def test_a_network_learns_to_tell_shapes_apart(model, tmp_path, monkeypatch):
     # started again, it is done
     def fail(*args, **kwargs): raise AssertionError('trained again')
     monkeypatch.setattr(tf.Trainer, 'train', fail)
-    again = finetune(model, tones, out=tmp_path/'out', learning_rate=5e-4, group=pitch, val_fraction=.2, device='cpu')
+    again = finetune(model, tones, out=tmp_path/'out', learning_rate=5e-4, groups=pitch, val_fraction=.2, device='cpu')
     assert again.report.metrics == report.metrics
-    with pytest.raises(SettingError, match='epochs: 10 then, 11 now'): finetune(model, tones, out=tmp_path/'out', learning_rate=5e-4, group=pitch, val_fraction=.2, device='cpu', epochs=11)
+    with pytest.raises(SettingError, match='epochs: 10 then, 11 now'): finetune(model, tones, out=tmp_path/'out', learning_rate=5e-4, groups=pitch, val_fraction=.2, device='cpu', epochs=11)
 
 
 def weights(folder):
@@ -597,7 +597,7 @@ def test_what_lies_beside_a_result_is_kept(model, tones, tmp_path):
 
 def test_what_a_card_says(model, tmp_path):
     tones = write_tones(tmp_path/'tones', ('a|b', '$_$'), 4, 2)
-    result = brief_run(model, tones, tmp_path/'out', group=pitch)
+    result = brief_run(model, tones, tmp_path/'out', groups=pitch)
     text = (result.folder/'README.md').read_text()
     import yaml
     assert yaml.safe_load(text.split('---')[1])['pipeline_tag'] == 'audio-classification'

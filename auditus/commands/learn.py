@@ -83,7 +83,7 @@ def finetune(
     from auditus.finetune import finetune as train
     result = train(model, data, out=out, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
                    warmup_ratio=warmup_ratio, max_seconds=max_seconds, val_fraction=val_fraction,
-                   group=group, problem_type=_problem_type(several), label_column=label_column, seed=seed, metric=metric, freeze=freeze,
+                   groups=group, problem_type=_problem_type(several), label_column=label_column, seed=seed, metric=metric, freeze=freeze,
                    bf16=bf16, fp16=fp16, device=device, resume=resume, overwrite=overwrite,
                    allow_pickle=allow_pickle, push_to_hub=push_to_hub or False)
     if result.report is not None: typer.echo(result.report)

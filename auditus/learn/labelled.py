@@ -160,7 +160,7 @@ def check_learnable(
     if data.groups is None and any(n>1 for n in clips.values()):
         warnings.warn(f'{clips.total():,} clips are of {count(len(clips), "recording")}: scores are too '
                       f'good where clips of one '
-                      "are learnt from and others of it judged; group='file' keeps them on one side",
+                      "are learnt from and others of it judged; groups='file' keeps them on one side",
                       LabelWarning, stacklevel=3)
     if data.groups is not None and (alone := _classes_of_one_group(data)):
         warnings.warn(f'all sounds of {", ".join(alone[:5])} are of one group, so they can be learnt and '

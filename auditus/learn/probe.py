@@ -10,7 +10,7 @@ import json, warnings
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
-from ..sound.errors import check_choice, SettingError
+from ..sound.errors import check_choice, SettingError, renamed
 from ..sound.chain import is_many
 from ..sound.json import read_json
 from ..sound.files import read_whole
@@ -119,8 +119,9 @@ def _cross_validate(self:Probe,
 
 # %% ../../nbs/670_learn.probe.ipynb #86a01e9c
 @patch
+@renamed(paths='sounds')
 def fit(self:Probe,
-    paths, # of sounds; or a folder or a table that brings labels along
+    sounds, # paths, arrays or clips; or a folder or a table that brings labels along
     labels=None, # one a sound: a name, or several
     groups=None, # one a sound: what stays on one side of a division; or a column, or a function of the name
     problem_type:str|None=None, # as in `labelled`
@@ -128,13 +129,13 @@ def fit(self:Probe,
 )->Probe: # itself
     "Learn from labelled sounds, and find out how well. Raises `AudioInputError` where they can't be "
     "learnt from."
-    data = check_learnable(as_labelled(paths, labels, groups, problem_type, label_column))
-    sounds = sounds_fingerprint(data)
+    data = check_learnable(as_labelled(sounds, labels, groups, problem_type, label_column))
+    learnt_from = sounds_fingerprint(data)
     X,_,places,failed = embed_cached(self.pipeline, data.items, self.cache, self.progress)
     data = drop_failed(data, places.tolist(), failed) # a pipeline of a probe gives one row for each sound
     arrays,report = self._fit_head(X, data.targets, data.multilabel),self._cross_validate(X, data, failed)
     self.classes,self.multilabel,self.arrays,self.report = data.classes,data.multilabel,arrays,report
-    self.learnt_from = sounds
+    self.learnt_from = learnt_from
     return self
 
 # %% ../../nbs/670_learn.probe.ipynb #6d4475bc
@@ -146,22 +147,24 @@ def scores_of(self:Probe,
     return head_scores(self._check_fitted().head, np.asarray(X), self.multilabel, **self.arrays)
 
 @patch
+@renamed(paths='sounds')
 def predict_proba(self:Probe,
-    paths, # sounds, or one
+    sounds, # many, or one
 )->np.ndarray: # `(n, classes)`, or `(classes,)`
     "Return the scores of all classes."
     self._check_fitted()
-    many = is_many(paths)
-    scores = self.scores_of(np.atleast_2d(to_tensors(self.pipeline(paths), 'np')))
+    many = is_many(sounds)
+    scores = self.scores_of(np.atleast_2d(to_tensors(self.pipeline(sounds), 'np')))
     return scores if many else scores[0]
 
 @patch
+@renamed(paths='sounds')
 def predict(self:Probe,
-    paths, # sounds, or one
+    sounds, # many, or one
 ): # label, or array of labels; tuples of them where sounds may have several
     "Return the best label of each sound."
-    many,classes = is_many(paths),self.classes_
-    predicted = as_predictions(np.atleast_2d(self.predict_proba(paths)), self.multilabel).astype(bool)
+    many,classes = is_many(sounds),self.classes_
+    predicted = as_predictions(np.atleast_2d(self.predict_proba(sounds)), self.multilabel).astype(bool)
     found = [tuple(classes[p].tolist()) if self.multilabel else classes[p].tolist()[0] for p in predicted]
     if not many: return found[0]
     y = np.empty(len(found), object)
@@ -169,12 +172,13 @@ def predict(self:Probe,
     return y
 
 @patch
+@renamed(paths='sounds')
 def score(self:Probe,
-    paths, # of sounds, or what brings labels along
+    sounds, # many, or what brings labels along
     labels=None, # one a sound
 )->float: # from 0 to 1
     "Return the accuracy, as scikit-learn's classifiers do."
-    return evaluate_classifier(self, as_labelled(paths, labels)).metrics['accuracy']
+    return evaluate_classifier(self, as_labelled(sounds, labels)).metrics['accuracy']
 
 # %% ../../nbs/670_learn.probe.ipynb #c9f651c0
 @patch

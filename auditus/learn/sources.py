@@ -10,7 +10,7 @@ import ast, re, warnings
 from pathlib import Path
 import numpy as np
 from ..sound.wording import brief, count
-from ..sound.errors import AudioInputError, check_choice, SettingError
+from ..sound.errors import AudioInputError, check_choice, SettingError, renamed
 from ..sound.chain import is_many
 from ..core import Clip
 from ..collection.sources import describe_left_out, find_column, path_columns, user_path
@@ -202,27 +202,28 @@ def _find_groups(
     return [str(i.more[group]) for i in items]
 
 # %% ../../nbs/610_learn.sources.ipynb #c065df27
+@renamed(data='sounds', group='groups')
 def labelled(
-    data, # a folder with a sub-folder for each label, a table with columns `path` and `label`, or a dataset
-    group=None, # the column of what stays on one side of a division, or a function of a sound's name
+    sounds, # a folder with a sub-folder for each label, a table with columns `path` and `label`, or a dataset
+    groups=None, # the column of what stays on one side of a division, or a function of a sound's name
     problem_type:str|None=None, # 'single_label_classification', 'multi_label_classification'; `None`: either
     label_column:str|None=None, # of a table; `None`: the first that is called as one of `label_columns` is
 )->Labelled:
     "Find labelled sounds. Raises `AudioInputError` where a sound has no label."
-    if isinstance(data, Labelled): return data
+    if isinstance(sounds, Labelled): return sounds
     check_choice('problem_type', problem_type, _problem_types)
-    items = collect(data)
-    if items.left_out: warnings.warn(f'{brief(data)}: {describe_left_out(items.left_out)}', LabelWarning,
+    items = collect(sounds)
+    if items.left_out: warnings.warn(f'{brief(sounds)}: {describe_left_out(items.left_out)}', LabelWarning,
                                      stacklevel=2)
     if items.repeated:
         warnings.warn(f'{count(items.repeated, "sound")} are listed more than once and taken once',
                       LabelWarning, stacklevel=2)
-    is_folder = is_url(data) or isinstance(data, (str, Path)) and user_path(data).is_dir()
+    is_folder = is_url(sounds) or isinstance(sounds, (str, Path)) and user_path(sounds).is_dir()
     if is_folder and label_column is not None:
-        raise SettingError(f'`label_column` is for a table, and {brief(data)} is a folder, whose '
+        raise SettingError(f'`label_column` is for a table, and {brief(sounds)} is a folder, whose '
                            f'sub-folders are the labels')
-    if is_folder: items,values = _labels_from_folders(items, data)
-    else: values = _labels_from_columns(items, data, label_column, problem_type)
+    if is_folder: items,values = _labels_from_folders(items, sounds)
+    else: values = _labels_from_columns(items, sounds, label_column, problem_type)
     # of several labels there may be none
     may_be_none = problem_type=='multi_label_classification'
     if without := [i.name for i,v in zip(items, values) if _is_missing(v) and not may_be_none]:
@@ -230,9 +231,9 @@ def labelled(
                               f'{brief(without[0])} first: '
                               'label them, or leave them out')
     labels,multilabel = parse_labels(values, problem_type)
-    groups = None if group is None else _find_groups(items, group)
+    found = None if groups is None else _find_groups(items, groups)
     items = [i._replace(more={}) for i in items]
-    return drop_duplicates(Labelled(items, labels, find_classes(labels, multilabel), groups, multilabel))
+    return drop_duplicates(Labelled(items, labels, find_classes(labels, multilabel), found, multilabel))
 
 # %% ../../nbs/610_learn.sources.ipynb #6ad0bb0a
 def as_labelled(
