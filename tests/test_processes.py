@@ -127,7 +127,7 @@ def test_processes_of_multiprocessing_end_with_their_parent(folder, start):
 import os, time
 from pathlib import Path
 def child():
-    from auditus.collection.engines import check_every_s, end_with_parent
+    from auditus.collection.parents import check_every_s, end_with_parent
     end_with_parent()
     time.sleep(2*check_every_s) # it would end here if it took its parent for dead
     Path('at_work', str(os.getpid())).touch()
@@ -151,7 +151,7 @@ def test_a_worker_whose_parent_died_before_it_looked_ends():
 import multiprocessing.process as p, subprocess, sys, time
 gone = subprocess.Popen([sys.executable, '-c', '']); gone.wait()
 p._parent_process = p._ParentProcess('gone', gone.pid, None)
-from auditus.collection.engines import end_with_parent
+from auditus.collection.parents import end_with_parent
 end_with_parent()
 time.sleep(10**6)"""
     assert subprocess.run([sys.executable, '-c', program], cwd=root, timeout=watchdog_s).returncode == 1
@@ -160,7 +160,7 @@ time.sleep(10**6)"""
 def test_one_thread_looks_for_the_parent_however_many_tasks_there_are():
     program = """
 import threading
-from auditus.collection.engines import end_with_parent
+from auditus.collection.parents import end_with_parent
 for _ in range(9): end_with_parent()
 assert [t.name for t in threading.enumerate()].count('auditus-parent') == 1"""
     subprocess.run([sys.executable, '-c', program], cwd=root, timeout=watchdog_s, check=True)

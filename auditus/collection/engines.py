@@ -6,52 +6,15 @@
 __all__ = []
 
 # %% ../../nbs/560_collection.engines.ipynb #16497b54
-import os, threading, time
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache
-from multiprocessing import parent_process
 from ..sound.errors import AuditusError, SettingError, require
 from .jobs import Job, JobRunner
+from .parents import end_with_parent
 
 # %% ../../nbs/560_collection.engines.ipynb #8355586f
 def run_serial(runner:JobRunner, jobs:list, workers:int, tick)->Iterator[tuple]: # job and `JobResult`
     "Run the jobs in this process."
     for job in jobs: yield runner(job, tick)
-
-# %% ../../nbs/560_collection.engines.ipynb #9ddad1ef
-check_every_s = 1. # seconds
-
-def wait_for_handle(
-    pid:int, # of a process
-):
-    "Return when a process of Windows is gone."
-    import ctypes
-    synchronize,forever = 0x00100000,0xFFFFFFFF # as winnt.h and winbase.h name them
-    kernel = ctypes.WinDLL('kernel32')
-    kernel.OpenProcess.restype = ctypes.c_void_p
-    handle = kernel.OpenProcess(synchronize, False, pid)
-    if handle: kernel.WaitForSingleObject(ctypes.c_void_p(handle), forever)
-
-def wait_for_parent():
-    "Return when the process that started this one is gone; at once, if it is gone already."
-    parent = parent_process() # knows what was passed along; `None` where it wasn't `multiprocessing` that started it
-    pid = os.getppid() if parent is None else parent.pid
-    if os.name=='nt': wait_for_handle(pid)
-    elif os.getppid()==pid:
-        while os.getppid()==pid: time.sleep(check_every_s)
-    else:
-        # joblib's workers have no server between and no pipe either: theirs is gone
-        with suppress(TypeError, ValueError, OSError): parent.join()
-
-# %% ../../nbs/560_collection.engines.ipynb #d85dcccb
-@cache
-def end_with_parent():
-    "Have this process end when the one that started it does, however that ends."
-    def watch():
-        wait_for_parent()
-        os._exit(1)
-    threading.Thread(target=watch, daemon=True, name='auditus-parent').start()
 
 # %% ../../nbs/560_collection.engines.ipynb #ff0c72b9
 max_deaths = 3 # of processes, with no part done between them
