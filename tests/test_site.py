@@ -104,12 +104,12 @@ def test_reference_says_what_a_name_takes_and_gives(site):
 
 def test_no_type_is_made_up(site):
     "A parameter without an annotation may take other types than its default's."
-    assert "window 'auto' 'auto', seconds, or None" in words(site/'reference'/'transform.html')
+    assert "window 'auto' 'auto', seconds, or None" in words(site/'reference'/'pipeline.pipeline.html')
 
 
 def test_fields_and_constants_are_told(site):
     assert 'mask Any (n, tokens), true where a token stands for real audio' in words(site/'reference'/'models.base.html')
-    assert "default_model 'MIT/ast-finetuned-audioset-10-10-0.4593'" in words(site/'reference'/'transform.html')
+    assert "default_model 'MIT/ast-finetuned-audioset-10-10-0.4593'" in words(site/'reference'/'pipeline.embedding.html')
 
 
 def test_commands_are_there(site):
