@@ -1002,6 +1002,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'auditus.models.base.Graph': ('models.base.html#graph', 'auditus/models/base.py'),
                                      'auditus.models.base.LicenseWarning': ('models.base.html#licensewarning', 'auditus/models/base.py'),
                                      'auditus.models.base.ModelFrames': ('models.base.html#modelframes', 'auditus/models/base.py'),
+                                     'auditus.models.base.ModelFrames.padded': ( 'models.base.html#modelframes.padded',
+                                                                                 'auditus/models/base.py'),
                                      'auditus.models.base._changed': ('models.base.html#_changed', 'auditus/models/base.py'),
                                      'auditus.models.base._check_settings': ('models.base.html#_check_settings', 'auditus/models/base.py'),
                                      'auditus.models.base._make_model': ('models.base.html#_make_model', 'auditus/models/base.py'),

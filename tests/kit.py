@@ -31,12 +31,8 @@ class Loudness(AudioModel):
     "One number a tenth of a second."
     name, sr, min_samples, frame_dim = 'loudness', 1000, 100, 1
     def forward(self, waves, layer=-1):
-        n = [len(w)//100 for w in waves]
-        frames, mask = np.zeros((len(waves), max(n), 1), np.float32), np.zeros((len(waves), max(n)), bool)
-        for i, w in enumerate(waves):
-            frames[i, :n[i], 0] = np.sqrt((w[:n[i]*100].reshape(-1, 100)**2).mean(1))
-            mask[i, :n[i]] = True
-        return ModelFrames(frames, mask)
+        tenths = [w[:len(w)//100*100].reshape(-1, 100) for w in waves]
+        return ModelFrames.padded([np.sqrt((t**2).mean(1, keepdims=True)).astype(np.float32) for t in tenths])
 
 
 class Counting(Loudness):

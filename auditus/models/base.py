@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
+import numpy as np
 from weakref import WeakValueDictionary
 from ..sound.wording import brief
 from ..sound.errors import check_choice, SettingError
@@ -26,6 +27,21 @@ class ModelFrames(NamedTuple):
     mask:Any # `(n, tokens)`, true where a token stands for real audio
     pooled:Any = None # `(n, pooled_dim)`: the model's own summary of each clip
     logits:Any = None # `(n, classes)`: its scores, before `activation`
+
+    @classmethod
+    def padded(cls,
+        frames:list, # `(tokens_i, dim)` of each wave, numpy arrays or torch tensors; or of several layers
+        pooled=None, # as above
+        logits=None, # as above
+    )->'ModelFrames':
+        "Make a batch of waves that differ in length: the shorter are filled with zeros, which the mask leaves out."
+        first,lengths = frames[0],[f.shape[-2] for f in frames]
+        n,most = len(frames),max(lengths)
+        new = np.zeros if isinstance(first, np.ndarray) else first.new_zeros
+        made = new((n, *first.shape[:-2], most, first.shape[-1]), dtype=first.dtype)
+        mask = new((n, most), dtype=bool)
+        for i,(f,tokens) in enumerate(zip(frames, lengths)): made[i,...,:tokens,:],mask[i,:tokens] = f,True
+        return cls(made, mask, pooled, logits)
 
 # %% ../../nbs/160_models.base.ipynb #1f8826a5
 class Graph(NamedTuple):

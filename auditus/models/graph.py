@@ -163,10 +163,8 @@ def run(self:GraphModel, prepared:list, layer=-1)->ModelFrames:
         return a
     pooled,logits = (gathered(k) if k in first else None for k in ('pooled', 'logits'))
     if 'frames' not in first: return ModelFrames(pooled[:,None], np.ones((n, 1), bool), pooled, logits)
-    most = max(f['frames'].shape[1] for _,f in parts)
-    frames,mask = np.zeros((n, most, first['frames'].shape[2]), np.float32),np.zeros((n, most), bool)
-    for places,f in parts: frames[places,:f['frames'].shape[1]],mask[places,:f['frames'].shape[1]] = f['frames'],True
-    return ModelFrames(frames, mask, pooled, logits)
+    frames = {i:f for places,found in parts for i,f in zip(places, found['frames'])}
+    return ModelFrames.padded([frames[i] for i in range(n)], pooled, logits)
 
 @patch
 def forward(self:GraphModel, waves:list, layer=-1)->ModelFrames: return self.run(self.prepare(waves), layer)

@@ -149,9 +149,8 @@ class SampleCNN(AudioModel):
         cut = np.concatenate([w[:n*clip_samples].reshape(n, 1, clip_samples) for w,n in zip(waves, clips)])
         # a wave of an hour is fifteen hundred clips: a few at a time
         features,*logits = map(torch.cat, zip(*(self.hear(part) for part in torch.from_numpy(cut).split(self.best_batch))))
-        frames,mask = features.new_zeros(len(waves), max(clips), channels[-1]),torch.zeros(len(waves), max(clips), dtype=torch.bool, device=self.device)
-        for i,part in enumerate(features.split(clips)): frames[i,:len(part)],mask[i,:len(part)] = part,True
-        return ModelFrames(frames, mask, None, torch.stack([part.mean(0) for part in logits[0].split(clips)]) if logits else None)
+        scores = torch.stack([part.mean(0) for part in logits[0].split(clips)]) if logits else None
+        return ModelFrames.padded(features.split(clips), logits=scores)
 
     def hear(self,
         clips, # tensor `(n, 1, 3**10)`
