@@ -60,13 +60,10 @@ class BirdNET(GraphModel):
         known = gather_settings(file, {})
         if known.get('sr')!=self.sr or 'pooled' not in known:
             raise ModelNotFoundError(f'{brief(weights)} has not the inputs and outputs of BirdNET 2.4')
-        self._set_up(name, weights, describe_ports(file, known), labels.read_text(encoding='utf-8').splitlines(), file)
+        about = describe_ports(file, known)|dict(kind='birdnet', frame_dim=self.frame_dim, pooled_dim=self.pooled_dim)
+        GraphModel.__init__(self, str(name), weights, about, labels.read_text(encoding='utf-8').splitlines(), file)
         here = 'cpu' if device is None else str(device)
         self.start_tflite(backend or ('litert' if here=='cpu' else 'torch'), dtype, device)
-
-    def _set_up(self, name, path, about, labels, file=None):
-        sizes = dict(kind='birdnet', frame_dim=self.frame_dim, pooled_dim=self.pooled_dim)
-        GraphModel.__init__(self, str(name), path, about|sizes, labels, file)
 
     def weights_hash(self):
         "Return a hash of the weights' file."
@@ -80,15 +77,3 @@ class BirdNET(GraphModel):
             return {'name': '{folder}/model.onnx'}
         for p in birdnet_files(self.path.parent): shutil.copyfile(p, folder/p.name)
         return {'name': 'birdnet', 'checkpoint': '{folder}'}
-
-    @classmethod
-    def from_description(cls,
-        name:str, # what was asked for
-        path:Path, # of the file that holds the network
-        about:dict, # what `describe` gave
-        device, # its name
-    ): # `BirdNET` without its engine
-        "Make a model of what is known of it."
-        model = cls.__new__(cls)
-        model._set_up(name, path, about, about['labels'])
-        return model

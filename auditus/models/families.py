@@ -9,9 +9,8 @@ __all__ = ['families', 'ASTModel', 'WhisperModel', 'CLAPModel']
 from functools import cached_property
 import numpy as np
 from fastcore.basics import patch
-from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError
-from .weights import quiet, read_weights
+from .weights import quiet, read_weights, read_tokenizer
 from .encoder import HFModel, is_served_plainly
 from .words import find_measured
 from .features import FeaturesInTorch, mel_energies
@@ -138,17 +137,12 @@ def _read_text_side(
     self:CLAPModel,
 )->tuple: # the model without its audio tower, and its tokenizer
     "Load the half of the model that reads. Raises `SettingError` or `ModelNotFoundError` where it has none."
-    from transformers import AutoTokenizer, ClapModel
+    from transformers import ClapModel
     if self.config.model_type!='clap':
         raise SettingError(f'{self.name} is the audio side of CLAP alone: words need the whole model')
-    # where there is no vocabulary, transformers makes an empty one up
-    if not any((self.folder/f).exists() for f in ('tokenizer.json', 'vocab.json')):
-        raise ModelNotFoundError(f'{brief(self.folder)} holds no tokenizer (tokenizer.json), '
-                                 f'so {self.name} can not read words: save it there, or get the whole model')
+    tokenizer = read_tokenizer(self.name, self.folder, self.reading['trust_remote_code'])
     net = read_weights(ClapModel, self.folder, dtype=self.dtype, **self.reading)
     del net.audio_model, net.audio_projection
-    known = dict(local_files_only=True, trust_remote_code=self.reading['trust_remote_code'])
-    with quiet(): tokenizer = AutoTokenizer.from_pretrained(self.folder, **known)
     return net.to(self.device),tokenizer
 
 CLAPModel.text_side = cached_property(_read_text_side)

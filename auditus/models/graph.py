@@ -89,7 +89,7 @@ def _leveled(self:GraphModel, x): # as it is, or each row brought to the level t
 def _feed(self:GraphModel, x)->dict: # what the graph takes, by the names of its inputs
     wave = self.about['wave']
     a = x if self.features is None else np.asarray(self.features(x))
-    shape,n = wave['shape'],len(x)
+    shape = wave['shape']
     if self.features is None and len(shape)==3: a = a[:,None] if shape[1]==1 else a[...,None]
     elif self.features is not None and len(shape)==a.ndim+1: a = a[:,None] if shape[1]==1 else a[...,None]
     feed = {wave['name']: a.astype(wave['kind'])}
@@ -414,6 +414,8 @@ def from_description(cls:GraphModel,
     device, # its name
 ): # `GraphModel` without its engine
     "Make a model of what is known of it."
-    return cls(name, path, about, about.get('labels'))
+    model = cls.__new__(cls) # a subclass may be made in another way
+    GraphModel.__init__(model, str(name), path, about, about.get('labels'))
+    return model
 
 open_graph.from_description = GraphModel.from_description # where the registry finds it

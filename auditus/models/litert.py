@@ -9,21 +9,18 @@ __all__ = []
 import threading, warnings
 from pathlib import Path
 import numpy as np
-from ..sound.errors import ModelNotFoundError
+from ..sound.errors import ModelNotFoundError, require
 from ..sound.wording import brief
 from .tflite import to_install
 
 # %% ../../nbs/295_models.litert.ipynb #446ac27a
 def _interpreter(path:Path, keep:bool): # that keeps what lies between the operators, if need be
     from joblib import cpu_count # knows of the limits that a container or a parent process sets
-    try: from ai_edge_litert.interpreter import Interpreter
-    except ImportError as e:
-        why = f'{brief(path)} is run by ai-edge-litert, which can not be imported ({e}): {to_install}'
-        raise ModelNotFoundError(why) from e
+    litert = require('ai_edge_litert.interpreter', f'{brief(path)} is run by ai-edge-litert', to_install, ModelNotFoundError)
     with warnings.catch_warnings():
         # keeping the tensors is what is wanted here, and costs little at one window at a time
         warnings.filterwarnings('ignore', message='.*experimental_preserve_all_tensors.*')
-        try: return Interpreter(str(path), num_threads=cpu_count(), experimental_preserve_all_tensors=keep)
+        try: return litert.Interpreter(str(path), num_threads=cpu_count(), experimental_preserve_all_tensors=keep)
         except (ValueError, RuntimeError) as e: raise ModelNotFoundError(f'{brief(path)} can not be opened: {e}') from e
 
 # %% ../../nbs/295_models.litert.ipynb #10e323ea

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from ..sound.wording import brief
-from ..sound.errors import AuditusError, ModelNotFoundError, SettingError
+from ..sound.errors import AuditusError, ModelNotFoundError, SettingError, require
 from ..sound.sums import damaged_files, write_checksums
 from ..sound.json import parse_json
 from ..sound.whole import write_whole
@@ -286,8 +286,7 @@ def write_file(
     path:Path, # of the file to write
 ):
     "Write a model into one file."
-    try: import onnx
-    except ImportError as e: raise SettingError(f"a model is exported by the package onnx, which can not be imported ({e}): {extras['onnx'][1]}") from e
+    onnx = require('onnx', 'a model is exported by the package onnx', extras['onnx'][1])
     if model.session is not None: raise SettingError(f"{model.name} runs on {model.backend}, and is exported from torch: load it with backend='torch'")
     graph = model.graph()
     with said_plainly(path):

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/290_models.tflite.ipynb #2fe868b8
 from pathlib import Path
 import numpy as np
-from ..sound.errors import ModelNotFoundError
+from ..sound.errors import ModelNotFoundError, require
 from ..sound.wording import brief
 from .network import AxisBuilder, Const, NotReadable, Value
 from .operators import clamp_to_one, numbers_of
@@ -19,11 +19,8 @@ to_install = "pip install 'auditus[birdnet]'"
 
 def _schema(): # module
     "Import the classes of the format."
-    try: from ai_edge_litert import schema_py_generated
-    except ImportError as e:
-        why = f'TFLite files are read by ai-edge-litert, which can not be imported ({e}): {to_install}'
-        raise ModelNotFoundError(why) from e
-    return schema_py_generated
+    return require('ai_edge_litert.schema_py_generated', 'TFLite files are read by ai-edge-litert', to_install,
+                   ModelNotFoundError)
 
 class TfliteFile:
     "The first graph of a TFLite file."

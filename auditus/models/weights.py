@@ -203,3 +203,16 @@ def read_weights(
                                  f'{len(odd)} tensors are missing or of another shape, {odd[0]} first. '
                                  'Is the checkpoint whole?')
     return net.eval()
+
+# %% ../../nbs/200_models.weights.ipynb #20eacde3
+def read_tokenizer(
+    name:str, # of the model, for the error
+    folder:Path, # of the checkpoint
+    trust_remote_code:bool=False, # run code that the folder brings along
+): # tokenizer of `transformers`
+    "Open a tokenizer. Raises `ModelNotFoundError` where there is no vocabulary."
+    from transformers import AutoTokenizer
+    if not any((folder/f).exists() for f in ('tokenizer.json', 'vocab.json')):
+        raise ModelNotFoundError(f'{brief(folder)} holds no tokenizer (tokenizer.json), '
+                                 f'so {name} can not read words: save it there, or get the whole model')
+    with quiet(): return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)

@@ -8,9 +8,7 @@ __all__ = ['PEAudioModel']
 # %% ../../nbs/226_models.words.ipynb #aa63c291
 from functools import cached_property
 from fastcore.basics import patch
-from ..sound.errors import ModelNotFoundError
-from ..sound.wording import brief
-from .weights import quiet, read_weights
+from .weights import read_weights, read_tokenizer
 from .towers import cut_class
 from .measured import MeasuredModel
 
@@ -27,14 +25,10 @@ def _read_text_side(
 )->tuple: # the half of the model that reads, and its tokenizer
     "Load the half of the model that reads. Raises `ModelNotFoundError` where it has no vocabulary."
     import transformers as tf
-    # where there is no vocabulary, transformers makes an empty one up
-    if not any((self.folder/f).exists() for f in ('tokenizer.json', 'vocab.json')):
-        raise ModelNotFoundError(f'{brief(self.folder)} holds no tokenizer (tokenizer.json), '
-                                 f'so {self.name} can not read words: save it there, or get the whole model')
+    tokenizer = read_tokenizer(self.name, self.folder)
     cut = cut_class(tf.PeAudioModel, 'text_model', ('text_audio_head',), tensors=('text_audio_logit_scale',))
     net = read_weights(cut, self.folder, dtype=self.dtype, **self.reading)
-    known = dict(local_files_only=True, trust_remote_code=False)
-    with quiet(): return net.to(self.device),tf.AutoTokenizer.from_pretrained(self.folder, **known)
+    return net.to(self.device),tokenizer
 
 PEAudioModel.text_side = cached_property(_read_text_side)
 PEAudioModel.text_side.__set_name__(PEAudioModel, 'text_side')

@@ -9,7 +9,6 @@ __all__ = ['SoundAnalyzer']
 import os, time
 from copy import copy
 from pathlib import Path
-import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief
 from ..sound.errors import AudioInputError, AudioNotFoundError, check_positive, SettingError
