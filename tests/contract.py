@@ -86,3 +86,36 @@ def check_saved(model, rng, folder):
 
 
 checks = [check_sizes, check_alone, check_order, check_twice, check_ahead, check_silence, check_hears]
+
+
+# Defects, as bases that stand before a model's own: what it makes is right but for that
+
+class PaddingCounted:
+    def forward(self, waves, layer=-1):
+        out = super().forward(waves, layer)
+        return out._replace(mask=np.ones_like(out.mask))
+
+
+class BatchCounted:
+    def forward(self, waves, layer=-1):
+        out = super().forward(waves, layer)
+        return out._replace(frames=out.frames/out.frames.max())
+
+
+class OrderCounted:
+    def forward(self, waves, layer=-1):
+        out = super().forward(waves, layer)
+        return out._replace(frames=out.frames*(1+np.arange(len(waves)))[:, None, None])
+
+
+class FirstCallCounted:
+    "Of a model that counts its `calls`."
+    def forward(self, waves, layer=-1):
+        out = super().forward(waves, layer)
+        return out._replace(frames=out.frames+.01*(self.calls == 1))
+
+
+class SilenceIsNaN:
+    def forward(self, waves, layer=-1):
+        out = super().forward(waves, layer)
+        with np.errstate(invalid='ignore', divide='ignore'): return out._replace(pooled=out.pooled/out.pooled)

@@ -3,12 +3,12 @@ import json
 
 import numpy as np
 import pytest
-from contract import parts
+from contract import BatchCounted, FirstCallCounted, OrderCounted, PaddingCounted, SilenceIsNaN
 from kit import Loudness
 from tiny_models import architectures
 
 from auditus import ModelNotFoundError, load_model
-from auditus.models.base import AudioModel, ModelFrames
+from auditus.models.base import ModelFrames
 from auditus.models.passport import Passport, RefusedModelError, check_opened, examine, examine_once, verify
 
 
@@ -17,21 +17,14 @@ class Sound(Loudness):
     frame_dim, pooled_dim, labels, calls, token_times = 2, 2, ['loud', 'soft'], 0, (.05, .1)
     def forward(self, waves, layer=-1):
         if any(w.ndim != 1 for w in waves): raise ValueError('one channel, please')
-        n = [len(w)//100 for w in waves]
-        frames, mask = np.zeros((len(n), max(n), 2), np.float32), np.zeros((len(n), max(n)), bool)
-        for i, w in enumerate(waves):
-            pieces = w[:n[i]*100].reshape(-1, 100)
-            frames[i, :n[i]] = np.stack([np.sqrt((pieces**2).mean(1)), np.abs(np.diff(pieces)).mean(1)], 1)
-            mask[i, :n[i]] = True
-        pooled = np.stack([f[m].mean(0) for f, m in zip(frames, mask)])
+        tenths = [w[:len(w)//100*100].reshape(-1, 100) for w in waves]
+        frames = [np.stack([np.sqrt((t**2).mean(1)), np.abs(np.diff(t)).mean(1)], 1).astype(np.float32) for t in tenths]
+        pooled = np.stack([f.mean(0) for f in frames])
         self.calls += 1
-        return ModelFrames(frames, mask, pooled, pooled.copy())
+        return ModelFrames.padded(frames, pooled, pooled.copy())
 
 
-class PaddingCounted(Sound):
-    def forward(self, waves, layer=-1):
-        out = super().forward(waves, layer)
-        return out._replace(mask=np.ones_like(out.mask))
+class PaddedSound(PaddingCounted, Sound): pass
 
 
 class FilledUp(Sound):
@@ -51,28 +44,16 @@ class CutsItsContext(Sound):
         return super().forward(heard, layer)
 
 
-class NormalisesTheBatch(Sound):
-    def forward(self, waves, layer=-1):
-        out = super().forward(waves, layer)
-        return out._replace(frames=out.frames/out.frames.max())
+class NormalisesTheBatch(BatchCounted, Sound): pass
 
 
-class OrderCounts(Sound):
-    def forward(self, waves, layer=-1):
-        out = super().forward(waves, layer)
-        return out._replace(frames=out.frames*(1+np.arange(len(waves)))[:, None, None])
+class OrderCounts(OrderCounted, Sound): pass
 
 
-class FirstCallDiffers(Sound):
-    def forward(self, waves, layer=-1):
-        out = super().forward(waves, layer)
-        return out._replace(frames=out.frames+.01*(self.calls == 1))
+class FirstCallDiffers(FirstCallCounted, Sound): pass
 
 
-class NaNOfSilence(Sound):
-    def forward(self, waves, layer=-1):
-        out = super().forward(waves, layer)
-        with np.errstate(invalid='ignore', divide='ignore'): return out._replace(pooled=out.pooled/out.pooled)
+class NaNOfSilence(SilenceIsNaN, Sound): pass
 
 
 class MaskOffByOne(Sound):
@@ -124,7 +105,7 @@ class FailsOnLong(Sound):
         return super().forward(waves, layer)
 
 
-planted = [(PaddingCounted, 'padding'), (FilledUp, 'padding'), (Cuts, 'cut'), (CutsItsContext, 'cut'), (NormalisesTheBatch, 'batch'), (OrderCounts, 'order'),
+planted = [(PaddedSound, 'padding'), (FilledUp, 'padding'), (Cuts, 'cut'), (CutsItsContext, 'cut'), (NormalisesTheBatch, 'batch'), (OrderCounts, 'order'),
            (FirstCallDiffers, 'first call'), (NaNOfSilence, 'silence'), (MaskOffByOne, 'mask'), (LabelsShifted, 'labels'), (Drawn, 'random'), (OneChannel, 'stereo'),
            (RateIgnored, 'rate'), (Deaf, 'deaf'), (FailsOnLong, 'long')]
 
@@ -203,7 +184,7 @@ def test_a_cache_that_can_not_be_written_is_no_error(known):
 
 
 def test_what_is_wrong_is_refused_with_the_measurement_and_can_be_looked_at():
-    with pytest.raises(ModelNotFoundError, match='can not be used: a clip has 6 frames alone, and 12 beside a longer one') as e: check_opened(PaddingCounted())
+    with pytest.raises(ModelNotFoundError, match='can not be used: a clip has 6 frames alone, and 12 beside a longer one') as e: check_opened(PaddedSound())
     assert isinstance(e.value, RefusedModelError) and isinstance(e.value.passport, Passport) and e.value.model.passport is e.value.passport
     assert check_opened(NaNOfSilence()).passport.defects  # what is silent makes no other result doubtful
     assert verify(Cuts()).form == 'long'

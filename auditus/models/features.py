@@ -36,7 +36,6 @@ def _same_features(
     model:AudioModel, # has `inputs_in_torch` and `inputs_of_library`
 )->bool:
     "Whether the features made in torch are those of the library, whatever its settings are."
-    import torch
     if model.device.type=='mps': return False # it has no numbers of 64 bits
     wave = np.random.default_rng(0).normal(0, .1, model.sr).astype(np.float32)
     # settings that nobody has thought of may be anything

@@ -109,7 +109,6 @@ def prepare(self:MeasuredModel, waves:list)->list: # of `Features`
 @patch
 def call(self:MeasuredModel, inputs:dict, layer=-1)->dict: # frames
     "Call the encoder."
-    import torch
     sound,real = inputs['sound'],inputs.get('real')
     args = {k:v for k,v in inputs.items() if k in self.takes and k!=self.takes[0]}
     name = next((k for k in self.takes[1:] if k in mask_names), None)

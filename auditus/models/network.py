@@ -321,7 +321,6 @@ class AxisBuilder(NetworkBuilder):
         v:Framed,
     )->Value:
         "Apply the matrix to the frames."
-        import torch
         if v.plain and v.hop==v.length: return self.reshape(v.source, v.shapes)
         if (key := (id(v.matrix), id(v.window), v.source.node, v.hop, v.shapes)) not in self.applied: # a square asks for it twice
             self.applied[key] = v,self._filter(v)
