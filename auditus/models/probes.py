@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/227_models.probes.ipynb #54ff4cbf
 import numpy as np
+from ..sound.errors import AudioInputError
 from .base import AudioModel
 from .forms import noise
 
@@ -25,8 +26,8 @@ def _change_end(
     wave:np.ndarray, # `(n,)`
     n:int, # samples
 )->np.ndarray: # `(n,)`
-    "Put other noise in the place of a sound's last samples."
-    return np.concatenate([wave[:-n], noise(n, 9)])
+    "Put other noise in the place of a sound's last samples: louder, so that it is heard in eight bits too."
+    return np.concatenate([wave[:-n], 3*noise(n, 9)])
 
 # %% ../../nbs/227_models.probes.ipynb #38550d56
 _tolerance = {'float32': 1e-4} # of all that is said
@@ -158,6 +159,21 @@ def find_wrongs(
             found['rate'] = (f'it says that a frame stands for {model.token_times[1]*1000:.3g} ms, and gives {have} of '
                              f'{n/model.sr:g} s: it takes the sound for one of another rate')
     return found
+
+# %% ../../nbs/227_models.probes.ipynb #e7118ca7
+def hear_levels(
+    ears:Listener, # at the model
+    half:np.ndarray, # `(n,)`: a sound
+    least:int, # samples that the model takes
+)->tuple: # what is said of it at a quarter of its level, or `None`, and defects
+    "Tell whether silence and faint sound give numbers."
+    # a model may say itself that it has no numbers for a sound
+    try: silence,faint,soft = ears.hear(np.zeros(least, np.float32), half*one_step, half/4)
+    except AudioInputError as e: return None,{'silence': f'silence or faint sound is refused: {e}'}
+    found = {}
+    if not all_finite(silence): found['silence'] = 'silence gives numbers that are not finite'
+    if not all_finite(faint): found['faint'] = 'sound of one step of 16 bits gives numbers that are not finite'
+    return soft,found
 
 # %% ../../nbs/227_models.probes.ipynb #980b2eb4
 def hear_end(
