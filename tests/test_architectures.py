@@ -29,7 +29,7 @@ by_marks = {
     ('30 s', '50'): (
         'glmasr glmasr_encoder moss_transcribe_diarize moss_transcribe_diarize_audio voxtral voxtral_encoder whisper '),
     ('30 s', '6.27'): (
-        'gemma3n_audio '),
+        'gemma3n gemma3n_audio '),
     ('any length', '12.5'): (
         'canary cohere_asr csm dots3_note granite_speech5_ctc granite_speech5_encoder kyutai_speech_to_text mimi mimi_encoder '
         'moshi nemo_speechlm nemotron3_5_asr nemotron3_5_transcribe_audio nemotron3_diarization nemotron3_diarization_audio '
@@ -40,7 +40,7 @@ by_marks = {
     ('any length', '24.9'): (
         'lasr_ctc lasr_encoder '),
     ('any length', '25'): (
-        'higgs_audio_v2_tokenizer pe_audio pe_audio_encoder speech_to_text '),
+        'higgs_audio_v2_tokenizer pe_audio pe_audio_encoder pe_audio_video speech_to_text '),
     ('any length', '250'): (
         'muse_spark muse_spark_audio '),
     ('any length', '31.3'): (

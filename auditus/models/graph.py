@@ -52,6 +52,11 @@ class GraphModel(AudioModel):
         self.device,self.network,self.litert,self.asked = 'cpu',None,None,None
 
     @property
+    def own_engine(self)->str: # '': there is none but the one that it runs on
+        "Return the engine that the file was written for."
+        return '' if self.file is None else 'onnx' if self.file.tflite is None else 'litert'
+
+    @property
     def best_batch(self):
         if not str(self.device).startswith('cpu'): return 64
         return AudioModel.best_batch if self.litert else 4 # weights are read once for all

@@ -112,11 +112,11 @@ def _examine_longer(
 def examine(
     model:AudioModel, # to be asked
     form:str='short', # 'short': eight passes at the most; 'long': some forty, with longer sounds
-    reference:AudioModel|None=None, # what another engine is compared with; `None`: the same in torch, in the long form
+    reference:AudioModel|None=None, # what another engine is compared with; `None`: the engine it was made for, in the long form
 )->Passport:
     "Measure what a model does with sound."
     ears,defects = Listener(model),{}
-    if reference is None and form=='long': reference = _in_torch(model)
+    if reference is None and form=='long': reference = _on_own_engine(model)
     if reference is not None: defects |= compare_engines(ears, reference)
     marks,found = _examine_shortly(ears)
     defects |= found
@@ -124,14 +124,15 @@ def examine(
     return Passport(str(model.name), form, marks, defects, ears.passes)
 
 # %% ../../nbs/228_models.passport.ipynb #084d20b8
-def _in_torch(
+def _on_own_engine(
     model:AudioModel, # on any engine
-)->AudioModel|None: # `None`: it runs in torch, or can't be had there
-    "Load a model that runs on another engine in torch."
-    if model.session is None or not model.origin or model.backend not in ('onnx', 'openvino'): return None
-    try: found = load_model(**{**model.origin, 'backend': 'torch', 'dtype': None})
+)->AudioModel|None: # `None`: it runs there already, or can't be had there
+    "Load a model that runs on another engine on the one that it was made for."
+    own = getattr(model, 'own_engine', 'torch')
+    if not own or not model.origin or model.backend==own: return None
+    try: found = load_model(**{**model.origin, 'backend': own, 'dtype': None})
     except AuditusError: return None
-    return None if found.session is not None else found
+    return found if found.backend==own else None
 
 # %% ../../nbs/228_models.passport.ipynb #f0d099cd
 _packages = {'onnx': 'onnxruntime', 'openvino': 'openvino', 'litert': 'ai-edge-litert'} # that run a model
