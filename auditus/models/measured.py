@@ -14,6 +14,7 @@ from ..sound.errors import ModelNotFoundError, SettingError
 from .base import ModelFrames
 from .encoder import HFModel
 from .ragged import Features, merge_passes
+from .layers import are_of_one_shape, caught_layers, find_layers, states_of
 from .tokens import receptive_field
 from .weights import read_weights
 from .towers import choose_tower, cut_class, submodule
@@ -29,6 +30,8 @@ class MeasuredModel(HFModel):
     multiple = 1 # rows of features that the encoder wants a multiple of
     time_axis = 1 # of what the encoder gives
     packed = False # whether the encoder gives the tokens of all waves in one row
+    layer_list = '' # where the list of its hidden layers is; '': it gives their states itself
+    layer_axis,lead = 1,0 # of hidden states: time, and how many stand for no moment, before the others
     min_samples,frame_dim,layer_width,depth,pooled_dim = 1,0,None,None,None
     beside = () # names of modules that are loaded beside the encoder
     def __init__(self,
@@ -54,6 +57,8 @@ class MeasuredModel(HFModel):
     @property
     def context_samples(self): return round(self.context*self.sr)
     def count_layers(self): return self.depth
+    @property
+    def layers_trouble(self): return '' if self.depth else 'none of its lists of layers is run once through and gives states of one shape'
     @property
     def token_times(self): return None
     @property
@@ -118,10 +123,13 @@ def call(self:MeasuredModel, inputs:dict, layer=-1)->dict: # frames
     elif real is not None and name and not (self.fixed and name=='attention_mask'):
         args[name] = ~real.bool() if name in marks_padding else real
     if packing in self.takes: sound,args[packing] = sound[0][:,real[0].bool()],real.sum(1)
-    if layer!=-1: args['output_hidden_states'] = True
-    try: out = self.run_encoder(sound, **args)
-    except CaughtError as e: out = e.args[0]
-    return {'frames': self.pick_layer(out, layer), **self.beside_frames(out)}
+    hidden = layer!=-1
+    if hidden and not self.layer_list: args['output_hidden_states'] = True
+    with caught_layers(self.encoder, [self.layer_list] if hidden and self.layer_list else []) as caught:
+        try: out = self.run_encoder(sound, **args)
+        except CaughtError as e: out = e.args[0]
+    states = states_of(caught[self.layer_list]) if caught else getattr(out, 'hidden_states', None)
+    return {'frames': self.pick_layer(out, layer, states), **self.beside_frames(out)}
 
 @patch
 def beside_frames(self:MeasuredModel,
@@ -134,8 +142,13 @@ def beside_frames(self:MeasuredModel,
 def pooled(self:MeasuredModel, out): return out.pooler_output
 
 @patch
-def pick_layer(self:MeasuredModel, out, layer): # as in `HFModel`
-    return self.tokens(last_hidden(out)) if layer==-1 else HFModel.pick_layer(self, out, layer)
+def pick_layer(self:MeasuredModel, out, layer, states=None): # as in `HFModel`
+    return self.tokens(last_hidden(out)) if layer==-1 else self.pick_state(last_hidden(out), states, layer)
+
+@patch
+def layer_tokens(self:MeasuredModel, state):
+    if state.ndim==2: return state[None]
+    return (state if self.layer_axis==1 else state.transpose(1, 2))[:,self.lead:]
 
 @patch
 def tokens(self:MeasuredModel, hidden):
@@ -241,7 +254,7 @@ def measure_network(self:MeasuredModel)->dict:
         least = self.try_lengths()
     n = max(least, self.sr)
     self.time_axis = 1
-    found = [self.run_plain(noise(m)) for m in ((n,) if self.fixed else (n, 2*n))]
+    found,caught = zip(*(self.run_plain(noise(m)) for m in ((n,) if self.fixed else (n, 2*n))))
     shapes = [tuple(last_hidden(o).shape) for o in found]
     packed = len(shapes[0])==2
     axis = 1 if self.fixed or packed else find_time_axis(shapes[0], shapes[1])
@@ -249,12 +262,32 @@ def measure_network(self:MeasuredModel)->dict:
     ways = dict(multiple=ways_multiple, min_samples=least, time_axis=axis, packed=packed)
     for k,v in ways.items(): setattr(self, k, v)
     frames = self.tokens(last_hidden(found[0]))
-    states = getattr(found[0], 'hidden_states', None) or ()
-    like = len(states)>1 and len({tuple(self.tokens(h).shape) for h in states})==1 and self.tokens(states[0]).shape[1]==frames.shape[1]
     summary = getattr(found[0], 'pooler_output', None)
     sums_up = frames.shape[1]>1 and summary is not None and summary.ndim==2 and len(summary)==1
-    return {**ways, 'pooled_dim': self.size_of_summary(summary) if sums_up else None, 'frame_dim': frames.shape[-1], 'depth': len(states)-1 if like else None,
-            'layer_width': self.tokens(states[0]).shape[-1] if like else None}
+    return {**ways, 'pooled_dim': self.size_of_summary(summary) if sums_up else None, 'frame_dim': frames.shape[-1],
+            **self.measure_layers(found, caught, summary is not None)}
+
+@patch
+def measure_layers(self:MeasuredModel,
+    found:list, # what the encoder gave of a sound, and where it hears any length, of another
+    caught:list, # what went through its lists of layers
+    sums_up:bool, # whether it gives a summary too
+)->dict: # attributes by name
+    "Find out where the hidden layers are, and how their states lie."
+    states,path = [getattr(o, 'hidden_states', None) for o in found],''
+    if not all(map(are_of_one_shape, states)):
+        path = find_layers(self.encoder, caught[0])
+        states = [states_of(c[path]) if path else None for c in caught]
+    if not all(map(are_of_one_shape, states)): return {}
+    shapes = [tuple(s[0].shape) for s in states]
+    flat,counts = len(shapes[0])==2,[self.tokens(last_hidden(o)).shape[1] for o in found]
+    axis = 1 if self.fixed or flat else find_time_axis(*shapes)
+    if axis not in (1, 2) or len(shapes[0])>3: return {}
+    # of a summary that runs through the layers with the tokens
+    more = {s[axis]-n for s,n in zip(shapes, counts)} if sums_up and not flat else {0}
+    lead = more.pop() if len(more)==1 else 0
+    return {'layer_list': path, 'layer_axis': axis, 'lead': lead if lead in (1, 2) else 0, 'depth': len(states[0])-1,
+            'layer_width': shapes[0][-1 if flat else 3-axis]}
 
 @patch
 def size_of_summary(self:MeasuredModel,
@@ -266,11 +299,13 @@ def size_of_summary(self:MeasuredModel,
 @patch
 def run_plain(self:MeasuredModel,
     wave:np.ndarray, # `(n,)`
-): # what the encoder gives, with its hidden layers where it has them
+)->tuple: # what the encoder gives, with its hidden layers where it has them, and what goes through all lists of layers
     "Run the encoder as it is."
-    kept,self.pick_layer,self.beside_frames = [],lambda out, layer: kept.append(out) or 0,lambda out: {}
+    kept,self.pick_layer,self.beside_frames = [],lambda out, *_: kept.append(out) or 0,lambda out: {}
+    def run(*layer):
+        with caught_layers(self.encoder) as caught: self.run_torch(self.inputs([wave]), *layer)
+        return kept[0],caught
     try:
-        try: self.run_torch(self.inputs([wave]), 0)
-        except TypeError: self.run_torch(self.inputs([wave]))
+        try: return run(0)
+        except TypeError: return run()
     finally: del self.pick_layer,self.beside_frames
-    return kept[0]
