@@ -17,6 +17,7 @@ from .base import Graph, hash_files, ModelFrames
 from .ragged import Features, RaggedModel
 from .device import fast_matmul
 from .weights import find_files, pickled_weights, read_weights, safe_weights, settings_files
+from .forms import noise
 from .tokens import find_token_times, receptive_field
 
 # %% ../../nbs/220_models.encoder.ipynb #11d75d5a
@@ -138,7 +139,8 @@ def load(self:HFModel, **reading)->tuple: # the module to call, and the one insi
 @patch
 def try_out(self:HFModel):
     "Run the model once. Raises `ModelNotFoundError` where it can't be served."
-    try: self.forward([np.zeros(self.min_samples, np.float32)])
+    # some features are divided by how much they differ over time
+    try: self.forward([noise(max(self.min_samples, self.sr))])
     # what it raises depends on what it expected, which may be text, or an input of another rank
     except Exception as e:
         encoder,extractor = type(self.encoder).__name__,type(self.extractor).__name__
