@@ -105,7 +105,19 @@ class FailsOnLong(Sound):
         return super().forward(waves, layer)
 
 
-planted = [(PaddedSound, 'padding'), (FilledUp, 'padding'), (Cuts, 'cut'), (CutsItsContext, 'cut'), (NormalisesTheBatch, 'batch'), (OrderCounts, 'order'),
+class FailsTogether(Sound):
+    def forward(self, waves, layer=-1):
+        if len(waves) > 1: raise IndexError('one sound, please')
+        return super().forward(waves, layer)
+
+
+class FailsOfSilence(Sound):
+    def forward(self, waves, layer=-1):
+        if any(not w.any() for w in waves): raise RuntimeError('no level')
+        return super().forward(waves, layer)
+
+
+planted = [(FailsTogether, 'fails'), (FailsOfSilence, 'silence'), (PaddedSound, 'padding'), (FilledUp, 'padding'), (Cuts, 'cut'), (CutsItsContext, 'cut'), (NormalisesTheBatch, 'batch'), (OrderCounts, 'order'),
            (FirstCallDiffers, 'first call'), (NaNOfSilence, 'silence'), (MaskOffByOne, 'mask'), (LabelsShifted, 'labels'), (Drawn, 'random'), (OneChannel, 'stereo'),
            (RateIgnored, 'rate'), (Deaf, 'deaf'), (FailsOnLong, 'long')]
 
@@ -176,6 +188,13 @@ def test_a_checkpoint_is_asked_once(known):
     for damaged in ('{', '[]', '{"name": 1}'):
         for file in (known/'cache').iterdir(): file.write_text(damaged)
         assert examine_once(OnDisk(known/'weights')).as_dict() == first.as_dict()
+
+
+def test_what_failed_is_asked_again(known, monkeypatch):
+    with monkeypatch.context() as m:
+        m.setattr(Sound, 'forward', lambda *args: 1/0)
+        assert examine_once(OnDisk(known/'weights')).defects == {'fails': 'noise and a chirp, alone or together, raise ZeroDivisionError: division by zero'}
+    assert examine_once(OnDisk(known/'weights')).defects == {}
 
 
 def test_a_cache_that_can_not_be_written_is_no_error(known):

@@ -360,7 +360,7 @@ def check(self:GraphModel,
     try: return check_opened(self, **given)
     except RefusedModelError as e:
         refused = {*e.passport.refused}
-        if not self.singly and refused<={'batch', 'order'}:
+        if not self.singly and refused<={'batch', 'order', 'fails'}:
             self.singly = self.about['singly'] = True
             return self.check(given)
         if self.samples is None and refused&{'cut', 'long', 'padding'}:
