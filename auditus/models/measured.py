@@ -27,7 +27,7 @@ class MeasuredModel(HFModel):
     "A model of `transformers` that is used as it was found to behave when it was opened."
     context = None
     fixed = False # whether features have one length, whatever the sound's is
-    multiple = 1 # rows of features that the encoder wants a multiple of
+    multiple = 1 # rows of features, or samples, that the encoder wants a multiple of
     time_axis = 1 # of what the encoder gives
     packed = False # whether the encoder gives the tokens of all waves in one row
     layer_list = '' # where the list of its hidden layers is; '': it gives their states itself
@@ -89,9 +89,10 @@ def inputs(self:MeasuredModel, waves:list)->dict: # tensors for the network
     sound = made.pop(main_key(made, self.takes[0]))
     real = next((made.pop(k) for k in mask_names if k in made), None)
     rest = {k:v for k,v in made.items() if k in self.takes}
-    more = -sound.shape[1] % self.multiple
+    along = -1 if self.is_wave(sound) else 1
+    more = -sound.shape[along] % self.multiple
     if more:
-        sound = torch.nn.functional.pad(sound, (0, 0, 0, more))
+        sound = torch.nn.functional.pad(sound, (0, more) if along==-1 else (0, 0, 0, more))
         if real is not None: real = torch.nn.functional.pad(real, (0, more))
     return {'sound': sound, **({} if real is None else {'real': real}), **rest}
 
@@ -102,6 +103,11 @@ def asked(self:MeasuredModel)->dict:
     any_word = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values())
     wanted = {'sampling_rate': self.sr, 'return_tensors': 'pt'}
     return {k:v for k,v in wanted.items() if any_word or k in takes} | {k:True for k in (ask_mask,) if k in takes}
+
+@patch
+def is_wave(self:MeasuredModel, sound)->bool:
+    "Whether features are the samples themselves."
+    return sound.ndim==2 or sound.ndim==3 and sound.shape[1]==1
 
 @patch
 def prepare(self:MeasuredModel, waves:list)->list: # of `Features`
@@ -200,6 +206,7 @@ def infer_one(self:MeasuredModel, features:Features, layer=-1)->ModelFrames:
 
 # %% ../../nbs/224_models.measured.ipynb #b02ce731
 _tried_s = .1, .2, .4, .8, 1.6 # lengths that are tried, in seconds, where the least is not known
+_units = 2, 4, 5, 8, 10, 16, 20, 32, 40, 64, 80, 128, 160, 256, 320, 512, 640, 1280, 2560 # of samples
 
 # %% ../../nbs/224_models.measured.ipynb #6ac6a530
 @patch
@@ -244,6 +251,19 @@ def try_lengths(self:MeasuredModel)->int: # samples
         else: return n
 
 @patch
+def find_multiple(self:MeasuredModel,
+    n:int, # samples that the encoder takes
+)->int: # 1: any number
+    "Find of how many samples an encoder that takes the samples themselves wants a multiple."
+    def takes(m):
+        # each encoder has its own way of not taking a sound
+        try: self.run_torch(self.inputs([noise(m)]))
+        except Exception: return False
+        return True
+    if self.multiple>1 or self.fixed or not self.is_wave(self.inputs([noise(n)])['sound']) or takes(n+1): return self.multiple
+    return next((u for u in _units if takes((n//u+1)*u)), 1)
+
+@patch
 def measure_network(self:MeasuredModel)->dict:
     "Find out what the encoder takes and gives."
     self.multiple = ways_multiple = 1
@@ -253,6 +273,7 @@ def measure_network(self:MeasuredModel)->dict:
         if ways_multiple==1: raise
         least = self.try_lengths()
     n = max(least, self.sr)
+    self.multiple = ways_multiple = self.find_multiple(n)
     self.time_axis = 1
     found,caught = zip(*(self.run_plain(noise(m)) for m in ((n,) if self.fixed else (n, 2*n))))
     shapes = [tuple(last_hidden(o).shape) for o in found]

@@ -18,7 +18,7 @@ from .base import AudioModel, hash_files, load_model
 from .forms import noise
 from .probes import (
     Listener, are_alike, compare_engines, find_company, find_instability, find_padding, find_where_cut,
-    find_wrongs, hear_end, hear_levels, hear_stereo, say_raised, long_pass_s, longest_pass_s, make_chirp,
+    find_wrongs, half_of, hear_end, hear_levels, hear_stereo, say_raised, long_pass_s, longest_pass_s, make_chirp,
     one_step, probe_lengths, try_lengths)
 
 # %% ../../nbs/228_models.passport.ipynb #345c8159
@@ -66,7 +66,7 @@ def _examine_shortly(
     "Do the short form."
     model = ears.model
     n,least = probe_lengths(model)
-    long,half = noise(n),make_chirp(n//2//(model.token_samples or 1)*(model.token_samples or 1))
+    long,half = noise(n),make_chirp(half_of(n, model.token_samples))
     first,second = ears.hear(long)[0],ears.hear(long)[0]
     # as long as the half, since some models run together what has one length, and louder
     mate = 3*noise(len(half), 4)
@@ -85,10 +85,11 @@ def _examine_shortly(
         defects |= end
         if count: per_s = count*model.sr/len(whole[0])
     one_for_all = len(second['frames'])==len(alone['frames'])
+    one_vector = model.context and one_for_all and len(second['frames'])==1 # of a window that silence fills up
     marks = {'rate': f'{model.sr} Hz', 'hears': f'{model.context:g} s' if model.context else 'any length',
              'least': f'{model.min_samples/model.sr:.3g} s', 'frames': f'{second["frames"].shape[-1]} numbers',
              'frames a second': f'{len(alone["frames"])} whatever its length' if one_for_all else f'{per_s:.3g}',
-             'padding': 'counted' if model.padding_counts else 'cut off',
+             'padding': 'counted' if model.padding_counts else 'within the vector' if one_vector else 'cut off',
              'level': 'not known' if soft is None else 'makes no difference' if are_alike(soft, alone, 1e-3) else 'is heard',
              'labels': len(model.labels or ()), 'engine': f'{model.backend}, {model.precision}'}
     return marks,defects

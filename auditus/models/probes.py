@@ -87,6 +87,13 @@ def probe_lengths(
     if model.token_samples: longest = max(longest//model.token_samples, 1)*model.token_samples if model.context else 4*model.token_samples
     return max(longest, 2*least),least
 
+def half_of(
+    n:int, # samples of a sound
+    token_samples:int|None, # as of a model
+)->int: # samples
+    "Return about half a length: an odd one, where no full pieces are wanted."
+    return n//2//token_samples*token_samples if token_samples else n//2 | 1
+
 def find_padding(
     long:dict, # what was said of a sound
     half:dict, # of one of half its length
