@@ -217,6 +217,15 @@ def test_words_on_the_other_side_of_pe_audio(tmp_path, rng, monkeypatch):
     assert sum(row['score'] for row in scores) == pytest.approx(1, abs=1e-5)
 
 
+def test_an_encoder_that_wants_whole_pieces_gets_silence_behind_the_last(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    embed = AudioEmbedding(save_type('moonshine_streaming', tmp_path/'m'))
+    wave = noise(rng, 1.2, 16000)[:-7]
+    made = {k: torch.nn.functional.pad(v, (0, 7)) for k, v in masked(embed.model.extractor, wave).items()}
+    with torch.inference_mode(): wanted = embed.model.encoder(**made).last_hidden_state[0].numpy()
+    assert embed.model.multiple == 80 and np.abs(embed(AudioArray(wave, 16000))-wanted).max() < 1e-5
+
+
 # hidden layers: the encoder's own method is run as its library runs it, and what each layer takes and gives is looked at from outside
 layered = {'qwen2_audio': 'layers', 'audioflamingo3': 'layers', 'gemma4_audio': 'layers', 'gemma3n_audio': 'conformer', 'phi4_multimodal': 'encoders', 'seamless_m4t': 'encoder.layers',
            'nemotron3_5_transcribe_audio': 'asr_encoder.layers', 'mimi': 'encoder_transformer.layers', 'pe_audio': 'layers'}

@@ -111,13 +111,19 @@ class FailsTogether(Sound):
         return super().forward(waves, layer)
 
 
+class WantsTens(Sound):
+    def forward(self, waves, layer=-1):
+        if any(len(w) % 10 for w in waves): raise RuntimeError('shape is invalid')
+        return super().forward(waves, layer)
+
+
 class FailsOfSilence(Sound):
     def forward(self, waves, layer=-1):
         if any(not w.any() for w in waves): raise RuntimeError('no level')
         return super().forward(waves, layer)
 
 
-planted = [(FailsTogether, 'fails'), (FailsOfSilence, 'silence'), (PaddedSound, 'padding'), (FilledUp, 'padding'), (Cuts, 'cut'), (CutsItsContext, 'cut'), (NormalisesTheBatch, 'batch'), (OrderCounts, 'order'),
+planted = [(FailsTogether, 'fails'), (WantsTens, 'fails'), (FailsOfSilence, 'silence'), (PaddedSound, 'padding'), (FilledUp, 'padding'), (Cuts, 'cut'), (CutsItsContext, 'cut'), (NormalisesTheBatch, 'batch'), (OrderCounts, 'order'),
            (FirstCallDiffers, 'first call'), (NaNOfSilence, 'silence'), (MaskOffByOne, 'mask'), (LabelsShifted, 'labels'), (Drawn, 'random'), (OneChannel, 'stereo'),
            (RateIgnored, 'rate'), (Deaf, 'deaf'), (FailsOnLong, 'long')]
 
