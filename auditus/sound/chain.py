@@ -13,6 +13,7 @@ import numpy as np
 from fastcore.basics import argnames, patch, store_attr
 from .wording import brief
 from .errors import AudioInputError, AuditusError, check_names, naming_item, SettingError
+from .columns import in_column, is_map_style, iter_items
 
 # %% ../../nbs/020_sound.chain.ipynb #47870ccf
 def is_many(
@@ -22,11 +23,11 @@ def is_many(
     one = str, bytes, bytearray, memoryview, os.PathLike, Mapping, tuple
     if isinstance(x, one): return False
     if hasattr(x, 'read') or hasattr(x, 'get_all_samples') or hasattr(x, 'columns'): return False
-    if type(x).__module__.split('.')[0]=='torch': return False
     if hasattr(x, 'dtype'):
+        if type(x).__module__.split('.')[0]=='torch': return False
         a = np.asarray(x)
         return a.dtype.kind in 'OUT' and a.ndim==1
-    return isinstance(x, Iterable)
+    return isinstance(x, Iterable) or is_map_style(x)
 
 # %% ../../nbs/020_sound.chain.ipynb #5ce5014f
 def stack(
@@ -80,7 +81,7 @@ def singly(
     xs:Iterable, # items for it, one at a time
 )->Iterator:
     "Apply a callable to each item; an error names the item."
-    for i,x in enumerate(xs):
+    for i,x in enumerate(iter_items(xs)):
         with naming_item(i, x): y = f(x)
         yield y
 
@@ -177,7 +178,7 @@ class OnColumn(Transform):
 
     def one(self, x):
         "Return the new column of a row or a batch. Raises `AudioInputError` where the old one is missing."
-        if isinstance(x, Mapping) and self.column in x: return {self.to: self.transform(x[self.column])}
+        if isinstance(x, Mapping) and self.column in x: return {self.to: self.transform(in_column(x, self.column))}
         got = ', '.join(map(repr, x)) if isinstance(x, Mapping) else brief(x)
         raise AudioInputError(f'there is no column {self.column!r}: got {got}')
 
@@ -197,7 +198,7 @@ def flow(
     "Send items through stages; an error in any of them names the item that went in at the start."
     given = {}
     def remember():
-        for i,x in enumerate(xs):
+        for i,x in enumerate(iter_items(xs)):
             given[i] = x
             yield x
     ys = remember()
