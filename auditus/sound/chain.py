@@ -94,7 +94,7 @@ def _takes_settings(init):
     taken_over = {k:p.default for k,p in valid.items() if p.kind is p.KEYWORD_ONLY and k not in argnames(init)}
     @wraps(init)
     def made(self, *args, **kwargs):
-        kwargs = self.regroup(kwargs, valid)
+        kwargs = self.regroup(self.named_here(kwargs), valid)
         if not is_open: check_names(type(self).__name__, kwargs, [*valid][1:])
         self.__dict__['_made'] = False
         init(self, *args, **taken_over | kwargs)
@@ -105,6 +105,16 @@ def _takes_settings(init):
 class Transform:
     "One step of a chain. A subclass writes `one` and keeps its settings as attributes, unchanged."
     progress = None
+    aliases = {} # names that other libraries have for settings, and the settings
+    @classmethod
+    def named_here(cls,
+        settings:dict, # as they were given
+    )->dict: # under the names that they have here
+        "Rename settings that came under the names of another library."
+        for theirs,ours in cls.aliases.items():
+            if {theirs, ours} <= settings.keys(): raise SettingError(f'`{theirs}` is `{ours}`: give one of them')
+        return {cls.aliases.get(k, k): v for k,v in settings.items()}
+
     @staticmethod
     def regroup(
         settings:dict, # as they were given
@@ -112,7 +122,6 @@ class Transform:
     )->dict: # under those names
         "Put together settings that may be given one by one."
         return settings
-
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -135,7 +144,10 @@ class Transform:
         total = len(xs) if hasattr(xs, '__len__') else None
         return stack(list(show_progress(self.each(xs), total, self.progress)))
 
-    def __call__(self, x): return self.many(x) if is_many(x) else self.one(x)
+    def __call__(self, x, **settings):
+        "Return the result for one item, or for many; settings may be given for this call alone."
+        step = self.changed(**settings) if settings else self
+        return step.many(x) if is_many(x) else step.one(x)
 
     @classmethod
     def defaults(cls)->dict:
@@ -159,6 +171,15 @@ def set_params(self:Transform, **params):
     type(self)(**changed) # where this is refused, the old settings stay
     self.__init__(**changed)
     return self
+
+@patch
+def changed(self:Transform,
+    **settings, # new ones
+)->Transform:
+    "Return a transform like this one but for some settings. Raises `SettingError` for a name that isn't one."
+    made = type(self)(**self.get_params() | self.named_here(settings))
+    if 'model_name' not in settings: getattr(self, 'model', None) # what is loaded once serves both
+    return made
 
 @patch
 def __repr__(self:Transform):

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/015_sound.columns.ipynb #afcee9d1
+# %% ../../nbs/015_sound.columns.ipynb #2163e711
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from .errors import AudioInputError
 
-# %% ../../nbs/015_sound.columns.ipynb #1dd924e3
+# %% ../../nbs/015_sound.columns.ipynb #950f942b
 class ColumnSound(dict):
     "A sound in a column: a dict of `bytes` and `path`, and what its column asks for."
     sampling_rate,num_channels = None,None # rate (Hz), and how many channels; `None`: the file's own
@@ -34,7 +34,7 @@ def sound_feature(
     decodes = type(feature).__name__=='Audio' and feature.decode and getattr(feature, 'stream_index', None) is None
     return feature if decodes else None
 
-# %% ../../nbs/015_sound.columns.ipynb #1217d898
+# %% ../../nbs/015_sound.columns.ipynb #a67b99f0
 def in_column(
     row, # a row or a batch, by the names of its columns
     column:str,
@@ -45,15 +45,15 @@ def in_column(
     found = [as_sound(v, feature) for v in row.pa_table[column].to_pylist()]
     return found if type(row).__name__=='LazyBatch' else found[0]
 
-# %% ../../nbs/015_sound.columns.ipynb #f19f0c66
+# %% ../../nbs/015_sound.columns.ipynb #50e3911f
 def find_column_of_sounds(
     xs, # anything
 )->tuple|None: # the dataset, and the name of its column
     "Find what a column of sounds is a column of."
     for of,name in (('source', 'column_name'), ('dataset', 'key')):
         dataset,column = getattr(xs, of, None),getattr(xs, name, None)
-        if not hasattr(dataset, 'cast_column') or sound_feature(dataset.features, column) is None: continue
-        if getattr(dataset, '_format_type', None)!='custom': return dataset,column
+        if not hasattr(dataset, 'cast_column') or getattr(dataset, '_format_type', None)=='custom': continue
+        if type((dataset.features or {}).get(column)).__name__=='Audio': return dataset,column
 
 def undecoded(
     dataset, # of Hugging Face
@@ -65,7 +65,7 @@ def undecoded(
     plain = dataset.decode(False) if hasattr(dataset, 'decode') else dataset.cast_column(column, feature)
     return plain.with_format(None)[column]
 
-# %% ../../nbs/015_sound.columns.ipynb #f7d01034
+# %% ../../nbs/015_sound.columns.ipynb #bb755edb
 def is_map_style(
     x, # anything that is no iterable
 )->bool:
@@ -77,9 +77,9 @@ def iter_items(
     xs, # a list, a generator, a column of a dataset, a map-style dataset
 )->Iterator:
     "Go through many items. Raises `AudioInputError` for the rows of a dataset, which are no sounds."
-    if (found := find_column_of_sounds(xs)) is not None:
-        feature = found[0].features[found[1]]
-        return (as_sound(v, feature) for v in undecoded(*found))
+    dataset,column = find_column_of_sounds(xs) or (None, None)
+    feature = None if dataset is None else sound_feature(dataset.features, column)
+    if feature is not None: return (as_sound(v, feature) for v in undecoded(dataset, column))
     if hasattr(xs, 'cast_column'):
         names = [k for k,v in (xs.features or {}).items() if type(v).__name__=='Audio'] or [*(xs.features or {})]
         raise AudioInputError('rows of a dataset are no sounds: give its column of sounds, '
