@@ -200,8 +200,8 @@ def find_in_dict(self:AudioLoader, x)->tuple: # as `find_source`
         return AudioArray(samples, x['sampling_rate']),Shown(x)
     if isinstance(x.get('bytes'), (bytes, bytearray, memoryview)): return in_memory(x['bytes'], Shown(x))
     if samples is None and x.get('path') is not None: return self.find_source(x['path'])
-    raise AudioInputError("a dict needs 'array' or 'raw' and 'sampling_rate', or 'bytes', or 'path'; "
-                          f'got {list(x)}')
+    raise AudioInputError("a dict needs 'array' and 'sampling_rate', or 'raw' and 'sampling_rate', or 'bytes', "
+                          f"or 'path'; got {list(x)}")
 
 @patch
 def load_for_column(self:AudioLoader,

@@ -96,6 +96,8 @@ def _takes_settings(init):
     def made(self, *args, **kwargs):
         kwargs = self.regroup(self.named_here(kwargs), valid)
         if not is_open: check_names(type(self).__name__, kwargs, [*valid][1:])
+        twice = [name for name,_ in zip([*valid][1:], args) if name in kwargs]
+        if twice: raise SettingError(f'`{twice[0]}` is given twice: by its place and by its name')
         self.__dict__['_made'] = False
         init(self, *args, **taken_over | kwargs)
         self.__dict__['_made'] = type(self).__init__ is made # and not one that a subclass has called
