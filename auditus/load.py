@@ -200,6 +200,9 @@ def find_in_dict(self:AudioLoader, x)->tuple: # as `find_source`
         return AudioArray(samples, x['sampling_rate']),Shown(x)
     if isinstance(x.get('bytes'), (bytes, bytearray, memoryview)): return in_memory(x['bytes'], Shown(x))
     if samples is None and x.get('path') is not None: return self.find_source(x['path'])
+    if parts := [k for k,v in x.items() if hasattr(v, 'cast_column')]:
+        raise AudioInputError('these are several datasets: choose one, and its column of sounds, '
+                              f"such as dataset[{parts[0]!r}]['audio']")
     raise AudioInputError("a dict needs 'array' and 'sampling_rate', or 'raw' and 'sampling_rate', or 'bytes', "
                           f"or 'path'; got {list(x)}")
 

@@ -56,10 +56,13 @@ class ZeroShotClassifier(AudioClassifier):
     def labels(self)->list:
         "The words that it chooses from."
         if self._labels is not None: return self._labels
-        raise SettingError("there are no `labels` to choose from: give some, such as ZeroShotClassifier(['dog', 'rain']), "
-                           "or with a call, as in classify(sound, candidate_labels=['dog', 'rain'])")
+        raise SettingError("there are no `labels` to choose from: give some, such as "
+                           "ZeroShotClassifier(['dog', 'rain']), or with a call, "
+                           "as in classify(sound, candidate_labels=['dog', 'rain'])")
 
-    def get_params(self, deep:bool=True): return {k:self._given if k=='labels' else getattr(self, k) for k in self.defaults()}
+    def get_params(self, deep:bool=True):
+        def value(k): return self._given if k=='labels' else getattr(self, k)
+        return {k:value(k) for k in self.defaults()}
 
     def changed(self, **settings):
         made = super().changed(**settings)

@@ -52,7 +52,7 @@ def find_column_of_sounds(
     "Find what a column of sounds is a column of."
     for of,name in (('source', 'column_name'), ('dataset', 'key')):
         dataset,column = getattr(xs, of, None),getattr(xs, name, None)
-        if not hasattr(dataset, 'cast_column') or getattr(dataset, '_format_type', None)=='custom': continue
+        if not hasattr(dataset, 'cast_column') or getattr(dataset, 'format', {}).get('type')=='custom': continue
         if type((dataset.features or {}).get(column)).__name__=='Audio': return dataset,column
 
 def undecoded(
