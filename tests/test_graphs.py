@@ -555,6 +555,9 @@ def test_tokens_of_the_silence_behind_a_sound_are_counted_and_said(rng, tmp_path
     assert not load_model(path, sr=8000, pooled='pooled').padding_counts
     model = load_model(levels_onnx(tmp_path/'any.onnx', samples=None), **known)
     assert not model.padding_counts and model.context is None and model.passport.marks['padding'] == 'cut off' and model.forward([noise(rng, 1, 8000), noise(rng, 3, 8000)]).mask.sum(1).tolist() == [10, 30]
+    # of any length, in whole tenths: silence fills up the last
+    w = noise(rng, 1.23, 8000)
+    assert model.multiple == 800 and np.array_equal(model.forward([w]).pooled, model.forward([np.pad(w, (0, 560))]).pooled)
 
 
 @needs_onnx

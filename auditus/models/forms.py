@@ -82,6 +82,19 @@ def find_time_axis(
     if len(short)!=len(long): return None
     return next((i for i,(a,b) in enumerate(zip(short, long)) if a!=b), None)
 
+# %% ../../nbs/214_models.forms.ipynb #117f282f
+# of samples, that networks cut sound into
+_piece_sizes = (2, 4, 5, 8, 10, 16, 20, 32, 40, 64, 80, 100, 128, 160, 200, 256, 320, 400, 441, 480, 512, 640, 800, 882, 960, 1000,
+                1024, 1280, 1600, 1920, 2048, 2560, 3200, 4096, 4800, 8000)
+
+def find_multiple(
+    takes, # `takes(samples)`: whether a network can be run on a sound of that length
+    n:int, # samples that it takes
+)->int: # 1: any number, or none that is known
+    "Find of how many samples a network wants a multiple."
+    if takes(n+1): return 1
+    return next((m for m in _piece_sizes if takes((n//m+1)*m)), 1)
+
 # %% ../../nbs/214_models.forms.ipynb #125811d5
 def find_context(
     extractor, # of `transformers`, which pads to one length

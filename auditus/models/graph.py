@@ -16,6 +16,7 @@ from ..sound.files import said_plainly
 from ..sound.wording import brief
 from .base import AudioModel, Graph, ModelFrames, hash_files
 from .device import as_device, as_precision, configure_torch
+from .forms import find_multiple
 from .passport import RefusedModelError, check_opened
 from .network import NotReadable
 from .tflite import read_tflite
@@ -45,6 +46,7 @@ class GraphModel(AudioModel):
         self.frame_dim,self.pooled_dim = about.get('frame_dim', 0),about.get('pooled_dim')
         self.min_samples = about.get('min_samples', 1)
         self.padding_counts,self.singly = about.get('padding_counts', False),about.get('singly', False)
+        self.multiple = about.get('multiple', 1)
         self.activation = about['activation'] or 'none'
         features = about['features']
         self.features = feature_makers[features][0] if isinstance(features, str) else features
@@ -76,10 +78,15 @@ class GraphModel(AudioModel):
 
 # %% ../../nbs/320_models.graph.ipynb #7f8096bd
 @patch
+def _length_for(self:GraphModel, n:int)->int: # samples that the graph is given for so many
+    n = max(n, self.min_samples)
+    return self.samples or n+-n%self.multiple
+
+@patch
 def prepare(self:GraphModel, waves:list)->list: # of `(places, samples (n, length))`
     "Put waves that are run together into arrays."
     groups = {}
-    for i,w in enumerate(waves): groups.setdefault(self.samples or max(len(w), self.min_samples), []).append(i)
+    for i,w in enumerate(waves): groups.setdefault(self._length_for(len(w)), []).append(i)
     found = []
     for n,places in groups.items():
         x = np.zeros((len(places), n), np.float32)
@@ -301,7 +308,7 @@ def probe(self:GraphModel,
     elif labels is not None: raise SettingError(f'`labels` are of classes, and which output scores them is not known: give `logits`. Here {self.file.ports_text()}')
     # a window is filled up with silence, and its tokens are as many as ever
     self.padding_counts = self.samples is not None and 'frames' in out and out['frames'].shape[1]>1
-    self.about |= {k:getattr(self, k) for k in ('frame_dim', 'pooled_dim', 'activation', 'min_samples', 'padding_counts', 'singly')}
+    self.about |= {k:getattr(self, k) for k in ('frame_dim', 'pooled_dim', 'activation', 'min_samples', 'padding_counts', 'singly', 'multiple')}
 
 @patch
 def _find_classes(self:GraphModel, logits, labels, otherwise):
@@ -339,6 +346,13 @@ def _window_pass(self:GraphModel)->dict: # as `_pass`
                                  f'{self.context:g} s at {self.sr} Hz: {" ".join(str(e).split()):.300}') from e
 
 @patch
+def _takes(self:GraphModel, n:int)->bool: # samples
+    try: self._finite_pass(np.stack(_probe_waves(n, self.sr)))
+    # as above
+    except Exception: return False
+    return True
+
+@patch
 def _shortest_pass(self:GraphModel)->dict: # as `_pass`
     "Find a length that a graph of any length takes."
     for seconds in (.1, .25, .5, 1., 2., 5.):
@@ -348,6 +362,7 @@ def _shortest_pass(self:GraphModel)->dict: # as `_pass`
         except Exception as e: why = e
         else:
             self.min_samples = n
+            self.multiple = find_multiple(self._takes, n)
             return out
     raise ModelNotFoundError(f'{self.name} can not be run on 0.1 to 5 s of sound at {self.sr} Hz: {why}') from why
 

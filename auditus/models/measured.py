@@ -19,7 +19,7 @@ from .tokens import receptive_field
 from .weights import read_weights
 from .towers import choose_tower, cut_class, submodule
 from .forms import (
-    ask_mask, CaughtError, find_context, find_time_axis, last_hidden, long_s, main_key, mask_names, marks_padding, noise,
+    ask_mask, CaughtError, find_context, find_multiple, find_time_axis, last_hidden, long_s, main_key, mask_names, marks_padding, noise,
     packing, shaped_masks, stop_at_codes)
 
 # %% ../../nbs/224_models.measured.ipynb #c72b5f84
@@ -206,7 +206,6 @@ def infer_one(self:MeasuredModel, features:Features, layer=-1)->ModelFrames:
 
 # %% ../../nbs/224_models.measured.ipynb #b02ce731
 _tried_s = .1, .2, .4, .8, 1.6 # lengths that are tried, in seconds, where the least is not known
-_units = 2, 4, 5, 8, 10, 16, 20, 32, 40, 64, 80, 128, 160, 256, 320, 512, 640, 1280, 2560 # of samples
 
 # %% ../../nbs/224_models.measured.ipynb #6ac6a530
 @patch
@@ -260,8 +259,8 @@ def find_multiple(self:MeasuredModel,
         try: self.run_torch(self.inputs([noise(m)]))
         except Exception: return False
         return True
-    if self.multiple>1 or self.fixed or not self.is_wave(self.inputs([noise(n)])['sound']) or takes(n+1): return self.multiple
-    return next((u for u in _units if takes((n//u+1)*u)), 1)
+    if self.multiple>1 or self.fixed or not self.is_wave(self.inputs([noise(n)])['sound']): return self.multiple
+    return find_multiple(takes, n)
 
 @patch
 def measure_network(self:MeasuredModel)->dict:
