@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #8f8de881
+# %% ../../nbs/402_pipeline.sentences.ipynb #0a223706
 from contextlib import contextmanager
 import numpy as np
 from fastcore.basics import patch
@@ -14,7 +14,7 @@ from ..sound.chain import is_many
 from .embedding import to_tensors
 from .pools import run_in_pool, start_pool, stop_pool
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #a1ba1756
+# %% ../../nbs/402_pipeline.sentences.ipynb #24cd69e8
 precisions = 'float32', 'int8', 'uint8', 'binary', 'ubinary'
 
 def _quantized_nothing(
@@ -44,7 +44,7 @@ def _same_kind(a, like): # as `like`: numpy array or torch tensor
     import torch
     return torch.from_numpy(a)
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #2c368bfe
+# %% ../../nbs/402_pipeline.sentences.ipynb #5b61fa87
 def _unit_rows(
     embeddings, # `(n, dim)` or `(dim,)`, numpy array, torch tensor, or a list of them
 ): # float tensor `(n, dim)`
@@ -66,7 +66,7 @@ def _two_of_one_size(
     what = 'pairs of vectors' if pairwise else 'vectors of one size'
     raise SettingError(f'there must be {what} to compare, got {tuple(a.shape)} and {tuple(b.shape)}')
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #7dccc486
+# %% ../../nbs/402_pipeline.sentences.ipynb #6e54809a
 _encode_settings = ['prompt_name', 'prompt', 'batch_size', 'show_progress_bar', 'output_value', 'precision',
                     'convert_to_numpy', 'convert_to_tensor', 'device', 'normalize_embeddings', 'truncate_dim',
                     'pool', 'chunk_size', 'task']
@@ -96,7 +96,7 @@ def _pool_for(
         try: yield own
         finally: stop_pool(own)
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #9865da51
+# %% ../../nbs/402_pipeline.sentences.ipynb #b40e401e
 class SentenceEncoder:
     "The side of a pipeline that programs for sentence-transformers know."
     similarity_fn_name = 'cosine'
@@ -170,7 +170,7 @@ class SentenceEncoder:
             return ys if many else ys[0]
         return to_tensors(np.stack(ys) if ys else plain([]), kind)
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #f894f660
+# %% ../../nbs/402_pipeline.sentences.ipynb #a331683f
 def _all_outputs(
     vectors, # of one sound or many
     frames, # of the same
@@ -183,7 +183,7 @@ def _all_outputs(
         return {'token_embeddings': f, 'attention_mask': mask, 'sentence_embedding': v}
     return [named(v, f) for v,f in zip(vectors, frames)] if many else named(vectors, frames)
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #262635ad
+# %% ../../nbs/402_pipeline.sentences.ipynb #3a4623eb
 @patch
 def similarity(self:SentenceEncoder,
     embeddings1, # `(n, dim)` or `(dim,)`, numpy array, torch tensor, or a list of them
