@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['open_learnt']
 
-# %% ../../nbs/350_models.learnt.ipynb #ee07af42
+# %% ../../nbs/350_models.learnt.ipynb #b9d4f4bb
 import hashlib, json
 from pathlib import Path
 import numpy as np
@@ -16,13 +16,13 @@ from .base import AudioModel, ModelFrames, _make_model
 from .device import as_device, tracks_gradients
 from .graph import GraphModel
 
-# %% ../../nbs/350_models.learnt.ipynb #67f77aef
+# %% ../../nbs/350_models.learnt.ipynb #bafbd675
 def find_network(
     model:AudioModel,
 ): # torch module
     "Return the network of a model. Raises `SettingError` where torch runs none."
     net = model.network if isinstance(model, GraphModel) else getattr(model, 'net', None)
-    if net is None:
+    if net is None or model.session is not None:
         raise SettingError(f'{model.name} can not be trained: its network is not run by torch, but by backend={model.backend!r}')
     return net
 
@@ -33,7 +33,7 @@ def _unfreeze_layers(
     for layer in net.modules():
         if getattr(layer, 'casts', False): layer.requires_grad_(True)
 
-# %% ../../nbs/350_models.learnt.ipynb #340b89e0
+# %% ../../nbs/350_models.learnt.ipynb #0d3ad3b2
 learnt_file = 'learnt.safetensors'
 
 class LearntWeights:
@@ -78,7 +78,7 @@ def _to_bytes(
     import torch
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
-# %% ../../nbs/350_models.learnt.ipynb #639c801e
+# %% ../../nbs/350_models.learnt.ipynb #83cfbfb2
 class LearntGraph(LearntWeights):
     "The same of a graph that was read into torch."
     def run(self, prepared:list, layer=-1)->ModelFrames:
@@ -112,7 +112,7 @@ class LearntGraph(LearntWeights):
     def _rows_of(self, role, a, n): # tensor `(n, dim)`, or `(n, tokens, dim)` of frames
         return a.reshape(n, -1, a.shape[-1]) if role=='frames' else a.reshape(n, -1)
 
-# %% ../../nbs/350_models.learnt.ipynb #77e3b268
+# %% ../../nbs/350_models.learnt.ipynb #d8adbcec
 def open_trainable(
     settings:dict, # of `load_model`
 )->AudioModel: # with a side of `LearntWeights`
@@ -142,7 +142,7 @@ def _open_again(
     net.train(training)
     return model
 
-# %% ../../nbs/350_models.learnt.ipynb #2d420a91
+# %% ../../nbs/350_models.learnt.ipynb #5bd61658
 def _read_about(
     path:Path, # of what `LearntWeights.save` wrote
 )->dict: # settings of `load_model`
@@ -156,7 +156,7 @@ def _read_about(
     raise ModelNotFoundError(f'{brief(path)} holds weights, and does not say of which model: '
                              'name the folder that it lies in')
 
-# %% ../../nbs/350_models.learnt.ipynb #4ead0690
+# %% ../../nbs/350_models.learnt.ipynb #4fc31bed
 def open_learnt(
     name, # path of the file of weights, as a saved pipeline or a trained module holds it
     device:str|None=None, # as in `load_model`

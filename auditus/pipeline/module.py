@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/415_pipeline.module.ipynb #7ca1f20c
+# %% ../../nbs/415_pipeline.module.ipynb #99385ce5
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from .embedding import load_settings
 from .pipeline import AudioPipeline
 from .protocols import write_bundle
 
-# %% ../../nbs/415_pipeline.module.ipynb #aec10829
+# %% ../../nbs/415_pipeline.module.ipynb #3cf3e8d5
 def with_own_network(
     pipe:AudioPipeline,
 )->AudioPipeline: # the same settings, on a model that shares nothing
@@ -39,7 +39,7 @@ def with_own_network(
     plain = AudioPipeline.defaults()
     return AudioPipeline(**pipe.get_params() | {k:plain[k] for k in load_settings} | {'model_name': model})
 
-# %% ../../nbs/415_pipeline.module.ipynb #a5560970
+# %% ../../nbs/415_pipeline.module.ipynb #8354f016
 class PipelineSide:
     "What a pipeline does as a module of sentence-transformers."
     save_in_root = True # so that what is saved is a saved pipeline too
@@ -76,7 +76,7 @@ class PipelineSide:
     def on_model_ready(self,
         model, # `SentenceTransformer` that it is in
     ):
-        "Have the model's card speak of files, and name none of this machine."
+        "Have the example on the model's card speak of files in the place of sentences."
         card = model.model_card_data
         if card.usage_examples is None:
             card.usage_examples,card.generate_widget_examples = ['one.wav', 'another.flac', 'third.mp3'],False
@@ -85,7 +85,7 @@ class PipelineSide:
         named = AudioPipeline(**self.pipe.get_params() | {'model_name': self.pipe.model.name})
         return f'{type(self).__name__}({named!r})'
 
-# %% ../../nbs/415_pipeline.module.ipynb #83d45e09
+# %% ../../nbs/415_pipeline.module.ipynb #1594bfea
 @patch
 def forward(self:PipelineSide,
     features:dict, # what `preprocess` gave
@@ -113,7 +113,7 @@ def _follow(self:PipelineSide):
                            'accelerate, or let one be seen, with CUDA_VISIBLE_DEVICES=0')
     model.follow_network()
 
-# %% ../../nbs/415_pipeline.module.ipynb #8bbf9c17
+# %% ../../nbs/415_pipeline.module.ipynb #89c6b305
 @patch
 def save(self:PipelineSide,
     output_path, # an existing folder
@@ -139,7 +139,7 @@ def load(cls:PipelineSide,
 @patch
 def __reduce_ex__(self:PipelineSide, protocol): return make_copy,(self.pipe.get_params(), self.training)
 
-# %% ../../nbs/415_pipeline.module.ipynb #9ccdda67
+# %% ../../nbs/415_pipeline.module.ipynb #b242ad11
 @cache
 def module_class()->type:
     "Make the class; sentence-transformers is imported when it is first used."

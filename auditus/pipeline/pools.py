@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/401_pipeline.pools.ipynb #e05ae2d6
+# %% ../../nbs/401_pipeline.pools.ipynb #c0855e82
 import math, os, queue, warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ..sound.errors import AuditusError, SettingError
 from ..sound.chain import progress_bar
+from ..models.base import AudioModel
 
-# %% ../../nbs/401_pipeline.pools.ipynb #2bdd4347
+# %% ../../nbs/401_pipeline.pools.ipynb #4eb63dfc
 def _start_worker(
     threads:int, # of torch
 ):
@@ -56,7 +57,7 @@ def stop_pool(
     "End the processes."
     for p in pool['processes']: p.shutdown(wait=True, kill_workers=True)
 
-# %% ../../nbs/401_pipeline.pools.ipynb #270d0f0e
+# %% ../../nbs/401_pipeline.pools.ipynb #ec986d4b
 _most_in_chunk,_chunks_each = 5000,10
 
 def _check_pool(
@@ -82,7 +83,8 @@ def run_in_pool(
     for start in range(0, len(sounds), size): starts.put(start)
     bar = progress_bar(len(sounds), progress, unit='item')
     def work(device, process):
-        here = type(pipe)(**pipe.get_params() | {'device': device, 'progress': False})
+        named = not isinstance(pipe.model_name, AudioModel) # one that is loaded already is where it is
+        here = type(pipe)(**pipe.get_params() | {'progress': False} | ({'device': device} if named else {}))
         while not starts.empty():
             try: start = starts.get_nowait()
             except queue.Empty: return

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #0a223706
+# %% ../../nbs/402_pipeline.sentences.ipynb #77ec42ef
 from contextlib import contextmanager
 import numpy as np
 from fastcore.basics import patch
@@ -14,7 +14,7 @@ from ..sound.chain import is_many
 from .embedding import to_tensors
 from .pools import run_in_pool, start_pool, stop_pool
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #24cd69e8
+# %% ../../nbs/402_pipeline.sentences.ipynb #f0c3d1c8
 precisions = 'float32', 'int8', 'uint8', 'binary', 'ubinary'
 
 def _quantized_nothing(
@@ -29,7 +29,8 @@ def quantized(
     precision:str, # of `precisions`
 ): # the same kind; of frames, a list of numpy arrays
     "Return vectors in a byte or a bit for each number. Raises `SettingError` for one vector in 'int8' or 'uint8'."
-    if not isinstance(ys, list) and len(ys)==0: return _same_kind(_quantized_nothing(ys.shape[-1], precision), ys)
+    if isinstance(ys, list) and not ys: return []
+    if len(ys)==0: return _same_kind(_quantized_nothing(ys.shape[-1], precision), ys)
     quantization = require('sentence_transformers.quantization', f'precision={precision!r} is made by sentence-transformers',
                            "pip install sentence-transformers, or leave it at 'float32'")
     rows = [to_tensors(y, 'np') for y in ys] if isinstance(ys, list) else np.atleast_2d(to_tensors(ys, 'np'))
@@ -44,7 +45,7 @@ def _same_kind(a, like): # as `like`: numpy array or torch tensor
     import torch
     return torch.from_numpy(a)
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #5b61fa87
+# %% ../../nbs/402_pipeline.sentences.ipynb #d811422d
 def _unit_rows(
     embeddings, # `(n, dim)` or `(dim,)`, numpy array, torch tensor, or a list of them
 ): # float tensor `(n, dim)`
@@ -66,7 +67,7 @@ def _two_of_one_size(
     what = 'pairs of vectors' if pairwise else 'vectors of one size'
     raise SettingError(f'there must be {what} to compare, got {tuple(a.shape)} and {tuple(b.shape)}')
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #6e54809a
+# %% ../../nbs/402_pipeline.sentences.ipynb #2b039b9c
 _encode_settings = ['prompt_name', 'prompt', 'batch_size', 'show_progress_bar', 'output_value', 'precision',
                     'convert_to_numpy', 'convert_to_tensor', 'device', 'normalize_embeddings', 'truncate_dim',
                     'pool', 'chunk_size', 'task']
@@ -96,7 +97,7 @@ def _pool_for(
         try: yield own
         finally: stop_pool(own)
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #b40e401e
+# %% ../../nbs/402_pipeline.sentences.ipynb #3f90026e
 class SentenceEncoder:
     "The side of a pipeline that programs for sentence-transformers know."
     similarity_fn_name = 'cosine'
@@ -170,7 +171,7 @@ class SentenceEncoder:
             return ys if many else ys[0]
         return to_tensors(np.stack(ys) if ys else plain([]), kind)
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #a331683f
+# %% ../../nbs/402_pipeline.sentences.ipynb #d25ffcb9
 def _all_outputs(
     vectors, # of one sound or many
     frames, # of the same
@@ -183,7 +184,7 @@ def _all_outputs(
         return {'token_embeddings': f, 'attention_mask': mask, 'sentence_embedding': v}
     return [named(v, f) for v,f in zip(vectors, frames)] if many else named(vectors, frames)
 
-# %% ../../nbs/402_pipeline.sentences.ipynb #3a4623eb
+# %% ../../nbs/402_pipeline.sentences.ipynb #97591de5
 @patch
 def similarity(self:SentenceEncoder,
     embeddings1, # `(n, dim)` or `(dim,)`, numpy array, torch tensor, or a list of them
