@@ -263,6 +263,8 @@ def test_what_makes_no_module(checkpoint, rng):
     with pytest.raises(SettingError, match='a copy of it'): AudioPipeline(Loudness()).as_module()
     for settings in (dict(window=1), dict(layer=[0, 1]), dict(layer=[0, 1], pooling=None), dict(mono=False, pooling=None)):
         with pytest.raises(SettingError): AudioPipeline(checkpoint('hubert-layer'), **settings).as_module()
+    net = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 400, 160), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
+    with pytest.raises(SettingError, match='a network of your own'): AudioPipeline(net, target_sr=16000, name='mine').as_module()
     module = AudioPipeline(checkpoint('hubert-layer')).as_module()
     with pytest.raises(AudioInputError) as e: module.preprocess([(noise(rng, 1., 16000), 16000), (np.full(16000, np.nan, np.float32), 16000)])
     assert e.value.index == 1

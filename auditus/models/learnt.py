@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['open_learnt']
 
-# %% ../../nbs/350_models.learnt.ipynb #b9d4f4bb
+# %% ../../nbs/350_models.learnt.ipynb #b8e3e2f8
 import hashlib, json
 from pathlib import Path
 import numpy as np
@@ -15,12 +15,16 @@ from .registry import in_folder, note_places, shareable
 from .base import AudioModel, ModelFrames, _make_model
 from .device import as_device, tracks_gradients
 from .graph import GraphModel
+from .callable import CallableModel
 
-# %% ../../nbs/350_models.learnt.ipynb #bafbd675
+# %% ../../nbs/350_models.learnt.ipynb #881496c5
 def find_network(
     model:AudioModel,
 ): # torch module
     "Return the network of a model. Raises `SettingError` where torch runs none."
+    if isinstance(model, CallableModel):
+        raise SettingError(f'{model.name} is a network of your own, which no file makes again: '
+                           'train it by itself, and make a pipeline of it as it is then')
     net = model.network if isinstance(model, GraphModel) else getattr(model, 'net', None)
     if net is None or model.session is not None:
         raise SettingError(f'{model.name} can not be trained: its network is not run by torch, but by backend={model.backend!r}')
@@ -33,7 +37,7 @@ def _unfreeze_layers(
     for layer in net.modules():
         if getattr(layer, 'casts', False): layer.requires_grad_(True)
 
-# %% ../../nbs/350_models.learnt.ipynb #0d3ad3b2
+# %% ../../nbs/350_models.learnt.ipynb #8dbded72
 learnt_file = 'learnt.safetensors'
 
 class LearntWeights:
@@ -78,7 +82,7 @@ def _to_bytes(
     import torch
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
-# %% ../../nbs/350_models.learnt.ipynb #83cfbfb2
+# %% ../../nbs/350_models.learnt.ipynb #efd78bd3
 class LearntGraph(LearntWeights):
     "The same of a graph that was read into torch."
     def run(self, prepared:list, layer=-1)->ModelFrames:
@@ -112,7 +116,7 @@ class LearntGraph(LearntWeights):
     def _rows_of(self, role, a, n): # tensor `(n, dim)`, or `(n, tokens, dim)` of frames
         return a.reshape(n, -1, a.shape[-1]) if role=='frames' else a.reshape(n, -1)
 
-# %% ../../nbs/350_models.learnt.ipynb #d8adbcec
+# %% ../../nbs/350_models.learnt.ipynb #4bf3ab71
 def open_trainable(
     settings:dict, # of `load_model`
 )->AudioModel: # with a side of `LearntWeights`
@@ -142,7 +146,7 @@ def _open_again(
     net.train(training)
     return model
 
-# %% ../../nbs/350_models.learnt.ipynb #5bd61658
+# %% ../../nbs/350_models.learnt.ipynb #1622dbec
 def _read_about(
     path:Path, # of what `LearntWeights.save` wrote
 )->dict: # settings of `load_model`
@@ -156,7 +160,7 @@ def _read_about(
     raise ModelNotFoundError(f'{brief(path)} holds weights, and does not say of which model: '
                              'name the folder that it lies in')
 
-# %% ../../nbs/350_models.learnt.ipynb #4fc31bed
+# %% ../../nbs/350_models.learnt.ipynb #445157ad
 def open_learnt(
     name, # path of the file of weights, as a saved pipeline or a trained module holds it
     device:str|None=None, # as in `load_model`

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/401_pipeline.pools.ipynb #c0855e82
+# %% ../../nbs/401_pipeline.pools.ipynb #3c7c5dfa
 import math, os, queue, warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
@@ -13,13 +13,13 @@ from ..sound.errors import AuditusError, SettingError
 from ..sound.chain import progress_bar
 from ..models.base import AudioModel
 
-# %% ../../nbs/401_pipeline.pools.ipynb #4eb63dfc
+# %% ../../nbs/401_pipeline.pools.ipynb #8deef126
+idle_s = 300 # seconds that a process waits for work
+
 def _start_worker(
     threads:int, # of torch
 ):
     "Prepare a process of a pool."
-    from auditus.collection.parents import end_with_parent
-    end_with_parent()
     import torch
     torch.set_num_threads(threads)
 
@@ -48,7 +48,7 @@ def start_pool(
     devices = find_devices() if devices is None else [*map(str, devices)]
     if not devices: raise SettingError('a pool has at least one device, got an empty list')
     threads = max(1, cpu_count()//len(devices))
-    made = [ProcessPoolExecutor(1, initializer=_start_worker, initargs=(threads,)) for _ in devices]
+    made = [ProcessPoolExecutor(1, timeout=idle_s, initializer=_start_worker, initargs=(threads,)) for _ in devices]
     return {'devices': devices, 'processes': made}
 
 def stop_pool(
@@ -57,7 +57,7 @@ def stop_pool(
     "End the processes."
     for p in pool['processes']: p.shutdown(wait=True, kill_workers=True)
 
-# %% ../../nbs/401_pipeline.pools.ipynb #ec986d4b
+# %% ../../nbs/401_pipeline.pools.ipynb #e74a3df5
 _most_in_chunk,_chunks_each = 5000,10
 
 def _check_pool(
