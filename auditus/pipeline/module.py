@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/402_pipeline.module.ipynb #418b0169
+# %% ../../nbs/402_pipeline.module.ipynb #bfe86b13
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from .steps import join_sound, stream_samples
 from .embedding import load_settings
 from .protocols import write_bundle
 
-# %% ../../nbs/402_pipeline.module.ipynb #c8ecf0e7
+# %% ../../nbs/402_pipeline.module.ipynb #f1e0fb89
 def with_own_network(
     pipe, # `AudioPipeline`
 ): # the same settings, on a model that shares nothing
@@ -38,7 +38,7 @@ def with_own_network(
     plain = pipe.defaults()
     return type(pipe)(**pipe.get_params() | {k:plain[k] for k in load_settings} | {'model_name': model})
 
-# %% ../../nbs/402_pipeline.module.ipynb #a699e860
+# %% ../../nbs/402_pipeline.module.ipynb #763318f7
 class PipelineSide:
     "What a pipeline does as a module of sentence-transformers."
     save_in_root = True # so that what is saved is a saved pipeline too
@@ -84,7 +84,7 @@ class PipelineSide:
         named = type(self.pipe)(**self.pipe.get_params() | {'model_name': self.pipe.model.name})
         return f'{type(self).__name__}({named!r})'
 
-# %% ../../nbs/402_pipeline.module.ipynb #17f67067
+# %% ../../nbs/402_pipeline.module.ipynb #d8f3dcf4
 @patch
 def forward(self:PipelineSide,
     features:dict, # what `preprocess` gave
@@ -112,7 +112,7 @@ def _follow(self:PipelineSide):
                            'accelerate, or let one be seen, with CUDA_VISIBLE_DEVICES=0')
     model.follow_network()
 
-# %% ../../nbs/402_pipeline.module.ipynb #687c705b
+# %% ../../nbs/402_pipeline.module.ipynb #4e797bfc
 @patch
 def save(self:PipelineSide,
     output_path, # an existing folder
@@ -133,29 +133,27 @@ def load(cls:PipelineSide,
     "Open what `save` wrote."
     where = dict(token=token, cache_folder=cache_folder, revision=revision, local_files_only=local_files_only)
     folder = cls.load_dir_path(model_name_or_path, subfolder=subfolder, **where)
-    from auditus import AudioPipeline
-    return make_module(AudioPipeline.load(folder))
+    return make_module(cls.kind.load(folder))
 
 @patch
 def __reduce_ex__(self:PipelineSide, protocol): return make_copy,(type(self.pipe), self.pipe.get_params(), self.training)
 
-# %% ../../nbs/402_pipeline.module.ipynb #76efdd74
+# %% ../../nbs/402_pipeline.module.ipynb #fe99d8dc
 @cache
-def module_class()->type:
-    "Make the class; sentence-transformers is imported when it is first used."
+def module_class(
+    kind:type, # of pipelines: `AudioPipeline`
+)->type:
+    "Make the class of modules, in the room of its pipelines; sentence-transformers is imported when it is first used."
     of_theirs = require('sentence_transformers.base.modules.input_module', 'a module is one of sentence-transformers 6',
-                        "pip install 'sentence-transformers>=6'").InputModule
-    return type('PipelineModule', (PipelineSide, of_theirs), {'__module__': __name__, '__doc__': PipelineSide.__doc__})
-
-def __getattr__(name): # where sentence-transformers looks for the class of a saved module
-    if name=='PipelineModule': return module_class()
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+                        "pip install 'auditus[sentences]'").InputModule
+    about = {'kind': kind, '__module__': kind.__module__, '__doc__': PipelineSide.__doc__}
+    return type('PipelineModule', (PipelineSide, of_theirs), about)
 
 def make_module(
     pipe, # `AudioPipeline`
 ): # `PipelineModule`
     "Make a module of a pipeline, with a network of its own."
-    return module_class()(with_own_network(pipe))
+    return module_class(type(pipe))(with_own_network(pipe))
 
 def make_copy(
     kind:type, # of the pipeline
@@ -163,4 +161,4 @@ def make_copy(
     training:bool, # is the module in its mode for training?
 ): # `PipelineModule`
     "Make a module again of what a pickle or a copy holds."
-    return module_class()(kind(**settings)).train(training)
+    return module_class(kind)(kind(**settings)).train(training)

@@ -24,6 +24,7 @@ from .plan import EmbeddedSound, merge_chunks, pool_windows, Row, WindowPlan
 from .embedding import AudioEmbedding, default_model, Passes, to_tensors
 from .live import LiveEmbedding
 from .protocols import SavedInFolder, SklearnTransformer
+from .module import module_class
 from .sentences import SentenceEncoder
 
 # %% ../../nbs/410_pipeline.pipeline.ipynb #cc4979c0
@@ -323,3 +324,8 @@ def live(self:AudioPipeline,
 )->LiveEmbedding:
     "Return an object that embeds a sound while it is heard. Raises `SettingError` unless `window` is in seconds."
     return LiveEmbedding(self, sr, name)
+
+# %% ../../nbs/410_pipeline.pipeline.ipynb #a95db373
+def __getattr__(name): # the class is made when it is asked for, because sentence-transformers takes long to import
+    if name=='PipelineModule': return module_class(AudioPipeline)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
