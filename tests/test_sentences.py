@@ -321,3 +321,40 @@ def test_other_threads_infer_meanwhile(checkpoint, rng):
         assert model.forward(waves).frames.requires_grad
         assert not other.submit(model.forward, waves).result().frames.requires_grad
     assert not model.forward(waves).frames.requires_grad
+
+
+# On real sounds
+
+@pytest.mark.slow
+def test_training_finds_more_of_the_same_kind_among_real_sounds(tmp_path):
+    "The comparison of nbs/tutorial_similarity.ipynb: Sonic Pi's samples, half to learn from and half to be found."
+    from collections import Counter
+    from pathlib import Path
+
+    import soundfile
+    datasets = pytest.importorskip('datasets')
+    pytest.importorskip('ai_edge_litert')
+    folder = Path('/usr/share/sonic-pi/samples')
+    if not folder.is_dir(): pytest.skip('needs the Debian package sonic-pi-samples')
+    short = [p for p in sorted(folder.glob('*.flac')) if soundfile.info(p).duration <= 3]
+    counts = Counter(p.name.split('_')[0] for p in short)
+    files = [str(p) for p in short if counts[p.name.split('_')[0]] >= 6]
+    kinds, rng = np.array([Path(f).name.split('_')[0] for f in files]), np.random.default_rng(0)
+    train = np.sort(np.concatenate([(at := rng.permutation(np.flatnonzero(kinds == k)))[:len(at)//2] for k in sorted({*kinds})]))
+    test = np.setdiff1d(np.arange(len(files)), train)
+    model = st.SentenceTransformer(modules=[AudioPipeline('birdnet').as_module()], device='cpu')
+
+    def precision():
+        "Mean average precision, each sound against all others."
+        v, y, found = model.encode([files[i] for i in test], normalize_embeddings=True), kinds[test], []
+        for i, s in enumerate(v@v.T):
+            same = (y == y[i])[[j for j in np.argsort(-s) if j != i]]
+            found.append((np.cumsum(same)/np.arange(1, len(same)+1))[same].mean())
+        return np.mean(found)
+    before, rng = precision(), np.random.default_rng(0)
+    pairs = [(files[i], files[j]) for i in train for j in rng.permutation([j for j in train if kinds[j] == kinds[i] and j != i])[:2]]
+    arguments = st.SentenceTransformerTrainingArguments(output_dir=str(tmp_path/'run'), num_train_epochs=2, per_device_train_batch_size=16, learning_rate=1e-4, use_cpu=True, report_to='none',
+                                                        disable_tqdm=True, save_strategy='no', batch_sampler='no_duplicates', seed=0)
+    data = datasets.Dataset.from_dict({'anchor': [a for a, _ in pairs], 'positive': [b for _, b in pairs]})
+    st.SentenceTransformerTrainer(model, arguments, train_dataset=data, loss=losses.MultipleNegativesRankingLoss(model)).train()
+    assert len(files) == 116 and .3 < before < .4 and precision() > before+.05
