@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['MtebModel']
 
-# %% ../nbs/825_mteb.ipynb #259c91cd
+# %% ../nbs/825_mteb.ipynb #689c509d
 from collections.abc import Iterator
 import numpy as np
 from .sound.errors import require, SettingError
 from .pipeline.embedding import to_tensors
 from .transform import AudioPipeline, default_model
 
-# %% ../nbs/825_mteb.ipynb #5f58d3f6
+# %% ../nbs/825_mteb.ipynb #e3e5bee7
 def iter_sounds(
     inputs, # `DataLoader` of rows with the column 'audio'
 )->Iterator: # of what `AudioLoader` takes
@@ -25,7 +25,7 @@ def iter_sounds(
     else:
         for batch in inputs: yield from batch['audio']
 
-# %% ../nbs/825_mteb.ipynb #fc33da7a
+# %% ../nbs/825_mteb.ipynb #8a5a5ef8
 def _columns_of(
     inputs, # `DataLoader` of rows
 )->list: # of names
@@ -33,7 +33,7 @@ def _columns_of(
     rows = getattr(inputs, 'dataset', inputs)
     return rows.column_names if hasattr(rows, 'column_names') else [*next(iter(rows), ())]
 
-# %% ../nbs/825_mteb.ipynb #e3b88976
+# %% ../nbs/825_mteb.ipynb #8d720777
 def _experiment_of(
     pipe:AudioPipeline,
 )->dict|None: # settings by name
@@ -57,7 +57,7 @@ def describe_model(
         similarity_fn_name=found.ScoringFunction.COSINE, use_instructions=False, modalities=modalities, open_weights=True,
         experiment_kwargs=_experiment_of(pipe)))
 
-# %% ../nbs/825_mteb.ipynb #b1d0af1d
+# %% ../nbs/825_mteb.ipynb #a92162df
 class MtebModel:
     "A pipeline, as MTEB's evaluation takes a model."
     def __init__(self,
