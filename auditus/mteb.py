@@ -54,8 +54,8 @@ def describe_model(
     name = str(m.name).strip('/').replace('/', '__')
     return found.ModelMeta.create_empty(overwrites=dict(
         name=f'auditus/{name}', revision=m.weights_hash() or None, embed_dim=int(pipe.dim), framework=['PyTorch'],
-        similarity_fn_name=found.ScoringFunction.COSINE, use_instructions=False, modalities=modalities, open_weights=True,
-        experiment_kwargs=_experiment_of(pipe)))
+        similarity_fn_name=found.ScoringFunction.COSINE, use_instructions=False, modalities=modalities,
+        open_weights=True, experiment_kwargs=_experiment_of(pipe)))
 
 # %% ../nbs/825_mteb.ipynb #a92162df
 class MtebModel:

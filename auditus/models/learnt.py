@@ -27,7 +27,8 @@ def find_network(
                            'train it by itself, and make a pipeline of it as it is then')
     net = model.network if isinstance(model, GraphModel) else getattr(model, 'net', None)
     if net is None or model.session is not None:
-        raise SettingError(f'{model.name} can not be trained: its network is not run by torch, but by backend={model.backend!r}')
+        raise SettingError(f'{model.name} can not be trained: its network is not run by torch, '
+                           f'but by backend={model.backend!r}')
     return net
 
 def _unfreeze_layers(
@@ -95,7 +96,8 @@ class LearntGraph(LearntWeights):
         rows = {role: [a[i] for i in places] for role,a in rows.items()}
         pooled,logits = (torch.stack(rows[k]) if k in rows else None for k in ('pooled', 'logits'))
         if 'frames' in rows: return ModelFrames.padded(rows['frames'], pooled, logits)
-        return ModelFrames(pooled[:,None], torch.ones(len(pooled), 1, dtype=torch.bool, device=pooled.device), pooled, logits)
+        mask = torch.ones(len(pooled), 1, dtype=torch.bool, device=pooled.device)
+        return ModelFrames(pooled[:,None], mask, pooled, logits)
 
     def _pass_tensors(self,
         x:np.ndarray, # `(n, samples)`
@@ -176,8 +178,10 @@ def open_learnt(
     path = Path(name).expanduser()
     about = shareable(_read_about(path))
     note_places({'model_name': about['name'], 'checkpoint': about.get('checkpoint')}, path)
-    own = dict(device=device, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, local_files_only=local_files_only)
-    model = open_trainable({k:in_folder(v, path.parent) for k,v in about.items()} | {k:v for k,v in own.items() if v})
+    own = dict(device=device, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code,
+               local_files_only=local_files_only)
+    kept = {k:in_folder(v, path.parent) for k,v in about.items()}
+    model = open_trainable(kept | {k:v for k,v in own.items() if v})
     try: load_weights(find_network(model), str(path), device=str(as_device(device)))
     # what does not fit is a RuntimeError of torch
     except (RuntimeError, OSError, SafetensorError) as e:

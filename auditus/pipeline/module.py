@@ -32,7 +32,7 @@ def with_own_network(
     model = pipe.model
     if not (isinstance(model, LearntWeights) and model.origin is None):
         if model.origin is None:
-            raise SettingError(f'{model.name} was not opened by `load_model`, and a module needs a copy of it: '
+            raise SettingError(f'{model.name} was not opened by `load_model`, and a module needs a copy: '
                                'register its class as an entry point of auditus.models, and name it')
         model = open_trainable(model.origin)
     plain = pipe.defaults()
@@ -62,7 +62,8 @@ class PipelineSide:
         if prompt: raise SettingError(f'sounds have no prompts, got {prompt!r}')
         steps,waves = self.pipe.steps,[]
         for i,x in enumerate(inputs):
-            with naming_item(i, x): waves.append(join_sound(stream_samples(steps['loader'], steps['resampling'], x)).a)
+            with naming_item(i, x):
+                waves.append(join_sound(stream_samples(steps['loader'], steps['resampling'], x)).a)
         values = np.zeros((len(waves), max(map(len, waves), default=0)), np.float32)
         mask = np.zeros(values.shape, bool)
         for row,real,w in zip(values, mask, waves): row[:len(w)],real[:len(w)] = w,True
@@ -89,7 +90,7 @@ class PipelineSide:
 def forward(self:PipelineSide,
     features:dict, # what `preprocess` gave
     **kwargs, # for modules of texts
-)->dict: # the same, with 'sentence_embedding' `(n, dim)`; or 'token_embeddings' `(n, tokens, dim)` and their mask
+)->dict: # with 'sentence_embedding' `(n, dim)`, or 'token_embeddings' `(n, tokens, dim)` and their mask
     "Embed a batch."
     import torch
     pipe,values = self._tensors,features['input_values']
@@ -108,8 +109,8 @@ def _follow(self:PipelineSide):
     "Tell the model where its network is. Raises `SettingError` in a copy that DataParallel makes."
     model = self.pipe.model
     if self.network is not find_network(model):
-        raise SettingError('a module runs on one device in each process: start one for each GPU with torchrun or '
-                           'accelerate, or let one be seen, with CUDA_VISIBLE_DEVICES=0')
+        raise SettingError('a module runs on one device in each process: start one for each GPU with '
+                           'torchrun or accelerate, or let one be seen, with CUDA_VISIBLE_DEVICES=0')
     model.follow_network()
 
 # %% ../../nbs/402_pipeline.module.ipynb #4e797bfc
@@ -136,16 +137,17 @@ def load(cls:PipelineSide,
     return make_module(cls.kind.load(folder))
 
 @patch
-def __reduce_ex__(self:PipelineSide, protocol): return make_copy,(type(self.pipe), self.pipe.get_params(), self.training)
+def __reduce_ex__(self:PipelineSide, protocol):
+    return make_copy,(type(self.pipe), self.pipe.get_params(), self.training)
 
 # %% ../../nbs/402_pipeline.module.ipynb #fe99d8dc
 @cache
 def module_class(
     kind:type, # of pipelines: `AudioPipeline`
 )->type:
-    "Make the class of modules, in the room of its pipelines; sentence-transformers is imported when it is first used."
-    of_theirs = require('sentence_transformers.base.modules.input_module', 'a module is one of sentence-transformers 6',
-                        "pip install 'auditus[sentences]'").InputModule
+    "Make the class of modules, in the room of its pipelines; sentence-transformers is imported then."
+    of_theirs = require('sentence_transformers.base.modules.input_module',
+                        'a module is one of sentence-transformers 6', "pip install 'auditus[sentences]'").InputModule
     about = {'kind': kind, '__module__': kind.__module__, '__doc__': PipelineSide.__doc__}
     return type('PipelineModule', (PipelineSide, of_theirs), about)
 

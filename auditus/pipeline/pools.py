@@ -34,7 +34,7 @@ def _run_chunk(
         return pipe(chunk)
 
 def find_devices()->list: # of names
-    "Return all GPUs of CUDA, or else as many times the CPU as it can do at once, but no more than four times."
+    "Return all GPUs of CUDA, or else the CPU for each of its cores, four times at most."
     import torch
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return [f'cuda:{i}' for i in range(n)] or ['cpu']*min(4, os.cpu_count() or 1)
@@ -48,7 +48,8 @@ def start_pool(
     devices = find_devices() if devices is None else [*map(str, devices)]
     if not devices: raise SettingError('a pool has at least one device, got an empty list')
     threads = max(1, cpu_count()//len(devices))
-    made = [ProcessPoolExecutor(1, timeout=idle_s, initializer=_start_worker, initargs=(threads,)) for _ in devices]
+    settings = dict(timeout=idle_s, initializer=_start_worker, initargs=(threads,))
+    made = [ProcessPoolExecutor(1, **settings) for _ in devices]
     return {'devices': devices, 'processes': made}
 
 def stop_pool(

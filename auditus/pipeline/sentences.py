@@ -32,8 +32,8 @@ def quantized(
     "Return vectors in a byte or a bit for each number. Raises `SettingError` for one vector in 'int8' or 'uint8'."
     if isinstance(ys, list) and not ys: return []
     if len(ys)==0: return _same_kind(_quantized_nothing(ys.shape[-1], precision), ys)
-    quantization = require('sentence_transformers.quantization', f'precision={precision!r} is made by sentence-transformers',
-                           "pip install sentence-transformers, or leave it at 'float32'")
+    quantization = require('sentence_transformers.quantization',
+                           f'precision={precision!r} is made by sentence-transformers', "pip install sentence-transformers, or leave it at 'float32'")
     rows = [to_tensors(y, 'np') for y in ys] if isinstance(ys, list) else np.atleast_2d(to_tensors(ys, 'np'))
     if precision.endswith('int8') and sum(map(len, rows) if isinstance(ys, list) else [len(rows)])<2:
         raise SettingError(f'precision={precision!r} takes its range from the vectors, and needs more than one: '
@@ -128,8 +128,9 @@ class SentenceEncoder:
         _check_encode(output_value, precision, chunk_size, prompt_name or prompt, task, unknown)
         tokens,tensors = output_value!='sentence_embedding',convert_to_tensor or not convert_to_numpy
         one_device = None if isinstance(device, (list, tuple)) else device
-        given = dict(batch_size=batch_size, progress=show_progress_bar, device=one_device, truncate_dim=truncate_dim)
-        asked = {k:v for k,v in given.items() if v is not None}|({'normalize': True} if normalize_embeddings else {})
+        given = dict(batch_size=batch_size, progress=show_progress_bar, device=one_device,
+                     truncate_dim=truncate_dim, normalize=True if normalize_embeddings else None)
+        asked = {k:v for k,v in given.items() if v is not None}
         made = dict(return_tensors='pt' if tensors or tokens else 'np')
         frames = dict(pooling=None, normalize=False, truncate_dim=None)
         with _pool_for(pool, device) as pool:
@@ -138,7 +139,9 @@ class SentenceEncoder:
                 inputs = list(inputs) if is_many(inputs) else inputs # they are heard twice
                 return _all_outputs(embed(), embed(**frames), is_many(inputs))
             ys = embed(**frames) if tokens else embed()
-        if precision not in ('float32', None): ys = quantized(ys, precision) if not tokens or is_many(inputs) else quantized([ys], precision)[0]
+        if precision not in ('float32', None):
+            one_of_frames = tokens and not is_many(inputs)
+            ys = quantized([ys], precision)[0] if one_of_frames else quantized(ys, precision)
         return ys if convert_to_tensor or not tensors or tokens or not is_many(inputs) else list(ys)
 
     def encode_query(self, inputs, *args, **settings):
