@@ -260,7 +260,7 @@ def test_a_module_encodes_in_processes(checkpoint, rng):
 
 
 def test_what_makes_no_module(checkpoint, rng):
-    with pytest.raises(SettingError, match='a copy of it'): AudioPipeline(Loudness()).as_module()
+    with pytest.raises(SettingError, match='needs a copy'): AudioPipeline(Loudness()).as_module()
     for settings in (dict(window=1), dict(layer=[0, 1]), dict(layer=[0, 1], pooling=None), dict(mono=False, pooling=None)):
         with pytest.raises(SettingError): AudioPipeline(checkpoint('hubert-layer'), **settings).as_module()
     net = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 400, 160), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
