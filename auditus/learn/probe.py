@@ -222,6 +222,7 @@ def _vectors(self:Probe,
     if few: return to_tensors(self.pipeline.many(sounds), 'np')
     return embed_to_judge(self.pipeline, [sound_item(x, i) for i,x in enumerate(sounds)], self.cache)[0]
 
+# %% ../../nbs/670_learn.probe.ipynb #5fdfd721
 @patch
 def scores_of(self:Probe,
     X:np.ndarray, # `(n, dim)`, made by the pipeline
@@ -261,6 +262,7 @@ def score(self:Probe,
     if labels is not None: return SklearnClassifier.score(self, sounds, labels, sample_weight)
     return evaluate_classifier(self, as_labelled(sounds, None)).metrics['accuracy']
 
+# %% ../../nbs/670_learn.probe.ipynb #408d009e
 @patch
 def each(self:Probe, xs)->Iterator[Scores]:
     "Yield labels with scores of each sound, in order, as they come: those of its windows make the curves."
