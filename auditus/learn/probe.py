@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch, store_attr
 from ..sound.errors import check_choice, check_names, SettingError, renamed, unnamed
+from ..sound.columns import iter_items
 from ..sound.chain import Transform
 from ..sound.json import read_json
 from ..sound.files import read_whole
@@ -220,7 +221,7 @@ def _vectors(self:Probe,
                            'now: call fit again, or set it back')
     few = not hasattr(sounds, '__len__') or len(sounds)<few_sounds
     if few: return to_tensors(self.pipeline.many(sounds), 'np')
-    return embed_to_judge(self.pipeline, [sound_item(x, i) for i,x in enumerate(sounds)], self.cache)[0]
+    return embed_to_judge(self.pipeline, [sound_item(x, i) for i,x in enumerate(iter_items(sounds))], self.cache)[0]
 
 # %% ../../nbs/670_learn.probe.ipynb #5fdfd721
 @patch
