@@ -849,6 +849,168 @@ def test_sounds_are_decoded_once(tones, tmp_path, monkeypatch):
     assert (tmp_path/'sounds.f32').stat().st_mtime_ns == before and all(np.array_equal(a, b) for a, b in zip(waves, again))
 
 
+# what a training is given beside its sounds
+
+def test_a_set_of_ones_own_to_check_with(model, tones, tmp_path):
+    other = write_tones(tmp_path/'other', ('noise', 'sine', 'saw'), pitches=6, takes=1)
+    with pytest.warns(LabelWarning, match='1 class are not among the sounds to check with: square'):
+        result = brief_run(model, tones, tmp_path/'out', val_fraction=None, eval_data=other)
+    files = [other/n for n in result.report.names]
+    assert sorted(files) == sorted(other.rglob('*.wav')) and result.report.classes == ['noise', 'saw', 'sine', 'square']
+    assert np.abs(AudioClassifier(result.folder).predict_proba(files)-result.report.scores).max() < 1e-5
+    known = json.loads((result.folder/'training.json').read_text())
+    assert known['learnt'] == labelled(tones).counts() and known['settings']['val_fraction'] == 0
+    text = (result.folder/'README.md').read_text()
+    for said in ('32 were learnt from, 18 of another set checked with.', 'On the sounds of the other set:'): assert said in text, said
+    (other/'saw'/'00_0.wav').unlink()
+    with pytest.warns(LabelWarning), pytest.raises(SettingError, match='eval_sounds: '): brief_run(model, tones, tmp_path/'out', val_fraction=None, eval_data=other)
+    (other/'saw').rename(other/'cow')
+    with pytest.raises(AudioInputError, match='1 label of the sounds to check with are none of those to learn from: cow. There are noise, saw'):
+        brief_run(model, tones, tmp_path/'o', val_fraction=None, eval_data=other)
+    with pytest.raises(SettingError, match='leave one of them out'): brief_run(model, tones, tmp_path/'o', eval_data=other)
+    assert not (tmp_path/'o').exists() and not (tmp_path/'o.auditus').exists()
+
+
+def test_columns_by_name_of_both_sets(model, tones, tmp_path):
+    import pandas as pd
+    files = sorted(map(str, tones.rglob('*.wav')))
+    table = pd.DataFrame({'path': files, 'label': 'wrong', 'shape': [Path(f).parent.name for f in files], 'pitch': [pitch(f) for f in files]})
+    low, high = table[table.pitch < '02'], table[table.pitch >= '01']
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        result = brief_run(model, low, tmp_path/'out', val_fraction=None, eval_data=high, label_column='shape', groups='pitch')
+    told = ' '.join(str(w.message) for w in said if issubclass(w.category, LabelWarning))
+    assert '8 recordings are among the sounds to learn from and among those to check with' in told and '1 group are among' in told, told
+    assert result.report.classes == ['noise', 'saw', 'sine', 'square'] and len(result.report.targets) == 24
+
+
+def test_a_broken_sound_to_check_with(model, tones, tmp_path):
+    other = write_tones(tmp_path/'other', pitches=2, takes=1)
+    (other/'sine'/'broken.wav').write_text('no sound')
+    with pytest.warns(LabelWarning, match='1 sound of 9 could not be heard'):
+        result = brief_run(model, tones, tmp_path/'out', val_fraction=None, eval_data=other)
+    assert len(result.report.targets) == 8 and result.skipped[0][0] == 'sine/broken.wav'
+
+
+def first_loss(result): return next(h['loss'] for h in result.history if 'loss' in h)
+
+
+def test_classes_count_as_they_are_told_to(tones, tmp_path):
+    model = hubert(tmp_path/'model')
+    for f in sorted((tones/'saw').glob('*.wav'))[2:]: f.unlink()
+    for kind in ('sine', 'square'): shutil.rmtree(tones/kind)
+    settings = dict(val_fraction=0, learning_rate=1e-12, batch_size=10)  # learns nothing: the loss is that of the network as it began
+    files = sorted(tones.rglob('*.wav'))
+    def run(name, **more): return brief_run(model, tones, tmp_path/name, **settings, **more)
+    plain = run('plain')
+    each = -np.log(by_hand(plain.folder, files)[np.arange(10), [int(f.parent.name == 'saw') for f in files]])
+    theirs = np.where([f.parent.name == 'saw' for f in files], 10/(2*2), 10/(2*8))  # scikit-learn's formula
+    assert first_loss(plain) == pytest.approx(each.mean(), abs=1e-4)
+    assert first_loss(run('balanced', class_weight='balanced')) == pytest.approx((each*theirs).mean(), abs=1e-4)
+    by_label = np.where([f.parent.name == 'saw' for f in files], 3., 1.)
+    assert first_loss(run('told', class_weight={'saw': 3})) == pytest.approx((each*by_label).mean(), abs=1e-4)
+    with pytest.raises(SettingError, match='class_weight: .* then'): run('told', class_weight={'saw': 4})
+    for wrong in ({'cow': 2}, {'saw': 0}, 'even', {'saw': True}):
+        with pytest.raises(SettingError, match='class_weight'): run('none', class_weight=wrong)
+
+
+def test_weights_of_several_labels_are_those_of_torch(rng):
+    from auditus.learn.balance import class_weights
+    from auditus.learn.training import loss_function
+    T = np.eye(3)[np.arange(12) % 3]+(rng.uniform(size=(12, 3)) > .8) > 0
+    logits = torch.from_numpy(rng.normal(0, 1, (12, 3)).astype(np.float32)).requires_grad_()
+    found = loss_function(True, class_weights(T, [*'abc'], True, {'b': 4.}))({'logits': logits}, torch.from_numpy(T.astype(np.float32)))
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.from_numpy(T.astype(np.float32)), pos_weight=torch.tensor([1., 4., 1.]))
+    assert float(found.detach()) == pytest.approx(float(theirs.detach()), abs=1e-6)
+    # and balanced, each label weighs as much as its absence
+    from sklearn.utils.class_weight import compute_class_weight
+    for i, t in enumerate(T.T): assert np.allclose(class_weights(T, [*'abc'], True, 'balanced')[:, i], compute_class_weight('balanced', classes=np.array([False, True]), y=t))
+
+
+def silence(samples, sample_rate): return samples*0
+
+
+def test_what_is_checked_is_never_augmented(model, tones, tmp_path):
+    settings = dict(learning_rate=1e-12, batch_size=8)
+    plain, changed = brief_run(model, tones, tmp_path/'plain', **settings), brief_run(model, tones, tmp_path/'silent', augment=silence, **settings)
+    assert np.abs(plain.report.scores-changed.report.scores).max() < 1e-6 and abs(first_loss(plain)-first_loss(changed)) > 1e-5
+    with pytest.raises(SettingError, match='augment: .*silence.* then, None now'): brief_run(model, tones, tmp_path/'silent', **settings)
+    with pytest.raises(SettingError, match='must be callable'): brief_run(model, tones, tmp_path/'o', augment='noise')
+    with pytest.raises(AudioInputError, match='must give samples'): brief_run(model, tones, tmp_path/'o', augment=lambda samples, sr: samples[None, None])
+
+
+def test_augmentations_are_repeated_in_a_run_that_was_killed(tones, tmp_path):
+    # of a generator that is shared, and longer or shorter sounds
+    import random
+    model, heard = hubert(tmp_path/'model'), []
+    def vary(samples, sample_rate):
+        made = samples[:random.randint(4000, 8000)]*np.random.uniform(.2, 2)
+        heard.append((len(made), float(made[1])))
+        return made
+    settings = dict(epochs=3, learning_rate=5e-4, augment=vary, val_fraction=.25, device='cpu')
+    straight = finetune(model, tones, out=tmp_path/'straight', **settings)
+    epochs = np.array(heard[-72:]).reshape(3, 24, 2)  # another variant in each epoch
+    assert len({tuple(map(tuple, sorted(e.tolist()))) for e in epochs}) == 3
+    class Stop(tf.TrainerCallback):
+        def on_epoch_begin(self, args, state, control, **kwargs):
+            if round(state.epoch or 0) == 1: raise KeyboardInterrupt
+    real, given = tf.Trainer.__init__, []
+    def init(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        given or self.add_callback(Stop())
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(tf.Trainer, '__init__', init)
+        with pytest.raises(KeyboardInterrupt): finetune(model, tones, out=tmp_path/'killed', **settings)
+    resumed = finetune(model, tones, out=tmp_path/'killed', **settings)
+    a, b = weights(resumed.folder), weights(straight.folder)
+    assert max(np.abs(a[k]-b[k]).max() for k in a) < 1e-6
+
+
+def test_audiomentations_augments(model, tones, tmp_path):
+    theirs = pytest.importorskip('audiomentations')
+    augment = theirs.Compose([theirs.AddGaussianNoise(p=.7), theirs.Gain(p=.7), theirs.Shift(p=.5)])
+    settings = dict(augment=augment, learning_rate=5e-4)
+    a, b = (brief_run(model, tones, tmp_path/name, **settings) for name in 'ab')
+    assert np.array_equal(a.report.scores, b.report.scores)
+    assert 'AddGaussianNoise(p=0.7' in (a.folder/'README.md').read_text()
+
+
+def test_a_training_that_gets_no_better_ends(model, tones, tmp_path, monkeypatch):
+    settings = dict(epochs=9, learning_rate=1e-12, early_stopping_patience=2)
+    result = brief_run(model, tones, tmp_path/'out', **settings)
+    def checked(result): return [h['epoch'] for h in result.history if 'eval_loss' in h]
+    assert checked(result) == [1, 2, 3] and 'The training ended after epoch 3, since it got no better.' in (result.folder/'README.md').read_text()
+    # killed when it had ended: no epoch is added
+    import auditus.finetune as room
+    def killed(*args): raise KeyboardInterrupt
+    monkeypatch.setattr(room, 'write_result', killed)
+    with pytest.raises(KeyboardInterrupt): brief_run(model, tones, tmp_path/'killed', **settings)
+    monkeypatch.undo()
+    again = brief_run(model, tones, tmp_path/'killed', **settings)
+    a, b = weights(again.folder), weights(result.folder)
+    assert checked(again) == [1, 2, 3] and all(np.array_equal(a[k], b[k]) for k in a)
+    for wrong in (dict(val_fraction=0), dict(load_best_model_at_end=False), dict(early_stopping_patience=0)):
+        with pytest.raises(SettingError, match='early_stopping_patience'): brief_run(model, tones, tmp_path/'o', **settings | wrong)
+
+
+def test_a_card_says_the_licence_and_the_scores_as_the_hub_reads_them(tones, tmp_path):
+    from huggingface_hub import ModelCard, metadata_load
+    from huggingface_hub.repocard_data import model_index_to_eval_results
+    model = hubert(tmp_path/'model')
+    (model/'README.md').write_text('---\nlicense: cc-by-nc-4.0\n---\nA model.')
+    result = brief_run(model, tones, tmp_path/'shapes')
+    known = metadata_load(result.folder/'README.md')
+    name, found = model_index_to_eval_results(known['model-index'])
+    assert known['license'] == 'cc-by-nc-4.0' and name == 'shapes' and {r.dataset_name for r in found} == {'tones'} and {r.task_type for r in found} == {'audio-classification'}
+    assert {r.metric_name: r.metric_value for r in found} == {k: pytest.approx(v, abs=1e-4) for k, v in zip(('accuracy', 'macro F1', 'ROC-AUC', 'mAP'), result.report.metrics.values())}
+    assert ModelCard.load(result.folder/'README.md').data.pipeline_tag == 'audio-classification'
+    told = brief_run(model, tones, tmp_path/'told', license='mit')
+    assert metadata_load(told.folder/'README.md')['license'] == 'mit'
+    (model/'README.md').unlink()
+    unknown = brief_run(model, tones, tmp_path/'unknown')
+    assert 'license' not in metadata_load(unknown.folder/'README.md') and 'is under the licence of that model' in (unknown.folder/'README.md').read_text()
+
+
 # classifiers put to the test
 
 def test_unknown_labels_are_named(model, tones, pipe, tmp_path):
