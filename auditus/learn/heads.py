@@ -54,9 +54,13 @@ def fit_logistic(
     (_fit_binary if multilabel else _fit_multinomial)(learn, T, weight, bias)
     return {'weight': weight, 'bias': bias}
 
-def logistic_scores(Z, multilabel, weight, bias)->np.ndarray: # `(n, classes)`
+def logistic_logits(Z, multilabel, weight, bias)->np.ndarray: # `(n, classes)`
     "Apply a linear layer."
-    return apply_function(Z@weight.T+bias, 'sigmoid' if multilabel else 'softmax')
+    return Z@weight.T+bias
+
+def logistic_scores(Z, multilabel, weight, bias)->np.ndarray: # `(n, classes)`
+    "Apply a linear layer, and make scores of its logits."
+    return apply_function(logistic_logits(Z, multilabel, weight, bias), 'sigmoid' if multilabel else 'softmax')
 
 # %% ../../nbs/640_learn.heads.ipynb #5eb9f04b
 inverse_temperature = 10. # of a softmax over cosines
@@ -87,10 +91,13 @@ def fit_prototype(Z, T, multilabel, **others)->dict: # as in `fit_logistic`
                            "several labels: use 'logistic' or 'knn'")
     return {'prototypes': l2_normalize(T.T@l2_normalize(Z)), 'present': T.any(0)}
 
+def prototype_logits(Z, multilabel, prototypes, present)->np.ndarray: # `(n, classes)`
+    "Return the cosines of vectors and class means, as logits."
+    return np.where(present, inverse_temperature*l2_normalize(Z)@prototypes.T, NEG_LOGIT)
+
 def prototype_scores(Z, multilabel, prototypes, present)->np.ndarray: # `(n, classes)`
     "Return a softmax over the cosines of vectors and class means."
-    logits = inverse_temperature*l2_normalize(Z)@prototypes.T
-    return apply_function(np.where(present, logits, NEG_LOGIT), 'softmax')
+    return apply_function(prototype_logits(Z, multilabel, prototypes, present), 'softmax')
 
 # %% ../../nbs/640_learn.heads.ipynb #6c9431a5
 learners = {'logistic': (fit_logistic, logistic_scores), 'knn': (fit_knn, knn_scores),
@@ -120,6 +127,13 @@ def head_scores(
 )->np.ndarray: # `(n, classes)`
     "Apply a head."
     return learners[head][1]((X.astype(float)-mean)/scale, multilabel, **arrays)
+
+# %% ../../nbs/640_learn.heads.ipynb #8506b2bd
+logit_functions = {'logistic': logistic_logits, 'prototype': prototype_logits} # heads without logits are not in it
+
+def head_logits(head, X, multilabel, mean, scale, **arrays)->np.ndarray: # `(n, classes)`; as in `head_scores`
+    "Return the logits of a head that has some."
+    return logit_functions[head]((X.astype(float)-mean)/scale, multilabel, **arrays)
 
 # %% ../../nbs/640_learn.heads.ipynb #2853913f
 def array_shapes(

@@ -34,9 +34,10 @@ def check_head_settings(head, C, k, folds, seed): # as in `Probe`
     check_choice('head', head, tuple(learners))
     check_positive('C', C, 'strength')
     check_positive('k', k, 'neighbours', whole=True)
-    check_positive('folds', folds, 'parts', whole=True)
-    if folds<2: raise SettingError(f'`folds` must be at least 2, got {folds}')
     check_seed(seed)
+    if folds is None: return
+    check_positive('folds', folds, 'parts', whole=True)
+    if folds<2: raise SettingError(f'`folds` must be at least 2, or None for no cross-validation; got {folds}')
 
 # %% ../../nbs/650_learn.saved.ipynb #aa0d78e2
 # that vectors must share to be compared
@@ -118,9 +119,10 @@ def _check_learnt(
     try: check_head_settings(*(known[k] for k in head_settings))
     except SettingError as e: raise ValueError(str(e)) from e
     classes,multilabel,made_by = known['classes'],known['multi'],known['made_by']
-    are_names = isinstance(classes, list) and (all(isinstance(c, str) for c in classes) or all(type(c) is int for c in classes))
+    are_names = isinstance(classes, list) and {*map(type, classes)} in ({str}, {int}, {bool})
     if not are_names or not classes or len({*classes})<len(classes):
         raise ValueError(f'`classes` must be a list of different names, got {classes!r:.50}')
+    if not isinstance(known.get('indicator', False), bool): raise ValueError('`indicator` must be true or false')
     if not isinstance(multilabel, bool): raise ValueError('`multi` must be true or false, got '
                                                           f'{multilabel!r:.50}')
     if not isinstance(made_by, dict): raise ValueError('`made_by` is no dict')
@@ -169,6 +171,7 @@ class SavedProbe(NamedTuple):
     report:Report|None # `None`: there is none
     made_by:dict # settings of its vectors
     sounds:str # that it has learnt from, as `sounds_fingerprint` says it
+    indicator:bool = False # did its labels come as a matrix of 0 and 1?
 
 def _read_files(
     folder:Path,
@@ -184,7 +187,8 @@ def _read_files(
     _check_learnt(known, arrays)
     report = _saved_report(known, targets, scores)
     sounds = known.get('sounds', '')
-    return SavedProbe(settings, known['classes'], known['multi'], arrays, report, made_by, sounds)
+    return SavedProbe(settings, known['classes'], known['multi'], arrays, report, made_by, sounds,
+                      known.get('indicator', False))
 
 def read_saved(
     folder:Path, # of a probe

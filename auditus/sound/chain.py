@@ -14,6 +14,17 @@ from fastcore.basics import argnames, patch, store_attr
 from .wording import brief
 from .errors import AudioInputError, AuditusError, check_names, naming_item, SettingError
 
+# %% ../../nbs/020_sound.chain.ipynb #5d9168c3
+def as_column(
+    x, # what may be a frame, or an array of texts or objects
+): # itself, where it has no single column
+    "Return the one column of a frame (pandas, polars or Arrow), or of an array `(n, 1)` of texts or objects."
+    if hasattr(x, 'columns') and hasattr(x, 'shape') and len(x.shape)==2 and x.shape[1]==1:
+        if hasattr(x, 'iloc'): return x.iloc[:,0]
+        return x.to_series() if hasattr(x, 'to_series') else x.column(0).to_pylist()
+    if isinstance(x, np.ndarray) and x.dtype.kind in 'OUT' and x.ndim==2 and x.shape[1]==1: return x[:,0]
+    return x
+
 # %% ../../nbs/020_sound.chain.ipynb #47870ccf
 def is_many(
     x, # what a transform was called with
@@ -21,6 +32,7 @@ def is_many(
     "Whether `x` is many items rather than one."
     one = str, bytes, bytearray, memoryview, os.PathLike, Mapping, tuple
     if isinstance(x, one): return False
+    x = as_column(x)
     if hasattr(x, 'read') or hasattr(x, 'get_all_samples') or hasattr(x, 'columns'): return False
     if type(x).__module__.split('.')[0]=='torch': return False
     if hasattr(x, 'dtype'):
@@ -131,6 +143,7 @@ class Transform:
 
     def many(self, xs:Iterable):
         "Return the results for many items: stacked where their shapes agree, else a list."
+        xs = as_column(xs)
         total = len(xs) if hasattr(xs, '__len__') else None
         return stack(list(show_progress(self.each(xs), total, self.progress)))
 
