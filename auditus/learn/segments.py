@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/636_learn.segments.ipynb #bc3cea3b
 import numpy as np
-from auditus.pipeline.pooling import PoolingKind
+from auditus.pipeline.pooling import concatenate, PoolingKind
 from auditus.transform import AudioPipeline
 
 # %% ../../nbs/636_learn.segments.ipynb #ff9b8de6
@@ -26,14 +26,18 @@ def _mix(shares, x): # `(n, m)` numpy array, and `(..., m, dim)`, numpy array or
     return shares.astype(x.dtype)@x if isinstance(x, np.ndarray) else x.new_tensor(shares)@x
 
 # %% ../../nbs/636_learn.segments.ipynb #97b4ec89
+n_segments = 16 # parts of a sound that a probe hears
+
 class SegmentMeans(PoolingKind):
     "The means of equal parts of a sound's time, one after the other."
     def __init__(self,
-        n:int=16, # parts
+        n:int=n_segments, # parts
     ): self.n = n
 
     @property
-    def width(self)->int: return self.n # numbers of the result for each dim of a frame
+    def width(self)->int:
+        "Numbers of the result for each dim of a frame."
+        return self.n
 
     def pool(self, x):
         y = _mix(overlaps(np.arange(x.shape[-2]+1)/x.shape[-2], self.n), x)
@@ -45,18 +49,13 @@ class SegmentMeans(PoolingKind):
         edges[-1] = 1
         by_part = stats.reshape(*stats.shape[:-1], self.n, -1)
         pieces = [by_part[i] for i in range(len(by_part))]
-        x = np.concatenate(pieces, -2) if isinstance(stats, np.ndarray) else self._cat(pieces)
-        y = _mix(overlaps(edges, self.n), x)
+        y = _mix(overlaps(edges, self.n), concatenate(pieces, -2))
         return y.reshape(*y.shape[:-2], -1)
-
-    def _cat(self, xs): # torch tensors
-        import torch
-        return torch.cat(xs, -2)
 
 # %% ../../nbs/636_learn.segments.ipynb #bdc0e4aa
 def segment_pipeline(
     pipe:AudioPipeline, # that embeds sounds
-    n:int=16, # parts
+    n:int=n_segments, # parts
 )->AudioPipeline: # gives `(n * dim,)`, or of several layers `(layers, n * dim)`
     "Return a pipeline that gives the parts of a sound in the place of its vector."
     layer = 'all' if pipe.layer==-1 and pipe.model.n_layers is not None else pipe.layer
