@@ -34,7 +34,9 @@ def cache_key(
     "Return the key of a sound; what can't be told from another of its name is embedded each time."
     if not item.state: return uuid.uuid4().hex
     clip = [] if item.start is None else [item.start, item.end]
-    return digest([item.at if isinstance(item.at, str) else item.name, list(item.state), *clip])
+    # a sound in memory is what is in it, whatever it is called
+    where = item.at if isinstance(item.at, str) else item.name if callable(item.at) else ''
+    return digest([where, list(item.state), *clip])
 
 class VectorCache:
     "The tables of vectors in a folder, one for each run that added some."

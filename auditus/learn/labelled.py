@@ -152,7 +152,8 @@ def check_learnable(
     n = count(len(data.items), 'sound')
     if not data.classes: raise AudioInputError(f'not one of {n} has a label')
     if len(data.classes)<(1 if data.multilabel else 2):
-        raise AudioInputError(f'all {n} have the label {data.classes[0]!r}: a classifier needs at least two')
+        raise AudioInputError(f'all {n} have the label {data.classes[0]!r}: that is one class, '
+                              'and a classifier needs at least two')
     if not divided: return data
     if single := [k for k,n in data.counts().items() if n==1]:
         warnings.warn(f'{count(len(single), "class", "classes")} with a single sound can be learnt and not '

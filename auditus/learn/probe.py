@@ -121,6 +121,11 @@ def get_params(self:Probe,
     return own | {f'pipeline__{k}': v for k,v in self.pipeline.get_params().items()} if deep else own
 
 @patch
+def _vector_settings(self:Probe)->dict:
+    "Return those settings of the pipeline that vectors depend on."
+    return {k:v for k,v in self.pipeline.get_params().items() if k in vector_settings}
+
+@patch
 def set_params(self:Probe, **params)->Probe: # itself
     "Change settings, and forget what was learnt under others. Raises `SettingError`, and keeps the old ones."
     inner = {k.removeprefix('pipeline__'): v for k,v in params.items() if k.startswith('pipeline__')}
@@ -235,11 +240,6 @@ def fit(self:Probe,
 few_sounds = 8 # below which it takes longer to look for their vectors than to make them
 
 # %% ../../nbs/670_learn.probe.ipynb #6d4475bc
-@patch
-def _vector_settings(self:Probe)->dict:
-    "Return those settings of the pipeline that vectors depend on."
-    return {k:v for k,v in self.pipeline.get_params().items() if k in vector_settings}
-
 @patch
 def _vectors(self:Probe,
     sounds, # many

@@ -43,7 +43,7 @@ def check_head_settings(head, C, k, folds, seed, class_weight=None, classes=None
     check_seed(seed)
     if folds is None: return
     check_positive('folds', folds, 'parts', whole=True)
-    if folds<2: raise SettingError(f'`folds` must be at least 2, or None for no cross-validation; got {folds}')
+    if folds<2: raise SettingError(f'`folds` must be at least 2, got {folds}; None is no cross-validation')
 
 # %% ../../nbs/650_learn.saved.ipynb #aa0d78e2
 # that vectors must share to be compared

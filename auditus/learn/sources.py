@@ -310,7 +310,7 @@ def as_labelled(
                               'A folder or a table brings its labels along')
     sounds,matrix = list(as_column(sounds)),is_indicator(labels)
     labels = as_column(labels)
-    labels = labels if matrix else list(np.ravel(labels) if isinstance(labels, np.ndarray) else labels)
+    if not matrix: labels = list(np.ravel(np.asarray(labels)) if hasattr(labels, '__array__') else labels)
     if callable(groups): groups = [groups(str(p.source if isinstance(p, Clip) else p)) for p in sounds]
     if isinstance(groups, str):
         raise SettingError('`groups` names a column of a table; with a list of sounds it is a list too, '

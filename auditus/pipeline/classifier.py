@@ -123,8 +123,9 @@ def score(self:SklearnClassifier,
     sample_weight=None, # of each sound; `None`: they count the same
 )->float: # from 0 to 1
     "Return the accuracy. Raises `AudioInputError` where there is not one label for each sound."
-    if not is_many(sounds): raise AudioInputError(f'score takes many sounds, with a label for each; got {brief(sounds)}')
-    wanted,found = self.name_labels(labels),self.predict(sounds)
+    found = self.predict(sounds)
+    if not isinstance(found, np.ndarray): raise AudioInputError(f'score takes many sounds, with a label for each; got {brief(sounds)}')
+    wanted = self.name_labels(labels)
     if len(wanted)!=len(found):
         raise AudioInputError(f'{count(len(found), "sound")}, but {count(len(wanted), "label")}: one for each is needed')
     return float(np.average([is_right(*both) for both in zip(found, wanted)], weights=sample_weight))
