@@ -468,7 +468,8 @@ def test_a_probe_that_attends_from_fit_to_file(tones, pipe, tmp_path):
     assert probe.report.metrics['accuracy'] > .35 and proba.shape == (32, 4) and np.allclose(proba.sum(1), 1)
     # alone, and in company that is taken from what is kept
     assert np.abs(probe.predict_proba(files[0])-proba[0]).max() < 1e-5 and np.abs(evaluate(probe, tones).scores-proba).max() < 1e-5
-    assert probe(files[3]).scores == pytest.approx(sorted(proba[3], reverse=True), abs=1e-5)
+    assert [o['score'] for o in probe(files[3])] == pytest.approx(sorted(proba[3], reverse=True), abs=1e-5)
+    with pytest.raises(SettingError, match='takes parts of sounds'): probe.scores_of(pipe(files[:2]))
     layers = probe.arrays['layers']
     assert layers.shape == (3,) and layers.std() > 0 and np.abs(probe.arrays['query']).max() > 0
     probe.save(tmp_path/'probe')

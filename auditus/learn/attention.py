@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/638_learn.attention.ipynb #68b5e985
 import numpy as np
+from auditus.sound.errors import SettingError
 from auditus.classify import apply_function
 from auditus.learn.balance import sound_weights
 
@@ -51,7 +52,11 @@ def attend(
     return np.einsum('ns,nsd->nd', weight, mixed),weight
 
 def attention_logits(X, multilabel, mean, scale, layers, query, weight, bias, segments)->np.ndarray: # `(n, classes)`
-    "Apply the head."
+    "Apply the head. Raises `SettingError` for vectors that are no parts of sounds."
+    expected = len(layers),int(segments)*len(query)
+    if np.shape(X)[1:]!=(expected[1:] if np.ndim(X)==2 and expected[0]==1 else expected):
+        raise SettingError(f"head='attention' takes parts of sounds, {expected} for each, as `Probe.embedder` gives "
+                           f'them; got {np.shape(X)[1:]}')
     parts = _standardize(as_parts(X, int(segments)), mean, scale)
     return attend(parts, layers, query)[0]@weight.T+bias
 

@@ -161,6 +161,9 @@ def _fit_head(self:Probe,
     variants:np.ndarray|None, # `(n, variants, dim)`
 )->dict: # arrays
     "Learn a head; variants count together with their sound as it would alone."
+    if self.head=='attention' and X.shape[-1]!=self.embedder.dim:
+        raise SettingError("head='attention' learns from the frames of sounds, and these are vectors: give the sounds "
+                           "themselves, or choose head='logistic'")
     T = data.targets[places]
     weights = class_weights(T, data.classes, data.multilabel, self.class_weight)
     rows,targets = with_variants(X[places], T, None if variants is None else variants[places])
