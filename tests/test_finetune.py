@@ -1188,3 +1188,23 @@ def test_commands_from_folder_to_scores(model, tones, tmp_path, monkeypatch):
         assert len(lines) == 33 and lines[0].replace('"', '') == 'file,label,predicted,score'
     done = run(app, ['probe', str(tmp_path/'nothing'), '-m', str(model)])
     assert done.exit_code == 1 and 'there is no file or folder' in done.stderr and 'Traceback' not in done.output
+
+
+def test_commands_learn_as_they_are_told_to(model, tones, tmp_path, monkeypatch):
+    monkeypatch.setenv('HF_HOME', str(tmp_path/'home'))
+    monkeypatch.chdir(tmp_path)
+    other = write_tones(tmp_path/'other', pitches=3, takes=1)
+    (tmp_path/'mine.py').write_text('import numpy as np\ndef vary(samples, sample_rate): return samples*np.random.uniform(.5, 2)')
+    run = CliRunner().invoke
+    done = run(app, ['probe', 'tones', '-m', str(model), '-o', 'probe', '--head', 'attention', '--class-weight', 'balanced', '--augment', 'mine.py:vary', '--augment-variants', '2', '--folds', '2'])
+    assert done.exit_code == 0 and '32 sounds of 4 classes: accuracy' in done.stdout, done.output
+    known = json.loads((tmp_path/'probe'/'probe.json').read_text())
+    assert (known['head'], known['class_weight'], known['augment_variants']) == ('attention', 'balanced', 2) and 'vary' in known['augment']
+    done = run(app, ['finetune', 'tones', '-m', str(model), '-o', 'out', '--epochs', '9', '--learning-rate', '1e-12', '--eval', 'other', '--early-stopping-patience', '1', '--class-weight', 'saw=2,sine=.5',
+                     '--augment', 'mine.py:vary', '--license', 'mit', '--device', 'cpu'])
+    assert done.exit_code == 0 and '12 sounds of 4 classes: accuracy' in done.stdout, done.output
+    known = json.loads((tmp_path/'out'/'training.json').read_text())
+    assert known['settings']['class_weight'] == {'saw': 2, 'sine': .5} and known['about']['license'] == 'mit' and len([h for h in known['history'] if 'eval_loss' in h]) == 2
+    for wrong, said in ((['--class-weight', 'most'], 'weights by label'), (['--augment', 'mine.py:louder'], 'there is no louder in mine.py'), (['--eval', 'other', '--val-fraction', '.2'], 'leave one of them out')):
+        done = run(app, ['finetune', 'tones', '-m', str(model), '-o', 'o', '--device', 'cpu', *wrong])
+        assert done.exit_code == 1 and said in done.stderr.replace('\n', ' ') and 'Traceback' not in done.output, done.output
