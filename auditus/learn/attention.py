@@ -12,8 +12,7 @@ from auditus.classify import apply_function
 from auditus.learn.balance import sound_weights
 
 # %% ../../nbs/638_learn.attention.ipynb #efee7ad5
-query_decay = .1 # how much the query is held back; the linear layer 1
-layer_decay = .01 # how much the logits of the layers' weights are
+layer_decay = .01 # how much the logits of the layers' weights are held back; the query and the linear layer 1
 
 def as_parts(
     X:np.ndarray, # `(n, segments * dim)`, or of several layers `(n, layers, segments * dim)`
@@ -65,7 +64,7 @@ def attention_scores(X, multilabel, **arrays)->np.ndarray: # `(n, classes)`
     return apply_function(attention_logits(X, multilabel, **arrays), 'sigmoid' if multilabel else 'softmax')
 
 # %% ../../nbs/638_learn.attention.ipynb #fe1989b2
-_max_steps = 60 # of L-BFGS; the query of a few sounds is better for not being driven further
+_max_steps = 60 # of L-BFGS: where it has not found the minimum by then, it is near
 
 def _entropy(
     T:np.ndarray, # `(n, classes)` of 0 and 1
@@ -100,7 +99,7 @@ def _minimise(
         mixed = torch.einsum('l,nlsd->nsd', mix_layers(found['layers'], softmax), Z)
         weight = (mixed@found['query']/dim**.5).softmax(-1)
         logits = torch.einsum('ns,nsd->nd', weight, mixed)@found['weight'].T+found['bias']
-        held = {'weight': 1, 'query': query_decay, 'layers': layer_decay}
+        held = {'weight': 1, 'query': 1, 'layers': layer_decay}
         return C*entropy(logits)+sum(decay/2*(found[k]**2).sum() for k,decay in held.items())
     steps = torch.optim.LBFGS(found.values(), max_iter=_max_steps, line_search_fn='strong_wolfe',
                               tolerance_grad=1e-4, tolerance_change=1e-7)
