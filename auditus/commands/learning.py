@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
-from auditus.sound.wording import brief
-from auditus.sound.errors import SettingError
+from ..sound.wording import brief
+from ..sound.errors import SettingError
 
 # %% ../../nbs/835_commands.learning.ipynb #40abac50
 def parse_class_weight(

@@ -7,9 +7,9 @@ __all__ = []
 
 # %% ../../nbs/638_learn.attention.ipynb #68b5e985
 import numpy as np
-from auditus.sound.errors import SettingError
-from auditus.classify import apply_function
-from auditus.learn.balance import sound_weights
+from ..sound.errors import SettingError
+from ..classify import apply_function
+from .balance import sound_weights
 
 # %% ../../nbs/638_learn.attention.ipynb #efee7ad5
 layer_decay = .01 # how much the logits of the layers' weights are held back; the query and the linear layer 1

@@ -9,11 +9,11 @@ __all__ = []
 import random, re, warnings, zlib
 from contextlib import contextmanager
 import numpy as np
-from auditus.sound.wording import brief
-from auditus.sound.errors import AudioInputError, SettingError
-from auditus.sound.chain import Transform
-from auditus.core import AudioArray
-from auditus.signal import as_audio
+from ..sound.wording import brief
+from ..sound.errors import AudioInputError, SettingError
+from ..sound.chain import Transform
+from ..core import AudioArray
+from ..signal import as_audio
 
 # %% ../../nbs/635_learn.augment.ipynb #37dbcd3f
 @contextmanager

@@ -7,8 +7,8 @@ __all__ = []
 
 # %% ../../nbs/632_learn.balance.ipynb #597d7311
 import numpy as np
-from auditus.sound.wording import brief
-from auditus.sound.errors import SettingError
+from ..sound.wording import brief
+from ..sound.errors import SettingError
 
 # %% ../../nbs/632_learn.balance.ipynb #c48f7ca7
 def check_class_weight(

@@ -8,9 +8,9 @@ __all__ = []
 # %% ../../nbs/695_learn.card.ipynb #8fa2c023
 from pathlib import Path
 import numpy as np
-from auditus.sound.wording import count
-from auditus.collection.items import is_url
-from auditus.learn.metrics import metric_names
+from ..sound.wording import count
+from ..collection.items import is_url
+from .metrics import metric_names
 
 # %% ../../nbs/695_learn.card.ipynb #1be2c315
 def _read_license(

@@ -7,10 +7,10 @@ __all__ = []
 
 # %% ../../nbs/685_learn.evalset.ipynb #ec67af0e
 import warnings
-from auditus.sound.wording import brief, count
-from auditus.sound.errors import AudioInputError
-from auditus.learn.labelled import as_tuples, Labelled, LabelWarning
-from auditus.learn.sources import is_label_folder, labelled
+from ..sound.wording import brief, count
+from ..sound.errors import AudioInputError
+from .labelled import as_tuples, Labelled, LabelWarning
+from .sources import is_label_folder, labelled
 
 # %% ../../nbs/685_learn.evalset.ipynb #15407070
 def _as_classes_of(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch, store_attr
 from ..sound.errors import check_choice, check_names, check_positive, SettingError, renamed, unnamed
+from ..sound.columns import iter_items
 from ..sound.chain import Transform
 from ..sound.json import read_json
 from ..sound.files import read_whole
@@ -254,8 +255,9 @@ def _vectors(self:Probe,
                            'now: call fit again, or set it back')
     few = not hasattr(sounds, '__len__') or len(sounds)<few_sounds
     if few: return to_tensors(self.embedder.many(sounds), 'np')
-    return embed_to_judge(self.embedder, [sound_item(x, i) for i,x in enumerate(sounds)], self.cache)[0]
+    return embed_to_judge(self.embedder, [sound_item(x, i) for i,x in enumerate(iter_items(sounds))], self.cache)[0]
 
+# %% ../../nbs/670_learn.probe.ipynb #5fdfd721
 @patch
 def scores_of(self:Probe,
     X:np.ndarray, # `(n, dim)`, made by `embedder`; of several layers `(n, layers, dim)`
@@ -295,6 +297,7 @@ def score(self:Probe,
     if labels is not None: return SklearnClassifier.score(self, sounds, labels, sample_weight)
     return evaluate_classifier(self, as_labelled(sounds, None)).metrics['accuracy']
 
+# %% ../../nbs/670_learn.probe.ipynb #408d009e
 @patch
 def each(self:Probe, xs)->Iterator[Scores]:
     "Yield labels with scores of each sound, in order, as they come: those of its windows make the curves."

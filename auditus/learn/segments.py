@@ -7,8 +7,8 @@ __all__ = []
 
 # %% ../../nbs/636_learn.segments.ipynb #bc3cea3b
 import numpy as np
-from auditus.pipeline.pooling import concatenate, PoolingKind
-from auditus.transform import AudioPipeline
+from ..pipeline.pooling import concatenate, PoolingKind
+from ..transform import AudioPipeline
 
 # %% ../../nbs/636_learn.segments.ipynb #ff9b8de6
 def overlaps(

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, check_choice, SettingError, renamed
-from ..sound.chain import as_column, is_many
+from ..sound.columns import as_column, find_column_of_sounds, iter_items
+from ..sound.chain import is_many
 from ..core import AudioArray, Clip
 from ..collection.sources import describe_left_out, find_column, path_columns, user_path
 from ..collection.annotations import label_columns
-from ..collection.items import as_item, is_url, Item
-from ..collect import collect
+from ..collection.items import Item, as_item, is_url, sound_state
+from ..collect import collect, rows_of_column
 from .labelled import drop_duplicates, find_classes, Labelled, LabelWarning
 
 # %% ../../nbs/610_learn.sources.ipynb #dd4e3cfa
@@ -254,7 +255,9 @@ def _content_state(
     def known(kind, data): return len(data),hashlib.blake2b(data, digest_size=16).hexdigest(),kind
     if isinstance(source, (bytes, bytearray)): return known('bytes', source)
     if isinstance(source, dict):
-        if source.get('bytes'): return known('bytes', source['bytes'])
+        asked = [getattr(source, k, None) for k in ('sampling_rate', 'num_channels')] # of a column of a dataset
+        if source.get('bytes'): return known(f'bytes {asked}', source['bytes'])
+        if source.get('path'): return (*state, str(source['path']), f'{asked}') if (state := sound_state(source['path'])) else ()
         source = source.get('array', source.get('raw')),source.get('sampling_rate')
     a,sr = (source.a, source.sr) if isinstance(source, AudioArray) else source if isinstance(source, tuple) and len(source)==2 else (None, None)
     if not isinstance(a, np.ndarray) or a.dtype.kind not in 'fiu': return ()
@@ -308,10 +311,11 @@ def as_labelled(
     if not (is_many(sounds) or isinstance(sounds, tuple)) or isinstance(labels, str):
         raise AudioInputError(f'labels go with a list of sounds, one for each; got {brief(sounds)}. '
                               'A folder or a table brings its labels along')
-    sounds,matrix = list(as_column(sounds)),is_indicator(labels)
-    labels = as_column(labels)
+    column,matrix = find_column_of_sounds(sounds),is_indicator(labels)
+    sounds,labels = list(iter_items(sounds)) if column is None else rows_of_column(*column),as_column(labels)
     if not matrix: labels = list(np.ravel(np.asarray(labels)) if hasattr(labels, '__array__') else labels)
-    if callable(groups): groups = [groups(str(p.source if isinstance(p, Clip) else p)) for p in sounds]
+    def name_of(p): return p.name if isinstance(p, Item) else str(p.source if isinstance(p, Clip) else p)
+    if callable(groups): groups = [groups(name_of(p)) for p in sounds]
     if isinstance(groups, str):
         raise SettingError('`groups` names a column of a table; with a list of sounds it is a list too, '
                            f'or a function of the path; got {groups!r}')

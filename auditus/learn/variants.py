@@ -7,10 +7,10 @@ __all__ = []
 
 # %% ../../nbs/648_learn.variants.ipynb #aa1daf90
 import numpy as np
-from auditus.sound.chain import Pipeline, show_progress
-from auditus.pipeline.embedding import to_tensors
-from auditus.transform import AudioPipeline
-from auditus.learn.augment import Augment
+from ..sound.chain import Pipeline, show_progress
+from ..pipeline.embedding import to_tensors
+from ..transform import AudioPipeline
+from .augment import Augment
 
 # %% ../../nbs/648_learn.variants.ipynb #9b3dd651
 def embed_variants(

@@ -11,7 +11,8 @@ import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, SettingError, unnamed
-from ..sound.chain import as_column, is_many
+from ..sound.columns import as_column
+from ..sound.chain import is_many
 from .protocols import sklearn_tags
 
 # %% ../../nbs/435_pipeline.classifier.ipynb #91ba1c66
