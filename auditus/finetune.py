@@ -109,12 +109,13 @@ def _check_evalset(
 )->float: # the share of the sounds that is kept back
     "Raise `SettingError` where it is not clear what is checked with, or nothing is."
     if eval_data is not None and val_fraction:
-        raise SettingError(f'val_fraction={val_fraction} keeps sounds back to check with, and `eval_data` brings '
-                           'others: leave one of them out')
+        raise SettingError(f'val_fraction={val_fraction} keeps sounds back to check with, and `eval_data` '
+                           'brings others: leave one of them out')
     share = val_fraction if val_fraction is not None else .1 if eval_data is None else 0
-    if early_stopping_patience is not None and not (load_best_model_at_end and (share or eval_data is not None)):
-        raise SettingError('`early_stopping_patience` needs sounds to check with, and the best epoch kept: give '
-                           '`val_fraction` or `eval_data`, and leave load_best_model_at_end=True')
+    is_checked = share or eval_data is not None
+    if early_stopping_patience is not None and not (load_best_model_at_end and is_checked):
+        raise SettingError('`early_stopping_patience` needs sounds to check with, and the best epoch kept: '
+                           'give `val_fraction` or `eval_data`, and leave load_best_model_at_end=True')
     return share
 
 def _training_device(
@@ -191,7 +192,8 @@ def _train(
             store.keep_settings(settings)
             begun = True
             sounds = prepare_sounds(given, model, settings, store.state, progress, checked)
-            trainer = run_training(net, model, sounds, settings, store.state/'checkpoints', device, progress, augment)
+            trainer = run_training(net, model, sounds, settings, store.state/'checkpoints', device, progress,
+                                   augment)
             write_result(trainer, model, sounds, store, settings, about)
     except AuditusError:
         # with nothing learnt there is nothing to go on with, and other settings may do better
@@ -212,18 +214,18 @@ def finetune(
     learning_rate:float=5e-5, # at its highest
     warmup_ratio:float=.1, # share of the steps in which the rate rises
     max_seconds:float=30., # of a longer sound, each epoch hears another part (s)
-    val_fraction:float|None=None, # share of the sounds that are kept back, 0: none; `None`: .1, or 0 with `eval_data`
+    val_fraction:float|None=None, # share of the sounds that are kept back; `None`: .1, and 0 with `eval_data`
     eval_data=None, # labelled sounds to check with, in the place of those kept back; as `sounds`
     groups=None, # column, or function of a sound's name: what stays on one side, such as the speaker
-    class_weight=None, # 'balanced', or a dict of weights by label: what a sound counts; `None`: all the same
-    augment=None, # callable `(samples, sample_rate)` that gives samples, such as audiomentations' `Compose`
-    early_stopping_patience:int|None=None, # end after so many epochs that were no better; `None`: train them all
+    class_weight=None, # 'balanced', or a dict: what a sound counts, by its label; `None`: all the same
+    augment=None, # callable `(samples, sample_rate)` that gives samples, as audiomentations' `Compose` is
+    early_stopping_patience:int|None=None, # end after so many epochs that were no better; `None`: train all
     seed:int=42, # of the division, the crops and the training
     metric:str='accuracy', # that tells the best epoch: 'accuracy', 'macro_f1', 'roc_auc', 'map'
     freeze:str|None=None, # 'features': the convolutions in front stay as they are; 'encoder': all but head
     load_best_model_at_end:bool=True, # keep the best epoch, not the last
     push_to_hub=False, # True, or the name of a repository
-    license:str|None=None, # of the result, for its card, such as 'cc-by-4.0'; `None`: that of the model, where it is known
+    license:str|None=None, # for the card, such as 'cc-by-4.0'; `None`: that of the model, where it is known
     device:str|None=None, # 'cpu' or 'cuda'; `None`: a GPU where there is one
     fp16:bool=False, # compute in float16, on a GPU
     bf16:bool=False, # compute in bfloat16
@@ -264,7 +266,8 @@ def finetune(
     settings = {**trained, 'weights': model.weights_hash(), 'sounds': sounds_fingerprint(given),
                 'classes': given.classes, 'multi': given.multilabel, 'version': __version__,
                 'eval_sounds': checked and sounds_fingerprint(checked), 'augment': describe_augment(augment)}
-    if isinstance(class_weight, dict): settings['class_weight'] = {str(k):float(v) for k,v in class_weight.items()}
+    if isinstance(class_weight, dict):
+        settings['class_weight'] = {str(k):float(v) for k,v in class_weight.items()}
     # of a folder of this machine its name is enough, for the card that goes with the model
     is_folder = Path(model_name).expanduser().exists()
     about = {'model': Path(model_name).name if is_folder else str(model_name), 'grouped': groups is not None,

@@ -33,7 +33,8 @@ def load_augment(
     "Import an augmentation. Raises `SettingError` where there is none of that name."
     if text is None: return None
     home,is_there,name = text.rpartition(':')
-    if not is_there: raise SettingError(f'--augment is a file or a module and a name, such as augment.py:augment; got {text!r}')
+    if not is_there:
+        raise SettingError(f'--augment is a file or a module and a name, such as mine.py:augment; got {text!r}')
     if home.endswith('.py'):
         path = Path(home).expanduser()
         if not path.is_file(): raise SettingError(f'--augment: there is no file {home}')
@@ -42,7 +43,8 @@ def load_augment(
         spec.loader.exec_module(module)
     else:
         try: module = importlib.import_module(home)
-        except ModuleNotFoundError as e: raise SettingError(f'--augment: {e}; of a file, give its path, such as augment.py:{name}') from e
+        except ModuleNotFoundError as e:
+            raise SettingError(f'--augment: {e}; of a file, give its path, such as mine.py:{name}') from e
     if not hasattr(module, name): raise SettingError(f'--augment: there is no {name} in {home}')
     return getattr(module, name)
 
@@ -51,9 +53,11 @@ def load_augment(
 class LearningOptions:
     "What counts in learning, and how sounds are augmented for it."
     class_weight: Annotated[Optional[str], typer.Option(
-        help="'balanced': all classes count the same, however many sounds they have; or weights: owl=5,frog=1.")] = None
+        help="'balanced': all classes count the same, however many sounds they have; "
+             'or weights: owl=5,frog=1.')] = None
     augment: Annotated[Optional[str], typer.Option(
-        help="A callable (samples, sample_rate) that gives samples, by its place: augment.py:name, or module:name. It is run.")] = None
+        help='A callable (samples, sample_rate) that gives samples, by its place: mine.py:name, or '
+             'module:name. It is run.')] = None
 
     def settings(self)->dict: # of `Probe` and `finetune`
         "Return what the options say."

@@ -12,7 +12,7 @@ from ..classify import apply_function
 from .balance import sound_weights
 
 # %% ../../nbs/638_learn.attention.ipynb #efee7ad5
-layer_decay = .01 # how much the logits of the layers' weights are held back; the query and the linear layer 1
+layer_decay = .01 # how much the logits of the layers' weights are held back; all else 1
 
 def as_parts(
     X:np.ndarray, # `(n, segments * dim)`, or of several layers `(n, layers, segments * dim)`
@@ -50,12 +50,13 @@ def attend(
     weight = _softmax(mixed@query/len(query)**.5)
     return np.einsum('ns,nsd->nd', weight, mixed),weight
 
-def attention_logits(X, multilabel, mean, scale, layers, query, weight, bias, segments)->np.ndarray: # `(n, classes)`
+def attention_logits(X, multilabel, mean, scale, layers, query, weight, bias, segments
+)->np.ndarray: # `(n, classes)`
     "Apply the head. Raises `SettingError` for vectors that are no parts of sounds."
     expected = len(layers),int(segments)*len(query)
     if np.shape(X)[1:]!=(expected[1:] if np.ndim(X)==2 and expected[0]==1 else expected):
-        raise SettingError(f"head='attention' takes parts of sounds, {expected} for each, as `Probe.embedder` gives "
-                           f'them; got {np.shape(X)[1:]}')
+        raise SettingError(f"head='attention' takes parts of sounds, {expected} for each, as `Probe.embedder` "
+                           f'gives them; got {np.shape(X)[1:]}')
     parts = _standardize(as_parts(X, int(segments)), mean, scale)
     return attend(parts, layers, query)[0]@weight.T+bias
 

@@ -63,7 +63,8 @@ def check_augment(
     a,b = (augment_samples(augment, probe, sr, [0]) for _ in range(2))
     if np.array_equal(a, b): return
     warnings.warn('`augment` gives something else each time, so this can not be repeated: it draws from a '
-                  'generator of its own, and only those of random, numpy.random and torch are seeded', stacklevel=3)
+                  'generator of its own, and only those of random, numpy.random and torch are seeded',
+                  stacklevel=3)
 
 def describe_augment(
     augment, # callable, or `None`

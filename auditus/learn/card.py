@@ -32,7 +32,8 @@ def find_license(
     "Find the licence of a model."
     from huggingface_hub import HfApi
     known = _read_license(folder)
-    if known or local_files_only or str(model_name).count('/')!=1 or Path(model_name).expanduser().exists(): return known
+    is_folder = str(model_name).count('/')!=1 or Path(model_name).expanduser().exists()
+    if known or local_files_only or is_folder: return known
     # a network fails in as many ways as there are layers beneath it
     try: found = HfApi().model_info(str(model_name), timeout=5).card_data
     except Exception: return None
@@ -47,7 +48,8 @@ def name_of_sounds(
     return getattr(getattr(sounds, 'info', None), 'dataset_name', None) or 'labelled sounds'
 
 # %% ../../nbs/695_learn.card.ipynb #de13370c
-_metric_types = {'accuracy': 'accuracy', 'macro_f1': 'f1', 'roc_auc': 'roc_auc', 'map': 'mAP'} # the hub's words
+# in the hub's words
+_metric_types = {'accuracy': 'accuracy', 'macro_f1': 'f1', 'roc_auc': 'roc_auc', 'map': 'mAP'}
 
 def _card_metadata(result, known:dict)->str: # YAML
     "Write what the hub files a model by."
@@ -55,13 +57,15 @@ def _card_metadata(result, known:dict)->str: # YAML
     about = known['about']
     data = about.get('data', 'labelled sounds')
     scores = {} if result.report is None else result.report.metrics
-    found = [EvalResult('audio-classification', data, data, _metric_types[k], round(v, 4), metric_name=metric_names[k],
-                        dataset_split='validation') for k,v in scores.items() if not np.isnan(v)]
+    found = [EvalResult('audio-classification', data, data, _metric_types[k], round(v, 4),
+                        metric_name=metric_names[k], dataset_split='validation')
+             for k,v in scores.items() if not np.isnan(v)]
     base = about['model'] if about['model'].count('/')==1 else None # the name of a folder is none on the hub
     return ModelCardData(
         license=about.get('license'), base_model=base, library_name='transformers',
         pipeline_tag='audio-classification', tags=['audio-classification', 'auditus'],
-        metrics=['accuracy', 'f1', 'roc_auc'], model_name=about.get('name', 'model'), eval_results=found or None).to_yaml()
+        metrics=['accuracy', 'f1', 'roc_auc'], model_name=about.get('name', 'model'),
+        eval_results=found or None).to_yaml()
 
 # %% ../../nbs/695_learn.card.ipynb #14fca25f
 def _card_head(result, known:dict)->list: # of lines
@@ -69,11 +73,13 @@ def _card_head(result, known:dict)->list: # of lines
     about,classes = known['about'],known['settings']['classes']
     trained = f"Trained with [auditus](https://pypi.org/project/auditus/) {known['versions']['auditus']}."
     licence = about.get('license')
-    text = f'{licence}.' if licence else (f"None was given. What is learnt from {about['model']} is under the "
-                                          'licence of that model, which its own card says.')
+    unknown = (f"None was given. What is learnt from {about['model']} is under the licence of that model, "
+               'which its own card says')
+    text = f'{licence or unknown}.'
     return ['---', _card_metadata(result, known).rstrip(), '---', '',
             f"# {Path(about['model']).name}, fine-tuned for {len(classes)} classes", '', trained, '',
-            '```python', 'from auditus import AudioClassifier', "AudioClassifier('FOLDER')('sound.wav')", '```', '',
+            '```python', 'from auditus import AudioClassifier', "AudioClassifier('FOLDER')('sound.wav')", '```',
+            '',
             '## Licence', '', text, '']
 
 def _card_sounds(result, known:dict)->list: # of lines
@@ -83,9 +89,10 @@ def _card_sounds(result, known:dict)->list: # of lines
     if result.report:
         own = settings.get('eval_sounds') is not None
         split += f', {len(result.report.targets):,} '+('of another set checked with' if own else 'kept back')
-    how = f" (val_fraction {settings['val_fraction']}, seed {settings['seed']})" if settings['val_fraction'] else ''
+    share = settings['val_fraction']
+    how = f" (val_fraction {share}, seed {settings['seed']})" if share else ''
     text = f"{about['sounds']:,} sounds, {about['seconds']/3600:.2f} hours: {split}{how}."
-    if about['grouped'] and settings['val_fraction']: text += ' Sounds of a group are never on both sides.'
+    if about['grouped'] and share: text += ' Sounds of a group are never on both sides.'
     n = len(result.skipped)
     if n: text += f' {count(n, "sound")} could not be heard and were left out.'
     return ['## Sounds', '', text, '']
@@ -99,7 +106,8 @@ def _chosen_by(settings:dict, history:list)->str:
     "Write which epoch was kept, where one was chosen."
     if not settings['load_best_model_at_end']: return ''
     done = max([round(h['epoch']) for h in history if 'epoch' in h], default=0)
-    early = f' The training ended after epoch {done}, since it got no better.' if 0<done<settings['epochs'] else ''
+    ended = f' The training ended after epoch {done}, since it got no better.'
+    early = ended if 0<done<settings['epochs'] else ''
     return (f" These sounds chose the best epoch, by {metric_names[settings['metric']]}, "
             f'so the scores are a little kinder than those of new sounds.{early}')
 

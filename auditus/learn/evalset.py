@@ -21,8 +21,9 @@ def _as_classes_of(
     known = {str(c):c for c in classes}
     if strange := [str(c) for c in data.classes if str(c) not in known]:
         some = ', '.join(map(str, classes[:8]))+(', …' if len(classes)>8 else '')
-        raise AudioInputError(f'{count(len(strange), "label")} of the sounds to check with are none of those '
-                              f'to learn from: {", ".join(strange[:5])}. There are {some}')
+        n = count(len(strange), 'label')
+        raise AudioInputError(f'{n} of the sounds to check with are none of those to learn from: '
+                              f'{", ".join(strange[:5])}. There are {some}')
     named = [tuple(known[str(n)] for n in names) for names in as_tuples(data.labels, data.multilabel)]
     return data._replace(classes=classes, labels=named if data.multilabel else [n for n, in named])
 
@@ -35,8 +36,8 @@ def _warn_of_overlap(
     def warn(text): warnings.warn(text, LabelWarning, stacklevel=4)
     for what,seen in (('recording', recordings), ('group', lambda data: {*(data.groups or ())})):
         if both := sorted(seen(given) & seen(checked)):
-            warn(f'{count(len(both), what)} are among the sounds to learn from and among those to check with, '
-                 f'so the scores are too good: {brief(both[0])} first')
+            warn(f'{count(len(both), what)} are among the sounds to learn from and among those to check '
+                 f'with, so the scores are too good: {brief(both[0])} first')
     counts = checked.counts()
     if missing := [str(c) for c in given.classes if not counts[c]]:
         warn(f'{count(len(missing), "class", "classes")} are not among the sounds to check with: '

@@ -71,8 +71,8 @@ class Probe(SklearnClassifier, Transform):
         cache=None, # a folder for vectors; `None`: beside the hub's cache
         progress:bool|None=None, # a bar; `None`: where somebody is watching
         truncated:str|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
-        class_weight=None, # 'balanced', or a dict of weights by label: what a sound counts; `None`: all the same
-        augment=None, # callable `(samples, sample_rate)` that gives samples, such as audiomentations' `Compose`
+        class_weight=None, # 'balanced', or a dict: what a sound counts, by its label; `None`: all the same
+        augment=None, # callable `(samples, sample_rate)` that gives samples, as audiomentations' `Compose` is
         augment_variants:int=4, # of each sound to learn from, with `augment`
     ):
         store_attr()
@@ -90,7 +90,7 @@ class Probe(SklearnClassifier, Transform):
 
     @property
     def embedder(self)->AudioPipeline:
-        "The pipeline whose results the head takes: `pipeline`, or for attention one that gives parts of all layers."
+        "The pipeline whose results the head takes: `pipeline`, or for attention one of parts of all layers."
         return segment_pipeline(self.pipeline) if self.head=='attention' else self.pipeline
 
     @property
@@ -163,13 +163,13 @@ def _fit_head(self:Probe,
 )->dict: # arrays
     "Learn a head; variants count together with their sound as it would alone."
     if self.head=='attention' and X.shape[-1]!=self.embedder.dim:
-        raise SettingError("head='attention' learns from the frames of sounds, and these are vectors: give the sounds "
-                           "themselves, or choose head='logistic'")
+        raise SettingError("head='attention' learns from the frames of sounds, and these are vectors: give the "
+                           "sounds themselves, or choose head='logistic'")
     T = data.targets[places]
     weights = class_weights(T, data.classes, data.multilabel, self.class_weight)
     rows,targets = with_variants(X[places], T, None if variants is None else variants[places])
-    return fit_head(self.head, rows, targets, data.multilabel, C=self.C*len(T)/len(rows), k=self.k, weights=weights,
-                    segments=n_segments)
+    return fit_head(self.head, rows, targets, data.multilabel, C=self.C*len(T)/len(rows), k=self.k,
+                    weights=weights, segments=n_segments)
 
 @patch
 def _splits(self:Probe,
@@ -233,7 +233,8 @@ def fit(self:Probe,
     X,places,failed = embed_to_learn(embedder, data.items, self.cache, self.progress)
     data = drop_failed(data, places.tolist(), failed) # a pipeline of a probe gives one row for each sound
     if self.augment is not None:
-        variants = embed_variants(embedder, data.items, self.augment, self.augment_variants, self.seed, self.progress)
+        variants = embed_variants(embedder, data.items, self.augment, self.augment_variants, self.seed,
+                                  self.progress)
     arrays = self._fit_head(X, data, np.arange(len(X)), variants)
     report = None if self.folds is None else self._cross_validate(X, data, failed, variants)
     self._learnt = Learnt(data.classes, data.multilabel, labels is not None and is_indicator(labels), arrays,

@@ -37,7 +37,8 @@ def check_head_settings(head, C, k, folds, seed, class_weight=None, classes=None
     check_choice('head', head, tuple(learners))
     check_class_weight(class_weight, classes)
     if class_weight is not None and head not in weighted_heads:
-        raise SettingError(f"`class_weight` goes with the heads {' and '.join(weighted_heads)}, got head={head!r}")
+        raise SettingError(f"`class_weight` goes with the heads {' and '.join(weighted_heads)}, "
+                           f'got head={head!r}')
     check_positive('C', C, 'strength')
     check_positive('k', k, 'neighbours', whole=True)
     check_seed(seed)

@@ -60,4 +60,5 @@ def segment_pipeline(
     "Return a pipeline that gives the parts of a sound in the place of its vector."
     layer = 'all' if pipe.layer==-1 and pipe.model.n_layers is not None else pipe.layer
     steps = {**(pipe.custom_steps or {}), 'pooling': SegmentMeans(n)}
-    return AudioPipeline(**pipe.get_params() | dict(pooling='mean', normalize=False, layer=layer, custom_steps=steps))
+    changes = dict(pooling='mean', normalize=False, layer=layer, custom_steps=steps)
+    return AudioPipeline(**pipe.get_params() | changes)

@@ -103,7 +103,7 @@ def make_batch(
 # %% ../../nbs/690_learn.training.ipynb #6a250bf9
 def loss_function(
     multilabel:bool, # may a sound have several labels?
-    weights:np.ndarray|None=None, # `(2, classes)`, as `class_weights` gives them; what is checked counts as it is
+    weights:np.ndarray|None=None, # `(2, classes)`, of `class_weights`; what is checked counts as it is
 ): # function of a network's outputs and the labels
     "Return the cross-entropy: of classes that exclude each other, or of each class by itself."
     import torch
@@ -195,17 +195,16 @@ def prepare_sounds(
     settings:dict, # of the run
     folder:Path, # for the decoded sounds
     progress:bool|None, # a bar?
-    checked:Labelled|None=None, # with the same classes, to check with; `None`: a share of `given` is kept back
+    checked:Labelled|None=None, # with the same classes, to check with; `None`: some of `given` are kept back
 )->TrainingSounds:
     "Decode and divide sounds. Raises `AudioInputError` where they can't be divided."
     waves,places,failed = decode_sounds(given.items, model.sr, folder, progress)
     data = given
     if failed: data = check_learnable(drop_failed(given, places, failed), divided=checked is None)
     train,val = np.arange(len(waves)),np.arange(0)
-    if checked is not None: return _with_evalset(TrainingSounds(data, waves, train, val, failed), checked, model.sr,
-                                                 folder/'eval', progress)
     if (fraction := settings['val_fraction']): train,val = train_val_split(data, fraction, settings['seed'])
-    return TrainingSounds(data, waves, train, val, failed)
+    sounds = TrainingSounds(data, waves, train, val, failed)
+    return sounds if checked is None else _with_evalset(sounds, checked, model.sr, folder/'eval', progress)
 
 # %% ../../nbs/690_learn.training.ipynb #05837509
 def _training_arguments(
@@ -302,8 +301,8 @@ def run_training(
         probs = apply_function(p.predictions.astype(float), 'sigmoid' if multilabel else 'softmax')
         found = compute_metrics(checked.targets, checked.scores(probs), multilabel)
         return {k:0. if np.isnan(v) else v for k,v in found.items()} # NaN would never be the best
-    weights,last = class_weights(T, data.classes, multilabel, settings.get('class_weight')),last_checkpoint(folder)
-    epochs = _epochs_to_train(settings, last)
+    weights = class_weights(T, data.classes, multilabel, settings.get('class_weight'))
+    epochs = _epochs_to_train(settings, last := last_checkpoint(folder))
     arguments = _training_arguments(folder, settings, device, bool(checked), epochs, progress)
     with quiet(), warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*pin_memory.*')

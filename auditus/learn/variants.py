@@ -24,7 +24,8 @@ def embed_variants(
     "Embed variants of sounds. Raises `AudioInputError` where an augmentation gives no sound."
     found = []
     for number in range(n):
-        varied = pipe.with_step('resampling', Pipeline([pipe.steps['resampling'], Augment(augment, number, seed)]))
+        step = Pipeline([pipe.steps['resampling'], Augment(augment, number, seed)])
+        varied = pipe.with_step('resampling', step)
         made = show_progress(varied.embed_sounds(i.sound for i in items), len(items), progress)
         found.append(np.stack([to_tensors(varied.summary(y.spans, y.vectors), 'np') for y in made]))
     return np.stack(found, 1)
