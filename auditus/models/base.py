@@ -7,7 +7,7 @@ __all__ = ['graph_settings', 'ModelFrames', 'Graph', 'AudioModel', 'LicenseWarni
 
 # %% ../../nbs/160_models.base.ipynb #7f190b5c
 import inspect, os, threading, warnings
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,11 +173,17 @@ def folder_state(
 def hash_files(
     paths:list, # files of weights
 )->str: # 16 hex digits
-    "A hash of what is in files."
+    "A hash of what is in files; they are read again where one has changed."
+    return _hash_files(tuple((str(p), s.st_ino, s.st_size, s.st_mtime_ns) for p in sorted(paths) for s in [os.stat(p)]))
+
+@lru_cache(maxsize=64)
+def _hash_files(
+    files:tuple, # `(path, …)` of each, with what changes when it does
+)->str:
     import hashlib
     total = hashlib.sha256()
-    for p in sorted(paths):
-        with open(p, 'rb') as f:
+    for path,*_ in files:
+        with open(path, 'rb') as f:
             while chunk := f.read(2**20): total.update(chunk)
     return total.hexdigest()[:16]
 
