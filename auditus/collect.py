@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from .sound.wording import brief, reason_of, safe_cause, without_secrets
 from .sound.errors import AudioInputError, AudioNotFoundError
-from .sound.chain import is_many
+from .sound.chain import as_items, is_many
 from .core import Clip
 from auditus.collection.sources import (
     RealFolders, describe_left_out, find_column, find_times, is_litter, is_sound, list_folder, list_glob,
@@ -229,7 +229,7 @@ def _find_items(
     if isinstance(source, str) and not source: raise AudioInputError(f'the name of the collection is '
                                                                      f'empty: it is {what_it_takes}')
     if isinstance(source, (Clip, Item)): return _listed([source])
-    source = without_file_protocol(source)
+    source = as_items(without_file_protocol(source))
     if is_url(source): return Collection(sounds_at(source))
     if isinstance(source, (str, os.PathLike)): return _from_path(source)
     if hasattr(source, 'cast_column'): return Collection(rows_of_dataset(source))

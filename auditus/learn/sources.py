@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, check_choice, SettingError, renamed
-from ..sound.chain import is_many
+from ..sound.chain import as_items, is_many
 from ..core import Clip
 from ..collection.sources import describe_left_out, find_column, path_columns, user_path
 from ..collection.annotations import label_columns
@@ -252,7 +252,7 @@ def as_labelled(
     if not (is_many(sounds) or isinstance(sounds, tuple)) or isinstance(labels, str):
         raise AudioInputError(f'labels go with a list of sounds, one for each; got {brief(sounds)}. '
                               'A folder or a table brings its labels along')
-    sounds,labels = list(sounds),list(labels)
+    sounds,labels = list(as_items(sounds)),list(as_items(labels))
     if callable(groups): groups = [groups(str(p.source if isinstance(p, Clip) else p)) for p in sounds]
     if isinstance(groups, str):
         raise SettingError('`groups` names a column of a table; with a list of sounds it is a list too, '

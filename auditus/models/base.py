@@ -78,6 +78,7 @@ class AudioModel:
     license_note:str = '' # what users of the weights must know, where it is less free than this library
     origin = None # how `load_model` made it
     passport = None # what was measured when it was opened, of kinds that are not proven
+    net = None # the network itself, such as a torch module; `None`: another engine runs it
     session = None # the network on another engine, where it was converted
     backend:str = 'torch' # what runs it
     precision:str = 'float32' # of its arithmetic

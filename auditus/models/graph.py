@@ -49,6 +49,11 @@ class GraphModel(AudioModel):
         self.device,self.network,self.litert,self.asked = 'cpu',None,None,None
 
     @property
+    def net(self): # torch module; `None`: another engine runs the graph
+        "Return the network, where torch runs it."
+        return self.network
+
+    @property
     def best_batch(self):
         if not str(self.device).startswith('cpu'): return 64
         return AudioModel.best_batch if self.litert else 4 # weights are read once for all

@@ -40,6 +40,13 @@ class ModelOutput(Outputs):
         made.labels,made.spans,made.item = labels,spans,item
         return made
 
+    def _replace(self, **changed):
+        "Return one with other probabilities or features. Labels and times stay, where there are as many."
+        made = super()._replace(**changed)
+        kept = self.labels if np.shape(made[0])[1:]==np.shape(self[0])[1:] else None
+        spans = self.spans if len(made[0])==len(self[0]) else None
+        return self.of(*made, kept, spans, self.item)
+
     def scores(self,
         top_k:int|None=5, # classes for each frame; `None`: all
     )->Scores:

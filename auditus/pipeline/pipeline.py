@@ -13,7 +13,7 @@ from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 from ..sound.errors import (
     AudioInputError, AuditusError, check_choice, check_positive, naming_item, SettingError, unnamed)
-from ..sound.chain import is_many, stack, Transform
+from ..sound.chain import as_items, is_many, stack, Transform
 from ..core import Clip, Windows
 from ..signal import as_windows, Resampling, Window, Windowing
 from ..load import AudioLoader
@@ -135,6 +135,13 @@ def steps(self:AudioPipeline)->Steps:
         if self.normalize: made['normalize'] = Normalize()
         self._steps = Steps(made | (self.custom_steps or {}))
     return self._steps
+
+@patch
+def __getitem__(self:AudioPipeline,
+    key:str|int|slice, # name or place, or a stretch of them
+): # a step, or of a stretch the chain
+    "Return a step, as `steps` has it."
+    return self.steps[key]
 
 @patch
 def with_step(self:AudioPipeline,
@@ -301,7 +308,7 @@ def stream(self:AudioPipeline,
     "Yield vectors with their file and times, as they come: memory holds a few, however many files there are."
     if self.kind is None:
         raise SettingError("stream gives vectors, and pooling=None leaves frames: choose one, such as 'mean'")
-    many = is_many(xs)
+    many,xs = is_many(xs),as_items(xs)
     with nullcontext() if many else unnamed():
         for embedded in self.embed_sounds(xs if many else [xs]): yield from self.rows(embedded)
 
