@@ -13,6 +13,7 @@ from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 from .sound.errors import AudioInputError, check_choice, check_positive, ModelNotFoundError, SettingError, unnamed
 from .sound.chain import is_many, Transform
+from .core import as_floats
 from .signal import Windowing
 from .pipeline.plan import EmbeddedSound, merge_chunks, pool_windows, WindowOutput
 from .pipeline.embedding import Piece, to_tensors
@@ -95,10 +96,10 @@ class AudioClassifier(Transform, ClipClassificationModel):
         return np.array(self.labels, dtype=object)
 
     def process_array(self,
-        array:np.ndarray, # `(frames, input_samples)`
+        array:np.ndarray, # `(frames, input_samples)`: floats, or PCM as uint8, int16 or int32
     )->ModelOutput:
         "Classify frames."
-        array = np.asarray(array, np.float32)
+        array = as_floats(array).astype(np.float32, copy=False)
         if array.ndim!=2 or array.shape[1]!=self.input_samples or not len(array):
             raise AudioInputError(f'process_array takes (frames, {self.input_samples}), got {array.shape}')
         if not np.isfinite(array).all(): raise AudioInputError(f'{int((~np.isfinite(array)).sum())} samples are NaN or infinite')
@@ -219,8 +220,8 @@ def predict(self:AudioClassifier,
 # %% ../nbs/440_classify.ipynb #69742804
 @patch(as_prop=True)
 def name(self:AudioClassifier)->str:
-    "What the model is called."
-    return str(self.model.name)
+    "What the model is called; its features are named after it."
+    return self.model.title or str(self.model.name)
 
 @patch(as_prop=True)
 def samplerate(self:AudioClassifier)->int: # Hz

@@ -54,6 +54,7 @@ class Graph(NamedTuple):
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
+    title:str = '' # what other libraries call it, in names of its features; nothing: its name
     sr:int = 0 # the rate that it was made for (Hz)
     context:float|None = None # seconds heard at once; `None`: any length
     min_samples:int = 1 # shorter waves are filled with zeros to this length
