@@ -79,8 +79,8 @@ class AudioClassifier(Transform, ClipClassificationModel):
         if m.labels is None and m.labels_trouble:
             raise ModelNotFoundError(f'{m.name} has a head whose classes have no names: {m.labels_trouble}. Correct it there')
         if m.labels is None and m.embed_text is not None:
-            raise SettingError(f'{m.name} knows no classes, but understands words: '
-                               f"ZeroShotClassifier(['dog', 'vacuum cleaner'], {str(m.name)!r}) chooses among those that you give it")
+            raise SettingError(f'{m.name} has no head, but it understands words: choose among your own with '
+                               f"ZeroShotClassifier(['dog', 'vacuum cleaner'], {str(m.name)!r}), or the command auditus zeroshot")
         if m.labels is None:
             raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Train a head for it on labelled sounds '
                                '(a fine-tuned checkpoint, or a linear one on the vectors of AudioPipeline), or take a model that has one')
