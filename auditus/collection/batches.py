@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
+from ..sound.wording import brief
 from ..sound.errors import AudioInputError, check_positive, naming_item, SettingError
 from ..sound.chain import as_items, is_many
 from ..signal import Window, Windowing
@@ -29,11 +30,12 @@ class ClipIterator:
         audio_dir=None, # folder that paths start from; `None`: the current one
         channel:int|None=None, # to be heard, counted from 0; `None`: the average of all
     ):
-        if not is_many(sounds): raise AudioInputError(f'ClipIterator takes a list of sounds, got {sounds!r}: '
-                                                      'for a folder there is ClipIterator.from_directory')
-        for name,value,unit in (('samplerate', samplerate, 'Hz'), ('input_samples', input_samples, 'samples'),
-                                ('batch_size', batch_size, 'frames')):
-            check_positive(name, value, unit, whole=True)
+        if not is_many(sounds):
+            raise AudioInputError(f'ClipIterator takes a list of sounds, got {brief(sounds)}: for a folder '
+                                  'there is ClipIterator.from_directory')
+        check_positive('samplerate', samplerate, 'Hz', whole=True)
+        check_positive('input_samples', input_samples, 'samples', whole=True)
+        check_positive('batch_size', batch_size, 'frames', whole=True)
         AudioLoader(channel=channel)
         store_attr('samplerate,input_samples,batch_size,audio_dir,channel')
         self.clips = []
@@ -61,10 +63,11 @@ def frames(self:ClipIterator)->Iterator[tuple]: # of the clip, and a `Window` of
     for i,clip in enumerate(self.clips):
         with naming_item(i, clip.recording.path):
             windowing = Windowing(self.input_samples/self.samplerate)
-            for w in iter_frames(clip, self.samplerate, windowing, self.channel, self.audio_dir): yield clip,w
+            found = iter_frames(clip, self.samplerate, windowing, self.channel, self.audio_dir)
+            yield from ((clip, w) for w in found)
 
 @patch
-def __iter__(self:ClipIterator)->Iterator[tuple]: # arrays `(n, input_samples)`, recordings, and numbers `(n,)`
+def __iter__(self:ClipIterator)->Iterator[tuple]: # array `(n, input_samples)`, recordings, numbers `(n,)`
     "Yield batches; what is short is filled with zeros."
     batch,frame_s = [],self.input_samples/self.samplerate
     def made():
@@ -124,11 +127,12 @@ def from_dataframe(cls:ClipIterator,
 )->ClipIterator:
     "Make batches of the files that a table names. Raises `SettingError` for a column that isn't there."
     missing = [c for c in (path_col, *(additional_cols or [])) if c not in df.columns]
-    if missing: raise SettingError(f'there is no column {missing[0]!r}; there are {", ".join(map(str, df.columns))}')
+    if missing:
+        raise SettingError(f'there is no column {missing[0]!r}; there are {", ".join(map(str, df.columns))}')
     data,recordings = soundevent_data(),[]
     for i,(_,row) in enumerate(df.iterrows()):
-        known = {k:row[c] for k,c in (('latitude', latitude_col), ('longitude', longitude_col)) if c in df.columns}
-        if recorded_on_col in df.columns: known['at'] = row[recorded_on_col]
+        columns = {'latitude': latitude_col, 'longitude': longitude_col, 'at': recorded_on_col}
+        known = {k:row[c] for k,c in columns.items() if c in df.columns}
         known = {k:v for k,v in known.items() if v==v and v is not None} # NaN is not itself
         if (at := known.pop('at', None)) is not None: known |= {'date': at.date(), 'time': at.time()}
         tags = [data.Tag(term=data.term_from_key(c), value=str(row[c])) for c in additional_cols or []]

@@ -174,7 +174,8 @@ def as_recording(
     path, # of a sound
     **kwargs, # for `soundevent.data.Recording.from_file`
 ): # `soundevent.data.Recording`
-    "Make a recording of a file; when and where, the file and its name may say. Raises `AudioDecodeError` where it can't be read."
+    """Make a recording of a file, with when and where it was made, if the file or its name says so.
+    Raises `AudioDecodeError` where it can't be read."""
     data = soundevent_data()
     if not isinstance(path, (str, os.PathLike)) or '://' in str(path):
         raise AudioInputError(f'a recording of soundevent is a path of this machine, got {brief(path)}')
@@ -293,8 +294,8 @@ class FrameNumbers:
         path,number = recording.path,int(number)
         wanted = self.heard.get(path, (None, 0))[1]
         if number not in (0, wanted):
-            raise SettingError(f'the iterator leaves frames out: of {brief(path)} came frame {number}, and {wanted} '
-                               'was to come. Give process_iterable the files themselves, or a ClipIterator')
+            raise SettingError(f'the iterator leaves frames out: of {brief(path)} came frame {number}, and '
+                               f'{wanted} was to come. Give process_iterable the files, or a ClipIterator')
         self.heard[path] = recording,number+1
 
     def check_ends(self,
@@ -305,8 +306,8 @@ class FrameNumbers:
         short = [(r.path, n*frame_s, r.duration) for r,n in self.heard.values() if n*frame_s<r.duration-.01]
         if not short: return
         path,heard,duration = short[0]
-        warnings.warn(f'the iterator leaves out the end of {count(len(short), "recording")}: of {brief(path)}, which '
-                      f'lasts {duration:g} s, came the first {heard:g} s', stacklevel=3)
+        warnings.warn(f'the iterator leaves out the end of {count(len(short), "recording")}: of {brief(path)}, '
+                      f'which lasts {duration:g} s, came the first {heard:g} s', stacklevel=3)
 
 # %% ../../nbs/430_pipeline.clips.ipynb #41f26075
 @patch
@@ -316,8 +317,9 @@ def process_iterable(self:ClipClassificationModel,
 )->list: # of `soundevent.data.ClipPrediction`
     """Classify the frames of many sounds.
     Raises `SettingError` where an iterator gives frames that don't suit the model, or leaves frames out."""
-    if not is_many(iterable): raise AudioInputError(f'process_iterable takes many sounds, got {brief(iterable)}: '
-                                                    'for one there are process_file, process_recording, process_clip')
+    if not is_many(iterable):
+        raise AudioInputError(f'process_iterable takes many sounds, got {brief(iterable)}: for one there are '
+                              'process_file, process_recording and process_clip')
     if hasattr(iterable, 'frames'):
         self.check_frames_of(iterable)
         return self.process_frames(iterable.frames(), progress)
