@@ -85,7 +85,7 @@ def test_a_model_of_audioclass_takes_our_batches(files):
 def test_batches_with_frames_left_out_are_refused(files):
     from audioclass.batch import SimpleIterator
     model = first_sample_model()
-    with pytest.raises(SettingError, match=r"leaves frames out: of .*a\.wav' came frame 44, and 0 was to come\. Give process_iterable the files themselves, or a ClipIterator"):
+    with pytest.raises(SettingError, match=r"leaves frames out: of .*a\.wav' came frame 44, and 0 was to come\. Give process_iterable the files, or a ClipIterator"):
         model.process_iterable(SimpleIterator.from_files(files, **frames))
     assert len(model.process_iterable(ClipIterator.from_files(files, **frames))) == 66
 

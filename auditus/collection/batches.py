@@ -15,8 +15,8 @@ from ..sound.errors import AudioInputError, check_positive, naming_item, Setting
 from ..sound.chain import as_items, is_many
 from ..signal import Window, Windowing
 from ..load import AudioLoader
-from ..pipeline.clips import as_clip, as_recording, iter_frames, register_with
 from ..pipeline.soundevent import soundevent_data
+from ..pipeline.recordings import as_clip, as_recording, iter_frames, register_with
 from ..collect import collect
 
 # %% ../../nbs/485_collection.batches.ipynb #639e7165

@@ -6,23 +6,20 @@
 __all__ = ['Outputs', 'ModelOutput', 'ClipClassificationModel']
 
 # %% ../../nbs/430_pipeline.clips.ipynb #4a0d75da
-import os, sys, warnings
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief, count
-from ..sound.errors import (
-    AudioDecodeError, AudioInputError, check_choice, check_positive, naming_item, SettingError)
+from ..sound.errors import AudioInputError, check_choice, check_positive, naming_item, SettingError
 from ..sound.chain import as_items, is_many, show_progress
-from ..core import as_floats, Clip
-from ..signal import resampled, Window, Windowing
-from ..sound.recorded import recording_details
-from ..load import AudioLoader, check_file
+from ..core import as_floats
+from ..signal import Window, Windowing
 from .soundevent import SoundeventFormat, soundevent_data
+from .recordings import as_clip, as_recording, iter_frames, register_with
 from .scores import Scores
 
 # %% ../../nbs/430_pipeline.clips.ipynb #7cad7dab
@@ -71,16 +68,6 @@ class ModelOutput(Outputs):
         "Plot scores over time beneath the spectrogram."
         return self.scores(None).plot(top_k)
 
-# %% ../../nbs/430_pipeline.clips.ipynb #3f4f0323
-def register_with(
-    ours:type, # an abstract class of this library
-    module:str, # of audioclass
-    name:str, # of the class there
-):
-    "Have audioclass take our class for its own, once somebody has imported it."
-    theirs = getattr(sys.modules.get(module), name, None)
-    if theirs is not None: theirs.register(ours)
-
 # %% ../../nbs/430_pipeline.clips.ipynb #4d6c492f
 class ClipClassificationModel(ABC):
     "A classifier of frames of a recording. A subclass sets the attributes and writes `process_array`."
@@ -123,39 +110,6 @@ class ClipClassificationModel(ABC):
         if batch: run()
         return ModelOutput(*map(np.concatenate, zip(*found)))
 
-# %% ../../nbs/430_pipeline.clips.ipynb #ef01efc8
-def between(
-    blocks:Iterable, # arrays `(n_i,)`
-    first:int, # sample to start with
-    last:int|None, # sample to stop before; `None`: the end
-)->Iterator[np.ndarray]:
-    "Yield the samples of a stretch of a sound that comes in blocks."
-    at = 0
-    for a in blocks:
-        if at+len(a)>first: yield a[max(0, first-at):None if last is None else last-at]
-        at += len(a)
-        if last is not None and at>=last: return
-
-# %% ../../nbs/430_pipeline.clips.ipynb #daf6a5fc
-def iter_frames(
-    clip, # `soundevent.data.Clip`
-    samplerate:int, # of the frames (Hz)
-    windowing:Windowing, # cuts them
-    channel:int|None=None, # to be heard; `None`: the average of all
-    audio_dir=None, # folder that the paths of recordings start from; `None`: the current one
-)->Iterator[Window]: # frames of real samples
-    "Load a clip, and cut it into frames."
-    recording = clip.recording
-    # of a recording that was slowed down, as those of bats are, the true rate is more than the file's
-    sr = round(recording.samplerate)
-    path = recording.path if audio_dir is None else Path(audio_dir)/recording.path
-    blocks = (a for _,a in AudioLoader(channel=channel).stream(path))
-    # a recording as a whole goes on for as long as there are samples, whatever its header says of its length
-    last = round(clip.end_time*sr) if clip.end_time<recording.duration else None
-    blocks = between(blocks, round(clip.start_time*sr), last)
-    if sr!=samplerate: blocks = resampled(blocks, sr, samplerate)
-    return windowing.stream(blocks, samplerate)
-
 # %% ../../nbs/430_pipeline.clips.ipynb #9a04dd1b
 @patch
 def windowing(self:ClipClassificationModel)->Windowing:
@@ -168,40 +122,6 @@ def cut_clip(self:ClipClassificationModel,
 )->Iterator[Window]: # frames of real samples
     "Load a clip, and cut it into the model's frames."
     return iter_frames(clip, self.samplerate, self.windowing(), self.channel)
-
-# %% ../../nbs/430_pipeline.clips.ipynb #785aa0a5
-def as_recording(
-    path, # of a sound
-    **kwargs, # for `soundevent.data.Recording.from_file`
-): # `soundevent.data.Recording`
-    """Make a recording of a file, with when and where it was made, if the file or its name says so.
-    Raises `AudioDecodeError` where it can't be read."""
-    data = soundevent_data()
-    if not isinstance(path, (str, os.PathLike)) or '://' in str(path):
-        raise AudioInputError(f'a recording of soundevent is a path of this machine, got {brief(path)}')
-    path = check_file(path)
-    known = recording_details(path)
-    if {'date', 'time'}&{*kwargs}: known = {k:v for k,v in known.items() if k not in ('date', 'time')}
-    try: return data.Recording.from_file(path, **{**known, **kwargs})
-    # the libraries beneath raise what they will
-    except Exception as e:
-        raise AudioDecodeError(f"can't make a recording of {brief(path)}: {type(e).__name__}: {e}") from e
-
-def as_clip(
-    x, # path, `Clip`, or recording or clip of soundevent
-    audio_dir=None, # folder that paths start from; `None`: the current one
-): # `soundevent.data.Clip`
-    "Make a clip of soundevent; the hash of a file, which takes reading all of it, is not made."
-    data = soundevent_data()
-    if isinstance(x, data.Clip): return x
-    if isinstance(x, data.Recording): return data.Clip(recording=x, start_time=0, end_time=x.duration)
-    if not isinstance(x, Clip): x = Clip(x)
-    source = Path(audio_dir)/x.source if audio_dir is not None else x.source
-    recording = as_recording(source, compute_hash=False)
-    if audio_dir is not None: recording = recording.model_copy(update={'path': Path(x.source)})
-    end = recording.duration if x.end is None else min(x.end, recording.duration)
-    if x.start>=end: raise AudioInputError(f'{x}: the recording lasts {recording.duration:g} s')
-    return data.Clip(recording=recording, start_time=x.start, end_time=end)
 
 # %% ../../nbs/430_pipeline.clips.ipynb #a8074d75
 @patch
