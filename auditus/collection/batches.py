@@ -12,7 +12,8 @@ import numpy as np
 from fastcore.basics import patch, store_attr
 from ..sound.wording import brief
 from ..sound.errors import AudioInputError, check_positive, naming_item, SettingError
-from ..sound.chain import as_items, is_many
+from ..sound.columns import iter_items
+from ..sound.chain import is_many
 from ..signal import Window, Windowing
 from ..load import AudioLoader
 from ..pipeline.soundevent import soundevent_data
@@ -39,7 +40,7 @@ class ClipIterator:
         AudioLoader(channel=channel)
         store_attr('samplerate,input_samples,batch_size,audio_dir,channel')
         self.clips = []
-        for i,x in enumerate(as_items(sounds)):
+        for i,x in enumerate(iter_items(sounds)):
             with naming_item(i, x): self.clips.append(as_clip(x, audio_dir))
 
     @property

@@ -15,7 +15,8 @@ import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, check_choice, check_positive, naming_item, SettingError
-from ..sound.chain import as_items, is_many, show_progress
+from ..sound.columns import iter_items
+from ..sound.chain import is_many, show_progress
 from ..core import as_floats
 from ..signal import Window, Windowing
 from .soundevent import SoundeventFormat, soundevent_data
@@ -183,7 +184,7 @@ def frames_of(self:ClipClassificationModel,
     sounds:Iterable, # paths, `Clip`, or recordings or clips of soundevent
 )->Iterator[tuple]: # of the clip, and a `Window` of it
     "Cut each sound into frames; an error names the sound."
-    for i,x in enumerate(as_items(sounds)):
+    for i,x in enumerate(iter_items(sounds)):
         with naming_item(i, x):
             clip = as_clip(x)
             for w in self.cut_clip(clip): yield clip,w
@@ -243,7 +244,7 @@ def process_iterable(self:ClipClassificationModel,
     if hasattr(iterable, 'frames'):
         self.check_frames_of(iterable)
         return self.process_frames(iterable.frames(), progress)
-    items = iter(as_items(iterable))
+    items = iter_items(iterable)
     first = next(items, None)
     if first is None: return []
     items = chain([first], items)

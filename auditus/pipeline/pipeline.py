@@ -13,7 +13,8 @@ from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 from ..sound.errors import (
     AudioInputError, AuditusError, check_choice, check_positive, naming_item, SettingError, unnamed)
-from ..sound.chain import as_items, is_many, stack, Transform
+from ..sound.columns import iter_items
+from ..sound.chain import is_many, stack, Transform
 from ..core import Clip, Windows
 from ..signal import as_windows, Resampling, Window, Windowing
 from ..load import AudioLoader
@@ -237,7 +238,7 @@ def embed_sounds(self:AudioPipeline,
                     yield from found
         except AuditusError as e: forgive(i, x, e)
     def chunks_of_each():
-        for i,x in enumerate(sounds):
+        for i,x in enumerate(iter_items(sounds)):
             given[i] = x,[],[]
             yield chunks(i, *given[i])
     for i,outputs in self._embedding.run_sounds(chunks_of_each(), select_output or self.select_output, ahead, passes):
@@ -310,7 +311,7 @@ def stream(self:AudioPipeline,
     "Yield vectors with their file and times, as they come: memory holds a few, however many files there are."
     if self.kind is None:
         raise SettingError("stream gives vectors, and pooling=None leaves frames: choose one, such as 'mean'")
-    many,xs = is_many(xs),as_items(xs)
+    many = is_many(xs)
     with nullcontext() if many else unnamed():
         for embedded in self.embed_sounds(xs if many else [xs]): yield from self.rows(embedded)
 
