@@ -54,6 +54,7 @@ class Graph(NamedTuple):
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
+    title:str = '' # what other libraries call it, in names of its features; nothing: its name
     sr:int = 0 # the rate that it was made for (Hz)
     context:float|None = None # seconds heard at once; `None`: any length
     min_samples:int = 1 # shorter waves are filled with zeros to this length
@@ -79,6 +80,7 @@ class AudioModel:
     license_note:str = '' # what users of the weights must know, where it is less free than this library
     origin = None # how `load_model` made it
     passport = None # what was measured when it was opened, of kinds that are not proven
+    net = None # the network itself, such as a torch module; `None`: another engine runs it
     session = None # the network on another engine, where it was converted
     backend:str = 'torch' # what runs it
     precision:str = 'float32' # of its arithmetic
