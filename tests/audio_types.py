@@ -35,7 +35,7 @@ def extractor_name(kind):
 
 
 # what checkpoints are saved from, where the tables don't say it first
-classes = {'moshi': 'MoshiForConditionalGeneration', 'kyutai_speech_to_text': 'KyutaiSpeechToTextForConditionalGeneration',
+classes = {'clap_audio_model': 'ClapAudioModelWithProjection', 'moshi': 'MoshiForConditionalGeneration', 'kyutai_speech_to_text': 'KyutaiSpeechToTextForConditionalGeneration',
            'musicgen_melody': 'MusicgenMelodyForConditionalGeneration', 'speecht5': 'SpeechT5ForSpeechToText'}
 
 

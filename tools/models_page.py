@@ -1,6 +1,7 @@
 """Make the tables of nbs/guide_models.ipynb out of tests/architectures.csv: python tools/models_page.py [--measure TYPE ...]
 
-With `--measure`, small checkpoints of these types (of all, where none is named) are opened first, and the list is written anew.
+With `--measure`, small checkpoints of these types (of all, where none is named) are opened first, and the list is written anew. What a person
+says of a type stays: its `group` on the page, and a package that it `needs`; one that isn't installed leaves the type as it was.
 """
 import argparse, csv, inspect, re, sys, tempfile, warnings
 from importlib.util import find_spec
@@ -40,7 +41,18 @@ def measure(kind, folder):
     marks = (model.passport or examine(model)).marks
     return model, {'refused': '', 'sr': str(model.sr), 'hears': marks['hears'], 'least': marks['least'], 'frames': marks['frames a second'],
                    'padding': marks['padding'], 'level': marks['level'], 'summary': 'yes'*(model.pooled_dim is not None),
-                   'words': 'yes'*(model.embed_text is not None)}
+                   'words': 'yes'*(model.embed_text is not None and hasattr(model.config, 'text_config'))}
+
+
+# where the library's documentation names a checkpoint of another type
+misnamed = {'sew': 'asapp/sew-tiny-100k', 'sew-d': 'asapp/sew-d-tiny-100k'}
+
+
+def documented(kind):
+    "The checkpoint that the library's documentation of a type names."
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    named = re.search(r'auto_docstring\([^)]*checkpoint="([^"]+)"', inspect.getsource(CONFIG_MAPPING[kind]))
+    return misnamed.get(kind) or (named[1] if named else '')
 
 
 def same_place(small, usual, value, names):
@@ -52,18 +64,16 @@ def same_place(small, usual, value, names):
 def usual_sizes(kind, model, folder):
     "What the part that hears is by the defaults of its library's config, and the checkpoint that its documentation names."
     import torch
-    from audio_types import usual_config
+    from audio_types import encoders, usual_config
     from auditus.models.towers import choose_tower, cut_class, submodule
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     config = usual_config(kind)
     cls, path = choose_tower(config, kind)
     with torch.device('meta'): net = submodule(cut_class(cls, path)(config), path)
     small, usual = getattr(model.encoder, 'config', model.config), getattr(net, 'config', config)
-    named = re.search(r'auto_docstring\([^)]*checkpoint="([^"]+)"', inspect.getsource(CONFIG_MAPPING[kind]))
     depths = ('encoder_layers', 'encoder_num_hidden_layers', 'num_hidden_layers', 'num_layers', 'n_layers', 'num_blocks', 'speech_encoder_layers', 'conf_num_hidden_layers')
     layers = model.n_layers and next((d for k in depths if (d := same_place(small, usual, model.n_layers, [k]))), '?')
     widths = ('hidden_size', 'd_model', 'output_dim', 'projection_dim', 'encoder_hidden_dim', 'codebook_dim')
-    return {'checkpoint': named[1] if named else '', 'dim': same_place(small, usual, model.frame_dim, widths) or width_of(kind, folder),
+    return {'checkpoint': documented(kind) or documented(encoders.get(kind, kind)), 'dim': same_place(small, usual, model.frame_dim, widths) or width_of(kind, folder),
             'layers': str(layers or ''), 'million': f'{sum(p.numel() for p in net.parameters())/1e6:.3g}'}
 
 
@@ -99,12 +109,12 @@ def measure_all(kinds):
 # The page
 
 groups = {
-    'sound': ('Sound of every kind', 'Learnt from recordings of everything that makes a sound. Where it says *words*, sounds are found and classified by descriptions, too.'),
+    'sound': ('Sound of every kind', 'Learnt from recordings of everything that makes a sound. Where it says **words**, a `ZeroShotClassifier` and a search take descriptions, too.'),
     'speech': ('Speech, learnt from sound alone', 'Good at voices, and often at animals; a layer in the middle is the one to try first.'),
     'recognition': ('Speech recognition and translation', 'The part that hears, without the one that writes.'),
     'language': ('Language models that hear', 'Only the tower that hears is read from the disk, however large the rest is.'),
     'codec': ('Codecs, and models that speak or play', 'What a codec knows of the sound before it makes codes of it.')}
-head = ('| type | checkpoint | kHz | hears | frames a second | least | numbers | layers | size | besides |', '|---|---|--:|---|--:|--:|--:|--:|--:|---|')
+head = ('| type | checkpoint | kHz | hears | frames a second | least | numbers | layers | weights | besides |', '|---|---|--:|---|--:|--:|--:|--:|--:|---|')
 begin, end = '<!-- made by tools/models_page.py: begin -->', '<!-- made by tools/models_page.py: end -->'
 
 
@@ -125,13 +135,13 @@ def size(row):
 
 
 def besides(row):
-    found = ['**words**']*bool(row['words'])+['its own summary']*bool(row['summary'])+['hears the silence that a short sound is filled up with']*(row['padding'] == 'counted')
-    found += ['loudness makes no difference']*(row['level'] == 'makes no difference')+[f'needs {row["needs"]}']*bool(row['needs'])
+    found = ['**words**']*bool(row['words'])+['summary']*bool(row['summary'])+['counts padding']*(row['padding'] == 'counted')
+    found += ['ignores loudness']*(row['level'] == 'makes no difference')+[f'needs {row["needs"]}']*bool(row['needs'])
     return '; '.join(found)
 
 
 def facts(row):
-    if not row['hears']: return ['']*7+[besides(row)+', and was not measured']
+    if not row['hears']: return ['']*7+[f'{besides(row)}; not measured']
     hears = row['hears'].replace('any length', 'any')
     return [f"{int(row['sr'])/1000:g}", hears, per_second(row), seconds(row['least']), row['dim'], row['layers'] or '', size(row), besides(row)]
 
@@ -144,9 +154,10 @@ def table(rows):
 
 
 def reason(row):
-    "Why a type is refused, in its first sentence."
+    "Why a type is refused, in as few words as say it."
     why = re.sub(r'^\S+ (can not be served: )?', '', row['refused']).split('. CONTRIBUTING')[0]
-    return re.sub(r'^(its|has)', lambda m: m[0], why)
+    inner = re.search(r'\(ModelNotFoundError: (.*)\)', why)
+    return inner[1] if inner else re.split(r' \(\w+Error: ', why)[0]
 
 
 def made_cells():
