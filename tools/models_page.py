@@ -110,11 +110,11 @@ def measure_all(kinds):
 
 groups = {
     'sound': ('Sound of every kind', 'Learnt from recordings of everything that makes a sound. Where it says **words**, a `ZeroShotClassifier` and a search take descriptions, too.'),
-    'speech': ('Speech, learnt from sound alone', 'Good at voices, and often at animals; a layer in the middle is the one to try first.'),
+    'speech': ('Speech, learnt from sound alone', 'A layer in the middle is often the one to take.'),
     'recognition': ('Speech recognition and translation', 'The part that hears, without the one that writes.'),
     'language': ('Language models that hear', 'Only the tower that hears is read from the disk, however large the rest is.'),
     'codec': ('Codecs, and models that speak or play', 'What a codec knows of the sound before it makes codes of it.')}
-head = ('| type | checkpoint | kHz | hears | frames a second | least | numbers | layers | weights | besides |', '|---|---|--:|---|--:|--:|--:|--:|--:|---|')
+head = ('| type, and a checkpoint | kHz | hears | frames/s | least | numbers | layers | weights | besides |', '|---|--:|--:|--:|--:|--:|--:|--:|---|')
 begin, end = '<!-- made by tools/models_page.py: begin -->', '<!-- made by tools/models_page.py: end -->'
 
 
@@ -125,8 +125,8 @@ def seconds(text):
 
 
 def per_second(row):
-    "Frames a second; of a model whose frames are as many whatever the sound is, those of a window."
-    return row['frames'].replace(' whatever its length', ' a window')
+    "Frames a second; of a model that gives as many whatever the sound is, how many these are."
+    return row['frames'].replace(' whatever its length', ' in all')
 
 
 def size(row):
@@ -150,7 +150,7 @@ def table(rows):
     "The rows of a group; types of one checkpoint of which all is the same share a line."
     lines = {}
     for row in rows: lines.setdefault((row['checkpoint'], *facts(row)), []).append(f"`{row['kind']}`")
-    return [*head, *(f"| {', '.join(kinds)} | {of and f'`{of}`'} | {' | '.join(rest)} |" for (of, *rest), kinds in lines.items())]
+    return [*head, *(f"| {', '.join(kinds)}{of and f'<br>{of}'} | {' | '.join(rest)} |" for (of, *rest), kinds in lines.items())]
 
 
 def reason(row):
@@ -164,11 +164,13 @@ def made_cells():
     "The text of the page's tables."
     rows = [*read_record().values()]
     opened = [r for r in rows if not r['refused']]
-    parts = [f'{len(opened)} of the {len(rows)} types of `transformers` that have to do with sound open.']
+    unmeasured = sum(not r['hears'] for r in opened)
+    parts = [f'Of the {len(rows)} types of `transformers` that have to do with sound {len(opened)-unmeasured} open. {len(rows)-len(opened)} are refused, and '
+             f'{unmeasured} need a package that was not there when this was measured.']
     for key, (title, about) in groups.items():
         parts += [f'### {title}', about, '\n'.join(table([r for r in opened if r['group'] == key]))]
     refused = [r for r in rows if r['refused']]
-    parts += ['### What does not open', 'These have nothing that hears, or do not say it, and are refused with the reason:',
+    parts += ['### What does not open', 'These read text or codes, or give nothing that frames could be taken from, and are refused with the reason:',
               '\n'.join(['| type | why |', '|---|---|', *(f"| `{r['kind']}` | {reason(r)} |" for r in refused)])]
     return '\n\n'.join([begin, *parts, end])
 
