@@ -721,6 +721,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'auditus/index/vectors.py'),
                                        'auditus.index.vectors.VectorIndex.update_graph': ( 'index.vectors.html#vectorindex.update_graph',
                                                                                            'auditus/index/vectors.py'),
+                                       'auditus.index.vectors.as_graph_takes': ( 'index.vectors.html#as_graph_takes',
+                                                                                 'auditus/index/vectors.py'),
                                        'auditus.index.vectors.make_graph': ('index.vectors.html#make_graph', 'auditus/index/vectors.py'),
                                        'auditus.index.vectors.nearest': ('index.vectors.html#nearest', 'auditus/index/vectors.py'),
                                        'auditus.index.vectors.normalize_rows': ( 'index.vectors.html#normalize_rows',
