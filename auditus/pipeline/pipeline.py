@@ -13,6 +13,7 @@ from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 from ..sound.errors import (
     AudioInputError, AuditusError, check_choice, check_positive, naming_item, SettingError, unnamed)
+from ..sound.columns import iter_items
 from ..sound.chain import is_many, stack, Transform
 from ..core import Clip, Windows
 from ..signal import as_windows, Resampling, Window, Windowing
@@ -230,7 +231,7 @@ def embed_sounds(self:AudioPipeline,
                     yield from found
         except AuditusError as e: forgive(i, x, e)
     def chunks_of_each():
-        for i,x in enumerate(sounds):
+        for i,x in enumerate(iter_items(sounds)):
             given[i] = x,[],[]
             yield chunks(i, *given[i])
     for i,outputs in self._embedding.run_sounds(chunks_of_each(), select_output or self.select_output, ahead, passes):
