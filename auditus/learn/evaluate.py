@@ -21,7 +21,7 @@ def score_sounds(
 )->tuple: # scores `(m, classes)`, places of the sounds they stand for, and `(name, error)` of the others
     "Compute the scores of sounds, some of which may be broken."
     if not isinstance(classifier, AudioClassifier):
-        X,places,failed = embed_to_judge(classifier.pipeline, items, classifier.cache, 'record')
+        X,places,failed = embed_to_judge(classifier.embedder, items, classifier.cache, 'record')
         return classifier.scores_of(X) if len(X) else np.zeros((0, len(classifier.classes_))),places.tolist(),failed
     rows,places,failed = [],[],[]
     def note(place, item, e):

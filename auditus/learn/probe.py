@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch, store_attr
-from ..sound.errors import check_choice, check_names, SettingError, renamed, unnamed
+from ..sound.errors import check_choice, check_names, check_positive, SettingError, renamed, unnamed
 from ..sound.columns import iter_items
 from ..sound.chain import Transform
 from ..sound.json import read_json
@@ -26,8 +26,12 @@ from ..collection.run import run_settings
 from .labelled import check_learnable, drop_failed, former_name, Labelled, sounds_fingerprint
 from .sources import as_labelled, is_indicator, parse_labels, sound_item
 from .metrics import Report, require_sklearn
+from .balance import class_weights
+from .augment import check_augment, describe_augment
+from .segments import n_segments, segment_pipeline
 from .heads import fit_head, head_logits, head_scores, logit_functions
 from .vectors import embed_to_judge, embed_to_learn
+from .variants import embed_variants, with_variants
 from .saved import (
     arrays_file, check_head_settings, check_overwrite, check_same_vectors, compared_settings,
     head_settings, probe_file, probe_folder, read_saved, vector_settings)
@@ -59,23 +63,35 @@ class Probe(SklearnClassifier, Transform):
 
     def __init__(self,
         pipeline, # `AudioPipeline`, or the name of a model
-        head:str='logistic', # 'logistic', 'knn' or 'prototype'
-        C:float=.1, # of 'logistic': inverse strength of the regularisation
+        head:str='logistic', # 'logistic', 'knn', 'prototype', or 'attention' over layers and time
+        C:float=.1, # of 'logistic' and 'attention': inverse strength of the regularisation
         k:int=5, # of 'knn': neighbours
         folds:int|None=5, # of the cross-validation; `None`: there is none, which searches for settings don't need
         seed:int=42, # of the folds
         cache=None, # a folder for vectors; `None`: beside the hub's cache
         progress:bool|None=None, # a bar; `None`: where somebody is watching
         truncated:str|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
+        class_weight=None, # 'balanced', or a dict: what a sound counts, by its label; `None`: all the same
+        augment=None, # callable `(samples, sample_rate)` that gives samples, as audiomentations' `Compose` is
+        augment_variants:int=4, # of each sound to learn from, with `augment`
     ):
         store_attr()
-        check_head_settings(head, C, k, folds, seed)
+        check_head_settings(head, C, k, folds, seed, class_weight)
+        check_augment(augment, try_it=False)
+        check_positive('augment_variants', augment_variants, 'variants', whole=True)
         check_choice('progress', progress, (None, True, False))
         self.pipeline = pipeline if isinstance(pipeline, AudioPipeline) else AudioPipeline(pipeline)
         if truncated not in (None, self.pipeline.truncated):
             self.pipeline = AudioPipeline(**self.pipeline.get_params() | {'truncated': truncated})
-        self.pipeline.fit([]) # refuses settings that give more than a row for each sound
+        # settings are refused that give more than a row for each sound; layers and frames are for attention
+        plain = dict(layer=-1, pooling='mean') if head=='attention' else {}
+        (AudioPipeline(**self.pipeline.get_params() | plain) if plain else self.pipeline).fit([])
         self._learnt = Learnt()
+
+    @property
+    def embedder(self)->AudioPipeline:
+        "The pipeline whose results the head takes: `pipeline`, or for attention one of parts of all layers."
+        return segment_pipeline(self.pipeline) if self.head=='attention' else self.pipeline
 
     @property
     def classes_(self)->np.ndarray: # `(classes,)` of str, or of int where labels are whole numbers
@@ -139,9 +155,21 @@ def __sklearn_clone__(self:Probe)->Probe: # that has learnt nothing
 
 # %% ../../nbs/670_learn.probe.ipynb #4987c8b1
 @patch
-def _fit_head(self:Probe, X:np.ndarray, targets:np.ndarray, multilabel:bool)->dict: # arrays
-    "Learn a head."
-    return fit_head(self.head, X, targets, multilabel, C=self.C, k=self.k)
+def _fit_head(self:Probe,
+    X:np.ndarray, # `(n, dim)`
+    data:Labelled,
+    places, # of the sounds to learn from
+    variants:np.ndarray|None, # `(n, variants, dim)`
+)->dict: # arrays
+    "Learn a head; variants count together with their sound as it would alone."
+    if self.head=='attention' and X.shape[-1]!=self.embedder.dim:
+        raise SettingError("head='attention' learns from the frames of sounds, and these are vectors: give the "
+                           "sounds themselves, or choose head='logistic'")
+    T = data.targets[places]
+    weights = class_weights(T, data.classes, data.multilabel, self.class_weight)
+    rows,targets = with_variants(X[places], T, None if variants is None else variants[places])
+    return fit_head(self.head, rows, targets, data.multilabel, C=self.C*len(T)/len(rows), k=self.k,
+                    weights=weights, segments=n_segments)
 
 @patch
 def _splits(self:Probe,
@@ -166,6 +194,7 @@ def _cross_validate(self:Probe,
     X:np.ndarray, # `(n, dim)`
     data:Labelled,
     failed:list, # `(name, error)` of sounds that are not among them
+    variants:np.ndarray|None=None, # `(n, variants, dim)`, to learn from
 )->Report|None: # `None`: there is too little to divide
     "Score each sound with a head that never heard it, or another of its group."
     require_sklearn()
@@ -176,7 +205,7 @@ def _cross_validate(self:Probe,
         # what was not learnt can't be asked for
         val = val[~(targets[val].astype(bool) & ~targets[train].any(0)).any(1)]
         if not len(val): continue
-        arrays = self._fit_head(X[train], targets[train], multilabel)
+        arrays = self._fit_head(X, data, train, variants)
         scores[val] = head_scores(self.head, X[val], multilabel, **arrays)
         judged[val] = True
     if not judged.any(): return None
@@ -198,10 +227,16 @@ def fit(self:Probe,
     "learnt from."
     data = check_learnable(as_labelled(sounds, labels, groups, problem_type, label_column))
     learnt_from = sounds_fingerprint(data)
-    X,places,failed = embed_to_learn(self.pipeline, data.items, self.cache, self.progress)
+    check_head_settings(self.head, self.C, self.k, self.folds, self.seed, self.class_weight, data.classes)
+    check_augment(self.augment)
+    embedder,variants = self.embedder,None
+    X,places,failed = embed_to_learn(embedder, data.items, self.cache, self.progress)
     data = drop_failed(data, places.tolist(), failed) # a pipeline of a probe gives one row for each sound
-    arrays = self._fit_head(X, data.targets, data.multilabel)
-    report = None if self.folds is None else self._cross_validate(X, data, failed)
+    if self.augment is not None:
+        variants = embed_variants(embedder, data.items, self.augment, self.augment_variants, self.seed,
+                                  self.progress)
+    arrays = self._fit_head(X, data, np.arange(len(X)), variants)
+    report = None if self.folds is None else self._cross_validate(X, data, failed, variants)
     self._learnt = Learnt(data.classes, data.multilabel, labels is not None and is_indicator(labels), arrays,
                           report, learnt_from, self._vector_settings())
     return self
@@ -220,13 +255,13 @@ def _vectors(self:Probe,
         raise SettingError(f'this probe has learnt with {odd[0]}={then[odd[0]]!r}, and its pipeline has {now[odd[0]]!r} '
                            'now: call fit again, or set it back')
     few = not hasattr(sounds, '__len__') or len(sounds)<few_sounds
-    if few: return to_tensors(self.pipeline.many(sounds), 'np')
-    return embed_to_judge(self.pipeline, [sound_item(x, i) for i,x in enumerate(iter_items(sounds))], self.cache)[0]
+    if few: return to_tensors(self.embedder.many(sounds), 'np')
+    return embed_to_judge(self.embedder, [sound_item(x, i) for i,x in enumerate(iter_items(sounds))], self.cache)[0]
 
 # %% ../../nbs/670_learn.probe.ipynb #5fdfd721
 @patch
 def scores_of(self:Probe,
-    X:np.ndarray, # `(n, dim)`, made by the pipeline
+    X:np.ndarray, # `(n, dim)`, made by `embedder`; of several layers `(n, layers, dim)`
 )->np.ndarray: # `(n, classes)`
     "Return the scores of vectors."
     return head_scores(self._check_fitted().head, np.asarray(X), self.multilabel, **self.arrays)
@@ -267,10 +302,10 @@ def score(self:Probe,
 @patch
 def each(self:Probe, xs)->Iterator[Scores]:
     "Yield labels with scores of each sound, in order, as they come: those of its windows make the curves."
-    classes = self.classes_.tolist()
-    for y in self.pipeline.embed_sounds(xs):
-        windows = np.stack([to_tensors(self.pipeline.summary([s], [v]), 'np') for s,v in zip(y.spans, y.vectors)])
-        whole = to_tensors(self.pipeline.summary(y.spans, y.vectors), 'np')
+    classes,pipe = self.classes_.tolist(),self.embedder
+    for y in pipe.embed_sounds(xs):
+        windows = np.stack([to_tensors(pipe.summary([s], [v]), 'np') for s,v in zip(y.spans, y.vectors)])
+        whole = to_tensors(pipe.summary(y.spans, y.vectors), 'np')
         yield Scores.of_whole(self.scores_of(whole[None])[0], self.scores_of(windows), classes, y.spans, None, y.item)
 
 @patch
@@ -285,7 +320,11 @@ def _file_settings(self:Probe,
 )->dict:
     "Return what a probe is made of, as its file says it."
     settings = {k:getattr(self, k) for k in head_settings}
-    return json.loads(json.dumps({**settings, 'sounds': sounds, 'made_by': run_settings(self.pipeline)}))
+    weight = self.class_weight
+    if isinstance(weight, dict): weight = {str(k):float(v) for k,v in weight.items()}
+    variants = None if self.augment is None else self.augment_variants
+    settings |= dict(class_weight=weight, augment=describe_augment(self.augment), augment_variants=variants)
+    return json.loads(json.dumps({**settings, 'sounds': sounds, 'made_by': run_settings(self.embedder)}))
 
 @patch
 def check_place(self:Probe,
@@ -332,7 +371,7 @@ def _read_probe(
     may_differ = ('weights',) if pipeline is None else () # a copy of weights may be of another format
     if pipeline is None: pipeline = open_bundle(AudioPipeline, folder/'pipeline', **changes)
     probe = Probe(pipeline, **saved.settings)
-    check_same_vectors(saved.made_by, probe.pipeline, but=may_differ)
+    check_same_vectors(saved.made_by, probe.embedder, but=may_differ)
     probe._learnt = Learnt(saved.classes, saved.multilabel, saved.indicator, saved.arrays, saved.report, saved.sounds,
                            probe._vector_settings())
     return probe

@@ -205,6 +205,13 @@ def _find_groups(
         raise AudioInputError(f'{brief(lost[0])} has no value in the column `{group}` of groups')
     return [str(i.more[group]) for i in items]
 
+# %% ../../nbs/610_learn.sources.ipynb #b31444f0
+def is_label_folder(
+    sounds, # as in `labelled`
+)->bool:
+    "Whether labels are the names of sub-folders."
+    return is_url(sounds) or isinstance(sounds, (str, Path)) and user_path(sounds).is_dir()
+
 # %% ../../nbs/610_learn.sources.ipynb #c065df27
 @renamed(data='sounds', group='groups')
 def labelled(
@@ -222,7 +229,7 @@ def labelled(
     if items.repeated:
         warnings.warn(f'{count(items.repeated, "sound")} are listed more than once and taken once',
                       LabelWarning, stacklevel=2)
-    is_folder = is_url(sounds) or isinstance(sounds, (str, Path)) and user_path(sounds).is_dir()
+    is_folder = is_label_folder(sounds)
     if is_folder and label_column is not None:
         raise SettingError(f'`label_column` is for a table, and {brief(sounds)} is a folder, whose '
                            f'sub-folders are the labels')
