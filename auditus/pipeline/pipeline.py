@@ -148,6 +148,13 @@ def steps(self:AudioPipeline)->Steps:
     return self._steps
 
 @patch
+def __getitem__(self:AudioPipeline,
+    key:str|int|slice, # name or place, or a stretch of them
+): # a step, or of a stretch the chain
+    "Return a step, as `steps` has it."
+    return self.steps[key]
+
+@patch
 def with_step(self:AudioPipeline,
     name:str, # 'loader', 'resampling', 'windowing' or 'pooling'
     step, # that takes its place: a transform, or a callable; for pooling a `Pooling` or a `PoolingKind`

@@ -17,6 +17,18 @@ from ..sound.json import read_json
 from ..sound.files import FolderKind, read_whole
 from ..models.registry import in_folder, note_places, shareable
 
+# %% ../../nbs/400_pipeline.protocols.ipynb #fa1b77f1
+def sklearn_tags(
+    kind:str, # 'transformer' or 'classifier'
+    requires_fit:bool, # must it have learnt from labels?
+    **more, # other tags
+): # `sklearn.utils.Tags`
+    "Tell scikit-learn that sounds come in: a column of paths, clips or sounds in memory, which are for us to check."
+    from sklearn.utils import InputTags, Tags, TargetTags
+    sounds = InputTags(one_d_array=True, two_d_array=False, string=True)
+    return Tags(estimator_type=kind, target_tags=TargetTags(required=requires_fit), requires_fit=requires_fit,
+                no_validation=True, input_tags=sounds, **more)
+
 # %% ../../nbs/400_pipeline.protocols.ipynb #989157de
 class SklearnTransformer:
     "The side of a pipeline that scikit-learn knows."
@@ -77,10 +89,8 @@ class SklearnTransformer:
         return np.array([f'audiopipeline{i}' for i in range(self.dim)], dtype=object)
 
     def __sklearn_tags__(self):
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
-        return Tags(estimator_type='transformer', target_tags=TargetTags(required=False),
-                    transformer_tags=TransformerTags(), requires_fit=False, no_validation=True,
-                    input_tags=InputTags(one_d_array=True, two_d_array=False, string=True))
+        from sklearn.utils import TransformerTags
+        return sklearn_tags('transformer', False, transformer_tags=TransformerTags())
 
     def __sklearn_is_fitted__(self)->bool: return True
 
