@@ -13,6 +13,7 @@ from fastcore.meta import delegates
 from .sound.wording import count
 from .sound.errors import AudioInputError, check_choice, check_positive, ModelNotFoundError, SettingError, unnamed
 from .sound.chain import Transform
+from .core import as_floats
 from .signal import Windowing
 from .pipeline.plan import EmbeddedSound, merge_chunks, pool_windows, WindowOutput
 from .pipeline.embedding import Piece, to_tensors
@@ -79,6 +80,9 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
         "Refuse a model that can't serve here."
         if m.labels is None and m.labels_trouble:
             raise ModelNotFoundError(f'{m.name} has a head whose classes have no names: {m.labels_trouble}. Correct it there')
+        if m.labels is None and m.embed_text is not None:
+            raise SettingError(f'{m.name} has no head, but it understands words: choose among your own with '
+                               f"ZeroShotClassifier(['dog', 'vacuum cleaner'], {str(m.name)!r}), or the command auditus zeroshot")
         if m.labels is None:
             raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Train a head for it on labelled sounds '
                                '(a fine-tuned checkpoint, or a linear one on the vectors of AudioPipeline), or take a model that has one')
@@ -94,10 +98,10 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
         return class_array(self.labels if self._known_labels is None else [*self._known_labels])
 
     def process_array(self,
-        array:np.ndarray, # `(frames, input_samples)`
+        array:np.ndarray, # `(frames, input_samples)`: floats, or PCM as uint8, int16 or int32
     )->ModelOutput:
         "Classify frames."
-        array = np.asarray(array, np.float32)
+        array = as_floats(array).astype(np.float32, copy=False)
         if array.ndim!=2 or array.shape[1]!=self.input_samples or not len(array):
             raise AudioInputError(f'process_array takes (frames, {self.input_samples}), got {array.shape}')
         if not np.isfinite(array).all(): raise AudioInputError(f'{int((~np.isfinite(array)).sum())} samples are NaN or infinite')
@@ -260,8 +264,8 @@ def score(self:AudioClassifier, sounds, labels, sample_weight=None)->float: # as
 # %% ../nbs/440_classify.ipynb #69742804
 @patch(as_prop=True)
 def name(self:AudioClassifier)->str:
-    "What the model is called."
-    return str(self.model.name)
+    "What the model is called; its features are named after it."
+    return self.model.title or str(self.model.name)
 
 @patch(as_prop=True)
 def samplerate(self:AudioClassifier)->int: # Hz

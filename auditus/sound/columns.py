@@ -77,6 +77,13 @@ def as_column(
     if isinstance(x, np.ndarray) and x.dtype.kind in 'OUT' and x.ndim==2 and x.shape[1]==1: return x[:,0]
     return x
 
+# %% ../../nbs/015_sound.columns.ipynb #66839061
+def as_items(
+    xs, # many items
+): # the same, as Python has them
+    "Take items out of a column of pyarrow, which wraps each in a scalar of its own; others stay as they are."
+    return xs.to_pylist() if hasattr(xs, 'to_pylist') and not hasattr(xs, 'columns') else xs
+
 # %% ../../nbs/015_sound.columns.ipynb #bb755edb
 def is_map_style(
     x, # anything that is no iterable
@@ -97,4 +104,5 @@ def iter_items(
         names = [k for k,v in (xs.features or {}).items() if type(v).__name__=='Audio'] or [*(xs.features or {})]
         raise AudioInputError('rows of a dataset are no sounds: give its column of sounds, '
                               f'such as dataset[{next(iter(names), "audio")!r}]')
+    xs = as_items(xs)
     return iter(xs) if isinstance(xs, Iterable) else map(xs.__getitem__, range(len(xs)))
