@@ -15,7 +15,7 @@ from ..sound.errors import ModelNotFoundError, SettingError
 from ..core import as_rate
 from .base import Graph, hash_files, ModelFrames
 from .ragged import Features, RaggedModel
-from .device import fast_matmul
+from .device import fast_matmul, inference
 from .weights import find_files, pickled_weights, read_weights, safe_weights, settings_files
 from .forms import noise
 from .tokens import find_token_times, receptive_field
@@ -243,13 +243,12 @@ def accepted(self:HFModel)->set:
 @patch
 def run_torch(self:HFModel, inputs:dict, layer=-1)->dict: # as `call`
     "Run the network in torch."
-    import torch
     # from memory that is pinned, a copy to a GPU goes on while the next features are made
     def pinned(v): return v.pin_memory() if self.device.type=='cuda' and v.device.type=='cpu' else v
     def moved(v):
         return pinned(v).to(self.device, self.dtype if v.is_floating_point() else None, non_blocking=True)
     there = {k:moved(v) for k,v in inputs.items()}
-    with torch.inference_mode(), self.lock, fast_matmul(self.device, self.dtype):
+    with inference(), self.lock, fast_matmul(self.device, self.dtype):
         return self.call(there, layer)
 
 @patch

@@ -59,6 +59,11 @@ class GraphModel(AudioModel):
         return '' if self.file is None else 'onnx' if self.file.tflite is None else 'litert'
 
     @property
+    def net(self): # torch module; `None`: another engine runs the graph
+        "Return the network, where torch runs it."
+        return self.network
+
+    @property
     def best_batch(self):
         if not str(self.device).startswith('cpu'): return 64
         return AudioModel.best_batch if self.litert else 4 # weights are read once for all

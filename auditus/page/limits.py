@@ -18,7 +18,7 @@ from ..sound.decode import join_blocks
 from ..load import AudioLoader
 from ..pipeline.embedding import load_settings
 from ..transform import AudioPipeline
-from ..pipeline.clips import between
+from ..pipeline.recordings import between
 
 # %% ../../nbs/760_page.limits.ipynb #8bb761d5
 max_minutes = 30. # of a sound, in stereo at 48 kHz

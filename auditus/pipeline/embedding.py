@@ -69,7 +69,7 @@ class AudioEmbedding(Transform):
 
     @property
     def model(self)->AudioModel:
-        "The model, loaded when it is first asked for."
+        "The model as this library knows it, loaded when it is first asked for; the network is its `net`."
         if self._model is None:
             model = load_model(self.model_name, **{k:getattr(self, k) for k in load_settings})
             self._check_model(model)
