@@ -67,6 +67,7 @@ class AudioModel:
     token_times:tuple|None = None
     padding_counts:bool = False # whether it gives frames for the silence that fills up a short sound, as it learnt to
     n_layers:int|None = None # how many hidden layers `forward` can give; `None`: only the last
+    layers_trouble:str = '' # why it has none
     labels:list|None = None # names of the classes
     # what a label is; where it has several parts, divided by '_', what each of them is
     label_terms:tuple = ('label',)
