@@ -6,6 +6,7 @@
 __all__ = ['AudioClassifier', 'Scores', 'Outputs', 'ModelOutput', 'ClipClassificationModel']
 
 # %% ../nbs/440_classify.ipynb #5eab3115
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 import numpy as np
@@ -44,7 +45,7 @@ class AudioClassifier(Transform, ClipClassificationModel):
     regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(AudioPipeline, but='return_tensors target_sr layer normalize mono custom_steps'.split())
     def __init__(self,
-        model_name, # a name, a folder, 'birdnet', or an `AudioModel`, with a head
+        model_name, # a name, a folder, 'birdnet', or an `AudioModel`, with a head; or a `Probe`, or the folder of one
         top_k:int|None=5, # labels for each result; `None`: all
         function_to_apply:str|None=None, # 'softmax', 'sigmoid', 'none'; `None`: what the model was trained with
         window='auto', # 'auto': one result for a recording; seconds: one for each window; `None`: a single pass
@@ -59,7 +60,12 @@ class AudioClassifier(Transform, ClipClassificationModel):
         check_choice('function_to_apply', function_to_apply, (None, *functions))
         check_choice('pooling', pooling, ('mean', 'max'))
         check_threshold(confidence_threshold)
-        self._pipe = AudioPipeline(model_name, window=window, hop=hop, pooling=pooling, **kwargs)
+        self.__class__ = classifier_class(type(self), model_name)
+        self._pipe = self.make_pipe(model_name, window=window, hop=hop, pooling=pooling, **kwargs)
+
+    def make_pipe(self, model_name, **settings)->AudioPipeline:
+        "Make the pipeline that cuts sounds and runs the model."
+        return AudioPipeline(model_name, **settings)
 
     @property
     def pipe(self)->AudioPipeline:
@@ -87,6 +93,16 @@ class AudioClassifier(Transform, ClipClassificationModel):
         return self.model.labels
 
     @property
+    def label_terms(self)->list: # of str
+        "What the parts of a label stand for, between underscores."
+        return self.model.label_terms
+
+    @property
+    def gives_several(self)->bool:
+        "Whether a sound may have several labels at once."
+        return (self.function_to_apply or self.model.activation)=='sigmoid'
+
+    @property
     def classes_(self)->np.ndarray: # `(classes,)` of str
         "Names of the classes, as scikit-learn has them."
         return np.array(self.labels, dtype=object)
@@ -101,8 +117,8 @@ class AudioClassifier(Transform, ClipClassificationModel):
         if not np.isfinite(array).all(): raise AudioInputError(f'{int((~np.isfinite(array)).sum())} samples are NaN or infinite')
         return self.process_waves(iter(array))
 
-    def process_waves(self, waves:Iterable)->ModelOutput:
-        "Classify frames of real samples: the model fills up a short one as it was trained to."
+    def run_waves(self, waves:Iterable)->tuple: # `WindowOutput` of each chunk, and the lengths of each frame's chunks
+        "Run the model on frames of real samples, cut into what it hears at once."
         embedding,plan,lengths = self.pipe.embedding,self.pipe.plan,[]
         def chunks():
             for i,w in enumerate(waves):
@@ -111,7 +127,11 @@ class AudioClassifier(Transform, ClipClassificationModel):
                     embedding.note_context(len(chunk))
                     lengths[-1].append(len(chunk))
                     yield Piece(i, 0, chunk)
-        outputs = [o for _,o in embedding.run_pieces(chunks(), self.select_output)]
+        return [o for _,o in embedding.run_pieces(chunks(), self.select_output)],lengths
+
+    def process_waves(self, waves:Iterable)->ModelOutput:
+        "Classify frames of real samples: the model fills up a short one as it was trained to."
+        outputs,lengths = self.run_waves(waves)
         made = (merge_chunks(self.pipe.kind, [getattr(o, k) for o in outputs], lengths) for k in ('scores', 'vector'))
         return ModelOutput(*map(np.stack, made))
 
@@ -123,6 +143,17 @@ class AudioClassifier(Transform, ClipClassificationModel):
     def windowing(self)->Windowing:
         "How clips are cut: as sounds are."
         return Windowing(self.input_samples/self.samplerate, self.hop, self.pad)
+
+# %% ../nbs/440_classify.ipynb #26a64570
+def classifier_class(
+    cls:type, # that was called
+    model, # as in `AudioClassifier`
+)->type:
+    "Return the class of a classifier: of a probe, the one that applies the probe's head."
+    is_folder = isinstance(model, (str, os.PathLike)) and os.path.isfile(os.path.join(os.path.expanduser(model), 'probe.json'))
+    if cls is not AudioClassifier or not (is_folder or type(model).__name__=='Probe'): return cls
+    from auditus.learn.classifier import ProbeClassifier
+    return ProbeClassifier
 
 # %% ../nbs/440_classify.ipynb #85378dd0
 def check_threshold(
@@ -239,7 +270,7 @@ def tags(self:AudioClassifier)->list:
     "A tag of soundevent for each class; of labels with several parts, the first."
     data = soundevent_data()
     from soundevent import terms
-    key = self.model.label_terms[0]
+    key = self.label_terms[0]
     term = getattr(terms, key, None) or data.term_from_key(key)
-    several = len(self.model.label_terms)>1
+    several = len(self.label_terms)>1
     return [data.Tag(term=term, value=l.split('_')[0] if several else l) for l in self.labels]

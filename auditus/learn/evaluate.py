@@ -39,7 +39,7 @@ def is_multilabel(
 )->bool:
     "Whether a classifier gives a sound several labels; where it can do both, the sounds' labels decide."
     if not isinstance(classifier, AudioClassifier): return classifier.multilabel
-    return multilabel and (classifier.function_to_apply or classifier.model.activation)=='sigmoid'
+    return multilabel and classifier.gives_several
 
 # %% ../../nbs/660_learn.evaluate.ipynb #8bc788b4
 def _known_labels(
@@ -48,7 +48,7 @@ def _known_labels(
 )->dict: # label → class
     "Return the labels that a classifier knows, as texts: its classes, and the parts of those that have several."
     known = {str(c):c for c in classes}
-    if isinstance(classifier, AudioClassifier) and len(classifier.model.label_terms)>1:
+    if isinstance(classifier, AudioClassifier) and len(classifier.label_terms)>1:
         for c in classes: known |= {part:c for part in c.split('_') if part not in known}
     return known
 

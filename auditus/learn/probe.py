@@ -138,6 +138,19 @@ def fit(self:Probe,
     self.learnt_from = learnt_from
     return self
 
+# %% ../../nbs/670_learn.probe.ipynb #34f010e4
+@patch
+def with_pipeline(self:Probe,
+    **changes, # settings of its pipeline, such as device='cuda'
+)->Probe: # itself, where there are none
+    "Return a probe that has learnt the same and whose pipeline has other settings. Raises `SettingError` where its vectors would differ."
+    if not changes: return self
+    from copy import copy
+    probe = copy(self)
+    probe.pipeline = AudioPipeline(**self.pipeline.get_params() | changes)
+    check_same_vectors(run_settings(self.pipeline), probe.pipeline)
+    return probe
+
 # %% ../../nbs/670_learn.probe.ipynb #6d4475bc
 @patch
 def scores_of(self:Probe,
