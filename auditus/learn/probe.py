@@ -121,7 +121,7 @@ def _cross_validate(self:Probe,
 @patch
 @renamed(paths='sounds')
 def fit(self:Probe,
-    sounds, # paths, arrays or clips; or a folder or a table that brings labels along
+    sounds, # paths, arrays or clips; or a folder or a table that brings labels along; or what `extract` wrote of these
     labels=None, # one a sound: a name, or several
     groups=None, # one a sound: what stays on one side of a division; or a column, or a function of the name
     problem_type:str|None=None, # as in `labelled`
@@ -129,11 +129,26 @@ def fit(self:Probe,
 )->Probe: # itself
     "Learn from labelled sounds, and find out how well. Raises `AudioInputError` where they can't be "
     "learnt from."
+    if labels is None and isinstance(sounds, (str, Path)):
+        from auditus.learn.embedded import is_embedded, read_embedded
+        if is_embedded(sounds):
+            return self.fit_vectors(*read_embedded(sounds, groups, problem_type, label_column, self.pipeline))
     data = check_learnable(as_labelled(sounds, labels, groups, problem_type, label_column))
     learnt_from = sounds_fingerprint(data)
     X,_,places,failed = embed_cached(self.pipeline, data.items, self.cache, self.progress)
     data = drop_failed(data, places.tolist(), failed) # a pipeline of a probe gives one row for each sound
-    arrays,report = self._fit_head(X, data.targets, data.multilabel),self._cross_validate(X, data, failed)
+    return self.fit_vectors(X, data, failed, learnt_from)
+
+@patch
+def fit_vectors(self:Probe,
+    X:np.ndarray, # `(n, dim)`, made by the pipeline
+    data:Labelled, # what they are of
+    failed=(), # `(name, error)` of sounds that are not among them
+    learnt_from:str='', # as `sounds_fingerprint` says it; empty: these
+)->Probe: # itself
+    "Learn from vectors that are there already."
+    learnt_from = learnt_from or sounds_fingerprint(check_learnable(data))
+    arrays,report = self._fit_head(X, data.targets, data.multilabel),self._cross_validate(X, data, [*failed])
     self.classes,self.multilabel,self.arrays,self.report = data.classes,data.multilabel,arrays,report
     self.learnt_from = learnt_from
     return self
