@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/735_learn.embedded.ipynb #4fab3df3
+# %% ../../nbs/735_learn.embedded.ipynb #681cb8f6
 import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, SettingError
@@ -19,7 +19,7 @@ from .sources import parse_labels
 from .saved import check_same_vectors
 from ..index.sources import pipeline_from, table_settings
 
-# %% ../../nbs/735_learn.embedded.ipynb #f107b2f0
+# %% ../../nbs/735_learn.embedded.ipynb #76c9af8f
 def _label_values(
     table, # pyarrow table of embeddings, without them
     label_column:str|None, # as in `labelled`
@@ -33,13 +33,16 @@ def _label_values(
     column = label_column or find_column(names, label_columns)
     if column is not None: return table[column].to_pylist()
     files = table['file'].to_pylist()
-    loose = [f for f in files if '/' not in f or f[0]=='/' or ':' in f.split('/')[0]] # places of a machine, or of another
-    if not loose: return [f.split('/')[0] for f in files]
-    raise AudioInputError(f'{brief(where)} has no labels: its files are not named by folders of labels, {brief(loose[0])} first, and its '
+    folders = [f.split('/')[:-1] for f in files]
+    least = min(map(len, folders))
+    # what all lie in is no label
+    shared = next((k for k in range(least) if len({d[k] for d in folders})>1), least)
+    if shared<least: return [d[shared] for d in folders]
+    raise AudioInputError(f'{brief(where)} has no labels: its files lie in no folders of their own, {brief(files[0])} first, and its '
                           f'columns are {have}. Embed a folder with a sub-folder for each label, or a table with the '
                           'columns path and label')
 
-# %% ../../nbs/735_learn.embedded.ipynb #5012f62f
+# %% ../../nbs/735_learn.embedded.ipynb #12c79dd3
 def _groups_of(
     table, # pyarrow table of embeddings, without them
     group:str|None, # a column; `None`: the file, where one has several rows
@@ -51,7 +54,7 @@ def _groups_of(
     if group is not None: return [*map(str, table[group].to_pylist())]
     return files if len({*files})<len(files) else None
 
-# %% ../../nbs/735_learn.embedded.ipynb #9c5f8a51
+# %% ../../nbs/735_learn.embedded.ipynb #3f735dcf
 def is_embedded(
     source, # path of what may be a table of embeddings
 )->bool:
@@ -79,7 +82,7 @@ def read_embedded(
     items = [Item(f, None, start=s, end=e) for f,(s,e) in zip(table['file'].to_pylist(), times)]
     return np.asarray(X, np.float32),Labelled(items, labels, find_classes(labels, multilabel), groups, multilabel)
 
-# %% ../../nbs/735_learn.embedded.ipynb #6791e594
+# %% ../../nbs/735_learn.embedded.ipynb #e5372689
 def embedding_pipeline(
     source, # what `extract` wrote
     model:str|None=None, # that is said to have made it; `None`: the one that did
