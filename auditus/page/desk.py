@@ -123,21 +123,24 @@ class PageAnswers:
             finally: plt.close(fig)
 
 # %% ../../nbs/800_page.desk.ipynb #c5eae951
+_times = 'start', 'end' # columns of seconds
+
 def _page_table(
     rows:list, # dicts with equal keys
 )->dict: # as gradio's Dataframe takes it
-    "Make a table for the page, with four decimals of each number."
-    data = [[round(v, 4) if isinstance(v, float) else v for v in row.values()] for row in rows]
+    "Make a table for the page, with four decimals of each number, and two of each time."
+    def cell(k, v): return round(v, 2 if k in _times else 4) if isinstance(v, float) else v
+    data = [[cell(k, v) for k,v in row.items()] for row in rows]
     return {'headers': [*rows[0]] if rows else [], 'data': data}
 
 _texts = 'file', 'label' # columns that may be long
 
 def column_widths(
     table:dict, # of `_page_table`
-)->list: # in percent; empty: as it comes
+)->list: # in percent, or in pixels where they are too many for a narrow window
     "Return how wide columns are, so that the scores of long labels are on the page."
     headers = table['headers']
-    if 'score' not in headers: return []
+    if 'score' not in headers: return ['130px' if h=='…' else '70px' if h in _times else '90px' for h in headers]
     others = 19 if len(headers)>2 else 25 # percent of a number
     return [f'{100-others*(len(headers)-1) if h in _texts else others}%' for h in headers]
 

@@ -65,10 +65,11 @@ _hide_if_outdated = """(sound, about) => {
 
 def _as_message(
     text:str, # may name commands in backticks
+    role:str='alert', # that a screen reader reads out at once; 'note': in its place
 )->str: # HTML
-    "Make a message that a screen reader reads out at once."
+    "Make a message."
     said = re.sub('`([^`]+)`', r'<code>\1</code>', html.escape(text, quote=False))
-    return f'<div role="alert">{said}</div>'
+    return f'<div role="{role}">{said}</div>'
 
 @patch
 def _answer(self:PageComponents,
@@ -168,7 +169,7 @@ def _say_why_not(
     why:str, # and what to do
 ):
     "Fill a tab whose question can't be asked."
-    gr.Markdown(why, elem_classes='why-not')
+    gr.HTML(_as_message(why, 'note'), elem_classes='message')
 
 def _classify_tab(
     gr, # the module `gradio`
@@ -235,17 +236,24 @@ def _search_tab(
         components.connect(table.select, answers.play_match, [found], [player], message, of_row=True)
 
 # %% ../../nbs/810_page.layout.ipynb #bf2d918a
-page_css = """
+# as gradio's `css` it would be for the inside of the page only, and messages of gradio lie outside of that
+page_head = """<style>
 .picture img {display: block; width: 100%; max-width: 900px; margin: auto}
-.message, .why-not {border-left: 4px solid var(--color-accent); padding: .6em 1em !important; background: var(--block-background-fill)}
+.message [role] {border-left: 4px solid var(--color-accent); padding: .6em 1em}
+.message code {font-size: .9em; overflow-wrap: anywhere}
 .toast-wrap {top: auto !important; bottom: 1em !important}
-.tab-container {flex-wrap: wrap; height: auto !important}
+.tab-wrapper, .tab-container {height: auto !important}
+.tab-container {flex-wrap: wrap}
 :focus-visible {outline: 2px solid var(--color-accent) !important; outline-offset: 2px}
 @media (max-width: 600px) {
-    main.app, .fillable {padding: 8px !important}
+    .main.fillable {padding: 8px !important}
     .tab-container button {padding: 6px 9px !important; font-size: 14px !important}
-    .table-wrap td, .table-wrap th, [role=gridcell], [role=columnheader] {font-size: 12px !important; padding: 4px !important}
+    /* by these gradio measures which tabs find no room */
+    .tab-container.visually-hidden button {padding: 0 !important; width: 1px; font-size: 0 !important}
+    [role=gridcell], [role=gridcell] *, [role=columnheader], [role=columnheader] *, .table-wrap td *, .table-wrap th * {font-size: 12px !important}
+    .table-wrap td, .table-wrap th {padding: 2px !important}
 }
+</style>
 """
 
 # %% ../../nbs/810_page.layout.ipynb #8863ba32
