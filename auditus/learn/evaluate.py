@@ -9,6 +9,7 @@ __all__ = []
 import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, SettingError
+from ..sound.chain import show_progress
 from ..pipeline.embedding import to_tensors
 from ..classify import AudioClassifier
 from .labelled import as_targets, as_tuples, drop_failed, Labelled
@@ -27,7 +28,8 @@ def score_sounds(
         e.index = None # the sound is named beside it
         failed.append((items[place].name, str(e)))
     sounds = (i.sound for i in items)
-    for y in classifier.classify_sounds(sounds, note) if own else pipe.embed_sounds(sounds, note):
+    heard = classifier.classify_sounds(sounds, note) if own else pipe.embed_sounds(sounds, note)
+    for y in show_progress(heard, len(items), pipe.progress):
         rows.append(classifier.sound_scores(y) if own else to_tensors(pipe.summary(y.spans, y.vectors), 'np'))
         places.append(y.place)
     if not rows: return np.zeros((0, len(classifier.classes_))),places,failed

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
 from ..sound.errors import check_choice, SettingError, renamed
-from ..sound.chain import is_many
+from ..sound.chain import is_many, show_progress
 from ..sound.json import read_json
 from ..sound.files import read_whole
 from ..pipeline.embedding import to_tensors
@@ -105,7 +105,7 @@ def _cross_validate(self:Probe,
     targets,multilabel = data.targets,data.multilabel
     scores,judged = np.zeros((len(X), len(data.classes))),np.zeros(len(X), bool)
     splits = self._splits(X, data)
-    for train,val in splits:
+    for train,val in show_progress(splits, len(splits), self.progress, 'fold'):
         # what was not learnt can't be asked for
         val = val[~(targets[val].astype(bool) & ~targets[train].any(0)).any(1)]
         if not len(val): continue

@@ -63,9 +63,10 @@ def show_progress(
     ys:Iterable, # results as they come
     total:int|None, # how many there will be, where known
     progress:bool|None, # as in `progress_bar`
+    unit:str='item', # what is counted
 )->Iterator:
     "Hand on `ys`, with a progress bar where there is somebody to look at it."
-    bar = progress_bar(total, progress, unit='item')
+    bar = progress_bar(total, progress, unit=unit)
     if bar is None: return iter(ys)
     def counted():
         with bar:
