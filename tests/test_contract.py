@@ -38,10 +38,18 @@ def tflite(tmp_path_factory):
     return path
 
 
+def filters():
+    "A network of somebody's own, with seeded weights."
+    import torch
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv1d(1, 8, 400, 160), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
+
+
 def model_of(entry, request):
     "A small model of each kind that is registered."
     named = {'birdnet': lambda: ('birdnet', {}), 'huggingface': lambda: (request.getfixturevalue('checkpoint')('hubert-layer'), {}),
-             'clmr': lambda: ('clmr', {'checkpoint': request.getfixturevalue('clmr')}), 'onnx': lambda: (request.getfixturevalue('exported'), {}), 'tflite': lambda: (request.getfixturevalue('tflite'), {})}
+             'clmr': lambda: ('clmr', {'checkpoint': request.getfixturevalue('clmr')}), 'onnx': lambda: (request.getfixturevalue('exported'), {}), 'tflite': lambda: (request.getfixturevalue('tflite'), {}),
+             'callable': lambda: (filters(), {'sr': 16000})}
     assert entry in named, f'tests/test_contract.py does not know how to open a small model of the kind {entry!r}: add it to `model_of`'
     name, settings = named[entry]()
     return load_model(name, **settings)

@@ -162,6 +162,18 @@ def test_saved_and_opened_elsewhere(folder, pipe, tmp_path):
 
 
 @needs_usearch
+def test_a_graph_of_an_earlier_version_is_searched_in_its_own_numbers(rng, tmp_path):
+    usearch = pytest.importorskip('usearch.index')
+    X = rng.normal(0, 1, (2000, 16)).astype(np.float32)
+    index = SoundIndex.build((X, table_of(2000)), exact_up_to=1000)
+    index.graph = usearch.Index(ndim=16, metric='cos', dtype='f16')  # as version 0.1.0 made it
+    index.graph.add(np.arange(2000), index.X)
+    index.save(tmp_path/'index')
+    opened = SoundIndex.open(tmp_path/'index')
+    assert opened.graph.dtype.name == 'F16'
+    assert (opened.neighbours(index.X[:50], 1)[0][:, 0] == np.arange(50)).all()
+
+
 def test_a_graph_finds_nearly_what_all_rows_give(rng, tmp_path):
     X = clustered(6000, 64, 60, rng)
     exact, graph = SoundIndex.build((X, table_of(6000))), SoundIndex.build((X, table_of(6000)), exact_up_to=1000)

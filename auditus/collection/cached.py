@@ -8,10 +8,12 @@ __all__ = []
 # %% ../../nbs/590_collection.cached.ipynb #9b002c08
 import shutil, uuid, warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 import numpy as np
 from ..sound.errors import AudioDecodeError
 from ..sound.files import cache_folder
+from ..models.callable import named_meanwhile
 from ..transform import AudioPipeline
 from ..collect import digest
 from .store import state_folder
@@ -65,8 +67,18 @@ def embed_cached(
     progress:bool|None=None, # a bar?
 )->CachedVectors: # rows in the order of the sounds
     "Embed sounds, and keep their vectors for the next time."
+    with named_meanwhile(pipe.model) as nameless, TemporaryDirectory() as passing:
+        place = passing if nameless else cache or cache_folder()/'embeddings' # no other time would know it
+        return _embed_cached(pipe, items, Path(place).expanduser()/digest(run_settings(pipe)), progress)
+
+def _embed_cached(
+    pipe:AudioPipeline, # as in `embed_cached`
+    items:list, # as in `embed_cached`
+    home:Path, # folder of this pipeline's vectors
+    progress:bool|None, # as in `embed_cached`
+)->CachedVectors: # rows in the order of the sounds
+    "Embed those of the sounds that are not in a folder yet."
     import pyarrow as pa
-    home = Path(cache or cache_folder()/'embeddings').expanduser()/digest(run_settings(pipe))
     keys,known = [cache_key(i) for i in items],VectorCache(home)
     failed,missing = [],{k:i for k,i in zip(keys, items) if k not in known.rows}
     if missing:

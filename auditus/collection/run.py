@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/570_collection.run.ipynb #dbc34991
-import os, warnings
+import json, os, warnings
 from contextlib import contextmanager
 from typing import NamedTuple
 import numpy as np
@@ -30,6 +30,15 @@ from .jobs import Job, JobResult, JobRunner
 # settings that came after the first tables: as long as they are these, nothing is said of them
 later_settings = {'channel': None, 'truncated': 'raise'}
 
+def _named(
+    v, # of a setting, that JSON has no word for
+):
+    "Return what tells a setting from others. Raises `SettingError` for a function without a name."
+    if not callable(v): return v.tolist() if hasattr(v, 'tolist') else str(v)
+    name = f"{getattr(v, '__module__', '')}.{getattr(v, '__qualname__', '<')}"
+    if '<lambda>' not in name and name[-1]!='<': return name
+    raise SettingError(f'{brief(v)} is a function that nothing tells from another: give it a name, with `def`')
+
 def run_settings(
     pipe:AudioPipeline, # embeds
     **more, # settings of the run itself
@@ -37,7 +46,8 @@ def run_settings(
     "Return all that decides what comes out."
     from auditus import __version__
     def plain(v):
-        if isinstance(v, (bool, dict, type(None))): return v
+        if isinstance(v, dict): return json.loads(json.dumps(v, default=_named))
+        if isinstance(v, (bool, type(None))): return v
         return float(v) if isinstance(v, (int, float, np.number)) else str(v)
     kept = {k:plain(v) for k,v in shareable(pipe.get_params()).items()
             if k not in ('return_tensors', 'custom_steps') and later_settings.get(k, later_settings)!=v}
@@ -45,6 +55,8 @@ def run_settings(
     if pipe.model.passport is not None: kept['passport'] = pipe.model.passport.digest # what was measured of the model
     # 'auto' may be something else on another machine
     kept |= {'backend': pipe.model.backend, 'dtype': pipe.model.precision}
+    # of a callable the name that it was given, and no text that an address of memory is in
+    if callable(pipe.model_name): kept |= {'model_name': pipe.model.identity, 'callable': pipe.model.identity}
     return {**kept, **more, 'sr': pipe.sr, 'dim': pipe.dim, 'weights': pipe.model.weights_hash(), 'version': __version__}
 
 once_counted = 'allow_pickle', 'trust_remote_code' # among the settings that a key is made of

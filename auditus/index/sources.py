@@ -43,6 +43,9 @@ def pipeline_from(
     name = settings.get('model_name')
     if not isinstance(name, str) or not name:
         raise AudioDecodeError(f'{brief(where)} does not say which model made it: give a `pipeline`')
+    if settings.get('callable'):
+        raise AudioDecodeError(f"{brief(where)} was made by a function of somebody's own, {brief(name)}: "
+                               'give a `pipeline` that has it')
     if settings.get('custom_steps'):
         steps = ', '.join(settings['custom_steps'])
         raise AudioDecodeError(f"{brief(where)} was made with steps of somebody's own ({steps}): "

@@ -41,7 +41,7 @@ def check_head_settings(head, C, k, folds, seed): # as in `Probe`
 # %% ../../nbs/650_learn.saved.ipynb #aa0d78e2
 # that vectors must share to be compared
 vector_settings = ('pooling', 'layer', 'normalize', 'window', 'hop', 'max_seconds', 'pad', 'mono', 'channel',
-                   'feature_kwargs', 'sr', 'dim', 'weights')
+                   'feature_kwargs', 'sr', 'dim', 'weights', 'callable')
 
 def check_same_vectors(
     settings:dict, # that vectors were made with

@@ -209,8 +209,9 @@ def on_backend(
     return found[backend].load()(make, dtype, device)
 
 # %% ../../nbs/160_models.base.ipynb #84f9c3e3
-# that `open_graph` asks for
-graph_settings = 'sr', 'context', 'pooled', 'frames', 'logits', 'activation', 'labels', 'peak', 'inputs', 'features'
+# that `open_graph` asks for, and `open_callable`
+graph_settings = ('sr', 'context', 'pooled', 'frames', 'logits', 'activation', 'labels', 'peak', 'inputs', 'features',
+                  'name')
 
 def group_graph(
     settings:dict, # by name
@@ -225,8 +226,8 @@ def _changed(
     settings:dict, # of `load_model`
 )->list: # of names
     "Return the settings that are not the default."
-    default = {k:p.default for k,p in inspect.signature(load_model).parameters.items()}
-    return [k for k,v in settings.items() if k!='name' and v!=default.get(k)]
+    default = {k:p.default for k,p in inspect.signature(load_model).parameters.items() if k!='name'}
+    return [k for k,v in settings.items() if v is not default.get(k) and v!=default.get(k)]
 
 def _check_settings(
     name, # of a model
@@ -235,9 +236,9 @@ def _check_settings(
     graph, # as in `load_model`
 ):
     "Raise `SettingError` for what no model could take."
-    if not isinstance(name, (str, os.PathLike)):
-        raise SettingError(f'a model is named by a str or a Path, got {brief(name)}')
-    if not str(name): raise SettingError('the name of the model is empty')
+    if not isinstance(name, (str, os.PathLike)) and not callable(name):
+        raise SettingError(f'a model is named by a str or a Path, or is a torch module or a function; got {brief(name)}')
+    if not callable(name) and not str(name): raise SettingError('the name of the model is empty')
     check_choice('backend', backend, (None, 'torch', 'openvino', 'onnx', 'litert', 'auto'))
     for k,v in (('feature_kwargs', feature_kwargs), ('graph', graph)):
         if v is not None and not isinstance(v, dict): raise SettingError(f'`{k}` must be a dict, got {v!r}')
@@ -248,16 +249,13 @@ def _make_model(
     "Make a model. Raises `SettingError` for a setting that it has no use for."
     entry = find_entry(settings['name'])
     make = load_entry(entry)
-    taken = inspect.signature(make).parameters
-    settings = {k:v for k,v in settings.items() if k!='graph'} | (settings.get('graph') or {})
-    for k in _changed({k:v for k,v in settings.items() if k not in taken}):
-        if (k, settings[k])==('backend', 'auto'): continue # what has one engine has it for the fastest
-        has = ', '.join(o for o in taken if o!='name') or 'none'
-        raise SettingError(f"the model '{entry.name}' has no setting `{k}`; it has {has}")
+    taken = [*inspect.signature(make).parameters][1:]
+    given = {k:v for k,v in settings.items() if k not in ('name', 'graph')} | (settings.get('graph') or {})
+    for k in _changed({k:v for k,v in given.items() if k not in taken}):
+        if (k, given[k])==('backend', 'auto'): continue # what has one engine has it for the fastest
+        raise SettingError(f"the model '{entry.name}' has no setting `{k}`; it has {', '.join(taken) or 'none'}")
     # without a backend, the model's own default is meant
-    given = {k:v for k,v in settings.items() if k in taken and (k, v)!=('backend', None)}
-    model = make(**given)
-    return model
+    return make(settings['name'], **{k:v for k,v in given.items() if k in taken and (k, v)!=('backend', None)})
 
 # %% ../../nbs/160_models.base.ipynb #0bdb3b1a
 _loaded = WeakValueDictionary()
@@ -265,7 +263,9 @@ _loading = threading.RLock()
 _last = [None] # held, so that a model outlives the pipelines that follow one another in a search of settings
 
 def load_model(
-    name, # a registered name, a Hugging Face name, a folder, or an `AudioModel`, which comes back as it is
+    # a registered name, a Hugging Face name, a folder, a file, a torch module or a function `(n, samples) → (n, dim)`;
+    # or an `AudioModel`, which comes back as it is
+    name,
     device:str|None=None, # 'cpu', 'cuda', 'cuda:1', 'mps'; `None`: a CUDA GPU, or else the CPU
     dtype=None, # 'float32', 'bfloat16', 'float16' or 'int8'; 'auto': bfloat16 where it pays; `None`: float32
     # 'torch', 'openvino', 'onnx', 'litert', or 'auto': the fastest that says the same in float32;
@@ -277,7 +277,8 @@ def load_model(
     allow_pickle:bool=False, # take weights that only come as pickles, and read them with `weights_only=True`
     feature_kwargs:dict|None=None, # settings of the feature extractor to change
     trust_remote_code:bool=False, # run code that the model's folder brings along
-    graph:dict|None=None, # what must be known of an ONNX or TFLite file that others made, as `open_graph` takes it
+    # what must be known of an ONNX or TFLite file that others made, as `open_graph` takes it, or of a callable
+    graph:dict|None=None,
     **of_graph, # the same, one by one: `sr=32000, pooled='embedding'`
 )->AudioModel:
     """Find a model by its name and load it, once.
@@ -285,13 +286,14 @@ def load_model(
     settings = {k:v for k,v in locals().items() if k!='of_graph'}
     if of_graph: settings['graph'] = (graph or {}) | of_graph
     if isinstance(name, AudioModel):
-        if odd := _changed(settings):
+        if odd := _changed({k:v for k,v in settings.items() if k!='name'}):
             raise SettingError(f'{name.name} is loaded already: `{odd[0]}` has to be given when it is')
         return name
     _check_settings(name, backend, feature_kwargs, settings['graph'])
-    known = sorted((k, str(v)) for k,v in settings.items())
+    # modules of one shape have one text
+    known = sorted((k, str(v) if k!='name' or not callable(v) else str(id(v))) for k,v in settings.items())
     # a graph may be described by a file beside it
-    key = repr(known),folder_state(name),folder_state(checkpoint),folder_state(f'{name}.json')
+    key = repr(known),folder_state(name),folder_state(checkpoint),None if callable(name) else folder_state(f'{name}.json')
     with _loading:
         model = _loaded.get(key)
         if model is None:

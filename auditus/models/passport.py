@@ -67,7 +67,9 @@ def _examine_shortly(
     n,least = probe_lengths(model)
     long,half = noise(n),make_chirp(n//2//(model.token_samples or 1)*(model.token_samples or 1))
     first,second = ears.hear(long)[0],ears.hear(long)[0]
-    batch,back = ears.hear(half, long),ears.hear(long, half)[::-1]
+    # one of the same length is among them: some models only run those together
+    other = noise(len(half), 2)
+    batch,back = ears.hear(half, long, other),ears.hear(other, long, half)[::-1]
     alone = ears.hear(half)[0]
     silence,faint,soft = ears.hear(np.zeros(least, np.float32), half*one_step, half/4)
     defects = find_padding(second, alone, batch[0], model.padding_counts)

@@ -19,11 +19,11 @@ def registered()->dict: # name → entry point
 
 # %% ../../nbs/150_models.registry.ipynb #ebc0eeaf
 def find_entry(
-    name, # model name, folder or file
+    name, # model name, folder or file; or a callable
 ):
     "Return the entry point that makes this model. Raises `ModelNotFoundError` where none is registered."
     found = registered()
-    entry = found.get(str(name)) or found.get(Path(name).suffix[1:].lower()) or found.get('huggingface')
+    entry = found.get('callable') if callable(name) else found.get(str(name)) or found.get(Path(name).suffix[1:].lower()) or found.get('huggingface')
     if entry is None:
         raise ModelNotFoundError('no models are registered: auditus is not installed, only imported. '
                                  'Install it with: pip install auditus')

@@ -51,7 +51,7 @@ class AudioEmbedding(Transform):
     regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(load_model)
     def __init__(self,
-        model_name=default_model, # a name, a folder, 'birdnet', or an `AudioModel`
+        model_name=default_model, # a name, a folder, 'birdnet'; a torch module or function of waves; or an `AudioModel`
         return_tensors:str='np', # 'np' or 'pt'
         output:str='frames', # 'frames', or 'pooled' for the model's own summary
         layer=-1, # -1: the model's output; another number: that hidden state; 'mean': their mean; a list of numbers; 'all'

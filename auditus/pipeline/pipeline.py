@@ -46,9 +46,9 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
     regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(AudioEmbedding, but='output')
     def __init__(self,
-        model_name=default_model, # a name, a folder, 'birdnet', or an `AudioModel`
+        model_name=default_model, # a name, a folder, 'birdnet'; a torch module or function of waves; or an `AudioModel`
         return_tensors:str='np', # 'np' or 'pt'
-        target_sr:int|None=None, # the rate that the model was made for (Hz); `None`: ask the model
+        target_sr:int|None=None, # the rate that the model was made for (Hz); `None`: ask the model, which a function can't answer
         # 'mean', 'max', 'std', 'meanstd', 'meanmax', 'model' for its own summary, or `None` to keep frames
         pooling:str|None='mean',
         window='auto', # 'auto', seconds, or `None`
@@ -78,6 +78,8 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         # a pooling of one's own takes the place of the model's summary too
         summary = pooling=='model' and 'pooling' not in (custom_steps or {})
         shared = {k:getattr(self, k) for k in AudioEmbedding.defaults() if k!='output'}
+        # a callable has no other place to be told its rate
+        if callable(model_name) and target_sr is not None: shared['graph'] = {'sr': target_sr} | (self.graph or {})
         self._embedding = AudioEmbedding(**shared, output='pooled' if summary else 'frames')
         self._steps = self._plan = None # made when they are first asked for: they need the model
 
