@@ -49,7 +49,9 @@ def option_flags(
     for p in parameters:
         info = next((m for m in getattr(p.annotation, '__metadata__', ()) if hasattr(m, 'param_decls')), None)
         if isinstance(info, typer.models.ArgumentInfo): continue
-        names = [n for n in getattr(info, 'param_decls', None) or () if n.startswith('--')]
+        # of what is annotated, typer finds the first name where a default would be
+        typed = getattr(info, 'default', None),*(getattr(info, 'param_decls', None) or ())
+        names = [n for n in typed if isinstance(n, str) and n.startswith('--')]
         found[p.name] = names[0] if names else f"--{p.name.replace('_', '-')}"
     others = {'model_name': 'model', 'groups': 'group'} # of Python → of commands
     return found | {python:found[name] for python,name in others.items() if name in found}
