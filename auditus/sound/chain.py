@@ -12,6 +12,7 @@ from functools import partial, wraps
 import numpy as np
 from fastcore.basics import argnames, patch, store_attr
 from .wording import brief
+from .explained import explain
 from .errors import AudioInputError, AuditusError, check_names, naming_item, SettingError
 
 # %% ../../nbs/020_sound.chain.ipynb #47870ccf
@@ -117,6 +118,7 @@ class Transform:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if '__init__' in vars(cls): cls.__init__ = _takes_settings(cls.__init__)
+        explain(cls)
 
     def __setattr__(self, name, value):
         if name[0]!='_' and self.__dict__.get('_made') and name in self.defaults(): self.set_params(**{name: value})
@@ -135,7 +137,10 @@ class Transform:
         total = len(xs) if hasattr(xs, '__len__') else None
         return stack(list(show_progress(self.each(xs), total, self.progress)))
 
-    def __call__(self, x): return self.many(x) if is_many(x) else self.one(x)
+    def __call__(self, x):
+        """Apply the transform to one item, or to many: a list, a generator, a Series, a column of a dataset.
+        Results of many come in the same order, stacked where their shapes agree, and an error names the item."""
+        return self.many(x) if is_many(x) else self.one(x)
 
     @classmethod
     def defaults(cls)->dict:
