@@ -472,7 +472,7 @@ def test_a_saved_probe_is_a_model_of_the_page(sounds, tmp_path):
     from auditus import AudioClassifier, Probe
     Probe('birdnet', folds=2, cache=tmp_path/'cache').fit([sounds/'chirp.ogg', sounds/'long.ogg'], ['b', 'a']).save(tmp_path/'mine')
     analyzer = SoundAnalyzer(str(tmp_path/'mine'), sounds)
-    assert analyzer.describe() == ['mine: 2 labels, learnt on BirdNET, which hears 3 s', '10 windows of 6 sounds to find similar ones among']
+    assert analyzer.describe() == ['mine: 2 labels, learnt on BirdNET, which hears 3 s', '6 sounds to search, in 10 windows']
     assert analyzer.classify(sounds/'long.ogg', 3) == AudioClassifier(tmp_path/'mine', 10, window=3)(AudioLoader()(sounds/'long.ogg'))
 
 

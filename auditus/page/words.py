@@ -45,5 +45,5 @@ def describe_index(
 )->str:
     "Describe an index in words."
     files = len({*index.table['file'].to_pylist()})
-    rows = '' if len(index)==files else f'{count(len(index), "window")} of '
-    return f'{rows}{count(files, "sound")} to find similar ones among'
+    rows = '' if len(index)==files else f', in {count(len(index), "window")}'
+    return f'{count(files, "sound")} to search{rows}'
