@@ -9,6 +9,7 @@ __all__ = ['AudioClassifier', 'Scores', 'Outputs', 'ModelOutput', 'ClipClassific
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from importlib.metadata import EntryPoint
 import numpy as np
 from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
@@ -145,6 +146,9 @@ class AudioClassifier(Transform, ClipClassificationModel):
         return Windowing(self.input_samples/self.samplerate, self.hop, self.pad)
 
 # %% ../nbs/440_classify.ipynb #26a64570
+# comes after this room, so it is named as models of other packages are
+_of_probes = EntryPoint('probe', 'auditus.learn.classifier:ProbeClassifier', 'auditus.classifiers')
+
 def classifier_class(
     cls:type, # that was called
     model, # as in `AudioClassifier`
@@ -152,8 +156,7 @@ def classifier_class(
     "Return the class of a classifier: of a probe, the one that applies the probe's head."
     is_folder = isinstance(model, (str, os.PathLike)) and os.path.isfile(os.path.join(os.path.expanduser(model), 'probe.json'))
     if cls is not AudioClassifier or not (is_folder or type(model).__name__=='Probe'): return cls
-    from auditus.learn.classifier import ProbeClassifier
-    return ProbeClassifier
+    return _of_probes.load()
 
 # %% ../nbs/440_classify.ipynb #85378dd0
 def check_threshold(

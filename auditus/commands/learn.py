@@ -47,7 +47,8 @@ def probe(
     "Learn a classifier on vectors, and say how good it is by cross-validation."
     from auditus.finetune import Probe
     from auditus.labels import labelled
-    from auditus.learn.embedded import embedding_pipeline, is_embedded, read_embedded
+    from auditus.index.sources import embedding_pipeline
+    from auditus.learn.embedded import is_embedded, read_embedded
     from auditus.learn.labelled import check_learnable, sounds_fingerprint
     from auditus.transform import AudioPipeline, default_model
     check_exists(data)

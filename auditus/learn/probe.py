@@ -27,6 +27,7 @@ from .saved import (
     arrays_file, check_head_settings, check_overwrite, check_same_vectors, compared_settings,
     head_settings, probe_file, probe_folder, read_saved)
 from .evaluate import evaluate_classifier
+from .embedded import is_embedded, read_embedded
 
 # %% ../../nbs/670_learn.probe.ipynb #d3df2737
 class Probe:
@@ -129,10 +130,8 @@ def fit(self:Probe,
 )->Probe: # itself
     "Learn from labelled sounds, and find out how well. Raises `AudioInputError` where they can't be "
     "learnt from."
-    if labels is None and isinstance(sounds, (str, Path)):
-        from auditus.learn.embedded import is_embedded, read_embedded
-        if is_embedded(sounds):
-            return self.fit_vectors(*read_embedded(sounds, groups, problem_type, label_column, self.pipeline))
+    if labels is None and isinstance(sounds, (str, Path)) and is_embedded(sounds):
+        return self.fit_vectors(*read_embedded(sounds, groups, problem_type, label_column, self.pipeline))
     data = check_learnable(as_labelled(sounds, labels, groups, problem_type, label_column))
     learnt_from = sounds_fingerprint(data)
     X,_,places,failed = embed_cached(self.pipeline, data.items, self.cache, self.progress)
