@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from .sound.wording import brief, reason_of, safe_cause, without_secrets
 from .sound.errors import AudioInputError, AudioNotFoundError
+from .sound.columns import as_sound, find_column_of_sounds, sound_feature
 from .sound.chain import is_many
 from .core import Clip
 from auditus.collection.sources import (
@@ -127,9 +128,11 @@ def sound_of_row(
     dataset, # of Hugging Face, its sounds left as they are
     column:str, # that holds them
     row:int,
+    feature=None, # what the column asks for, where its sounds were to be decoded
 )->dict: # as `AudioLoader` takes it
     "The sound in a row."
-    return dataset[row][column]
+    sound = dataset[row][column]
+    return sound if feature is None else as_sound(sound, feature)
 
 def rows_of_dataset(
     dataset, # of Hugging Face
@@ -145,6 +148,7 @@ def rows_of_dataset(
     if len(columns)!=1: raise AudioInputError(f"a dataset needs one column of sounds, got {len(columns)}: "
                                               f"{', '.join(columns) or 'none'}")
     column = columns[0]
+    feature = sound_feature(dataset.features, column)
     plain = dataset.cast_column(column, datasets.Audio(decode=False))
     # not the sounds themselves, which may be gigabytes
     paths = pc.struct_field(plain.data.table[column], 'path')
@@ -155,8 +159,15 @@ def rows_of_dataset(
     if len({*names})<len(plain) or '' in names: names = [f'{i:0{width}}' for i in range(len(plain))]
     rest = plain.remove_columns(column)
     more = rest.to_list() if rest.column_names else [{}]*len(plain)
-    return [Item(name, partial(sound_of_row, plain, column, i), (1, plain._fingerprint, i), m) for i,
+    return [Item(name, partial(sound_of_row, plain, column, i, feature), (1, plain._fingerprint, i), m) for i,
             (name,m) in enumerate(zip(names, more))]
+
+def rows_of_column(
+    dataset, # of Hugging Face
+    column:str, # of sounds
+)->list: # of `Item`, in order
+    "The recordings of one column of a dataset."
+    return rows_of_dataset(dataset.select_columns([column]))
 
 # %% ../nbs/480_collect.ipynb #19580e33
 def digest(
@@ -233,6 +244,7 @@ def _find_items(
     if is_url(source): return Collection(sounds_at(source))
     if isinstance(source, (str, os.PathLike)): return _from_path(source)
     if hasattr(source, 'cast_column'): return Collection(rows_of_dataset(source))
+    if (found := find_column_of_sounds(source)) is not None: return Collection(rows_of_column(*found))
     if hasattr(source, '__arrow_c_stream__') and not hasattr(source, 'dtype'):
         table = _as_arrow(source)
         if is_raven(table.column_names): table = as_table(raven_rows(table, Path('table')))

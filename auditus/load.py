@@ -15,6 +15,7 @@ from .sound.wording import brief, reason_of, safe_cause, Shown
 from auditus.sound.errors import (
     AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, SettingError, check_choice,
     check_positive)
+from .sound.columns import ColumnSound
 from .sound.chain import Transform
 from .core import AudioArray, Clip
 from .signal import Resampling
@@ -158,7 +159,9 @@ def as_array(
         raise AudioInputError(f'a tuple is one sound, (array, sr); got {brief(x)}. '
                               'For many sounds give a list')
     if hasattr(x, 'get_all_samples'):
-        samples = x.get_all_samples()
+        try: samples = x.get_all_samples()
+        # FFmpeg's, through torch
+        except RuntimeError as e: raise AudioDecodeError(f'torchcodec can not decode {brief(x)}: {e}') from e
         return AudioArray(samples.data, samples.sample_rate)
     if hasattr(x, 'columns'):
         raise AudioInputError(f'{type(x).__name__} is a table: '
@@ -190,12 +193,26 @@ def find_source(self:AudioLoader, x)->tuple: # a path, an open file or an `Audio
 
 @patch
 def find_in_dict(self:AudioLoader, x)->tuple: # as `find_source`
-    "Find the sound in a dict of Hugging Face `datasets`."
-    if x.get('array') is not None and x.get('sampling_rate') is not None:
-        return AudioArray(x['array'], x['sampling_rate']),Shown(x)
+    "Find the sound in a dict of Hugging Face `datasets`, or of the pipelines of `transformers`."
+    if isinstance(x, ColumnSound) and (x.sampling_rate or x.num_channels==1): return self.load_for_column(x),Shown(x)
+    samples = x.get('array') if x.get('raw') is None else x['raw']
+    if samples is not None and x.get('sampling_rate') is not None:
+        return AudioArray(samples, x['sampling_rate']),Shown(x)
     if isinstance(x.get('bytes'), (bytes, bytearray, memoryview)): return in_memory(x['bytes'], Shown(x))
-    if x.get('array') is None and x.get('path') is not None: return self.find_source(x['path'])
-    raise AudioInputError(f"a dict needs 'array' and 'sampling_rate', or 'bytes', or 'path'; got {list(x)}")
+    if samples is None and x.get('path') is not None: return self.find_source(x['path'])
+    if parts := [k for k,v in x.items() if hasattr(v, 'cast_column')]:
+        raise AudioInputError('these are several datasets: choose one, and its column of sounds, '
+                              f"such as dataset[{parts[0]!r}]['audio']")
+    raise AudioInputError("a dict needs 'array' and 'sampling_rate', or 'raw' and 'sampling_rate', or 'bytes', "
+                          f"or 'path'; got {list(x)}")
+
+@patch
+def load_for_column(self:AudioLoader,
+    x:ColumnSound,
+)->AudioArray: # of all channels, unless the column asks for one
+    "Load a sound as its column asks for it, before it is made what this loader is to make of it."
+    settings = self.get_params() | dict(sr=x.sampling_rate, mono=x.num_channels==1, channel=None)
+    return AudioLoader(**settings)(dict(x))
 
 # %% ../nbs/100_load.ipynb #8173b4df
 @patch

@@ -6,6 +6,7 @@
 __all__ = ['ZeroShotClassifier']
 
 # %% ../nbs/450_zeroshot.ipynb #ded91510
+from collections.abc import Collection, Mapping
 import numpy as np
 from fastcore.basics import patch
 from fastcore.meta import delegates
@@ -17,28 +18,32 @@ from .classify import apply_function, AudioClassifier
 def check_words(
     name:str, # the setting's name
     words, # what was given
-)->list:
+)->list: # of str
     "A list of words, each with something in it."
-    if not isinstance(words, (list, tuple)) or not words:
+    listed = isinstance(words, Collection) and not isinstance(words, (str, bytes, Mapping, set, frozenset))
+    if not listed or not len(words):
         raise SettingError(f"`{name}` must be a list of words, such as ['dog', 'vacuum cleaner']; got {words!r}")
     for w in words:
         if not isinstance(w, str) or not w.strip(): raise SettingError(f'each of `{name}` must be words, got {w!r}')
-    return list(words)
+    return [str(w) for w in words]
+
+# settings that have nothing to do with words
+_hearing = {*'top_k window hop pooling pad batch_size progress channel truncated confidence_threshold'.split()}
 
 # %% ../nbs/450_zeroshot.ipynb #a743b2b4
 class ZeroShotClassifier(AudioClassifier):
     "A path and a list of words to scores: which of them describes the sound best."
+    aliases = {'candidate_labels': 'labels', 'hypothesis_template': 'template'} # as `transformers` calls them
     @delegates(AudioClassifier, but=['function_to_apply', 'max_seconds'])
     def __init__(self,
-        labels:list, # words for the classes
+        labels:list|None=None, # words for the classes; `None`: they are given with each call
         model_name='laion/clap-htsat-unfused', # as in `AudioClassifier`, with a text side
         template='This is a sound of {}.', # makes a sentence of a label; of several, the vectors are averaged
         top_k:int|None=None, # labels for each result; `None`: all
         **kwargs, # settings of `AudioClassifier`
     ):
-        self._labels,self.template,self._texts = labels,template,None
-        words = [w.strip() for w in check_words('labels', labels)]
-        if twice := sorted({w for w in words if words.count(w)>1}): raise SettingError(f'`labels` holds {twice[0]!r} more than once')
+        self._given,self.template,self._texts = labels,template,None
+        self._labels = None if labels is None else check_words('labels', labels)
         for t in check_words('template', [template] if isinstance(template, str) else template):
             if t.count('{}')!=1: raise SettingError(f'`template` must hold {{}} once, where the label goes; got {t!r}')
         super().__init__(model_name, top_k, **kwargs)
@@ -50,7 +55,19 @@ class ZeroShotClassifier(AudioClassifier):
     @property
     def labels(self)->list:
         "The words that it chooses from."
-        return self._labels
+        if self._labels is not None: return self._labels
+        raise SettingError("there are no `labels` to choose from: give some, such as "
+                           "ZeroShotClassifier(['dog', 'rain']), or with a call, "
+                           "as in classify(sound, candidate_labels=['dog', 'rain'])")
+
+    def get_params(self, deep:bool=True):
+        def value(k): return self._given if k=='labels' else getattr(self, k)
+        return {k:value(k) for k in self.defaults()}
+
+    def changed(self, **settings):
+        made = super().changed(**settings)
+        if self._labels and settings.keys() <= _hearing: made._texts = self.texts # which stay as they are
+        return made
 
     def __getstate__(self): return {**self.__dict__, '_texts': None}
 
@@ -70,6 +87,12 @@ def texts(self:ZeroShotClassifier)->np.ndarray: # `(labels, dim)`, each of lengt
         y = np.mean([self.embed_text([t.replace('{}', l) for l in self.labels]) for t in templates], axis=0)
         self._texts = y/np.linalg.norm(y, axis=1, keepdims=True)
     return self._texts
+
+@patch
+def classify_sounds(self:ZeroShotClassifier, sounds, failed=None):
+    "Classify the windows of each sound, as they come."
+    self.texts # whose absence is no fault of the first sound
+    return AudioClassifier.classify_sounds(self, sounds, failed)
 
 @patch
 def scores_of(self:ZeroShotClassifier, out, row:int)->np.ndarray: # `(labels,)`

@@ -3,6 +3,7 @@
 Every file is made here, by soundfile, by PyAV or by hand.
 """
 import io
+import os
 import re
 import struct
 import warnings
@@ -589,3 +590,23 @@ def test_channels_that_are_not_there():
     for bad in (-1, 1.5, True, 'left'):
         with pytest.raises(SettingError, match='`channel`'): AudioLoader(channel=bad)
     assert re.search('channel=1', repr(AudioLoader(channel=1)))
+
+
+def test_clips_of_a_long_mp3_are_read_by_a_decoder_that_stays_open(tmp_path, rng):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from auditus.sound.decode import _kept
+    path, sr = tmp_path/'long.mp3', 16000
+    sf.write(path, rng.normal(0, .1, 70*sr), sr, format='MP3')
+    whole, load = AudioLoader()(path).a, AudioLoader()
+    assert np.abs(whole-sf.read(path, dtype='float32')[0]).max() < 1e-6
+    starts = [60.5, 3.25, 41, 0, 69, 12.125, 3.25]
+    def off(a, s): return np.abs(a-whole[round(s*sr):round((s+1)*sr)]).max()
+    clips = [load(Clip(path, s, s+1)).a for s in starts]
+    assert max(map(off, clips, starts)) < 1e-6 and (os.name == 'nt' or len(_kept.kept) == 1)
+    with ThreadPoolExecutor(8) as pool: assert max(map(off, pool.map(lambda s: load(Clip(path, s, s+1)).a, starts*4), starts*4)) < 1e-6
+    assert len(_kept.kept) <= 4 and np.array_equal(load(path).a, whole)  # a whole file is decoded anew
+    sf.write(path, rng.normal(0, .1, 65*sr), sr, format='MP3')  # another sound under the same name
+    other = load(path).a
+    assert np.abs(load(Clip(path, 60, 61)).a-other[60*sr:61*sr]).max() < 1e-6
+    with pytest.raises(AudioInputError, match='lasts 65 s'): load(Clip(path, 66, 67))

@@ -13,6 +13,7 @@ from fastcore.basics import patch
 from ..sound.wording import brief
 from ..sound.errors import (AudioInputError, AudioNotFoundError, SettingError, check_choice, naming_item,
                                   unnamed)
+from ..sound.columns import iter_items
 from ..sound.chain import is_many, show_progress
 from ..pipeline.embedding import to_tensors
 from ..transform import AudioPipeline
@@ -74,7 +75,7 @@ def split_examples(
 )->list: # of what `QueryEmbedder.embed` takes
     "Return the examples of a query. Raises an error of ours where there are none."
     if is_many(query):
-        found = [e for q in query for e in split_examples(q)]
+        found = [e for q in iter_items(query) for e in split_examples(q)]
         if not found: raise AudioInputError('a query needs a sound or words, got an empty list')
         return found
     is_path = isinstance(query, (str, Path)) and not is_url(query)

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, check_choice, SettingError, renamed
+from ..sound.columns import find_column_of_sounds
 from ..sound.chain import is_many
 from ..core import Clip
 from ..collection.sources import describe_left_out, find_column, path_columns, user_path
 from ..collection.annotations import label_columns
-from ..collection.items import as_item, is_url
-from ..collect import collect, paths_only
+from ..collection.items import Item, as_item, is_url
+from ..collect import collect, paths_only, rows_of_column
 from .labelled import drop_duplicates, find_classes, Labelled, LabelWarning
 
 # %% ../../nbs/610_learn.sources.ipynb #dd4e3cfa
@@ -252,8 +253,10 @@ def as_labelled(
     if not (is_many(sounds) or isinstance(sounds, tuple)) or isinstance(labels, str):
         raise AudioInputError(f'labels go with a list of sounds, one for each; got {brief(sounds)}. '
                               'A folder or a table brings its labels along')
-    sounds,labels = list(sounds),list(labels)
-    if callable(groups): groups = [groups(str(p.source if isinstance(p, Clip) else p)) for p in sounds]
+    column = find_column_of_sounds(sounds)
+    sounds,labels = list(sounds) if column is None else rows_of_column(*column),list(labels)
+    def name_of(p): return p.name if isinstance(p, Item) else str(p.source if isinstance(p, Clip) else p)
+    if callable(groups): groups = [groups(name_of(p)) for p in sounds]
     if isinstance(groups, str):
         raise SettingError('`groups` names a column of a table; with a list of sounds it is a list too, '
                            f'or a function of the path; got {groups!r}')
@@ -264,5 +267,5 @@ def as_labelled(
                                   'each is needed')
     if not sounds: raise AudioInputError('there is not a single sound to learn from')
     names,multilabel = parse_labels(labels, problem_type)
-    items = [as_item(p) for p in paths_only(sounds)]
+    items = [p if isinstance(p, Item) else as_item(p) for p in paths_only(sounds)]
     return drop_duplicates(Labelled(items, names, find_classes(names, multilabel), groups, multilabel))

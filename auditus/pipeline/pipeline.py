@@ -13,6 +13,7 @@ from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 from ..sound.errors import (
     AudioInputError, AuditusError, check_choice, check_positive, naming_item, SettingError, unnamed)
+from ..sound.columns import iter_items
 from ..sound.chain import is_many, stack, Transform
 from ..core import Clip, Windows
 from ..signal import as_windows, Resampling, Window, Windowing
@@ -230,7 +231,7 @@ def embed_sounds(self:AudioPipeline,
                     yield from found
         except AuditusError as e: forgive(i, x, e)
     def chunks_of_each():
-        for i,x in enumerate(sounds):
+        for i,x in enumerate(iter_items(sounds)):
             given[i] = x,[],[]
             yield chunks(i, *given[i])
     for i,outputs in self._embedding.run_sounds(chunks_of_each(), select_output or self.select_output, ahead, passes):
@@ -299,6 +300,7 @@ def many(self:AudioPipeline, xs:Iterable):
 @patch
 def __call__(self:AudioPipeline,
     x, # one sound, or many
+    **settings, # to change for this call alone
 ):
     """Embed one sound, or many.
 
@@ -306,7 +308,7 @@ def __call__(self:AudioPipeline,
     `array` and `sampling_rate`. Many are a list, a generator, a pandas Series or a column of a dataset.
     One sound gives a vector `(dim,)`, and `(windows, dim)` where `window` is in seconds; with `pooling=None` it
     gives frames `(tokens, dim)`. Many give `(n, dim)`, or a list where they differ in shape, in the same order."""
-    return Transform.__call__(self, x)
+    return Transform.__call__(self, x, **settings)
 
 # %% ../../nbs/410_pipeline.pipeline.ipynb #f3ac85f3
 @patch

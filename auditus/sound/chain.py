@@ -14,6 +14,7 @@ from fastcore.basics import argnames, patch, store_attr
 from .wording import brief
 from .explained import explain
 from .errors import AudioInputError, AuditusError, check_names, naming_item, SettingError
+from .columns import in_column, is_map_style, iter_items
 
 # %% ../../nbs/020_sound.chain.ipynb #47870ccf
 def is_many(
@@ -23,11 +24,11 @@ def is_many(
     one = str, bytes, bytearray, memoryview, os.PathLike, Mapping, tuple
     if isinstance(x, one): return False
     if hasattr(x, 'read') or hasattr(x, 'get_all_samples') or hasattr(x, 'columns'): return False
-    if type(x).__module__.split('.')[0]=='torch': return False
     if hasattr(x, 'dtype'):
+        if type(x).__module__.split('.')[0]=='torch': return False
         a = np.asarray(x)
         return a.dtype.kind in 'OUT' and a.ndim==1
-    return isinstance(x, Iterable)
+    return isinstance(x, Iterable) or is_map_style(x)
 
 # %% ../../nbs/020_sound.chain.ipynb #5ce5014f
 def stack(
@@ -82,7 +83,7 @@ def singly(
     xs:Iterable, # items for it, one at a time
 )->Iterator:
     "Apply a callable to each item; an error names the item."
-    for i,x in enumerate(xs):
+    for i,x in enumerate(iter_items(xs)):
         with naming_item(i, x): y = f(x)
         yield y
 
@@ -95,8 +96,10 @@ def _takes_settings(init):
     taken_over = {k:p.default for k,p in valid.items() if p.kind is p.KEYWORD_ONLY and k not in argnames(init)}
     @wraps(init)
     def made(self, *args, **kwargs):
-        kwargs = self.regroup(kwargs, valid)
+        kwargs = self.regroup(self.named_here(kwargs), valid)
         if not is_open: check_names(type(self).__name__, kwargs, [*valid][1:])
+        twice = [name for name,_ in zip([*valid][1:], args) if name in kwargs]
+        if twice: raise SettingError(f'`{twice[0]}` is given twice: by its place and by its name')
         self.__dict__['_made'] = False
         init(self, *args, **taken_over | kwargs)
         self.__dict__['_made'] = type(self).__init__ is made # and not one that a subclass has called
@@ -106,6 +109,16 @@ def _takes_settings(init):
 class Transform:
     "One step of a chain. A subclass writes `one` and keeps its settings as attributes, unchanged."
     progress = None
+    aliases = {} # names that other libraries have for settings, and the settings
+    @classmethod
+    def named_here(cls,
+        settings:dict, # as they were given
+    )->dict: # under the names that they have here
+        "Rename settings that came under the names of another library."
+        for theirs,ours in cls.aliases.items():
+            if {theirs, ours} <= settings.keys(): raise SettingError(f'`{theirs}` is `{ours}`: give one of them')
+        return {cls.aliases.get(k, k): v for k,v in settings.items()}
+
     @staticmethod
     def regroup(
         settings:dict, # as they were given
@@ -113,7 +126,6 @@ class Transform:
     )->dict: # under those names
         "Put together settings that may be given one by one."
         return settings
-
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -137,10 +149,12 @@ class Transform:
         total = len(xs) if hasattr(xs, '__len__') else None
         return stack(list(show_progress(self.each(xs), total, self.progress)))
 
-    def __call__(self, x):
+    def __call__(self, x, **settings):
         """Apply the transform to one item, or to many: a list, a generator, a Series, a column of a dataset.
-        Results of many come in the same order, stacked where their shapes agree, and an error names the item."""
-        return self.many(x) if is_many(x) else self.one(x)
+        Results of many come in the same order, stacked where their shapes agree, and an error names the item.
+        Settings may be given for this call alone."""
+        step = self.changed(**settings) if settings else self
+        return step.many(x) if is_many(x) else step.one(x)
 
     @classmethod
     def defaults(cls)->dict:
@@ -166,6 +180,15 @@ def set_params(self:Transform, **params):
     return self
 
 @patch
+def changed(self:Transform,
+    **settings, # new ones
+)->Transform:
+    "Return a transform like this one but for some settings. Raises `SettingError` for a name that isn't one."
+    made = type(self)(**self.get_params() | self.named_here(settings))
+    if 'model_name' not in settings: getattr(self, 'model', None) # what is loaded once serves both
+    return made
+
+@patch
 def __repr__(self:Transform):
     default = self.defaults()
     def same(a, b): return a is b or type(a) is type(b) and a==b
@@ -183,7 +206,7 @@ class OnColumn(Transform):
 
     def one(self, x):
         "Return the new column of a row or a batch. Raises `AudioInputError` where the old one is missing."
-        if isinstance(x, Mapping) and self.column in x: return {self.to: self.transform(x[self.column])}
+        if isinstance(x, Mapping) and self.column in x: return {self.to: self.transform(in_column(x, self.column))}
         got = ', '.join(map(repr, x)) if isinstance(x, Mapping) else brief(x)
         raise AudioInputError(f'there is no column {self.column!r}: got {got}')
 
@@ -203,7 +226,7 @@ def flow(
     "Send items through stages; an error in any of them names the item that went in at the start."
     given = {}
     def remember():
-        for i,x in enumerate(xs):
+        for i,x in enumerate(iter_items(xs)):
             given[i] = x
             yield x
     ys = remember()

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/080_sound.decode.ipynb #c9b7ff63
-import io, os, shutil, struct, tempfile
+import atexit, io, os, shutil, struct, tempfile, threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -65,6 +65,45 @@ def open_file(
             shutil.copyfileobj(source, here, 2**20)
             yield here
 
+# %% ../../nbs/080_sound.decode.ipynb #d96e5f68
+class KeptReaders:
+    "Decoders that stay open for the next clip of their file."
+    def __init__(self, most:int): self.most,self.kept,self.lock = most,{},threading.Lock()
+
+    def take(self,
+        key:tuple, # what tells an open file from others
+    )->tuple: # decoder, and `ExitStack` that closes it; or `None` twice
+        "Hand out a decoder, to one who reads."
+        with self.lock: return self.kept.pop(key, (None, None))
+
+    def keep(self,
+        key:tuple, # as above
+        reader, # that is in order
+        closing:ExitStack,
+    ):
+        "Take a decoder back. The one that waited longest is closed where there are too many."
+        with self.lock:
+            over = [self.kept.pop(key)] if key in self.kept else []
+            self.kept[key] = reader,closing
+            while len(self.kept)>self.most: over.append(self.kept.pop(next(iter(self.kept))))
+        for _,odd in over: odd.close()
+
+    def close(self):
+        "Close them all."
+        while self.kept: self.kept.popitem()[1][1].close()
+
+_kept = KeptReaders(4 if os.name!='nt' else 0)
+atexit.register(_kept.close)
+
+def reader_key(
+    source, # a path, or an open binary file
+    raw, # the same, open
+    part:Part,
+)->tuple: # other for each file that was changed, and in each process
+    "Return what a decoder of a part can be found by."
+    state = os.fstat(raw.fileno())
+    return os.getpid(),os.fspath(source),state.st_size,state.st_mtime_ns,state.st_ino,part
+
 # %% ../../nbs/080_sound.decode.ipynb #99f521e4
 what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; '
                 'another must be turned into one of them first (ffmpeg -i IN OUT.flac)')
@@ -76,10 +115,11 @@ def open_part(
     contents:Contents, # of the file
     part:Part,
     name:str, # for errors
+    is_clip:bool=False, # is it but a clip of the file that is wanted?
 ): # `SoundfileReader` or `AvReader`
     "Open what is to be decoded. Raises `AudioDecodeError` where no decoder takes it."
     import soundfile as sf
-    reader = refused = None
+    reader = refused = key = None
     def open_raw():
         raw.seek(0)
         return Spliced(raw, part.pieces) if part.pieces else raw
@@ -87,9 +127,12 @@ def open_part(
         if part.decoder=='soundfile':
             f = open_raw()
             if f is raw and isinstance(source, (str, os.PathLike)):
+                key = reader_key(source, raw, part) if is_clip else None
+                reader,closing = _kept.take(key)
+                if reader: stack.push(closing)
                 # libsndfile reads a file by its number without coming back to Python, whatever its name is
-                f = stack.enter_context(open(source, 'rb', buffering=0)).fileno()
-            try: reader = SoundfileReader(f, part.lead)
+                else: f = stack.enter_context(open(source, 'rb', buffering=0)).fileno()
+            try: reader = reader or SoundfileReader(f, part.lead)
             except (sf.SoundFileError, RuntimeError, TypeError, ValueError) as e: refused = e
         if reader is None and (demuxer := part.demuxer or contents.demuxer):
             import av
@@ -98,8 +141,9 @@ def open_part(
         if reader is None:
             said = getattr(refused, 'error_string', None) or refused
             raise AudioDecodeError(f"can't decode {name}: {said} Is it a sound? {what_is_read}") from refused
-        stack.callback(reader.close)
+        stack.callback(reader.close) # once more does nothing
         yield reader
+        if key and reader.slow_to_seek: _kept.keep(key, reader, stack.pop_all())
 
 # %% ../../nbs/080_sound.decode.ipynb #6d91dc21
 remedy_cut = "Get it again, or take what is there with AudioLoader(truncated='keep')"
@@ -155,10 +199,10 @@ class FileFrames:
                                    'ffmpeg -i IN OUT.flac makes of it')
         if self.end is None and not self.start: # a clip may end before the fault
             if self.fault and not self.keep: self.check()
-        cause = None
+        cause,is_clip = None,bool(self.start) or self.end is not None
         try:
             for part in self.contents.parts:
-                with open_part(self.source, self.raw, self.contents, part, self.name) as reader:
+                with open_part(self.source, self.raw, self.contents, part, self.name, is_clip) as reader:
                     yield from self.part_blocks(reader)
                 if self.end is not None and self.at==round(self.end*self.rate): return
         except BrokenError as e: self.fault,cause = self.fault or f'truncated or damaged: {e}',e

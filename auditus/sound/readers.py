@@ -17,6 +17,7 @@ block_samples = 2**18
 unknown_frames = 2**62 # libsndfile gives 2**63-1 where a file doesn't say
 
 _fails = 'decoding fails before its end'
+_long_s = 60 # of a recording in which places are far to seek
 
 class BrokenError(Exception): "Decoding failed, or samples are missing, in the midst of a file."
 
@@ -31,6 +32,8 @@ class SoundfileReader:
         self.f = sf.SoundFile(f, closefd=False)
         self.rate,self.channels = self.f.samplerate,self.f.channels
         self.frames = self.f.frames if self.f.frames<unknown_frames else None # in all
+        # a newly opened MP3 is searched from its start for each place; what was found is remembered while it is open
+        self.slow_to_seek = self.f.format=='MP3' and bool(self.frames) and self.frames>_long_s*self.rate
 
     def close(self): self.f.close()
 
@@ -53,7 +56,7 @@ class SoundfileReader:
         "Read a block at a time. Raises `BrokenError` where decoding fails, or ends too early."
         import soundfile as sf
         at,size = max(0, first-int(min(self.lead*self.rate, first))),max(1, block_samples//self.channels)
-        try: at and self.f.seek(at)
+        try: at!=self.f.tell() and self.f.seek(at)
         except (sf.SoundFileError, RuntimeError) as e: raise BrokenError(_fails) from e
         limits = [v for v in (self.frames, last) if v is not None]
         while not limits or at<min(limits):
@@ -78,6 +81,7 @@ _told_length = 'mov', 'matroska', 'asf', 'avi' # containers whose duration is no
 class AvReader:
     "Decode by FFmpeg."
     frames = None # known only once all of them were decoded
+    slow_to_seek = False # it always decodes from the start
     def __init__(self,
         f, # an open binary file
         demuxer:str, # FFmpeg's name of what it is
