@@ -118,7 +118,7 @@ class AudioClassifier(Transform, ClipClassificationModel):
         if not np.isfinite(array).all(): raise AudioInputError(f'{int((~np.isfinite(array)).sum())} samples are NaN or infinite')
         return self.process_waves(iter(array))
 
-    def run_waves(self, waves:Iterable)->tuple: # `WindowOutput` of each chunk, and the lengths of each frame's chunks
+    def run_waves(self, waves:Iterable)->tuple: # `WindowOutput` of each chunk, and the lengths of a frame's chunks
         "Run the model on frames of real samples, cut into what it hears at once."
         embedding,plan,lengths = self.pipe.embedding,self.pipe.plan,[]
         def chunks():
@@ -154,7 +154,8 @@ def classifier_class(
     model, # as in `AudioClassifier`
 )->type:
     "Return the class of a classifier: of a probe, the one that applies the probe's head."
-    is_folder = isinstance(model, (str, os.PathLike)) and os.path.isfile(os.path.join(os.path.expanduser(model), 'probe.json'))
+    is_path = isinstance(model, (str, os.PathLike))
+    is_folder = is_path and os.path.isfile(os.path.join(os.path.expanduser(model), 'probe.json'))
     if cls is not AudioClassifier or not (is_folder or type(model).__name__=='Probe'): return cls
     return _of_probes.load()
 

@@ -56,7 +56,9 @@ def probe(
     if is_embedded(data):
         pipe = embedding_pipeline(data, model, **changed_settings(settings))
         X,sounds = read_embedded(data, group, _problem_type(several), label_column, pipe)
-    else: pipe,sounds = AudioPipeline(model or default_model, **settings),labelled(data, group, _problem_type(several), label_column)
+    else:
+        pipe = AudioPipeline(model or default_model, **settings)
+        sounds = labelled(data, group, _problem_type(several), label_column)
     learnt = Probe(pipe, head, folds=folds)
     check_learnable(sounds)
     if out is not None: learnt.check_place(out, sounds_fingerprint(sounds), overwrite)

@@ -25,7 +25,8 @@ def say(
 
 _other_words = { # of Python → of a terminal
     "AudioLoader(truncated='keep')": '--truncated keep', "problem_type='multi_label_classification'": '--several',
-    "groups='file'": '--group file', ' (--overwrite)': '', 'give it a `pipeline`': 'make it with auditus embed'}
+    "groups='file'": '--group file', ' (--overwrite)': '', 'give it a `pipeline`': 'make it with auditus embed',
+    "load_model('clmr', checkpoint=PATH)": '--checkpoint PATH'}
 
 def in_terminal(
     message:str, # of an error
@@ -37,7 +38,8 @@ def in_terminal(
         message = re.sub(rf"(?<![\w.]){name}=True\b", flag, message)
         message = re.sub(rf"(?<![\w.]){name}=False\b", flag.replace('--', '--no-', 1), message)
         message = re.sub(rf"(?<![\w.]){name}='([^']*)'", rf'{flag} \1', message)
-        message = re.sub(rf"(?<![\w.]){name}=(-?[\d.]*\d)?(?![\w'=])", lambda m: f'{flag} {m[1]}' if m[1] else flag, message)
+        number = rf"(?<![\w.]){name}=(-?[\d.]*\d)?(?![\w'=])"
+        message = re.sub(number, lambda m: f'{flag} {m[1]}' if m[1] else flag, message)
         message = message.replace(f'`{name}`', f'`{flag}`')
     return message
 

@@ -26,7 +26,7 @@ _own_settings = 'pad', 'channel', 'truncated' # of cutting and reading, which a 
 class ProbeClassifier(AudioClassifier):
     "A probe that classifies recordings and their windows: each is embedded as a clip, and judged by the head."
     def make_pipe(self, model_name, window, hop, pooling, **settings)->AudioPipeline:
-        "Return the probe's pipeline, cut as is asked here. Raises `SettingError` for settings that the probe has learnt with."
+        "Return the probe's pipeline, cut as is asked. Raises `SettingError` where its vectors would be others."
         if self.function_to_apply is not None:
             raise SettingError("a probe gives probabilities: leave `function_to_apply` out, "
                                f'got {self.function_to_apply!r}')
@@ -110,5 +110,6 @@ def select_output(self:ProbeClassifier,
 def process_waves(self:ProbeClassifier, waves:Iterable)->ModelOutput:
     "Classify frames of real samples."
     outputs,lengths = self.run_waves(waves)
-    vectors = np.stack([to_tensors(v, 'np') for v in merge_chunks(self.pipe.kind, [o.vector for o in outputs], lengths)])
+    merged = merge_chunks(self.pipe.kind, [o.vector for o in outputs], lengths)
+    vectors = np.stack([to_tensors(v, 'np') for v in merged])
     return ModelOutput(self.scores_of_vectors(vectors), to_tensors(self.pipe.kind.finish(vectors), 'np'))

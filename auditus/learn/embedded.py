@@ -37,7 +37,7 @@ def _label_values(
     label_column:str|None, # as in `labelled`
     where, # the table is
 )->list: # of labels, one a row
-    "Return the column of labels, or the folders that the files lie in. Raises `SettingError` or `AudioInputError` where there are none."
+    "Return the column of labels, or the folders that files lie in. Raises an error of ours where there are none."
     names = [n for n in table.column_names if n not in ('file', 'start', 'end', 'row_id', 'channel')]
     have = ', '.join(names) or 'none beside file and times'
     if label_column is not None and label_column not in names:
@@ -50,9 +50,9 @@ def _label_values(
     # what all lie in is no label
     shared = next((k for k in range(least) if len({d[k] for d in folders})>1), least)
     if shared<least: return [d[shared] for d in folders]
-    raise AudioInputError(f'{brief(where)} has no labels: its files lie in no folders of their own, {brief(files[0])} first, and its '
-                          f'columns are {have}. Embed a folder with a sub-folder for each label, or a table with the '
-                          'columns path and label')
+    raise AudioInputError(f'{brief(where)} has no labels: its files lie in no folders of their own, '
+                          f'{brief(files[0])} first, and its columns are {have}. Embed a folder with a '
+                          'sub-folder for each label, or a table with the columns path and label')
 
 # %% ../../nbs/665_learn.embedded.ipynb #adedc013
 def _groups_of(
@@ -61,7 +61,8 @@ def _groups_of(
 )->list|None: # of str, one a row
     "Return what no division may part."
     if group is not None and group not in table.column_names:
-        raise SettingError(f"`group` names no column: got {group!r}, the columns are {', '.join(table.column_names)}")
+        have = ', '.join(table.column_names)
+        raise SettingError(f'`group` names no column: got {group!r}, the columns are {have}')
     files = table['file'].to_pylist()
     if group is not None: return [*map(str, table[group].to_pylist())]
     return files if len({*files})<len(files) else None
@@ -80,16 +81,16 @@ def read_embedded(
     label_column:str|None=None, # as in `labelled`
     pipeline:AudioPipeline|None=None, # that is to embed more; `None`: it isn't asked
 )->tuple: # `X` `(rows, dim)`, and `Labelled`
-    "Read vectors and their labels. Raises `AudioInputError` where a row has no label, `SettingError` for a pipeline of others."
+    "Read vectors and their labels. Raises an error of ours where a row has none, or a pipeline makes others."
     if pipeline is not None: check_same_vectors(table_settings(source), pipeline, but=('window', 'hop'))
     X,table = load(source)
     values = _label_values(table, label_column, source)
     if lost := [f for f,v in zip(table['file'].to_pylist(), values) if v is None]:
-        raise AudioInputError(f'{count(len(lost), "row")} of {table.num_rows} have no label, {brief(lost[0])} first: '
-                              'label them, or leave them out')
+        raise AudioInputError(f'{count(len(lost), "row")} of {table.num_rows} have no label, '
+                              f'{brief(lost[0])} first: label them, or leave them out')
     labels,multilabel = parse_labels(values, problem_type)
     groups = _groups_of(table, groups)
-    windowed = len({*table['file'].to_pylist()})<table.num_rows
-    times = zip(*(table[k].to_pylist() for k in ('start', 'end'))) if windowed else [(None, None)]*table.num_rows
-    items = [Item(f, None, start=s, end=e) for f,(s,e) in zip(table['file'].to_pylist(), times)]
+    files,n = table['file'].to_pylist(),table.num_rows
+    starts,ends = (table[k].to_pylist() if len({*files})<n else [None]*n for k in ('start', 'end'))
+    items = [Item(f, None, start=s, end=e) for f,s,e in zip(files, starts, ends)]
     return np.asarray(X, np.float32),Labelled(items, labels, find_classes(labels, multilabel), groups, multilabel)

@@ -157,7 +157,7 @@ def fit_vectors(self:Probe,
 def with_pipeline(self:Probe,
     **changes, # settings of its pipeline, such as device='cuda'
 )->Probe: # itself, where there are none
-    "Return a probe that has learnt the same and whose pipeline has other settings. Raises `SettingError` where its vectors would differ."
+    "Return a probe with other settings of its pipeline. Raises `SettingError` where its vectors would differ."
     if not changes: return self
     from copy import copy
     probe = copy(self)
