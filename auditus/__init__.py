@@ -16,6 +16,7 @@ _homes = {
     'classify': ['ModelOutput', 'ClipClassificationModel', 'AudioClassifier'],
     'zeroshot': ['ZeroShotClassifier'],
     'finetune': ['Probe'],
+    'collection.batches': ['ClipIterator'],
     'search': ['SoundIndex'],
 }
 _home = {name: module for module, names in _homes.items() for name in names}

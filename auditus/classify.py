@@ -8,18 +8,20 @@ __all__ = ['AudioClassifier', 'Scores', 'Outputs', 'ModelOutput', 'ClipClassific
 # %% ../nbs/440_classify.ipynb #5eab3115
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from importlib.metadata import EntryPoint
 import numpy as np
 from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
+from .sound.wording import count
 from .sound.errors import AudioInputError, check_choice, check_positive, ModelNotFoundError, SettingError, unnamed
-from .sound.chain import is_many, Transform
+from .sound.chain import Transform
+from .core import as_floats
 from .signal import Windowing
 from .pipeline.plan import EmbeddedSound, merge_chunks, pool_windows, WindowOutput
 from .pipeline.embedding import Piece, to_tensors
 from .transform import AudioPipeline
 from .pipeline.scores import Scores
+from .pipeline.classifier import class_array, SklearnClassifier
 from .pipeline.clips import ClipClassificationModel, ModelOutput, Outputs, soundevent_data
 from .models.base import group_graph
 
@@ -41,7 +43,7 @@ def apply_function(
     return e/e.sum(-1, keepdims=True)
 
 # %% ../nbs/440_classify.ipynb #e0661df5
-class AudioClassifier(Transform, ClipClassificationModel):
+class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
     "A path to labels with scores: load, resample, cut, classify."
     regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(AudioPipeline, but='return_tensors target_sr layer normalize mono custom_steps'.split())
@@ -61,8 +63,9 @@ class AudioClassifier(Transform, ClipClassificationModel):
         check_choice('function_to_apply', function_to_apply, (None, *functions))
         check_choice('pooling', pooling, ('mean', 'max'))
         check_threshold(confidence_threshold)
-        self.__class__ = classifier_class(type(self), model_name)
+        set_class(self, classifier_class(type(self), model_name))
         self._pipe = self.make_pipe(model_name, window=window, hop=hop, pooling=pooling, **kwargs)
+        self._known_labels = None # name → place of its class, of the labels that `fit` has seen; `None`: all
 
     def make_pipe(self, model_name, **settings)->AudioPipeline:
         "Make the pipeline that cuts sounds and runs the model."
@@ -84,6 +87,9 @@ class AudioClassifier(Transform, ClipClassificationModel):
         "Refuse a model that can't serve here."
         if m.labels is None and m.labels_trouble:
             raise ModelNotFoundError(f'{m.name} has a head whose classes have no names: {m.labels_trouble}. Correct it there')
+        if m.labels is None and m.embed_text is not None:
+            raise SettingError(f'{m.name} has no head, but it understands words: choose among your own with '
+                               f"ZeroShotClassifier(['dog', 'vacuum cleaner'], {str(m.name)!r}), or the command auditus zeroshot")
         if m.labels is None:
             raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Train a head for it on labelled sounds '
                                '(a fine-tuned checkpoint, or a linear one on the vectors of AudioPipeline), or take a model that has one')
@@ -99,20 +105,20 @@ class AudioClassifier(Transform, ClipClassificationModel):
         return self.model.label_terms
 
     @property
-    def gives_several(self)->bool:
-        "Whether a sound may have several labels at once."
-        return (self.function_to_apply or self.model.activation)=='sigmoid'
+    def activation(self)->str: # 'softmax', 'sigmoid' or 'none'
+        "What makes scores of logits."
+        return self.function_to_apply or self.model.activation
 
     @property
     def classes_(self)->np.ndarray: # `(classes,)` of str
-        "Names of the classes, as scikit-learn has them."
-        return np.array(self.labels, dtype=object)
+        "Names of the classes; after `fit`, those of its labels, in their order."
+        return class_array(self.labels if self._known_labels is None else [*self._known_labels])
 
     def process_array(self,
-        array:np.ndarray, # `(frames, input_samples)`
+        array:np.ndarray, # `(frames, input_samples)`: floats, or PCM as uint8, int16 or int32
     )->ModelOutput:
         "Classify frames."
-        array = np.asarray(array, np.float32)
+        array = as_floats(array).astype(np.float32, copy=False)
         if array.ndim!=2 or array.shape[1]!=self.input_samples or not len(array):
             raise AudioInputError(f'process_array takes (frames, {self.input_samples}), got {array.shape}')
         if not np.isfinite(array).all(): raise AudioInputError(f'{int((~np.isfinite(array)).sum())} samples are NaN or infinite')
@@ -159,6 +165,10 @@ def classifier_class(
     if cls is not AudioClassifier or not (is_folder or type(model).__name__=='Probe'): return cls
     return _of_probes.load()
 
+def set_class(obj, cls:type):
+    "Make an object one of a subclass; by its own name, a class that keeps that for `isinstance` has no way to."
+    object.__dict__['__class__'].__set__(obj, cls)
+
 # %% ../nbs/440_classify.ipynb #85378dd0
 def check_threshold(
     threshold, # what was given
@@ -174,7 +184,7 @@ def scores_of(self:AudioClassifier,
     row:int, # of a window in it
 )->np.ndarray: # `(classes,)`
     "Scores of a window."
-    return apply_function(to_tensors(out.logits[row], 'np'), self.function_to_apply or self.model.activation)
+    return apply_function(to_tensors(out.logits[row], 'np'), self.activation)
 
 @patch
 def select_output(self:AudioClassifier,
@@ -226,33 +236,75 @@ def outputs(self:AudioClassifier,
     with unnamed(): y = next(self.classify_sounds([x]))
     return ModelOutput.of(y.scores, y.vectors, self.labels, y.spans, y.item)
 
+# %% ../nbs/440_classify.ipynb #76e5dc97
+def check_known(
+    names, # of labels
+    known, # names that the classes go by
+    classes:list, # of the classifier, for the error
+):
+    "Raise `AudioInputError` where a label is none of a classifier's."
+    if not (strange := [str(n) for n in names if n not in known]): return
+    some = ', '.join(map(str, classes[:8]))+(', …' if len(classes)>8 else '')
+    raise AudioInputError(f'{count(len(strange), "label")} of the sounds are none of the classifier\'s: '
+                          f'{", ".join(strange[:5])}. It knows {some}')
+
 # %% ../nbs/440_classify.ipynb #4bd934b1
 @patch
-def predict_proba(self:AudioClassifier,
-    X, # sounds, or one
-)->np.ndarray: # `(n, classes)`, or `(classes,)`
-    "Scores of all classes."
-    if self.pipe.windowed:
-        raise SettingError(f"predict_proba gives a row for each sound, and window={self.window!r} one for each window: use window='auto' or outputs()")
-    many,n = is_many(X),len(self.labels)
-    with nullcontext() if many else unnamed():
-        rows = [self.sound_scores(y) for y in self.classify_sounds(X if many else [X])]
-    return (np.stack(rows) if rows else np.zeros((0, n), np.float32)) if many else rows[0]
+def label_places(self:AudioClassifier)->dict: # name → place of its class
+    "Return what the classes may be called: their names, and the parts of those that have several."
+    places = {l:i for i,l in enumerate(self.labels)}
+    if len(self.label_terms)<2: return places
+    for label,i in [*places.items()]: places |= {part:i for part in label.split('_') if part not in places}
+    return places
 
 @patch
-def predict(self:AudioClassifier,
-    X, # sounds, or one
-): # label, or array of labels
-    "The best label of each sound."
-    probs = self.predict_proba(X)
-    found = self.classes_[probs.argmax(-1)]
-    return found if is_many(X) else str(found)
+def fit(self:AudioClassifier,
+    sounds, # that the labels are of; they are not listened to
+    labels=None, # one a sound; `None`: choose among all classes
+)->AudioClassifier: # itself
+    "Choose among the classes of these labels. Raises `AudioInputError` where one is none of the model's."
+    self._check_one_row()
+    if labels is None: seen = None
+    else:
+        places,names = self.label_places(),{*self.name_labels(labels)}
+        check_known(names, places, self.labels)
+        seen = {n:places[n] for n in sorted(names)}
+    self._known_labels = seen
+    return self
+
+# %% ../nbs/440_classify.ipynb #0921652e
+@patch
+def _check_one_row(self:AudioClassifier):
+    "Raise `SettingError` where there is a row for each window."
+    if not self.pipe.windowed: return
+    raise SettingError(f"predict_proba gives a row for each sound, and window={self.window!r} one for each window: use window='auto' or outputs()")
+
+@patch
+def class_scores(self:AudioClassifier,
+    sounds:Iterable, # anything that `AudioLoader` takes, each
+)->np.ndarray: # `(n, classes)`
+    "Return the scores of the classes; those of a softmax add up to 1, among some of the classes too."
+    self._check_one_row()
+    rows = [self.sound_scores(y) for y in self.classify_sounds(sounds)]
+    scores = np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
+    if self._known_labels is None: return scores
+    scores = scores[:,[*self._known_labels.values()]]
+    if self.activation!='softmax': return scores
+    return scores/np.maximum(scores.sum(1, keepdims=True), np.finfo(scores.dtype).tiny)
+
+@patch
+def score(self:AudioClassifier, sounds, labels, sample_weight=None)->float: # as in `SklearnClassifier`
+    "Return the accuracy. Raises `AudioInputError` where a label is none of the model's."
+    if self._known_labels is not None: return SklearnClassifier.score(self, sounds, labels, sample_weight)
+    places,names = self.label_places(),self.name_labels(labels)
+    check_known({*names}, places, self.labels)
+    return SklearnClassifier.score(self, sounds, [self.labels[places[n]] for n in names], sample_weight)
 
 # %% ../nbs/440_classify.ipynb #69742804
 @patch(as_prop=True)
 def name(self:AudioClassifier)->str:
-    "What the model is called."
-    return str(self.model.name)
+    "What the model is called; its features are named after it."
+    return self.model.title or str(self.model.name)
 
 @patch(as_prop=True)
 def samplerate(self:AudioClassifier)->int: # Hz

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from .sound.wording import brief, reason_of, safe_cause, without_secrets
 from .sound.errors import AudioInputError, AudioNotFoundError
-from .sound.columns import as_sound, find_column_of_sounds, sound_feature
+from .sound.columns import as_column, as_items, as_sound, find_column_of_sounds, sound_feature
 from .sound.chain import is_many
 from .core import Clip
 from auditus.collection.sources import (
@@ -240,7 +240,7 @@ def _find_items(
     if isinstance(source, str) and not source: raise AudioInputError(f'the name of the collection is '
                                                                      f'empty: it is {what_it_takes}')
     if isinstance(source, (Clip, Item)): return _listed([source])
-    source = without_file_protocol(source)
+    source = as_items(without_file_protocol(source))
     if is_url(source): return Collection(sounds_at(source))
     if isinstance(source, (str, os.PathLike)): return _from_path(source)
     if hasattr(source, 'cast_column'): return Collection(rows_of_dataset(source))
@@ -249,7 +249,7 @@ def _find_items(
         table = _as_arrow(source)
         if is_raven(table.column_names): table = as_table(raven_rows(table, Path('table')))
         return Collection(rows_of(table, type(source).__name__))
-    if is_many(source): return _listed(source)
+    if is_many(source): return _listed(as_column(source))
     raise AudioInputError(f'a collection is {what_it_takes}; got {type(source).__name__}')
 
 # %% ../nbs/480_collect.ipynb #2a507ee0

@@ -49,8 +49,9 @@ def as_floats(
     except (ValueError, TypeError) as e: raise AudioInputError(f'samples must form one array: {e}') from e
     if a.dtype.kind=='f': return a
     if a.dtype.name not in _pcm_scale:
-        raise AudioInputError('samples must be floats, or PCM as uint8, int16 or int32; '
-                              f'got {a.dtype}, whose full scale is unknown')
+        raise AudioInputError(
+            f'samples must be floats from -1 to 1, or PCM as uint8, int16 or int32; got {a.dtype}, whose '
+            "full scale is unknown. Of 16-bit samples make int16, a.astype('int16'), of 24 bits give a/2**23")
     zero,full = _pcm_scale[a.dtype.name]
     return (a.astype(np.float32)-zero)/full
 
@@ -66,7 +67,8 @@ def as_samples(
         raise AudioInputError(f'samples have the shape (n,) or (channels, n), got {a.shape}')
     if a.size==0: raise AudioInputError(f'a sound needs at least one sample, got shape {a.shape}')
     if a.shape[0]>max(max_channels, a.shape[-1]) and a.ndim==2:
-        raise AudioInputError(f'samples have the shape (channels, n), got {a.shape}: transpose the array')
+        raise AudioInputError('samples have the shape (channels, n), '
+                              f'got {a.shape}: transpose the array, a.T')
     if a.ndim==2 and len(a)==1: a = a[0]
     with np.errstate(over='ignore'): a = np.ascontiguousarray(a, dtype=np.float32)
     # a float64 sum over float32 can't overflow, so it is finite just where every sample is

@@ -101,6 +101,7 @@ def extract(
     embedding_dtype:str='float32', # or 'float16', half the size
     row_id:bool=False, # with BirdCLEF's `row_id`?
     recorded_at:bool=False, # with the time at which each row was recorded, the place and the temperature, where names and files say them?
+    layer_columns:bool=True, # of several layers: a column `embedding_3` for each? `False`: one, with them one after the other
     time_budget:float|None=None, # stop cleanly before so many seconds have passed
     engine:str='local', # or 'ray'
     progress:bool|None=None, # a bar; `None`: where somebody is watching
@@ -112,6 +113,7 @@ def extract(
     check_choice('resume', resume, (True, False))
     check_choice('row_id', row_id, (True, False))
     check_choice('recorded_at', recorded_at, (True, False))
+    check_choice('layer_columns', layer_columns, (True, False))
     check_choice('progress', progress, (None, True, False))
     check_positive('workers', workers, 'processes', whole=True)
     if time_budget is not None: check_positive('time_budget', time_budget, 'seconds')
@@ -119,9 +121,6 @@ def extract(
         raise SettingError(f"`pipeline` must be an AudioPipeline, such as AudioPipeline('birdnet'); got {brief(pipeline)}")
     if pipeline.kind is None:
         raise SettingError("a table holds vectors, and pooling=None leaves frames: choose one, such as 'mean'")
-    if pipeline.embedding.layers:
-        raise SettingError(f'a table holds one vector for each row, and layer={pipeline.layer!r} gives several: '
-                           'choose one, and make a table of each')
     clock,began = Clock(time_budget),time.perf_counter()
     changes = dict(window=window, hop=hop, batch_size=batch_size, backend=backend, dtype=dtype, truncated=truncated)
     changes = {k:v for k,v in changes.items() if v is not None}
@@ -129,7 +128,7 @@ def extract(
     items,store = collect(sounds),open_store(out)
     left_out,clips = items.left_out,any(i.start is not None for i in items)
     if recorded_at: items = recorded_columns(items)
-    schema = table_schema(items, pipe, {}, embedding_dtype, row_id, recorded_at)
+    schema = table_schema(items, pipe, {}, embedding_dtype, row_id, recorded_at, layer_columns)
     columns = {f.name:str(f.type) for f in schema}
     settings = run_settings(pipe, embedding_dtype=embedding_dtype, row_id=row_id, columns=columns)
     schema = schema.with_metadata({'auditus': json.dumps(settings)})

@@ -19,11 +19,15 @@ from .collection.remote import open_store
 from .learn.labelled import check_learnable, former_names, Labelled, sounds_fingerprint
 from .learn.sources import as_labelled, labelled
 from .learn.metrics import install_hint, metric_names, Report, require_sklearn
+from .learn.balance import check_class_weight
+from .learn.augment import check_augment, describe_augment
 from .learn.saved import check_overwrite, check_seed, probe_file
 from .learn.evaluate import evaluate_classifier
 from .learn.probe import Probe
 from .learn.state import last_checkpoint, remove_path
+from .learn.evalset import read_evalset
 from .learn.training import build_network, prepare_sounds, preserve_rng, run_training
+from .learn.card import find_license, name_of_sounds
 from .learn.result import check_hub, FineTuned, open_trained, read_training, upload, write_result
 
 # %% ../nbs/710_finetune.ipynb #b239aa83
@@ -80,7 +84,7 @@ def _require_packages():
     require('accelerate', 'fine-tuning needs the package accelerate', install_hint)
 
 def _check_training(epochs, batch_size, learning_rate, warmup_ratio, max_seconds, val_fraction, seed, metric,
-                    freeze, **switches): # as in `finetune`
+                    freeze, early_stopping_patience, class_weight, **switches): # as in `finetune`
     "Raise `SettingError` where a setting means nothing."
     check_positive('epochs', epochs, 'epochs', whole=True)
     check_positive('batch_size', batch_size, 'sounds', whole=True)
@@ -92,7 +96,27 @@ def _check_training(epochs, batch_size, learning_rate, warmup_ratio, max_seconds
     check_seed(seed)
     check_choice('metric', metric, tuple(metric_names))
     check_choice('freeze', freeze, (None, 'features', 'encoder'))
+    if early_stopping_patience is not None:
+        check_positive('early_stopping_patience', early_stopping_patience, 'epochs', whole=True)
+    check_class_weight(class_weight)
     for k,v in switches.items(): check_choice(k, v, (True, False))
+
+def _check_evalset(
+    val_fraction, # as in `finetune`
+    eval_data, # as in `finetune`
+    early_stopping_patience, # as in `finetune`
+    load_best_model_at_end, # as in `finetune`
+)->float: # the share of the sounds that is kept back
+    "Raise `SettingError` where it is not clear what is checked with, or nothing is."
+    if eval_data is not None and val_fraction:
+        raise SettingError(f'val_fraction={val_fraction} keeps sounds back to check with, and `eval_data` '
+                           'brings others: leave one of them out')
+    share = val_fraction if val_fraction is not None else .1 if eval_data is None else 0
+    is_checked = share or eval_data is not None
+    if early_stopping_patience is not None and not (load_best_model_at_end and is_checked):
+        raise SettingError('`early_stopping_patience` needs sounds to check with, and the best epoch kept: '
+                           'give `val_fraction` or `eval_data`, and leave load_best_model_at_end=True')
+    return share
 
 def _training_device(
     device:str|None, # as in `finetune`
@@ -150,6 +174,8 @@ def _train(
     net, # torch module
     model:HFModel, # that it is made of
     given:Labelled,
+    checked:Labelled|None, # a set to check with
+    augment, # as in `finetune`
     store:Store, # of the result
     settings:dict, # of the run
     about:dict, # what else the card says
@@ -165,8 +191,9 @@ def _train(
             if not resume: _clear_state(store)
             store.keep_settings(settings)
             begun = True
-            sounds = prepare_sounds(given, model, settings, store.state, progress)
-            trainer = run_training(net, model, sounds, settings, store.state/'checkpoints', device, progress)
+            sounds = prepare_sounds(given, model, settings, store.state, progress, checked)
+            trainer = run_training(net, model, sounds, settings, store.state/'checkpoints', device, progress,
+                                   augment)
             write_result(trainer, model, sounds, store, settings, about)
     except AuditusError:
         # with nothing learnt there is nothing to go on with, and other settings may do better
@@ -187,13 +214,18 @@ def finetune(
     learning_rate:float=5e-5, # at its highest
     warmup_ratio:float=.1, # share of the steps in which the rate rises
     max_seconds:float=30., # of a longer sound, each epoch hears another part (s)
-    val_fraction:float=.1, # share of the sounds that are kept back; 0: none
+    val_fraction:float|None=None, # share of the sounds that are kept back; `None`: .1, and 0 with `eval_data`
+    eval_data=None, # labelled sounds to check with, in the place of those kept back; as `sounds`
     groups=None, # column, or function of a sound's name: what stays on one side, such as the speaker
+    class_weight=None, # 'balanced', or a dict: what a sound counts, by its label; `None`: all the same
+    augment=None, # callable `(samples, sample_rate)` that gives samples, as audiomentations' `Compose` is
+    early_stopping_patience:int|None=None, # end after so many epochs that were no better; `None`: train all
     seed:int=42, # of the division, the crops and the training
     metric:str='accuracy', # that tells the best epoch: 'accuracy', 'macro_f1', 'roc_auc', 'map'
     freeze:str|None=None, # 'features': the convolutions in front stay as they are; 'encoder': all but head
     load_best_model_at_end:bool=True, # keep the best epoch, not the last
     push_to_hub=False, # True, or the name of a repository
+    license:str|None=None, # for the card, such as 'cc-by-4.0'; `None`: that of the model, where it is known
     device:str|None=None, # 'cpu' or 'cuda'; `None`: a GPU where there is one
     fp16:bool=False, # compute in float16, on a GPU
     bf16:bool=False, # compute in bfloat16
@@ -209,11 +241,14 @@ def finetune(
     "Train a model on labelled sounds. Raises `SettingError` for what can't be trained, or would replace "
     "another."
     from auditus import __version__
+    share = _check_evalset(val_fraction, eval_data, early_stopping_patience, load_best_model_at_end)
     trained = dict(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-                   warmup_ratio=warmup_ratio, max_seconds=max_seconds, val_fraction=val_fraction, seed=seed,
+                   warmup_ratio=warmup_ratio, max_seconds=max_seconds, val_fraction=share, seed=seed,
                    metric=metric, freeze=freeze, load_best_model_at_end=load_best_model_at_end,
-                   fp16=fp16, bf16=bf16)
+                   fp16=fp16, bf16=bf16, early_stopping_patience=early_stopping_patience,
+                   class_weight=class_weight)
     _check_training(**trained)
+    check_augment(augment)
     check_choice('resume', resume, (True, False))
     check_choice('overwrite', overwrite, (True, False))
     check_choice('progress', progress, (None, True, False))
@@ -222,15 +257,22 @@ def finetune(
                            f'{push_to_hub!r}')
     _require_packages()
     device = _training_device(device, fp16)
-    given = check_learnable(labelled(sounds, groups, problem_type, label_column))
+    given = check_learnable(labelled(sounds, groups, problem_type, label_column), divided=eval_data is None)
+    checked = None if eval_data is None else read_evalset(eval_data, given, groups, label_column)
+    check_class_weight(class_weight, given.classes)
     model = _open_model(model_name, revision=revision, local_files_only=local_files_only,
                         allow_pickle=allow_pickle)
     store = _open_out(out)
     settings = {**trained, 'weights': model.weights_hash(), 'sounds': sounds_fingerprint(given),
-                'classes': given.classes, 'multi': given.multilabel, 'version': __version__}
+                'classes': given.classes, 'multi': given.multilabel, 'version': __version__,
+                'eval_sounds': checked and sounds_fingerprint(checked), 'augment': describe_augment(augment)}
+    if isinstance(class_weight, dict):
+        settings['class_weight'] = {str(k):float(v) for k,v in class_weight.items()}
     # of a folder of this machine its name is enough, for the card that goes with the model
     is_folder = Path(model_name).expanduser().exists()
-    about = {'model': Path(model_name).name if is_folder else str(model_name), 'grouped': groups is not None}
+    about = {'model': Path(model_name).name if is_folder else str(model_name), 'grouped': groups is not None,
+             'name': store.out.name, 'data': name_of_sounds(sounds if checked is None else eval_data),
+             'license': license or find_license(model_name, model.folder, local_files_only)}
     repo = check_hub(push_to_hub, store.out) if push_to_hub else None
     before = _result_before(store, settings, overwrite)
     if resume and before is not None and before['settings']==settings:
@@ -239,6 +281,6 @@ def finetune(
     else:
         # made before anything is written: a run that is refused leaves no trace
         net = build_network(model, given, freeze, seed)
-        _train(net, model, given, store, settings, about, device, resume, progress)
+        _train(net, model, given, checked, augment, store, settings, about, device, resume, progress)
     if repo: upload(store.out, repo)
     return open_trained(store.out)

@@ -48,7 +48,7 @@ def model_class():
             self.pipeline,self.hop_ms,self.window_seconds = pipeline,hop_ms,window_seconds
             times = pipeline.model.token_times
             self.by_tokens = times is not None and round(1000*times[1])<=hop_ms
-            self.frames = AudioPipeline(**pipeline.get_params() | dict(pooling=None, normalize=False)) if self.by_tokens else None
+            self.frames = AudioPipeline(**pipeline.get_params() | dict(pooling=None, normalize=False, truncate_dim=None)) if self.by_tokens else None
             self.sample_rate = hear_rate(pipeline.sr)
             self.scene_embedding_size = int(pipeline.dim)
             self.timestamp_embedding_size = int(self.frames.dim if self.by_tokens else pipeline.dim)

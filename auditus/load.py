@@ -177,6 +177,7 @@ def as_array(
 def find(self:AudioLoader, x)->tuple: # as `find_source`, and a dict with `start` and `end` of a clip
     "Find the file that a sound is in, or the sound itself."
     if isinstance(x, Clip): return *self.find(x.source)[:2],{'start': x.start, 'end': x.end}
+    if hasattr(x, 'as_py'): x = x.as_py() # of a column of pyarrow
     return *self.find_source(x),{}
 
 @patch

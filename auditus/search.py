@@ -85,7 +85,7 @@ def build(cls:SoundIndex,
     "Make an index. Raises `SettingError` where a pipeline is missing or makes other vectors."
     if isinstance(sounds, tuple) and len(sounds)==2: X,table = sounds
     else:
-        X,table,settings = read_source(sounds, pipeline, cache, progress)
+        X,table,settings = read_source(sounds, pipeline, cache, progress, changes.get('layer'))
         if pipeline is None: pipeline = pipeline_from(settings, sounds, **changes)
     return cls(normalize_rows(X), table, pipeline, exact_up_to).update_graph(progress)
 

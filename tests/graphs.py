@@ -151,3 +151,57 @@ def pooling_onnx(path, rng, samples, dim, classes, *, inputs='inputs', embedding
     outputs = {embedding: [batch, dim], label: [batch, classes]}
     for name, shape in extra: nodes, outputs = nodes+[('Identity', ['positive'], [name], {})], outputs | {name: shape}
     return onnx_graph(path, nodes, {inputs: [batch, samples]}, outputs, {'shape': np.array([-1 if isinstance(batch, str) else batch, samples//block, block]), 'w': w, 'v': v}, notes, TensorProto.FLOAT16 if half else None)
+
+
+# Graphs with a defect each: levels of tenths of a second at 8 kHz, right but for what is said
+
+def levels_onnx(path, *, samples=16000, before=(), after=(), constants=None, batch='n', tokens=True, shape=None):
+    """A graph `(n, samples)` to tokens `(n, tenths, 8)` and their mean; `samples=None` takes any number.
+    `before` and `after` are nodes that make `heard` of `waves`, and `given` of `tokens`."""
+    rng = np.random.default_rng(0)
+    nodes = [*(before or [('Identity', ['waves'], ['heard'], {})]),
+             ('Reshape', ['heard', 'shape'], ['blocks'], {}), ('MatMul', ['blocks', 'w'], ['linear'], {}), ('Relu', ['linear'], ['tokens'], {}),
+             *(after or [('Identity', ['tokens'], ['given'], {})]), ('ReduceMean', ['given'], ['pooled'], dict(axes=[1], keepdims=0))]
+    made = {'shape': np.array(shape or [0, -1, 800]), 'w': (rng.standard_normal((800, 8))/np.sqrt(800)).astype(np.float32), **(constants or {})}
+    outputs = {'pooled': [batch, 8], **({'given': [batch, 'tokens', 8]} if tokens else {})}
+    return onnx_graph(path, nodes, {'waves': [batch, samples or 'samples']}, outputs, made)
+
+
+def over_batch(path, **settings): return levels_onnx(path, after=[('ReduceMax', ['tokens'], ['most'], dict(keepdims=0)), ('Div', ['tokens', 'most'], ['given'], {})], **settings)
+
+
+def by_place(path, **settings):
+    "What a sound is multiplied by depends on its place in the batch."
+    after = [('Shape', ['tokens'], ['sizes'], {}), ('Gather', ['sizes', 'zero'], ['count'], {}), ('Range', ['zero', 'count', 'one'], ['places'], {}), ('Cast', ['places'], ['numbers'], dict(to=1)),
+             ('Add', ['numbers', 'first'], ['factors'], {}), ('Reshape', ['factors', 'column'], ['each'], {}), ('Mul', ['tokens', 'each'], ['given'], {})]
+    return levels_onnx(path, after=after, constants={'zero': np.array(0), 'one': np.array(1), 'first': np.float32(1), 'column': np.array([-1, 1, 1])}, **settings)
+
+
+def one_at_a_time(path, **settings): return levels_onnx(path, shape=[1, 20, 800], **settings)
+
+
+def drawn(path, **settings): return levels_onnx(path, after=[('RandomNormalLike', ['tokens'], ['noise'], {}), ('Add', ['tokens', 'noise'], ['given'], {})], **settings)
+
+
+def deaf(path, **settings): return levels_onnx(path, after=[('Mul', ['tokens', 'nothing'], ['given'], {})], constants={'nothing': np.float32(0)}, **settings)
+
+
+def _cut(n): return [('Slice', ['waves', 'start', 'end', 'axis'], ['heard'], {})], {'start': np.array([0]), 'end': np.array([n]), 'axis': np.array([1])}
+
+
+def cut_short(path, n=8000, **settings):
+    before, constants = _cut(n)
+    return levels_onnx(path, before=before, constants=constants, **settings)
+
+
+def filled_up(path, n=40000, **settings):
+    "Fills each sound up to five seconds."
+    before, constants = _cut(n)
+    before = [('Pad', ['waves', 'more'], ['filled'], {}), (before[0][0], ['filled', *before[0][1][1:]], *before[0][2:])]
+    return levels_onnx(path, before=before, constants={**constants, 'more': np.array([0, 0, 0, n])}, **settings)
+
+
+def short_table(path, tokens=50, **settings):
+    "Adds to each token what stands for its place in a table of so many."
+    after = [('Shape', ['tokens'], ['sizes'], {}), ('Gather', ['sizes', 'one'], ['count'], {}), ('Range', ['zero', 'count', 'one'], ['places'], {}), ('Gather', ['table', 'places'], ['where'], {}), ('Add', ['tokens', 'where'], ['given'], {})]
+    return levels_onnx(path, after=after, constants={'zero': np.array(0), 'one': np.array(1), 'table': np.zeros((tokens, 8), np.float32)}, **settings)

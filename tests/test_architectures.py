@@ -11,7 +11,7 @@ from audio_types import all_types, class_name, make_config, make_extractor, save
 from kit import noise
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from auditus import AudioArray, AudioEmbedding, AudioPipeline, ModelNotFoundError, ZeroShotClassifier, load_model
+from auditus import AudioArray, AudioEmbedding, AudioPipeline, ModelNotFoundError, SettingError, ZeroShotClassifier, load_model
 from auditus.models.passport import examine
 from auditus.models.weights import check_numbers
 
@@ -29,7 +29,7 @@ by_marks = {
     ('30 s', '50'): (
         'glmasr glmasr_encoder moss_transcribe_diarize moss_transcribe_diarize_audio voxtral voxtral_encoder whisper '),
     ('30 s', '6.27'): (
-        'gemma3n_audio '),
+        'gemma3n gemma3n_audio '),
     ('any length', '12.5'): (
         'canary cohere_asr csm dots3_note granite_speech5_ctc granite_speech5_encoder kyutai_speech_to_text mimi mimi_encoder '
         'moshi nemo_speechlm nemotron3_5_asr nemotron3_5_transcribe_audio nemotron3_diarization nemotron3_diarization_audio '
@@ -40,7 +40,7 @@ by_marks = {
     ('any length', '24.9'): (
         'lasr_ctc lasr_encoder '),
     ('any length', '25'): (
-        'higgs_audio_v2_tokenizer pe_audio pe_audio_encoder speech_to_text '),
+        'higgs_audio_v2_tokenizer pe_audio pe_audio_encoder pe_audio_video speech_to_text '),
     ('any length', '250'): (
         'muse_spark muse_spark_audio '),
     ('any length', '31.3'): (
@@ -72,6 +72,26 @@ refused = {
 packages = {'fun_asr_nano': 'torchaudio', 'granite_speech': 'torchaudio', 'granite_speech5_ctc': 'torchaudio', 'granite_speech5_encoder': 'torchaudio',
             'granite_speech_plus': 'torchaudio', 'higgs_audio_v2_tokenizer': 'torchaudio', 'neucodec': 'torchaudio', 'xcodec2': 'torchaudio', 'gemma3n': 'timm',
             'pe_audio_video': 'timm'}
+
+
+# what has no hidden layers to choose from: stages of a convolution that differ in size
+without_layers = {'clap', 'clap_audio_model', 'apertus1p5', 'dac', 'encodec', 'muse_spark', 'muse_spark_audio', 'musicgen', 'vibevoice', 'vibevoice_asr', 'vibevoice_acoustic_tokenizer',
+                  'vibevoice_acoustic_tokenizer_encoder', 'wavtokenizer', 'wavtokenizer_encoder'}
+
+
+def check_layers(model, rng):
+    "Each hidden layer is of one shape, says something of its own, and is the same alone as in a batch."
+    unit, n = model.token_samples or 1, max(model.min_samples, model.sr)
+    waves = [noise(rng, m//unit*unit/model.sr, model.sr) for m in (n, n*5//3, n)]
+    out = model.forward(waves, layer='all')
+    assert out.frames.shape[1] == model.n_layers+1 and out.frames.shape[-1] == model.layer_dim and out.frames.shape[-2] == out.mask.shape[1]
+    assert all((out.frames[0, i]-out.frames[0, i+1]).abs().max() > 1e-3 for i in range(model.n_layers))
+    for i, w in enumerate(waves):
+        alone = model.forward([w], layer='all')
+        x, y = out.frames[i][:, out.mask[i].bool()], alone.frames[0][:, alone.mask[0].bool()]
+        assert x.shape == y.shape and (x-y).abs().max() < 1e-5*max(1, y.abs().max())
+    both = model.forward(waves, layer=[1, 0]).frames
+    assert torch.equal(both[:, 0], model.forward(waves, layer=1).frames) and torch.equal(both[:, 1], out.frames[:, 0])
 
 
 def whole_model(kind, folder):
@@ -197,6 +217,50 @@ def test_words_on_the_other_side_of_pe_audio(tmp_path, rng, monkeypatch):
     assert sum(row['score'] for row in scores) == pytest.approx(1, abs=1e-5)
 
 
+def test_an_encoder_that_wants_whole_pieces_gets_silence_behind_the_last(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    embed = AudioEmbedding(save_type('moonshine_streaming', tmp_path/'m'))
+    wave = noise(rng, 1.2, 16000)[:-7]
+    made = {k: torch.nn.functional.pad(v, (0, 7)) for k, v in masked(embed.model.extractor, wave).items()}
+    with torch.inference_mode(): wanted = embed.model.encoder(**made).last_hidden_state[0].numpy()
+    assert embed.model.multiple == 80 and np.abs(embed(AudioArray(wave, 16000))-wanted).max() < 1e-5
+
+
+# hidden layers: the encoder's own method is run as its library runs it, and what each layer takes and gives is looked at from outside
+layered = {'qwen2_audio': 'layers', 'audioflamingo3': 'layers', 'gemma4_audio': 'layers', 'gemma3n_audio': 'conformer', 'phi4_multimodal': 'encoders', 'seamless_m4t': 'encoder.layers',
+           'nemotron3_5_transcribe_audio': 'asr_encoder.layers', 'mimi': 'encoder_transformer.layers', 'pe_audio': 'layers'}
+
+
+@pytest.mark.parametrize('kind', layered)
+def test_a_layer_is_what_the_next_one_takes(kind, tmp_path, rng, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    embed = AudioEmbedding(save_type(kind, tmp_path/'m'), layer='all')
+    layers, taken = embed.model.encoder.get_submodule(layered[kind]), []
+    wave = noise(rng, 1.3, embed.sr)
+    for i, module in enumerate(layers):
+        forward = module.forward
+        def watched(*args, forward=forward, **named):
+            out = forward(*args, **named)
+            taken.append(((args or [*named.values()])[0], out[0] if isinstance(out, tuple) else out))
+            return out
+        monkeypatch.setattr(module, 'forward', watched)
+    got = embed(AudioArray(wave, embed.sr))
+    wanted = torch.stack([taken[0][0], *(out for _, out in taken)])[:, 0].numpy()
+    extra = 1 if kind == 'pe_audio' else 0  # what stands for the whole goes before the others
+    assert embed.model.n_layers == len(layers) == len(got)-1 and len(taken) == len(layers)
+    assert np.abs(got-wanted[:, extra:][:, :got.shape[1]]).max() < 1e-6
+    assert got.shape[1] == wanted.shape[1]-extra if not embed.model.fixed else got.shape[1] == -(-1.3*wanted.shape[1]//30)  # of thirty seconds
+    assert embed.dim == got.shape[-1] == AudioPipeline(tmp_path/'m', layer=1)((wave, embed.sr)).shape[0]
+
+
+def test_layers_of_codecs_and_what_can_not_stand_beside_the_output(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
+    wave = (noise(rng, 1., 24000), 24000)
+    with pytest.raises(SettingError, match='gives its last layer only .none of its lists of layers'): AudioPipeline(save_type('encodec', tmp_path/'e'), layer=1)(wave)
+    with pytest.raises(SettingError, match='an output of another shape than its hidden layers: leave -1 out'): AudioPipeline(save_type('mimi', tmp_path/'m'), layer=[1, -1])(wave)
+    with pytest.raises(SettingError, match='has the hidden states -3 to 2'): AudioPipeline(tmp_path/'m', layer=3)(wave)
+
+
 # the walk through all of them
 
 @pytest.mark.slow
@@ -215,6 +279,8 @@ def test_each_type_opens_and_is_sound_or_is_refused_with_the_reason(kind, tmp_pa
     found = model.passport or examine(model)
     assert kind not in opens or (found.marks['hears'], found.marks['frames a second']) == opens[kind]
     assert found.refused == {} and found.passes <= 8
+    assert (model.n_layers is None) == (kind in without_layers) == bool(model.layers_trouble)
+    if model.n_layers: check_layers(model, np.random.default_rng(0))
 
 
 def test_no_type_of_the_installed_transformers_is_unknown():

@@ -234,6 +234,16 @@ def test_int8_is_offered(shallow, rng):
         assert .9 < cosine(pipe(x), reference) and not np.array_equal(pipe(x), reference) and pipe.model.precision == 'int8'
 
 
+@pytest.mark.parametrize('name', ['wavlm-group', 'wavlm-layer', 'wav2vec2-bert', 'speech-to-text'])
+def test_int8_leaves_out_layers_whose_weights_are_read_and_not_called(name, shallow, rng, monkeypatch):
+    x = AudioArray(noise(rng, 2., 16000), 16000)
+    pipe = AudioPipeline(shallow(name), dtype='int8')
+    assert cosine(pipe(x), AudioPipeline(shallow(name))(x)) > .99 and any('quantized' in type(m).__module__ for m in pipe.model.net.modules())
+    if not name.startswith('wavlm'): return
+    monkeypatch.setattr('auditus.models.arithmetic._read_elsewhere', {})
+    with pytest.raises(SettingError, match="dtype='int8' does not fit: .*TypeError"): load_model(shallow(name), dtype='int8', device='cpu')
+
+
 @pytest.mark.parametrize('backend', backends)
 def test_extract_and_the_commands_take_a_backend(backend, shallow, sounds, tmp_path):
     folder = shallow('ast')

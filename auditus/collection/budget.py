@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/540_collection.budget.ipynb #e8567fd8
-import os, time, warnings
+import json, os, time, warnings
 from collections import deque
 import numpy as np
 from fastcore.basics import patch
@@ -133,7 +133,8 @@ def read_file(self:StoredPasses,
         if is_sealed(f) is not True: return False
         f.seek(0)
         table = pq.read_table(f)
-    vectors = table['vector'].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+    one = json.loads((table.schema.metadata or {}).get(b'auditus_shape', b'[-1]')) # of several layers: more axes than one
+    vectors = table['vector'].combine_chunks().flatten().to_numpy().reshape(table.num_rows, *one)
     passes = {}
     for n,item,wave,v in zip(*(table[c].to_pylist() for c in ('pass', 'item', 'wave')), vectors):
         passes.setdefault(n, []).append(((item, wave), v))
@@ -157,9 +158,10 @@ def keep(self:StoredPasses):
     new = [names for names in self.found if names not in self.kept]
     if not new or self.store is None: return
     X = np.concatenate([self.found[names] for names in new])
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), X.shape[1])
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), X[0].size)
     number,item,wave = zip(*((n, *name) for n,names in enumerate(new) for name in names))
-    table = pa.table({'pass': number, 'item': item, 'wave': wave, 'vector': vectors})
+    table = pa.table({'pass': number, 'item': item, 'wave': wave, 'vector': vectors},
+                     metadata={'auditus_shape': json.dumps(X.shape[1:])})
     path = self.store.state/f'passes-{self.key}-{len(self.kept):08}.parquet'
     with self.store.writing(): self.store.write(path, lambda p: write_sealed(table, p))
     self.kept |= {*new}

@@ -23,7 +23,7 @@ from ..extract import extract, load
 # %% ../../nbs/590_collection.cached.ipynb #f500a984
 class CachedVectors(NamedTuple):
     "Vectors of a collection."
-    X:np.ndarray # `(rows, dim)`
+    X:np.ndarray # `(rows, dim)`, or of several layers `(rows, layers, dim)`
     table:object # pyarrow table of `rows` rows with `file`, `start` and `end`
     places:np.ndarray # `(rows,)`: of the sounds they stand for
     failed:list # `(name, error)` of the sounds that could not be embedded
@@ -34,7 +34,9 @@ def cache_key(
     "Return the key of a sound; what can't be told from another of its name is embedded each time."
     if not item.state: return uuid.uuid4().hex
     clip = [] if item.start is None else [item.start, item.end]
-    return digest([item.at if isinstance(item.at, str) else item.name, list(item.state), *clip])
+    # a sound in memory is what is in it, whatever it is called
+    where = item.at if isinstance(item.at, str) else item.name if callable(item.at) else ''
+    return digest([where, list(item.state), *clip])
 
 class VectorCache:
     "The tables of vectors in a folder, one for each run that added some."
@@ -91,7 +93,7 @@ def _embed_cached(
     places = np.array([p for p,_,rows in found for _ in rows], int)
     if not len(places): return CachedVectors(np.zeros((0, pipe.dim), np.float32), None, places, failed)
     source,row = (np.array(o, int) for o in zip(*[(t, r) for _,t,rows in found for r in rows]))
-    X,parts,order = np.empty((len(places), known.tables[source[0]][0].shape[1]), np.float32),[],[]
+    X,parts,order = np.empty((len(places), *known.tables[source[0]][0].shape[1:]), np.float32),[],[]
     for t in np.unique(source):
         mine = np.flatnonzero(source==t)
         X[mine] = known.tables[t][0][row[mine]]

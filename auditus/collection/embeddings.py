@@ -9,7 +9,9 @@ __all__ = ['EmbeddingTable', 'load']
 import json, warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief
@@ -20,7 +22,7 @@ from ..sound.json import read_json
 from ..models.registry import shareable
 from .store import Store
 from .remote import open_store, RemoteStore
-from .table import numpy_dtype, read_stats, stats_key, TableStats
+from .table import find_vectors, numpy_dtype, read_stats, stats_key, TableStats
 
 # %% ../../nbs/530_collection.embeddings.ipynb #6094b780
 class EmbeddingTable:
@@ -122,6 +124,58 @@ def recordings(self:EmbeddingTable)->set: # of names
         with store.open(p) as f: found.update(pq.read_table(f, columns=['file'])['file'].to_pylist())
     return found
 
+# %% ../../nbs/530_collection.embeddings.ipynb #40076209
+_batch_bytes = 2**26 # of vectors that are read at once
+
+class VectorLayout(NamedTuple):
+    "How a table holds its vectors."
+    columns:list # names
+    layers:list # that they are of; `None` in it: it isn't said
+    several:bool # do results have an axis for them?
+    dim:int # numbers in one vector
+    dtype:np.dtype # of the numbers
+
+    @property
+    def batch_rows(self)->int:
+        "How many rows are read at once."
+        return max(1, _batch_bytes//(self.dtype.itemsize*self.dim*max(1, len(self.layers))))
+
+    def locate(self,
+        places:list, # of layers, among those of the table
+    )->tuple: # columns to read, and which of the vectors in each to take
+        "Return where layers are found."
+        each = len(self.columns)==len(self.layers)
+        return ([self.columns[i] for i in places],[0]) if each else (self.columns,places)
+
+    def choose(self,
+        layer, # a layer, a list of them, or `None` for all
+        name:str, # of the table
+    )->tuple: # their places among those of the table, and whether results have an axis for them
+        "Find layers. Raises `SettingError` where the table holds no such layer."
+        if layer is None: return [*range(len(self.layers))],self.several
+        asked = layer if isinstance(layer, (list, tuple)) else [layer]
+        if asked and all(i in self.layers for i in asked):
+            return [self.layers.index(i) for i in asked],isinstance(layer, (list, tuple))
+        held = ', '.join(str(i) for i in self.layers if i is not None)
+        held = f"holds {'the layers' if self.several else 'layer'} {held}" if held else 'does not say which layer it is of'
+        raise SettingError(f'{brief(name)} {held}, got layer={layer!r}')
+
+# %% ../../nbs/530_collection.embeddings.ipynb #c723cd7d
+def find_layout(
+    schema, # pyarrow schema of a table
+    columns:dict, # layer by name of the column, as `find_vectors` gives them
+    settings:dict, # that the table says it was made with
+)->VectorLayout:
+    "Return how a table holds its vectors."
+    kind = schema.field(next(iter(columns))).type
+    dtype,dim = numpy_dtype(kind.value_type),kind.list_size
+    if 'embedding' not in columns: return VectorLayout([*columns], [*columns.values()], True, dim, dtype)
+    layers,layer = settings.get('layers'),settings.get('layer')
+    if isinstance(layers, list) and layers and dim%len(layers)==0:
+        return VectorLayout(['embedding'], layers, True, dim//len(layers), dtype)
+    if isinstance(layer, float): layer = int(layer) # a number, as settings are kept
+    return VectorLayout(['embedding'], [layer], False, dim, dtype)
+
 # %% ../../nbs/530_collection.embeddings.ipynb #b61fdd0c
 @patch
 def opened(self:EmbeddingTable)->Iterator: # of pyarrow `ParquetFile`
@@ -131,29 +185,34 @@ def opened(self:EmbeddingTable)->Iterator: # of pyarrow `ParquetFile`
         with self.store.open(path) as f, pq.ParquetFile(f) as table: yield table
 
 @patch
-def read_others(self:EmbeddingTable)->tuple: # pyarrow table, number of dims, and numpy's type of the vectors
-    "Read all columns but the embedding."
+def read_others(self:EmbeddingTable)->tuple: # pyarrow table, and `VectorLayout`
+    "Read all columns but those of vectors."
     import pyarrow as pa
     others = []
-    for table in self.opened():
+    for path,table in zip(self.paths(), self.opened()):
         schema = table.schema_arrow
-        kind = schema.field('embedding').type if 'embedding' in schema.names else None
-        if not pa.types.is_fixed_size_list(kind):
+        columns = find_vectors(schema)
+        if not columns:
             raise AudioDecodeError(f'{brief(self.store.name)} has no column `embedding` of vectors; '
                                    f"it has {', '.join(schema.names)}")
-        names = [n for n in schema.names if n!='embedding']
-        others.append(table.read(names).replace_schema_metadata(None))
-    return pa.concat_tables(others),kind.list_size,numpy_dtype(kind.value_type)
+        if not others: layout = find_layout(schema, columns, self.read_metadata(path) or {})
+        others.append(table.read([n for n in schema.names if n not in columns]).replace_schema_metadata(None))
+    return pa.concat_tables(others),layout
 
 @patch
 def fill(self:EmbeddingTable,
-    X:np.ndarray, # `(rows, dim)`, to be filled
+    X:np.ndarray, # `(rows, layers, dim)`, to be filled
+    layout:VectorLayout, # of the table
+    places:list, # of the layers, among those of the layout
 ):
-    "Copy the embeddings into an array, a group of rows at a time."
-    at = 0
+    "Copy the embeddings into an array, some rows at a time; columns of other layers are not read."
+    at,(columns,inside) = 0,layout.locate(places)
     for table in self.opened():
-        for batch in table.iter_batches(columns=['embedding']):
-            X[at:at+len(batch)] = batch['embedding'].flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
+        for batch in table.iter_batches(layout.batch_rows, columns=columns):
+            for k,name in enumerate(columns):
+                flat = batch[name].flatten().to_numpy(zero_copy_only=False)
+                found = flat.reshape(len(batch), -1, layout.dim)[:,inside]
+                X[at:at+len(batch), k:k+found.shape[1]] = found
             at += len(batch)
 
 # %% ../../nbs/530_collection.embeddings.ipynb #b6b3eeba
@@ -175,64 +234,80 @@ def is_copy(self:EmbeddingTable,
 
 @patch
 def mapped(self:EmbeddingTable,
-    shape:tuple, # (rows, dim)
-    dtype, # of the embeddings
+    rows:int, # of the table
+    layout:VectorLayout, # of the table
+    places:list, # of layers, among those of the layout
     verify:bool=True, # compare the checksum of a copy that is there?
-)->np.ndarray: # a map of a file
+)->np.ndarray: # a map of a file, `(rows, layers, dim)`
     "Map the embeddings from a plain file, which is written where it isn't there or isn't of these parts."
-    matrix,note = self.store.state/'embeddings.npy',self.store.state/'embeddings.json'
+    chosen = '' if len(places)==len(layout.layers) else '_'+'_'.join(str(layout.layers[i]) for i in places)
+    matrix,note = (self.store.state/f'embeddings{chosen}.{end}' for end in ('npy', 'json'))
     names = [p.name for p in self.store.parts()]
     if not self.is_copy(matrix, note, names, verify):
         def copy(path):
-            X = np.lib.format.open_memmap(path, 'w+', dtype, shape)
-            self.fill(X)
+            X = np.lib.format.open_memmap(path, 'w+', layout.dtype, (rows, len(places)*layout.dim))
+            self.fill(X.reshape(rows, len(places), layout.dim), layout, places)
             X.flush()
         self.store.make_folders()
         self.store.remove(note) # first: no note may speak of another matrix
         self.store.write(matrix, copy)
         known = {'parts': names, 'sha256': file_digest(matrix), 'bytes': matrix.stat().st_size}
         self.store.write(note, lambda p: p.write_text(json.dumps(known), encoding='utf-8'))
-    return np.load(matrix, mmap_mode='r')
+    return np.load(matrix, mmap_mode='r').reshape(rows, len(places), layout.dim)
 
 # %% ../../nbs/530_collection.embeddings.ipynb #c9ba0e50
 fits_in_memory = 2**28 # bytes of embeddings that are read into memory without a second thought
 
 @patch
+def read_vectors(self:EmbeddingTable,
+    rows:int, # of the table
+    layout:VectorLayout, # of the table
+    places:list, # of layers, among those of the layout
+    mmap:bool|None, # as in the function `load`
+    verify:bool, # as in the function `load`
+)->np.ndarray: # `(rows, layers, dim)`
+    "Read the vectors of some layers into memory, or map them from a file."
+    can_map = type(self.store) is Store and not self.store.single
+    if mmap and not can_map:
+        raise SettingError(f'mmap=True needs a folder of parts on this machine, got {brief(self.store.name)}')
+    shape = rows,len(places),layout.dim
+    if mmap is None and can_map and np.prod(shape)*layout.dtype.itemsize>fits_in_memory:
+        # where nothing may be written, as among a competition's data, it is read
+        with suppress(OSError): return self.mapped(rows, layout, places, verify)
+    if mmap:
+        with self.store.writing(): return self.mapped(rows, layout, places, verify)
+    X = np.empty(shape, layout.dtype)
+    self.fill(X, layout, places)
+    return X
+
+@patch
 def read(self:EmbeddingTable,
     mmap:bool|None=None, # as in the function `load`
     verify:bool=True, # as in the function `load`
-)->tuple: # `X` `(rows, dim)`, and a pyarrow table of the other columns
+    layer=None, # as in the function `load`
+)->tuple: # `X` `(rows, dim)`, or of several layers `(rows, layers, dim)`, and a pyarrow table of the other columns
     "Read the matrix of embeddings, and what its rows are."
     import pyarrow as pa
-    store = self.store
     if verify: self.refuse_damage()
-    can_map = type(store) is Store and not store.single
-    if mmap and not can_map:
-        raise SettingError(f'mmap=True needs a folder of parts on this machine, got {brief(store.name)}')
     try:
-        others,dim,dtype = self.read_others()
-        shape = others.num_rows,dim
-        if mmap is None and can_map and np.prod(shape)*dtype.itemsize>fits_in_memory:
-            try: return self.mapped(shape, dtype, verify),others
-            except OSError: mmap = False # where nothing may be written, as among a competition's data, it is read
-        if mmap:
-            with store.writing(): return self.mapped(shape, dtype, verify),others
-        X = np.empty(shape, dtype)
-        self.fill(X)
+        others,layout = self.read_others()
+        places,several = layout.choose(layer, self.store.name)
+        X = self.read_vectors(others.num_rows, layout, places, mmap, verify)
     except (pa.ArrowException, OSError) as e:
         if isinstance(e, AuditusError): raise
-        raise AudioDecodeError(f'{brief(store.name)} can not be read: {e}') from e
-    return X,others
+        raise AudioDecodeError(f'{brief(self.store.name)} can not be read: {e}') from e
+    return (X if several else X[:,0]),others
 
 # %% ../../nbs/530_collection.embeddings.ipynb #09afbca0
 def load(
     out, # what `extract` wrote: a folder, or a file; may be a URL
     mmap:bool|None=None, # map the matrix from a file beside the parts? `None`: where it is large, in a folder of this machine
     verify:bool=True, # compare checksums, which reads all of it? `False` trusts the disk
-)->tuple: # `X` `(rows, dim)`, and a pyarrow table of the other columns
+    layer=None, # of those that the table holds: a number, or a list of them; `None`: all that there are
+)->tuple: # `X` `(rows, dim)`, or of several layers `(rows, layers, dim)`, and a pyarrow table of the other columns
     "Open a table of embeddings. Raises `AudioDecodeError` where it is not what was written."
     check_choice('mmap', mmap, (None, True, False))
     check_choice('verify', verify, (True, False))
     table = EmbeddingTable(open_store(out))
     if not table.paths(): raise AudioNotFoundError(f'{brief(table.store.name)} holds no table of embeddings')
-    return table.read(mmap, verify)
+    return table.read(mmap, verify, layer)

@@ -28,7 +28,7 @@ from .jobs import Job, JobResult, JobRunner
 
 # %% ../../nbs/570_collection.run.ipynb #6700d2f2
 # settings that came after the first tables: as long as they are these, nothing is said of them
-later_settings = {'channel': None, 'truncated': 'raise'}
+later_settings = {'channel': None, 'truncated': 'raise', 'truncate_dim': None}
 
 def _named(
     v, # of a setting, that JSON has no word for
@@ -48,11 +48,13 @@ def run_settings(
     def plain(v):
         if isinstance(v, dict): return json.loads(json.dumps(v, default=_named))
         if isinstance(v, (bool, type(None))): return v
+        if isinstance(v, (list, tuple)) and all(isinstance(i, (int, np.integer)) for i in v): return [*map(int, v)]
         return float(v) if isinstance(v, (int, float, np.number)) else str(v)
     kept = {k:plain(v) for k,v in shareable(pipe.get_params()).items()
             if k not in ('return_tensors', 'custom_steps') and later_settings.get(k, later_settings)!=v}
     if pipe.custom_steps: kept['custom_steps'] = {k:describe_step(k, v) for k,v in sorted(pipe.custom_steps.items())}
     if pipe.model.passport is not None: kept['passport'] = pipe.model.passport.digest # what was measured of the model
+    if pipe.embedding.layers: kept['layers'] = [*map(int, pipe.embedding.layers)]
     # 'auto' may be something else on another machine
     kept |= {'backend': pipe.model.backend, 'dtype': pipe.model.precision}
     # of a callable the name that it was given, and no text that an address of memory is in
@@ -298,4 +300,5 @@ def remove_results(
 ):
     "Remove what a run left, and nothing else."
     for f in [*store.parts(), *store.parts(aside=True), *store.passes()]: store.remove(f)
-    for name in ('settings.json', 'errors.parquet', 'embeddings.npy', 'embeddings.json'): store.remove(store.state/name)
+    copies = [] if isinstance(store, RemoteStore) else [p.name for p in store.state.glob('embeddings*')]
+    for name in ('settings.json', 'errors.parquet', *copies): store.remove(store.state/name)

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/520_collection.table.ipynb #03421fb1
-import json
+import json, re
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,27 @@ from ..sound.files import said_plainly
 from ..transform import AudioPipeline
 from .items import readable
 from .recorded import recorded_type, time_column
+
+# %% ../../nbs/520_collection.table.ipynb #ef2347aa
+_vector_name = re.compile(r'embedding(?:_(-?\d+))?') # with the number of the layer, where there are several
+
+def vector_columns(
+    layers:list|None, # of the pipeline; `None`: it gives one vector a row
+    dim:int, # of one vector
+    layer_columns:bool=True, # a column for each layer? `False`: one, with their vectors one after the other
+)->tuple: # names of the columns, and how many numbers a row of each holds
+    "Return where a table holds its vectors."
+    if layers is None: return ['embedding'],dim
+    return ([f'embedding_{i}' for i in layers],dim) if layer_columns else (['embedding'],dim*len(layers))
+
+def find_vectors(
+    schema, # pyarrow schema
+)->dict: # layer by name of the column; `None`: it doesn't name one
+    "Find the columns that hold vectors."
+    import pyarrow as pa
+    named = {f.name:_vector_name.fullmatch(f.name) for f in schema if pa.types.is_fixed_size_list(f.type)}
+    found = {k:m[1] and int(m[1]) for k,m in named.items() if m}
+    return {'embedding': None} if 'embedding' in found else found
 
 # %% ../../nbs/520_collection.table.ipynb #6ee10609
 def extra_columns(
@@ -45,19 +66,21 @@ def table_schema(
     embedding_dtype:str='float32', # or 'float16'
     row_id:bool=False, # with BirdCLEF's name for a row?
     recorded_at:bool=False, # are the items those that `recorded_columns` gave?
+    layer_columns:bool=True, # as in `vector_columns`
 ): # pyarrow schema
     "Return what the table looks like, the same for each of its parts."
     import pyarrow as pa
     fields = [pa.field('file', pa.string()), pa.field('start', pa.float64()), pa.field('end', pa.float64())]
     if not pipe.mono: fields.append(pa.field('channel', pa.int16()))
     if row_id: fields.append(pa.field('row_id', pa.string()))
-    embedding = pa.field('embedding', pa.list_(getattr(pa, embedding_dtype)(), pipe.dim))
+    columns,width = vector_columns(pipe.embedding.layers, pipe.dim, layer_columns)
+    vectors = [pa.field(c, pa.list_(getattr(pa, embedding_dtype)(), width)) for c in columns]
     more = extra_columns(items)
     if recorded_at: more = [_row_time(items) if f.name==time_column else f for f in more]
     for f in more:
-        if f.name in {*(o.name for o in fields), 'embedding'}:
+        if f.name in {*(o.name for o in fields), *columns}:
             raise AudioInputError(f'the table of recordings has a column `{f.name}`, which the result has too: rename it')
-    return pa.schema([*fields, *more, embedding], metadata={'auditus': json.dumps(settings)})
+    return pa.schema([*fields, *more, *vectors], metadata={'auditus': json.dumps(settings)})
 
 # %% ../../nbs/520_collection.table.ipynb #9d63d287
 def _is_row_time(
@@ -79,14 +102,16 @@ def rows_to_table(
 ): # pyarrow table
     "Make a table of rows."
     import pyarrow as pa
-    kind = schema.field('embedding').type
-    flat = np.concatenate([np.asarray(r.vector) for r in rows]) if rows else np.zeros(0)
+    vectors = [*find_vectors(schema)]
+    X = np.stack([np.asarray(r.vector) for r in rows]) if rows else np.zeros(0)
+    X = X.reshape(len(rows), len(vectors), X.size//max(1, len(rows)*len(vectors)))
     def nominal_end(r): return r.end if window in ('auto', None) else r.start+window
     made = {'file': lambda r: readable(r.file.name), 'start': lambda r: float(r.start), 'end': lambda r: float(r.end),
             'channel': lambda r: r.channel, 'row_id': lambda r: readable(f'{Path(r.file.name).stem}_{nominal_end(r):g}')}
     def column(f):
-        if f.name=='embedding':
-            return pa.FixedSizeListArray.from_arrays(pa.array(flat.astype(numpy_dtype(kind.value_type))), type=kind)
+        if f.name in vectors:
+            flat = X[:,vectors.index(f.name)].ravel().astype(numpy_dtype(f.type.value_type))
+            return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=f.type)
         value = made.get(f.name, lambda r: r.file.more[f.name])
         if _is_row_time(f): value = lambda r: (at := r.file.more[f.name]) and at+timedelta(seconds=float(r.start))
         return pa.array([value(r) for r in rows], f.type)

@@ -79,6 +79,19 @@ Window = Annotated[str, typer.Option(
     help="'auto': one vector a file; seconds: one a window; 'none': the model's own single pass.")]
 Pooling = Annotated[str, typer.Option(
     help="'mean', 'max', 'std', 'meanstd', 'meanmax', or 'model' for the model's own summary.")]
+Layer = Annotated[str, typer.Option(
+    help="-1: the model's output; another number: that hidden layer; 'mean': their mean; "
+         "3,6,9 or 'all': a column embedding_3 for each.")]
+
+def _parse_layer(
+    text:str, # what was typed
+): # as `AudioPipeline` takes it
+    "Parse a layer, or several. Raise `SettingError` if it is none."
+    if text.lower() in ('mean', 'all'): return text.lower()
+    try: layers = [int(i) for i in text.split(',')]
+    except ValueError as e:
+        raise SettingError(f"`--layer` must be a number, several as in 3,6,9, or 'mean' or 'all', got {text!r}") from e
+    return layers if ',' in text else layers[0]
 
 @as_command
 def embed(
@@ -87,6 +100,7 @@ def embed(
     window: Window = 'auto',
     hop: Hop = None,
     pooling: Pooling = 'mean',
+    layer: Layer = '-1',
     out: Annotated[str, typer.Option('--out', '-o',
         help='A .parquet file, or a folder for parts.')] = 'embeddings.parquet',
     batch_size: Annotated[Optional[int], typer.Option(help='Windows in one pass.')] = None,
@@ -117,8 +131,8 @@ def embed(
         if raw_rate is not None: raise SettingError('`--raw-rate` goes with standard input: give - in the place of files')
         for p in paths: check_exists(p)
     elif len(paths)>1: raise SettingError(f'standard input (-) is one sound, and is embedded alone; got {count(len(paths), "path")}')
-    pipe = AudioPipeline(model, window=parse_window(window), hop=hop, pooling=pooling, batch_size=batch_size,
-                         normalize=normalize, mono=mono, **vars(run), **vars(reading), **vars(trust))
+    pipe = AudioPipeline(model, window=parse_window(window), hop=hop, pooling=pooling, layer=_parse_layer(layer),
+                         batch_size=batch_size, normalize=normalize, mono=mono, **vars(run), **vars(reading), **vars(trust))
     say(describe_model(pipe.model))
     # what has passed since the command was given counts
     budget = parse_duration(time_budget)

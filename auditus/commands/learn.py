@@ -12,6 +12,7 @@ import typer
 from .options import (AllowPickle, Device, Group, LabelColumn, LabelledSounds, LabelledVectors, ModelOptions,
                                       Overwrite, ReadingOptions, Several, TableFile, TrustOptions, as_command,
                                       check_exists, check_table_path, model_help, save_table, say)
+from .learning import LearningOptions
 
 # %% ../../nbs/880_commands.learn.ipynb #de5f7d7b
 def _problem_type(
@@ -33,12 +34,14 @@ def probe(
     data: LabelledVectors,
     model: Annotated[Optional[str], typer.Option('--model', '-m',
         help=model_help+' Without it, the one that made the vectors, or else MIT/ast-finetuned-audioset-10-10-0.4593.')] = None,
-    head: Annotated[str, typer.Option(help="'logistic', 'knn' or 'prototype'.")] = 'logistic',
+    head: Annotated[str, typer.Option(help="'logistic', 'knn', 'prototype', or 'attention' over layers and time.")] = 'logistic',
     out: Annotated[Optional[Path], typer.Option('--out', '-o', help='A folder for the probe.')] = None,
     group: Group = None,
     several: Several = False,
     label_column: LabelColumn = None,
     folds: Annotated[int, typer.Option(help='Of the cross-validation.')] = 5,
+    learning: LearningOptions = LearningOptions(),
+    augment_variants: Annotated[int, typer.Option(help='Of each sound to learn from, with --augment.')] = 4,
     run: ModelOptions = ModelOptions(),
     reading: ReadingOptions = ReadingOptions(),
     overwrite: Overwrite = False,
@@ -59,7 +62,7 @@ def probe(
     else:
         pipe = AudioPipeline(model or default_model, **settings)
         sounds = labelled(data, group, _problem_type(several), label_column)
-    learnt = Probe(pipe, head, folds=folds)
+    learnt = Probe(pipe, head, folds=folds, augment_variants=augment_variants, **learning.settings())
     check_learnable(sounds)
     if out is not None: learnt.check_place(out, sounds_fingerprint(sounds), overwrite)
     learnt.fit(sounds) if X is None else learnt.fit_vectors(X, sounds)
@@ -81,7 +84,13 @@ def finetune(
     warmup_ratio: Annotated[float, typer.Option(help='Share of the steps in which the rate rises.')] = .1,
     max_seconds: Annotated[float, typer.Option(
         help='Of a longer sound, each epoch hears another part.')] = 30.,
-    val_fraction: Annotated[float, typer.Option(help='Share of the sounds that are kept back.')] = .1,
+    val_fraction: Annotated[Optional[float], typer.Option(
+        help='Share of the sounds that are kept back: .1, or none with --eval.')] = None,
+    eval_data: Annotated[Optional[str], typer.Option('--eval',
+        help='Labelled sounds to check with, in the place of those kept back: a folder or a table.')] = None,
+    early_stopping_patience: Annotated[Optional[int], typer.Option(
+        help='End after so many epochs that were no better.')] = None,
+    learning: LearningOptions = LearningOptions(),
     group: Group = None,
     several: Several = False,
     label_column: LabelColumn = None,
@@ -97,11 +106,14 @@ def finetune(
     overwrite: Overwrite = False,
     allow_pickle: AllowPickle = False,
     push_to_hub: Annotated[Optional[str], typer.Option(help='The repository to send the result to.')] = None,
+    license: Annotated[Optional[str], typer.Option(
+        help="Of the result, for its card, such as cc-by-4.0. Without it, the model's, where it is known.")] = None,
 ):
     "Train a model on labelled sounds."
     from auditus.finetune import finetune as train
     result = train(model, data, out=out, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-                   warmup_ratio=warmup_ratio, max_seconds=max_seconds, val_fraction=val_fraction,
+                   warmup_ratio=warmup_ratio, max_seconds=max_seconds, val_fraction=val_fraction, eval_data=eval_data,
+                   early_stopping_patience=early_stopping_patience, license=license, **learning.settings(),
                    groups=group, problem_type=_problem_type(several), label_column=label_column, seed=seed, metric=metric, freeze=freeze,
                    bf16=bf16, fp16=fp16, device=device, resume=resume, overwrite=overwrite,
                    allow_pickle=allow_pickle, push_to_hub=push_to_hub or False)

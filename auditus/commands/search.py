@@ -25,6 +25,7 @@ def search(
         help='Look at every row, however many there are.')] = False,
     combine: Annotated[str, typer.Option(
         help="Of several examples: 'nearest', what is like any; 'mean', what is like all.")] = 'nearest',
+    layer: Annotated[Optional[int], typer.Option(help='Of a table that holds several layers.')] = None,
     out: TableFile = None,
     device: Device = None,
     trust: TrustOptions = TrustOptions(),
@@ -33,7 +34,8 @@ def search(
     from auditus.search import find_index
     check_table_path(out)
     examples = query[0] if len(query)==1 else query # an error names one by itself without its number
-    found = find_index(index, device=device, **vars(trust)).search(examples, k, exact or None, combine)
+    changes = dict(device=device, **vars(trust)) | ({} if layer is None else {'layer': layer})
+    found = find_index(index, **changes).search(examples, k, exact or None, combine)
     typer.echo(found)
     save_table(found, out)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, SettingError
 from ..models.registry import find_entry, note_places, shareable
+from ..pipeline.embedding import is_whole
 from ..transform import AudioPipeline
 from ..collection.sources import describe_left_out
 from ..collect import collect
@@ -93,10 +94,19 @@ def read_source(
     pipeline:AudioPipeline|None=None, # embeds sounds and queries; `None`: the one that made the table
     cache=None, # as in `embed_collection`
     progress:bool|None=None, # a bar?
+    layer=None, # of those that a table holds; `None`: that of the pipeline, or the only one
 )->tuple: # `X` `(rows, dim)`, a pyarrow table of the rows, and the settings of a table, or `None` of sounds
     "Open a table of embeddings, or embed sounds. Raises `SettingError` where the pipeline suits neither."
+    if pipeline is not None and pipeline.embedding.layers:
+        raise SettingError(f'an index holds one vector for each row, and layer={pipeline.layer!r} gives several: choose one')
     settings = table_settings(source) if isinstance(source, (str, Path)) else None
     if settings is None: return *embed_collection(source, pipeline, cache, progress),None
-    X,table = load(source)
+    several = settings.pop('layers', None)
+    if pipeline is not None: layer = pipeline.layer if several else None
+    if several and not is_whole(layer):
+        raise SettingError(f'{brief(source)} holds several layers, {brief(several)}, and an index is of one: '
+                           f'choose it with `layer`, got {layer!r}')
+    X,table = load(source, layer=layer)
+    if several: settings['layer'] = layer
     if pipeline is not None: check_same_vectors(settings, pipeline, but=query_settings)
     return X,table,settings

@@ -34,7 +34,7 @@ class ProbeClassifier(AudioClassifier):
         cut = {k:changed.pop(k) for k in _own_settings if k in changed}
         if isinstance(model_name, Probe): probe = model_name._check_fitted().with_pipeline(**changed)
         else: probe = Probe.load(model_name, **changed)
-        self._probe,pipe = probe,probe.pipeline.get_params()
+        self._probe,pipe = probe,probe.embedder.get_params()
         return AudioPipeline(**pipe | cut | dict(window=pipe['window'] if window=='auto' else window, hop=hop))
 
     def check_model(self, m):
@@ -57,8 +57,8 @@ class ProbeClassifier(AudioClassifier):
 
     @property
     def classes_(self)->np.ndarray: # `(classes,)` of str, or of int where labels are whole numbers
-        "Names of the classes, as scikit-learn has them."
-        return self.probe.classes_
+        "Names of the classes; after `fit`, those of its labels, in their order."
+        return self.probe.classes_ if self._known_labels is None else AudioClassifier.classes_.fget(self)
 
     @property
     def label_terms(self)->tuple: # of str
@@ -66,9 +66,14 @@ class ProbeClassifier(AudioClassifier):
         return AudioModel.label_terms
 
     @property
-    def gives_several(self)->bool:
-        "Whether a sound may have several labels at once."
+    def multilabel(self)->bool:
+        "Whether a sound may have several labels."
         return self.probe.multilabel
+
+    @property
+    def activation(self)->str: # 'softmax' or 'sigmoid'
+        "What scores are like: those of classes that exclude each other add up to 1."
+        return 'sigmoid' if self.multilabel else 'softmax'
 
 # %% ../../nbs/675_learn.classifier.ipynb #366324d4
 @patch
@@ -76,8 +81,9 @@ def scores_of_vectors(self:ProbeClassifier,
     vectors, # `(windows, …)`, what the pooling keeps of each
 )->np.ndarray: # `(windows, classes)`
     "Apply the head to each window."
-    y = self.pipe.kind.finish(vectors)
-    return self.probe.scores_of(to_tensors(Normalize()(y) if self.pipe.normalize else y, 'np'))
+    finished = map(self.pipe.kind.finish, vectors)
+    if self.pipe.normalize: finished = map(Normalize(), finished)
+    return self.probe.scores_of(np.stack([to_tensors(y, 'np') for y in finished]))
 
 @patch
 def classify_sounds(self:ProbeClassifier,
@@ -112,4 +118,5 @@ def process_waves(self:ProbeClassifier, waves:Iterable)->ModelOutput:
     outputs,lengths = self.run_waves(waves)
     merged = merge_chunks(self.pipe.kind, [o.vector for o in outputs], lengths)
     vectors = np.stack([to_tensors(v, 'np') for v in merged])
-    return ModelOutput(self.scores_of_vectors(vectors), to_tensors(self.pipe.kind.finish(vectors), 'np'))
+    features = np.stack([self.pipe.kind.finish(v).reshape(-1) for v in vectors])
+    return ModelOutput(self.scores_of_vectors(vectors), features)

@@ -7,13 +7,13 @@ __all__ = []
 
 # %% ../../nbs/660_learn.evaluate.ipynb #4b3bcd48
 import numpy as np
-from ..sound.wording import brief, count
+from ..sound.wording import brief
 from ..sound.errors import AudioInputError, SettingError
 from ..sound.chain import show_progress
-from ..pipeline.embedding import to_tensors
-from ..classify import AudioClassifier
+from ..classify import AudioClassifier, check_known
 from .labelled import as_targets, as_tuples, drop_failed, Labelled
 from .metrics import Report
+from .vectors import embed_to_judge
 
 # %% ../../nbs/660_learn.evaluate.ipynb #98f38b14
 def score_sounds(
@@ -21,19 +21,18 @@ def score_sounds(
     items:list, # of `Item`
 )->tuple: # scores `(m, classes)`, places of the sounds they stand for, and `(name, error)` of the others
     "Compute the scores of sounds, some of which may be broken."
-    own = isinstance(classifier, AudioClassifier)
-    pipe = classifier.pipe if own else classifier.pipeline
+    if not isinstance(classifier, AudioClassifier):
+        X,places,failed = embed_to_judge(classifier.embedder, items, classifier.cache, 'record')
+        return classifier.scores_of(X) if len(X) else np.zeros((0, len(classifier.classes_))),places.tolist(),failed
     rows,places,failed = [],[],[]
     def note(place, item, e):
         e.index = None # the sound is named beside it
         failed.append((items[place].name, str(e)))
-    sounds = (i.sound for i in items)
-    heard = classifier.classify_sounds(sounds, note) if own else pipe.embed_sounds(sounds, note)
-    for y in show_progress(heard, len(items), pipe.progress):
-        rows.append(classifier.sound_scores(y) if own else to_tensors(pipe.summary(y.spans, y.vectors), 'np'))
+    heard = classifier.classify_sounds((i.sound for i in items), note)
+    for y in show_progress(heard, len(items), classifier.pipe.progress):
+        rows.append(classifier.sound_scores(y))
         places.append(y.place)
-    if not rows: return np.zeros((0, len(classifier.classes_))),places,failed
-    return np.stack(rows) if own else classifier.scores_of(np.stack(rows)),places,failed
+    return np.stack(rows) if rows else np.zeros((0, len(classifier.labels))),places,failed
 
 def is_multilabel(
     classifier, # `AudioClassifier` or `Probe`
@@ -41,7 +40,7 @@ def is_multilabel(
 )->bool:
     "Whether a classifier gives a sound several labels; where it can do both, the sounds' labels decide."
     if not isinstance(classifier, AudioClassifier): return classifier.multilabel
-    return multilabel and classifier.gives_several
+    return multilabel and classifier.activation=='sigmoid'
 
 # %% ../../nbs/660_learn.evaluate.ipynb #8bc788b4
 def _known_labels(
@@ -49,10 +48,8 @@ def _known_labels(
     classes:list, # names of its classes
 )->dict: # label → class
     "Return the labels that a classifier knows, as texts: its classes, and the parts of those that have several."
-    known = {str(c):c for c in classes}
-    if isinstance(classifier, AudioClassifier) and len(classifier.label_terms)>1:
-        for c in classes: known |= {part:c for part in c.split('_') if part not in known}
-    return known
+    if not isinstance(classifier, AudioClassifier): return {str(c):c for c in classes}
+    return {name:classes[place] for name,place in classifier.label_places().items()}
 
 def evaluate_classifier(
     classifier, # `AudioClassifier` or `Probe`
@@ -62,12 +59,9 @@ def evaluate_classifier(
     if getattr(classifier, 'function_to_apply', None)=='none':
         raise SettingError("function_to_apply='none' gives no probabilities, and scores are judged as such: "
                            "use 'softmax' or 'sigmoid'")
-    classes = classifier.classes_.tolist() if hasattr(classifier.classes_, 'tolist') else [*classifier.classes_]
+    classes = classifier.labels if isinstance(classifier, AudioClassifier) else classifier.classes_.tolist()
     known = _known_labels(classifier, classes)
-    if strange := [c for c in map(str, data.classes) if c not in known]:
-        some = ', '.join(map(str, classes[:8]))+(', …' if len(classes)>8 else '')
-        raise AudioInputError(f'{count(len(strange), "label")} of the sounds are none of the classifier\'s: '
-                              f'{", ".join(strange[:5])}. It knows {some}')
+    check_known(map(str, data.classes), known, classes)
     scores,places,failed = score_sounds(classifier, data.items)
     data = drop_failed(data._replace(classes=[]), places, failed)
     labels = [tuple(known[str(n)] for n in names) for names in as_tuples(data.labels, data.multilabel)]

@@ -146,12 +146,15 @@ def _classes_of_one_group(
 
 def check_learnable(
     data:Labelled,
+    divided:bool=True, # are some of them kept back, to check with?
 )->Labelled: # itself
     "Raise `AudioInputError` where nothing can be learnt, and warn of classes that can't be checked."
     n = count(len(data.items), 'sound')
     if not data.classes: raise AudioInputError(f'not one of {n} has a label')
     if len(data.classes)<(1 if data.multilabel else 2):
-        raise AudioInputError(f'all {n} have the label {data.classes[0]!r}: a classifier needs at least two')
+        raise AudioInputError(f'all {n} have the label {data.classes[0]!r}: that is one class, '
+                              'and a classifier needs at least two')
+    if not divided: return data
     if single := [k for k,n in data.counts().items() if n==1]:
         warnings.warn(f'{count(len(single), "class", "classes")} with a single sound can be learnt and not '
                       'checked: '

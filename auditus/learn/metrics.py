@@ -11,6 +11,7 @@ import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import count
 from ..sound.errors import AudioInputError, require
+from ..pipeline.classifier import as_predictions
 from .labelled import former_name
 
 # %% ../../nbs/620_learn.metrics.ipynb #95d3760f
@@ -20,13 +21,6 @@ metric_names = {'accuracy': 'accuracy', 'macro_f1': 'macro F1', 'roc_auc': 'ROC-
 def require_sklearn(): # the module
     "Import scikit-learn, which scores and linear classifiers come from. Raises `SettingError` where it is missing."
     return require('sklearn', 'scores are computed by scikit-learn', install_hint)
-
-def as_predictions(
-    scores:np.ndarray, # `(n, classes)`
-    multilabel:bool, # may a sound have several labels?
-)->np.ndarray: # `(n, classes)` of 0 and 1
-    "Choose the class with the highest score, or all classes above one half where there may be several."
-    return (scores>.5).astype(int) if multilabel else np.eye(scores.shape[1], dtype=int)[scores.argmax(1)]
 
 # %% ../../nbs/620_learn.metrics.ipynb #153e2334
 def _keywords_renamed(**names): # former keyword → keyword
@@ -130,9 +124,11 @@ def __repr__(self:Report):
 @patch
 def rows(self:Report)->list: # of dicts with `file`, `label`, `predicted` and `score`
     "List each sound with its label, its prediction, and the highest score."
-    def names_in(row): return ';'.join(str(c) for c,o in zip(self.classes, row) if o)
+    def label_in(row):
+        found = [c for c,o in zip(self.classes, row) if o]
+        return ';'.join(map(str, found)) if self.multilabel else found[0] # a number stays one
     names = self.names or range(len(self.targets))
-    return [{'file': n, 'label': names_in(t), 'predicted': names_in(p), 'score': float(s.max())}
+    return [{'file': n, 'label': label_in(t), 'predicted': label_in(p), 'score': float(s.max())}
             for n,t,p,s in zip(names, self.targets, self.predictions, self.scores)]
 
 @patch

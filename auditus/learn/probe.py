@@ -8,61 +8,101 @@ __all__ = ['Probe']
 # %% ../../nbs/670_learn.probe.ipynb #e2ade64c
 import json, warnings
 from pathlib import Path
+from collections.abc import Iterator
+from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch, store_attr
-from ..sound.errors import check_choice, SettingError, renamed
-from ..sound.chain import is_many, show_progress
+from ..sound.errors import check_choice, check_names, check_positive, SettingError, renamed, unnamed
+from ..sound.columns import iter_items
+from ..sound.chain import show_progress, Transform
 from ..sound.json import read_json
 from ..sound.files import read_whole
 from ..pipeline.embedding import to_tensors
 from ..pipeline.protocols import open_bundle, write_bundle
+from ..pipeline.scores import Scores
+from ..pipeline.classifier import class_array, not_fitted, SklearnClassifier
 from ..transform import AudioPipeline
 from ..collection.run import run_settings
-from ..collection.cached import embed_cached
 from .labelled import check_learnable, drop_failed, former_name, Labelled, sounds_fingerprint
-from .sources import as_labelled
-from .metrics import as_predictions, Report, require_sklearn
-from .heads import fit_head, head_scores
+from .sources import as_labelled, is_indicator, parse_labels, sound_item
+from .metrics import Report, require_sklearn
+from .balance import class_weights
+from .augment import check_augment, describe_augment
+from .segments import n_segments, segment_pipeline
+from .heads import fit_head, head_logits, head_scores, logit_functions
+from .vectors import embed_to_judge, embed_to_learn
+from .variants import embed_variants, with_variants
 from .saved import (
     arrays_file, check_head_settings, check_overwrite, check_same_vectors, compared_settings,
-    head_settings, probe_file, probe_folder, read_saved)
+    head_settings, probe_file, probe_folder, read_saved, vector_settings)
 from .evaluate import evaluate_classifier
 from .embedded import is_embedded, read_embedded
 
+# %% ../../nbs/670_learn.probe.ipynb #907c8885
+class Learnt(NamedTuple):
+    "What a probe has learnt."
+    classes:list|None = None # names; `None`: nothing was learnt yet
+    multilabel:bool = False # may a sound have several labels?
+    indicator:bool = False # did labels come as a matrix of 0 and 1?
+    arrays:dict|None = None # of the head
+    report:Report|None = None # of the cross-validation; `None`: there was none
+    learnt_from:str = '' # sounds, as `sounds_fingerprint` says them
+    settings:dict = {} # of the pipeline, by which vectors are what they are
+
+def _learnt(
+    name:str, # of a field of `Learnt`
+)->property:
+    "Return a property that gives what was learnt."
+    return property(lambda self: getattr(self._learnt, name), doc=f'What was learnt: `{name}`.')
+
 # %% ../../nbs/670_learn.probe.ipynb #d3df2737
-class Probe:
+class Probe(SklearnClassifier, Transform):
     "A classifier on the vectors of a pipeline that stays as it is."
     multi = former_name('multi', 'multilabel')
+    requires_fit = True
+    classes,multilabel,indicator,arrays,report,learnt_from = map(_learnt, Learnt._fields[:-1])
 
     def __init__(self,
         pipeline, # `AudioPipeline`, or the name of a model
-        head:str='logistic', # 'logistic', 'knn' or 'prototype'
-        C:float=.1, # of 'logistic': inverse strength of the regularisation
+        head:str='logistic', # 'logistic', 'knn', 'prototype', or 'attention' over layers and time
+        C:float=.1, # of 'logistic' and 'attention': inverse strength of the regularisation
         k:int=5, # of 'knn': neighbours
-        folds:int=5, # of the cross-validation
+        folds:int|None=5, # of the cross-validation; `None`: there is none, which searches for settings don't need
         seed:int=42, # of the folds
         cache=None, # a folder for vectors; `None`: beside the hub's cache
         progress:bool|None=None, # a bar; `None`: where somebody is watching
         truncated:str|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
+        class_weight=None, # 'balanced', or a dict: what a sound counts, by its label; `None`: all the same
+        augment=None, # callable `(samples, sample_rate)` that gives samples, as audiomentations' `Compose` is
+        augment_variants:int=4, # of each sound to learn from, with `augment`
     ):
         store_attr()
-        check_head_settings(head, C, k, folds, seed)
+        check_head_settings(head, C, k, folds, seed, class_weight)
+        check_augment(augment, try_it=False)
+        check_positive('augment_variants', augment_variants, 'variants', whole=True)
         check_choice('progress', progress, (None, True, False))
         self.pipeline = pipeline if isinstance(pipeline, AudioPipeline) else AudioPipeline(pipeline)
-        if truncated is not None: self.pipeline = AudioPipeline(**self.pipeline.get_params() | {'truncated': truncated})
-        self.pipeline.fit([]) # refuses settings that give more than a row for each sound
-        self.classes,self.multilabel,self.arrays,self.report,self.learnt_from = None,False,None,None,''
+        if truncated not in (None, self.pipeline.truncated):
+            self.pipeline = AudioPipeline(**self.pipeline.get_params() | {'truncated': truncated})
+        # settings are refused that give more than a row for each sound; layers and frames are for attention
+        plain = dict(layer=-1, pooling='mean') if head=='attention' else {}
+        (AudioPipeline(**self.pipeline.get_params() | plain) if plain else self.pipeline).fit([])
+        self._learnt = Learnt()
+
+    @property
+    def embedder(self)->AudioPipeline:
+        "The pipeline whose results the head takes: `pipeline`, or for attention one of parts of all layers."
+        return segment_pipeline(self.pipeline) if self.head=='attention' else self.pipeline
 
     @property
     def classes_(self)->np.ndarray: # `(classes,)` of str, or of int where labels are whole numbers
         "Names of the classes, as scikit-learn has them. Raises `SettingError` before `fit`."
-        classes = self._check_fitted().classes
-        return np.array(classes, dtype=int if all(isinstance(c, int) for c in classes) else object)
+        return class_array(self._check_fitted().classes)
 
+    def __sklearn_is_fitted__(self)->bool: return self.classes is not None
     def _check_fitted(self)->'Probe': # itself
         "Raise `SettingError` before anything was learnt."
-        if self.classes is None:
-            raise SettingError('this probe has learnt nothing yet: call fit(paths, labels) first')
+        if self.classes is None: raise not_fitted('this probe has learnt nothing yet: call fit(paths, labels) first')
         return self
 
     def __repr__(self):
@@ -71,11 +111,66 @@ class Probe:
         report = f'\ncross-validated: {self.report!r}' if self.report else ''
         return f'{name} of {len(self.classes)} classes{report}'
 
+# %% ../../nbs/670_learn.probe.ipynb #3fba390f
+_without_effect = 'cache', 'progress' # on what is learnt
+
+@patch
+def get_params(self:Probe,
+    deep:bool=True, # those of the pipeline too?
+)->dict:
+    "Return the settings, as they were given."
+    own = Transform.get_params(self)
+    return own | {f'pipeline__{k}': v for k,v in self.pipeline.get_params().items()} if deep else own
+
+@patch
+def _vector_settings(self:Probe)->dict:
+    "Return those settings of the pipeline that vectors depend on."
+    return {k:v for k,v in self.pipeline.get_params().items() if k in vector_settings}
+
+@patch
+def set_params(self:Probe, **params)->Probe: # itself
+    "Change settings, and forget what was learnt under others. Raises `SettingError`, and keeps the old ones."
+    inner = {k.removeprefix('pipeline__'): v for k,v in params.items() if k.startswith('pipeline__')}
+    own = {k:v for k,v in params.items() if not k.startswith('pipeline__')}
+    check_names('Probe', own, [*self.defaults()])
+    now = self.get_params(False)
+    new = now | own
+    if inner:
+        pipe = new['pipeline'] if isinstance(new['pipeline'], AudioPipeline) else AudioPipeline(new['pipeline'])
+        check_names('AudioPipeline', inner, [*pipe.defaults()])
+        if any(inner[k] is not v and inner[k]!=v for k,v in pipe.get_params().items() if k in inner):
+            new['pipeline'] = AudioPipeline(**pipe.get_params() | inner) # the old one may be somebody else's too
+    changed = {k for k,v in new.items() if v is not now[k] and (k=='pipeline' or v!=now[k])}
+    type(self)(**new) # where this is refused, the old settings stay
+    learnt = self._learnt
+    self.__init__(**new)
+    if changed<={*_without_effect}: self._learnt = learnt
+    return self
+
+@patch
+def __sklearn_clone__(self:Probe)->Probe: # that has learnt nothing
+    "Return a probe of the same settings. The model is loaded here, and shared by all that are made of this one."
+    self.pipeline.model
+    own = self.get_params(False)
+    return type(self)(**own | {'pipeline': AudioPipeline(**self.pipeline.get_params())})
+
 # %% ../../nbs/670_learn.probe.ipynb #4987c8b1
 @patch
-def _fit_head(self:Probe, X:np.ndarray, targets:np.ndarray, multilabel:bool)->dict: # arrays
-    "Learn a head."
-    return fit_head(self.head, X, targets, multilabel, C=self.C, k=self.k)
+def _fit_head(self:Probe,
+    X:np.ndarray, # `(n, dim)`
+    data:Labelled,
+    places, # of the sounds to learn from
+    variants:np.ndarray|None, # `(n, variants, dim)`
+)->dict: # arrays
+    "Learn a head; variants count together with their sound as it would alone."
+    if self.head=='attention' and X.shape[-1]!=self.embedder.dim:
+        raise SettingError("head='attention' learns from the frames of sounds, and these are vectors: give the "
+                           "sounds themselves, or choose head='logistic'")
+    T = data.targets[places]
+    weights = class_weights(T, data.classes, data.multilabel, self.class_weight)
+    rows,targets = with_variants(X[places], T, None if variants is None else variants[places])
+    return fit_head(self.head, rows, targets, data.multilabel, C=self.C*len(T)/len(rows), k=self.k,
+                    weights=weights, segments=n_segments)
 
 @patch
 def _splits(self:Probe,
@@ -100,6 +195,7 @@ def _cross_validate(self:Probe,
     X:np.ndarray, # `(n, dim)`
     data:Labelled,
     failed:list, # `(name, error)` of sounds that are not among them
+    variants:np.ndarray|None=None, # `(n, variants, dim)`, to learn from
 )->Report|None: # `None`: there is too little to divide
     "Score each sound with a head that never heard it, or another of its group."
     require_sklearn()
@@ -110,7 +206,7 @@ def _cross_validate(self:Probe,
         # what was not learnt can't be asked for
         val = val[~(targets[val].astype(bool) & ~targets[train].any(0)).any(1)]
         if not len(val): continue
-        arrays = self._fit_head(X[train], targets[train], multilabel)
+        arrays = self._fit_head(X, data, train, variants)
         scores[val] = head_scores(self.head, X[val], multilabel, **arrays)
         judged[val] = True
     if not judged.any(): return None
@@ -134,23 +230,37 @@ def fit(self:Probe,
         return self.fit_vectors(*read_embedded(sounds, groups, problem_type, label_column, self.pipeline))
     data = check_learnable(as_labelled(sounds, labels, groups, problem_type, label_column))
     learnt_from = sounds_fingerprint(data)
-    X,_,places,failed = embed_cached(self.pipeline, data.items, self.cache, self.progress)
+    check_head_settings(self.head, self.C, self.k, self.folds, self.seed, self.class_weight, data.classes)
+    check_augment(self.augment)
+    embedder,variants = self.embedder,None
+    X,places,failed = embed_to_learn(embedder, data.items, self.cache, self.progress)
     data = drop_failed(data, places.tolist(), failed) # a pipeline of a probe gives one row for each sound
-    return self.fit_vectors(X, data, failed, learnt_from)
+    if self.augment is not None:
+        variants = embed_variants(embedder, data.items, self.augment, self.augment_variants, self.seed,
+                                  self.progress)
+    return self.fit_vectors(X, data, failed, learnt_from, variants, labels is not None and is_indicator(labels))
 
 @patch
 def fit_vectors(self:Probe,
-    X:np.ndarray, # `(n, dim)`, made by the pipeline
+    X:np.ndarray, # `(n, dim)`, made by `embedder`
     data:Labelled, # what they are of
     failed=(), # `(name, error)` of sounds that are not among them
     learnt_from:str='', # as `sounds_fingerprint` says it; empty: these
+    variants:np.ndarray|None=None, # `(n, variants, dim)`, to learn from too
+    indicator:bool=False, # did labels come as a matrix of 0 and 1?
 )->Probe: # itself
     "Learn from vectors that are there already."
+    if variants is None and self.augment is not None:
+        raise SettingError('`augment` varies sounds, and these are vectors: give the sounds themselves, or leave it out')
     learnt_from = learnt_from or sounds_fingerprint(check_learnable(data))
-    arrays,report = self._fit_head(X, data.targets, data.multilabel),self._cross_validate(X, data, [*failed])
-    self.classes,self.multilabel,self.arrays,self.report = data.classes,data.multilabel,arrays,report
-    self.learnt_from = learnt_from
+    arrays = self._fit_head(X, data, np.arange(len(X)), variants)
+    report = None if self.folds is None else self._cross_validate(X, data, [*failed], variants)
+    self._learnt = Learnt(data.classes, data.multilabel, indicator, arrays, report, learnt_from,
+                          self._vector_settings())
     return self
+
+# %% ../../nbs/670_learn.probe.ipynb #c1aed265
+few_sounds = 8 # below which it takes longer to look for their vectors than to make them
 
 # %% ../../nbs/670_learn.probe.ipynb #34f010e4
 @patch
@@ -159,53 +269,80 @@ def with_pipeline(self:Probe,
 )->Probe: # itself, where there are none
     "Return a probe with other settings of its pipeline. Raises `SettingError` where its vectors would differ."
     if not changes: return self
-    from copy import copy
-    probe = copy(self)
-    probe.pipeline = AudioPipeline(**self.pipeline.get_params() | changes)
-    check_same_vectors(run_settings(self.pipeline), probe.pipeline)
+    pipe = AudioPipeline(**self.pipeline.get_params() | changes)
+    probe = type(self)(**self.get_params(False) | {'pipeline': pipe, 'truncated': None})
+    check_same_vectors(run_settings(self.embedder), probe.embedder)
+    probe._learnt = self._learnt._replace(settings=probe._vector_settings())
     return probe
 
 # %% ../../nbs/670_learn.probe.ipynb #6d4475bc
 @patch
+def _vectors(self:Probe,
+    sounds, # many
+)->np.ndarray: # `(n, dim)`
+    "Embed sounds. Raises `SettingError` where the pipeline is no longer the one that was learnt with."
+    now,then = self._vector_settings(),self._check_fitted()._learnt.settings
+    if odd := [k for k in then if now[k]!=then[k]]:
+        raise SettingError(f'this probe has learnt with {odd[0]}={then[odd[0]]!r}, and its pipeline has {now[odd[0]]!r} '
+                           'now: call fit again, or set it back')
+    few = not hasattr(sounds, '__len__') or len(sounds)<few_sounds
+    if few: return to_tensors(self.embedder.many(sounds), 'np')
+    return embed_to_judge(self.embedder, [sound_item(x, i) for i,x in enumerate(iter_items(sounds))], self.cache)[0]
+
+# %% ../../nbs/670_learn.probe.ipynb #5fdfd721
+@patch
 def scores_of(self:Probe,
-    X:np.ndarray, # `(n, dim)`, made by the pipeline
+    X:np.ndarray, # `(n, dim)`, made by `embedder`; of several layers `(n, layers, dim)`
 )->np.ndarray: # `(n, classes)`
     "Return the scores of vectors."
     return head_scores(self._check_fitted().head, np.asarray(X), self.multilabel, **self.arrays)
 
 @patch
-@renamed(paths='sounds')
-def predict_proba(self:Probe,
-    sounds, # many, or one
-)->np.ndarray: # `(n, classes)`, or `(classes,)`
-    "Return the scores of all classes."
-    self._check_fitted()
-    many = is_many(sounds)
-    scores = self.scores_of(np.atleast_2d(to_tensors(self.pipeline(sounds), 'np')))
-    return scores if many else scores[0]
+def class_scores(self:Probe, sounds)->np.ndarray: # `(n, classes)`
+    "Return the scores of many sounds."
+    return self.scores_of(self._vectors(sounds))
 
+@patch(as_prop=True)
+def class_logits(self:Probe): # `None` where the head has none
+    "The function that gives the logits `(n, classes)` of many sounds."
+    if self.head not in logit_functions: return None
+    return lambda sounds: head_logits(self.head, self._vectors(sounds), self.multilabel, **self.arrays)
+
+# %% ../../nbs/670_learn.probe.ipynb #7a6b8300
 @patch
-@renamed(paths='sounds')
-def predict(self:Probe,
-    sounds, # many, or one
-): # label, or array of labels; tuples of them where sounds may have several
-    "Return the best label of each sound."
-    many,classes = is_many(sounds),self.classes_
-    predicted = as_predictions(np.atleast_2d(self.predict_proba(sounds)), self.multilabel).astype(bool)
-    found = [tuple(classes[p].tolist()) if self.multilabel else classes[p].tolist()[0] for p in predicted]
-    if not many: return found[0]
-    y = np.empty(len(found), object)
-    y[:] = found
-    return y
+def name_labels(self:Probe, labels)->list: # as in `SklearnClassifier`
+    "Return labels as `fit` would read them."
+    if self.indicator: return [*np.asarray(labels)]
+    kind = 'multi_label_classification' if self.multilabel else None
+    names,_ = parse_labels(SklearnClassifier.name_labels(self, labels), kind)
+    if {*map(type, self.classes)}!={str}: return names
+    return [tuple(map(str, n)) if self.multilabel else str(n) for n in names]
 
 @patch
 @renamed(paths='sounds')
 def score(self:Probe,
     sounds, # many, or what brings labels along
     labels=None, # one a sound
+    sample_weight=None, # of each sound that has a label here; `None`: they count the same
 )->float: # from 0 to 1
     "Return the accuracy, as scikit-learn's classifiers do."
-    return evaluate_classifier(self, as_labelled(sounds, labels)).metrics['accuracy']
+    if labels is not None: return SklearnClassifier.score(self, sounds, labels, sample_weight)
+    return evaluate_classifier(self, as_labelled(sounds, None)).metrics['accuracy']
+
+# %% ../../nbs/670_learn.probe.ipynb #408d009e
+@patch
+def each(self:Probe, xs)->Iterator[Scores]:
+    "Yield labels with scores of each sound, in order, as they come: those of its windows make the curves."
+    classes,pipe = self.classes_.tolist(),self.embedder
+    for y in pipe.embed_sounds(xs):
+        windows = np.stack([to_tensors(pipe.summary([s], [v]), 'np') for s,v in zip(y.spans, y.vectors)])
+        whole = to_tensors(pipe.summary(y.spans, y.vectors), 'np')
+        yield Scores.of_whole(self.scores_of(whole[None])[0], self.scores_of(windows), classes, y.spans, None, y.item)
+
+@patch
+def one(self:Probe, x)->Scores:
+    "Return labels with scores of one sound."
+    with unnamed(): return next(self.each([x]))
 
 # %% ../../nbs/670_learn.probe.ipynb #c9f651c0
 @patch
@@ -214,7 +351,11 @@ def _file_settings(self:Probe,
 )->dict:
     "Return what a probe is made of, as its file says it."
     settings = {k:getattr(self, k) for k in head_settings}
-    return json.loads(json.dumps({**settings, 'sounds': sounds, 'made_by': run_settings(self.pipeline)}))
+    weight = self.class_weight
+    if isinstance(weight, dict): weight = {str(k):float(v) for k,v in weight.items()}
+    variants = None if self.augment is None else self.augment_variants
+    settings |= dict(class_weight=weight, augment=describe_augment(self.augment), augment_variants=variants)
+    return json.loads(json.dumps({**settings, 'sounds': sounds, 'made_by': run_settings(self.embedder)}))
 
 @patch
 def check_place(self:Probe,
@@ -239,7 +380,7 @@ def save(self:Probe,
     folder = Path(folder).expanduser()
     settings = self._check_fitted()._file_settings(self.learnt_from)
     known = {'auditus': __version__, **settings, 'classes': self.classes, 'multi': self.multilabel,
-             'arrays': arrays_file, 'sums': True}
+             'indicator': self.indicator, 'arrays': arrays_file, 'sums': True}
     self.check_place(folder, self.learnt_from, overwrite)
     more = {}
     if (r := self.report) is not None:
@@ -261,9 +402,9 @@ def _read_probe(
     may_differ = ('weights',) if pipeline is None else () # a copy of weights may be of another format
     if pipeline is None: pipeline = open_bundle(AudioPipeline, folder/'pipeline', **changes)
     probe = Probe(pipeline, **saved.settings)
-    check_same_vectors(saved.made_by, probe.pipeline, but=may_differ)
-    probe.classes,probe.multilabel,probe.arrays = saved.classes,saved.multilabel,saved.arrays
-    probe.report,probe.learnt_from = saved.report,saved.sounds
+    check_same_vectors(saved.made_by, probe.embedder, but=may_differ)
+    probe._learnt = Learnt(saved.classes, saved.multilabel, saved.indicator, saved.arrays, saved.report, saved.sounds,
+                           probe._vector_settings())
     return probe
 
 @patch(cls_method=True)

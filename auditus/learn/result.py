@@ -19,10 +19,11 @@ from ..models.encoder import HFModel
 from ..classify import AudioClassifier
 from ..collection.store import Store
 from .labelled import as_targets
-from .metrics import metric_names, Report
+from .metrics import Report
 from .saved import check_array, is_failure_list
 from .evaluate import score_sounds
 from .training import TrainingSounds
+from .card import card
 
 # %% ../../nbs/700_learn.result.ipynb #9d2a8fb4
 training_file = 'training.json'
@@ -108,64 +109,6 @@ def open_trained(
         why = f'`report` can not be read with its `settings` ({type(e).__name__}: {e})'
         raise _damaged(folder, why) from e
     return FineTuned(folder, report, known['history'], failed)
-
-# %% ../../nbs/700_learn.result.ipynb #d4af3930
-def _table_cell(text)->str:
-    "Return a text that doesn't break a table of Markdown."
-    return str(text).replace('|', '\\|')
-
-def _card_head(known:dict)->list: # of lines
-    "Write the metadata, and how the model is used."
-    model,classes = known['about']['model'],known['settings']['classes']
-    head = ['---', 'library_name: transformers', 'pipeline_tag: audio-classification',
-            'tags: [audio-classification, auditus]', 'metrics: [accuracy, f1, roc_auc]']
-    # the name of a folder is no name on the hub
-    if model.count('/')==1: head.append(f'base_model: {model}')
-    trained = f"Trained with [auditus](https://pypi.org/project/auditus/) {known['versions']['auditus']}."
-    return [*head, '---', '', f"# {Path(model).name}, fine-tuned for {len(classes)} classes", '', trained,
-            '',
-            '```python', 'from auditus import AudioClassifier',
-            "AudioClassifier('FOLDER')('sound.wav')", '```', '']
-
-def _card_sounds(result:FineTuned, known:dict)->list: # of lines
-    "Write how many sounds there were, and how they were divided."
-    settings,about = known['settings'],known['about']
-    split = f"{about['learnt_from']:,} were learnt from"
-    if result.report: split += f', {len(result.report.targets):,} kept back'
-    text = (f"{about['sounds']:,} sounds, {about['seconds']/3600:.2f} hours: {split} "
-            f"(val_fraction {settings['val_fraction']}, seed {settings['seed']}).")
-    if about['grouped']: text += ' Sounds of a group are never on both sides.'
-    n = len(result.skipped)
-    if n: text += f' {count(n, "sound")} could not be heard and were left out.'
-    return ['## Sounds', '', text, '']
-
-def _card_scores(result:FineTuned, known:dict)->list: # of lines
-    "Write the scores of sounds that were kept back, or the classes where there were none."
-    settings,learnt = known['settings'],known['learnt']
-    if result.report is None: return ['## Classes', '', ', '.join(f'{k} ({n})' for k,n in learnt.items()),
-                                      '']
-    scores = ', '.join(f'{metric_names[k]} {v:.3f}' for k,v in result.report.metrics.items())
-    text = f'On the sounds that were kept back: {scores}.'
-    if settings['load_best_model_at_end']:
-        text += (f" These sounds chose the best epoch, by {metric_names[settings['metric']]}, "
-                 'so the scores are a little kinder than those of new sounds.')
-    rows = [f"| {_table_cell(o['label'])} | {learnt[o['label']]} | {o['sounds']} | {o['precision']:.3f} | "
-            f"{o['recall']:.3f} | {o['f1']:.3f} | {o['average_precision']:.3f} |"
-            for o in result.report.per_class]
-    return ['## Scores', '', text, '',
-            '| class | learnt from | kept back | precision | recall | F1 | average precision |',
-            '|---|---|---|---|---|---|---|', *rows, '', '![what was taken for what](report.png)', '']
-
-def card(
-    result:FineTuned,
-    known:dict, # what `training.json` says
-)->str: # Markdown
-    "Write a model card."
-    aside = 'classes', 'multi', 'sounds', 'weights', 'version'
-    settings = [f'| {k} | {v} |' for k,v in known['settings'].items() if k not in aside]
-    versions = 'Versions: '+', '.join(f'{k} {v}' for k,v in known['versions'].items())+'.'
-    return '\n'.join([*_card_head(known), *_card_sounds(result, known), *_card_scores(result, known),
-                      '## Settings', '', '| setting | value |', '|---|---|', *settings, '', versions, ''])
 
 # %% ../../nbs/700_learn.result.ipynb #83f89e71
 def _short_names(

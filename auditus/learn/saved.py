@@ -18,29 +18,37 @@ from ..sound.files import FolderKind
 from ..transform import AudioPipeline
 from ..collection.run import run_settings
 from .metrics import Report
-from .heads import array_shapes, learners
+from .heads import array_shapes, learners, weighted_heads
+from .balance import check_class_weight
 
 # %% ../../nbs/650_learn.saved.ipynb #eef3b5d2
 _max_seed = 2**32-1 # that numpy takes
 head_settings = 'head', 'C', 'k', 'folds', 'seed'
+# not in the files of earlier versions; an augmentation is told of in words, and is not saved
+later_settings = 'class_weight', 'augment', 'augment_variants'
 
 def check_seed(seed:int):
     "Raise `SettingError` where numpy would not take a seed."
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0<=seed<=_max_seed:
         raise SettingError(f'`seed` must be a whole number from 0 to {_max_seed:,}, got {seed!r:.50}')
 
-def check_head_settings(head, C, k, folds, seed): # as in `Probe`
+def check_head_settings(head, C, k, folds, seed, class_weight=None, classes=None): # as in `Probe`
     "Raise `SettingError` where a setting of a head means nothing."
     check_choice('head', head, tuple(learners))
+    check_class_weight(class_weight, classes)
+    if class_weight is not None and head not in weighted_heads:
+        raise SettingError(f"`class_weight` goes with the heads {' and '.join(weighted_heads)}, "
+                           f'got head={head!r}')
     check_positive('C', C, 'strength')
     check_positive('k', k, 'neighbours', whole=True)
-    check_positive('folds', folds, 'parts', whole=True)
-    if folds<2: raise SettingError(f'`folds` must be at least 2, got {folds}')
     check_seed(seed)
+    if folds is None: return
+    check_positive('folds', folds, 'parts', whole=True)
+    if folds<2: raise SettingError(f'`folds` must be at least 2, got {folds}; None is no cross-validation')
 
 # %% ../../nbs/650_learn.saved.ipynb #aa0d78e2
 # that vectors must share to be compared
-vector_settings = ('pooling', 'layer', 'normalize', 'window', 'hop', 'max_seconds', 'pad', 'mono', 'channel',
+vector_settings = ('pooling', 'layer', 'normalize', 'truncate_dim', 'window', 'hop', 'max_seconds', 'pad', 'mono', 'channel',
                    'feature_kwargs', 'sr', 'dim', 'weights', 'callable')
 
 def check_same_vectors(
@@ -62,7 +70,7 @@ def compared_settings(
 )->dict:
     "Return the settings that decide what a probe learns: not where the model lies."
     made_by = known['made_by'] if isinstance(known.get('made_by'), dict) else {}
-    own = {k:known.get(k) for k in (*head_settings, 'sounds')}
+    own = {k:known.get(k) for k in (*head_settings, *later_settings, 'sounds')}
     return {**own, **{k:made_by.get(k) for k in vector_settings}}
 
 def check_overwrite(
@@ -89,6 +97,17 @@ def check_array(
     if a.dtype.kind not in 'fiub': raise ValueError(f'`{name}` must hold numbers, got {a.dtype}')
     if not np.isfinite(a).all(): raise ValueError(f'`{name}` holds numbers that are not finite')
 
+def _whole(
+    name:str,
+    a:np.ndarray, # of shape `()`
+    most:int|None=None, # that it may be
+)->int:
+    "Return a whole number that was saved. Raises `ValueError` where it is none."
+    if a.dtype.kind not in 'iu' or a.shape or not 1<=a<=(most or a):
+        upto = f'from 1 to {most}' if most else 'of at least 1'
+        raise ValueError(f'`{name}` must be a whole number {upto}, got {a}')
+    return int(a)
+
 def _check_arrays(
     head:str, # one of `learners`
     arrays:dict, # name → array
@@ -96,31 +115,32 @@ def _check_arrays(
     dim, # of the vectors, as the file says it; `None`: it doesn't
 ):
     "Raise `ValueError` where arrays are none that such a head has learnt."
-    mean,vectors = arrays.get('mean', np.zeros(0)),arrays.get('vectors', np.zeros(0))
+    mean,vectors,layers = (arrays.get(k, np.zeros(0)) for k in ('mean', 'vectors', 'layers'))
     sounds = len(vectors) if vectors.ndim else 0
-    shapes = array_shapes(head, mean.size, classes, sounds)
+    n_layers = max(1, layers.size)
+    shapes = array_shapes(head, mean.size//n_layers, classes, sounds, n_layers)
     if {*shapes}!={*arrays}:
         raise ValueError(f"a {head} head consists of {', '.join(sorted(shapes))}, "
                          f"got {', '.join(sorted(arrays)) or 'nothing'}")
     for name,shape in shapes.items(): check_array(name, arrays[name], shape)
-    if dim is not None and dim!=mean.size:
-        raise ValueError(f'its vectors have {dim!r:.50} numbers, and its head is for {mean.size}')
+    size = mean.size//n_layers*_whole('segments', arrays.get('segments', np.array(1)))
+    if dim is not None and dim!=size:
+        raise ValueError(f'its vectors have {dim!r:.50} numbers, and its head is for {size}')
     if not mean.size or (arrays['scale']<=0).any(): raise ValueError('`scale` must hold positive numbers')
-    if head!='knn': return
-    if arrays['k'].dtype.kind not in 'iu' or not 1<=arrays['k']<=sounds:
-        raise ValueError(f"`k` must be a whole number from 1 to {sounds}, got {arrays['k']}")
+    if head=='knn': _whole('k', arrays['k'], sounds)
 
 def _check_learnt(
     known:dict, # what the file of a probe says
     arrays:dict, # name → array
 ):
     "Raise `ValueError` where a probe can't have learnt this."
-    try: check_head_settings(*(known[k] for k in head_settings))
+    try: check_head_settings(*(known[k] for k in head_settings), known.get('class_weight'), known['classes'])
     except SettingError as e: raise ValueError(str(e)) from e
     classes,multilabel,made_by = known['classes'],known['multi'],known['made_by']
-    are_names = isinstance(classes, list) and (all(isinstance(c, str) for c in classes) or all(type(c) is int for c in classes))
+    are_names = isinstance(classes, list) and {*map(type, classes)} in ({str}, {int}, {bool})
     if not are_names or not classes or len({*classes})<len(classes):
         raise ValueError(f'`classes` must be a list of different names, got {classes!r:.50}')
+    if not isinstance(known.get('indicator', False), bool): raise ValueError('`indicator` must be true or false')
     if not isinstance(multilabel, bool): raise ValueError('`multi` must be true or false, got '
                                                           f'{multilabel!r:.50}')
     if not isinstance(made_by, dict): raise ValueError('`made_by` is no dict')
@@ -162,13 +182,14 @@ probe_folder = FolderKind('a probe', probe_file, 'classes', _files)
 
 class SavedProbe(NamedTuple):
     "What a probe's folder holds, beside its pipeline."
-    settings:dict # `head`, `C`, `k`, `folds`, `seed`
+    settings:dict # `head`, `C`, `k`, `folds`, `seed`, `class_weight`
     classes:list # names
     multilabel:bool # may a sound have several labels?
     arrays:dict # of the head
     report:Report|None # `None`: there is none
     made_by:dict # settings of its vectors
     sounds:str # that it has learnt from, as `sounds_fingerprint` says it
+    indicator:bool = False # did its labels come as a matrix of 0 and 1?
 
 def _read_files(
     folder:Path,
@@ -180,11 +201,13 @@ def _read_files(
     probe_folder.check_whole(folder, known, f'{remedy}; {by_hand}')
     with np.load(folder/Path(known['arrays']).name, allow_pickle=False) as arrays: arrays = dict(arrays)
     settings,made_by = {k:known[k] for k in head_settings},known['made_by']
+    settings['class_weight'] = known.get('class_weight')
     targets,scores = (arrays.pop(f'report_{k}', None) for k in ('truth', 'scores'))
     _check_learnt(known, arrays)
     report = _saved_report(known, targets, scores)
     sounds = known.get('sounds', '')
-    return SavedProbe(settings, known['classes'], known['multi'], arrays, report, made_by, sounds)
+    return SavedProbe(settings, known['classes'], known['multi'], arrays, report, made_by, sounds,
+                      known.get('indicator', False))
 
 def read_saved(
     folder:Path, # of a probe

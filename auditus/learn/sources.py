@@ -6,18 +6,18 @@
 __all__ = ['labelled']
 
 # %% ../../nbs/610_learn.sources.ipynb #334f24ff
-import ast, re, warnings
+import ast, os, re, warnings
 from pathlib import Path
 import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, check_choice, SettingError, renamed
-from ..sound.columns import find_column_of_sounds
+from ..sound.columns import as_column, find_column_of_sounds, iter_items
 from ..sound.chain import is_many
-from ..core import Clip
+from ..core import AudioArray, Clip
 from ..collection.sources import describe_left_out, find_column, path_columns, user_path
 from ..collection.annotations import label_columns
-from ..collection.items import Item, as_item, is_url
-from ..collect import collect, paths_only, rows_of_column
+from ..collection.items import Item, as_item, is_url, sound_state
+from ..collect import collect, rows_of_column
 from .labelled import drop_duplicates, find_classes, Labelled, LabelWarning
 
 # %% ../../nbs/610_learn.sources.ipynb #dd4e3cfa
@@ -31,12 +31,15 @@ def _is_missing(
     if v is None or type(v).__name__=='NAType': return True
     return isinstance(v, (float, np.floating)) and np.isnan(v) or isinstance(v, str) and not v.strip()
 
-def _label_name(v): # int or str
-    "Return one label: a whole number, or a text."
+def _label_name(v): # int, bool or str
+    "Return one label: a whole number, a truth value, or a text."
     if _is_missing(v): raise AudioInputError(f'{v!r} is no label')
-    if isinstance(v, (bool, np.bool_)): return str(v)
+    if isinstance(v, (bool, np.bool_)): return bool(v)
     # a column of whole numbers with a gap in it comes as fractions
     whole = isinstance(v, (int, np.integer)) or isinstance(v, (float, np.floating)) and float(v).is_integer()
+    if isinstance(v, (float, np.floating)) and not whole:
+        raise AudioInputError(f'labels are names or whole numbers, got {v:g} of a continuous target: '
+                              'there is nothing here that learns to predict those')
     return int(v) if whole else str(v).strip()
 
 def _label_names(v)->tuple: # of int or str
@@ -202,6 +205,13 @@ def _find_groups(
         raise AudioInputError(f'{brief(lost[0])} has no value in the column `{group}` of groups')
     return [str(i.more[group]) for i in items]
 
+# %% ../../nbs/610_learn.sources.ipynb #b31444f0
+def is_label_folder(
+    sounds, # as in `labelled`
+)->bool:
+    "Whether labels are the names of sub-folders."
+    return is_url(sounds) or isinstance(sounds, (str, Path)) and user_path(sounds).is_dir()
+
 # %% ../../nbs/610_learn.sources.ipynb #c065df27
 @renamed(data='sounds', group='groups')
 def labelled(
@@ -219,7 +229,7 @@ def labelled(
     if items.repeated:
         warnings.warn(f'{count(items.repeated, "sound")} are listed more than once and taken once',
                       LabelWarning, stacklevel=2)
-    is_folder = is_url(sounds) or isinstance(sounds, (str, Path)) and user_path(sounds).is_dir()
+    is_folder = is_label_folder(sounds)
     if is_folder and label_column is not None:
         raise SettingError(f'`label_column` is for a table, and {brief(sounds)} is a folder, whose '
                            f'sub-folders are the labels')
@@ -236,9 +246,57 @@ def labelled(
     items = [i._replace(more={}) for i in items]
     return drop_duplicates(Labelled(items, labels, find_classes(labels, multilabel), found, multilabel))
 
+# %% ../../nbs/610_learn.sources.ipynb #68432dad
+def _content_state(
+    source, # anything that `AudioLoader` takes
+)->tuple: # its bytes, and a hash; empty where nothing tells it from others
+    "Return what changes when a sound in memory does."
+    import hashlib
+    def known(kind, data): return len(data),hashlib.blake2b(data, digest_size=16).hexdigest(),kind
+    if isinstance(source, (bytes, bytearray)): return known('bytes', source)
+    if isinstance(source, dict):
+        asked = [getattr(source, k, None) for k in ('sampling_rate', 'num_channels')] # of a column of a dataset
+        if source.get('bytes'): return known(f'bytes {asked}', source['bytes'])
+        if source.get('path'): return (*state, str(source['path']), f'{asked}') if (state := sound_state(source['path'])) else ()
+        source = source.get('array', source.get('raw')),source.get('sampling_rate')
+    a,sr = (source.a, source.sr) if isinstance(source, AudioArray) else source if isinstance(source, tuple) and len(source)==2 else (None, None)
+    if not isinstance(a, np.ndarray) or a.dtype.kind not in 'fiu': return ()
+    return known(f'{a.dtype} {a.shape} {sr}', np.ascontiguousarray(a).tobytes())
+
+def sound_item(
+    x, # anything that `AudioLoader` takes
+    place:int, # of it
+)->Item:
+    "Return a sound as an item, wherever it is."
+    clip = x if isinstance(x, Clip) else Clip(x)
+    source = clip.source
+    if isinstance(x, Item): return x
+    if isinstance(source, (str, os.PathLike)): return as_item(x)
+    start = clip.start if clip is x else None
+    return Item(f'sound {place}', source, _content_state(source), start=start, end=clip.end)
+
+# %% ../../nbs/610_learn.sources.ipynb #dee1eaca
+def is_indicator(
+    labels, # one a sound, or a matrix
+)->bool:
+    "Whether labels are rows of 0 and 1, one number for each class. Raises `AudioInputError` for another matrix."
+    if len(getattr(as_column(labels), 'shape', ()))!=2: return False
+    a = np.asarray(labels)
+    if a.shape[1]==1: return False
+    if a.dtype.kind in 'biuf' and np.isin(a, (0, 1)).all(): return True
+    raise AudioInputError(f'a matrix of labels has a column for each class, of 0 and 1; got {brief(labels)}')
+
+def read_indicator(
+    labels, # matrix `(n, classes)` of 0 and 1: an array, or a frame
+)->tuple: # tuples of names, and the names of all classes
+    "Return the labels that a matrix stands for."
+    a = np.asarray(labels)
+    classes = [*map(_label_name, labels.columns)] if hasattr(labels, 'columns') else [*range(a.shape[1])]
+    return [tuple(c for c,o in zip(classes, row) if o) for row in a],classes
+
 # %% ../../nbs/610_learn.sources.ipynb #6ad0bb0a
 def as_labelled(
-    sounds, # paths or clips, or what `labelled` takes where there are no labels
+    sounds, # paths, clips or sounds in memory, or what `labelled` takes where there are no labels
     labels, # one a sound; `None`: the sounds bring theirs along
     groups=None, # one a sound, or as `group` of `labelled`
     problem_type:str|None=None, # as in `labelled`
@@ -253,8 +311,9 @@ def as_labelled(
     if not (is_many(sounds) or isinstance(sounds, tuple)) or isinstance(labels, str):
         raise AudioInputError(f'labels go with a list of sounds, one for each; got {brief(sounds)}. '
                               'A folder or a table brings its labels along')
-    column = find_column_of_sounds(sounds)
-    sounds,labels = list(sounds) if column is None else rows_of_column(*column),list(labels)
+    column,matrix = find_column_of_sounds(sounds),is_indicator(labels)
+    sounds,labels = list(iter_items(sounds)) if column is None else rows_of_column(*column),as_column(labels)
+    if not matrix: labels = list(np.ravel(np.asarray(labels)) if hasattr(labels, '__array__') else labels)
     def name_of(p): return p.name if isinstance(p, Item) else str(p.source if isinstance(p, Clip) else p)
     if callable(groups): groups = [groups(name_of(p)) for p in sounds]
     if isinstance(groups, str):
@@ -266,6 +325,9 @@ def as_labelled(
             raise AudioInputError(f'{count(len(sounds), "sound")}, but {count(len(found), what)}: one for '
                                   'each is needed')
     if not sounds: raise AudioInputError('there is not a single sound to learn from')
-    names,multilabel = parse_labels(labels, problem_type)
-    items = [p if isinstance(p, Item) else as_item(p) for p in paths_only(sounds)]
-    return drop_duplicates(Labelled(items, names, find_classes(names, multilabel), groups, multilabel))
+    if matrix: (names,classes),multilabel = read_indicator(labels),True
+    else:
+        names,multilabel = parse_labels(labels, problem_type)
+        classes = find_classes(names, multilabel)
+    items = [sound_item(x, i) for i,x in enumerate(sounds)]
+    return drop_duplicates(Labelled(items, names, classes, groups, multilabel))

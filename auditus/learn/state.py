@@ -98,7 +98,7 @@ def decode_sounds(
     return np.split(samples, ends[:-1]),[*map(int, lengths)],failed
 
 # %% ../../nbs/680_learn.state.ipynb #f6037b0a
-_trainer_state = 'trainer_state.json' # of a checkpoint, as transformers names it
+trainer_state = 'trainer_state.json' # of a checkpoint, as transformers names it
 
 def remove_path(
     path:Path, # of a file or a folder
@@ -133,15 +133,15 @@ def checkpoint_fault(
     if odd := damaged_files(checkpoint): return f'{odd[0]} is not what was written'
     files = [p for p in checkpoint.rglob('*') if p.is_file() and p!=sums]
     if len(sums.read_bytes().splitlines())!=len(files): return f'{sums_file} does not list its files'
-    try: read_json(checkpoint/_trainer_state, '')
-    except (OSError, SettingError): return f'{_trainer_state} can not be read'
+    try: read_json(checkpoint/trainer_state, '')
+    except (OSError, SettingError): return f'{trainer_state} can not be read'
     return ''
 
 def _best_checkpoint(
     checkpoint:Path, # a whole one
 )->Path: # itself, where no epoch was better or none is sought
     "Return the checkpoint of the best epoch up to this one."
-    best = read_json(checkpoint/_trainer_state, '').get('best_model_checkpoint')
+    best = read_json(checkpoint/trainer_state, '').get('best_model_checkpoint')
     return checkpoint.with_name(Path(best).name) if isinstance(best, str) and Path(best).name else checkpoint
 
 def last_checkpoint(

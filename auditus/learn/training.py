@@ -15,6 +15,7 @@ import numpy as np
 from fastcore.basics import store_attr
 from ..sound.errors import SettingError
 from ..sound.chain import is_watched
+from ..sound.json import read_json
 from ..signal import Windowing
 from ..models.weights import quiet
 from ..models.encoder import encoder_of, HFModel
@@ -22,7 +23,10 @@ from ..classify import apply_function, AudioClassifier
 from .labelled import check_learnable, drop_failed, Labelled, train_val_split
 from .metrics import compute_metrics
 from ..labels import crop_start
-from .state import decode_sounds, last_checkpoint, seal_checkpoint
+from .augment import augment_samples
+from .balance import class_weights
+from .state import decode_sounds, last_checkpoint, seal_checkpoint, trainer_state
+from .evalset import join_sets
 
 # %% ../../nbs/690_learn.training.ipynb #3fb4c0a3
 class TrainCrops:
@@ -33,13 +37,17 @@ class TrainCrops:
         targets:np.ndarray, # `(n, classes)` of 0 and 1
         max_samples:int, # of a crop
         seed:int, # that the crops are drawn with
+        augment=None, # callable: samples `(n,)` and their rate give samples; another variant in each epoch
+        sr:int|None=None, # their rate (Hz), for `augment`
     ): store_attr()
 
     def __len__(self): return len(self.waves)
     def __getitem__(self, i):
-        wave = self.waves[i]
-        start = crop_start(len(wave), self.max_samples, [self.seed, self.epoch, i])
-        return np.array(wave[start:start+self.max_samples]),self.targets[i]
+        wave,seed = self.waves[i],[self.seed, self.epoch, i]
+        start = crop_start(len(wave), self.max_samples, seed)
+        crop = np.array(wave[start:start+self.max_samples])
+        if self.augment is None: return crop,self.targets[i]
+        return augment_samples(self.augment, crop, self.sr, seed)[:self.max_samples],self.targets[i]
 
 class EvalWindows:
     "The whole of sounds and their targets, in the windows of a classifier."
@@ -92,13 +100,21 @@ def make_batch(
     labels = targets if multilabel else targets.argmax(1)
     return {k:v for k,v in inputs.items() if k in model.accepted} | {'labels': labels}
 
+# %% ../../nbs/690_learn.training.ipynb #6a250bf9
 def loss_function(
     multilabel:bool, # may a sound have several labels?
+    weights:np.ndarray|None=None, # `(2, classes)`, of `class_weights`; what is checked counts as it is
 ): # function of a network's outputs and the labels
     "Return the cross-entropy: of classes that exclude each other, or of each class by itself."
+    import torch
     import torch.nn.functional as F
     entropy = F.binary_cross_entropy_with_logits if multilabel else F.cross_entropy
-    def loss(outputs, labels, num_items_in_batch=None): return entropy(outputs['logits'].float(), labels)
+    def loss(outputs, labels, num_items_in_batch=None):
+        logits = outputs['logits'].float()
+        each = entropy(logits, labels, reduction='none')
+        if weights is None or not logits.requires_grad: return each.mean()
+        without,with_it = torch.as_tensor(weights, dtype=torch.float32, device=logits.device)
+        return (each*(torch.where(labels>0, with_it, without) if multilabel else with_it[labels])).mean()
     return loss
 
 # %% ../../nbs/690_learn.training.ipynb #8727ceb5
@@ -156,19 +172,39 @@ class TrainingSounds(NamedTuple):
     val:np.ndarray # places of those that are kept back
     failed:list # `(name, error)` of the sounds that could not be heard
 
+def _with_evalset(
+    sounds:TrainingSounds, # to learn from, all of them
+    checked:Labelled, # with the same classes
+    sr:int, # Hz
+    folder:Path, # for the decoded sounds
+    progress:bool|None, # a bar?
+)->TrainingSounds: # of both
+    "Decode sounds to check with. Raises `AudioDecodeError` where not one of them can be heard."
+    folder.mkdir(exist_ok=True)
+    waves,places,failed = decode_sounds(checked.items, sr, folder, progress)
+    # a class may be lost among them: it is learnt, and not checked
+    checked = drop_failed(checked._replace(classes=[]), places, failed)
+    n = len(sounds.waves)
+    return TrainingSounds(join_sets(sounds.data, checked), [*sounds.waves, *waves], sounds.train,
+                          np.arange(n, n+len(waves)), [*sounds.failed, *failed])
+
+# %% ../../nbs/690_learn.training.ipynb #7813b571
 def prepare_sounds(
     given:Labelled,
     model:HFModel, # that will hear them
     settings:dict, # of the run
     folder:Path, # for the decoded sounds
     progress:bool|None, # a bar?
+    checked:Labelled|None=None, # with the same classes, to check with; `None`: some of `given` are kept back
 )->TrainingSounds:
     "Decode and divide sounds. Raises `AudioInputError` where they can't be divided."
     waves,places,failed = decode_sounds(given.items, model.sr, folder, progress)
-    data = check_learnable(drop_failed(given, places, failed)) if failed else given
+    data = given
+    if failed: data = check_learnable(drop_failed(given, places, failed), divided=checked is None)
     train,val = np.arange(len(waves)),np.arange(0)
     if (fraction := settings['val_fraction']): train,val = train_val_split(data, fraction, settings['seed'])
-    return TrainingSounds(data, waves, train, val, failed)
+    sounds = TrainingSounds(data, waves, train, val, failed)
+    return sounds if checked is None else _with_evalset(sounds, checked, model.sr, folder/'eval', progress)
 
 # %% ../../nbs/690_learn.training.ipynb #05837509
 def _training_arguments(
@@ -176,13 +212,14 @@ def _training_arguments(
     settings:dict, # of the run
     device, # torch device
     has_val:bool, # are there sounds to check with?
+    epochs:float, # that are trained in all
     progress:bool|None, # a bar?
 ): # `transformers.TrainingArguments`
     "Return the settings of a run in the words of transformers."
     import transformers as tf
     best = bool(settings['load_best_model_at_end'] and has_val)
     made = tf.TrainingArguments(
-        output_dir=str(folder), num_train_epochs=settings['epochs'], learning_rate=settings['learning_rate'],
+        output_dir=str(folder), num_train_epochs=epochs, learning_rate=settings['learning_rate'],
         warmup_steps=float(settings['warmup_ratio']), per_device_train_batch_size=settings['batch_size'],
         per_device_eval_batch_size=1, seed=settings['seed'], fp16=settings['fp16'], bf16=settings['bf16'],
         eval_strategy='epoch' if has_val else 'no', save_strategy='epoch', logging_strategy='epoch',
@@ -194,10 +231,38 @@ def _training_arguments(
     if device.type=='cuda': made._n_gpu = min(1, made.n_gpu)
     return made
 
+# %% ../../nbs/690_learn.training.ipynb #5aa8237f
+def epochs_since_best(
+    history:list, # of dicts, as `transformers.Trainer` keeps them
+    metric:str, # that tells the best epoch
+)->int:
+    "Count the epochs that were checked since the best one, which is the first of equals."
+    scores = [h[f'eval_{metric}'] for h in history if f'eval_{metric}' in h]
+    return len(scores)-1-int(np.argmax(scores)) if scores else 0
+
+def has_stalled(
+    history:list, # as in `epochs_since_best`
+    settings:dict, # of the run
+)->bool:
+    "Whether so many epochs were no better that the training is to end."
+    patience = settings.get('early_stopping_patience')
+    return patience is not None and epochs_since_best(history, settings['metric'])>=patience
+
+def _epochs_to_train(
+    settings:dict, # of the run
+    last:str|None, # the checkpoint that it goes on with; `None`: it begins
+)->float:
+    "Return the number of epochs: of a run that was killed when it had stalled, those that it has trained."
+    if last is None: return settings['epochs']
+    state = read_json(Path(last)/trainer_state, '')
+    return state['epoch'] if has_stalled(state['log_history'], settings) else settings['epochs']
+
+# %% ../../nbs/690_learn.training.ipynb #04797494
 def _epoch_callback(
     crops:TrainCrops,
+    settings:dict, # of the run
 ): # `transformers.TrainerCallback`
-    "Return the callback that counts epochs up and seals checkpoints."
+    "Return the callback that counts epochs up, ends a training that has stalled, and seals checkpoints."
     import transformers as tf
     class EpochCallback(tf.TrainerCallback):
         def on_epoch_begin(self, args, state, control, **kwargs): crops.epoch = round(state.epoch or 0)
@@ -205,6 +270,8 @@ def _epoch_callback(
             # the folder may have been moved since
             if best := state.best_model_checkpoint:
                 state.best_model_checkpoint = str(Path(args.output_dir)/Path(best).name)
+        def on_evaluate(self, args, state, control, **kwargs):
+            if has_stalled(state.log_history, settings): control.should_training_stop = True
         def on_save(self, args, state, control, **kwargs):
             made = Path(args.output_dir)/f'checkpoint-{state.global_step}'
             seal_checkpoint(made, state.best_model_checkpoint)
@@ -219,6 +286,7 @@ def run_training(
     folder:Path, # for checkpoints; a run that left some is gone on with
     device, # torch device
     progress:bool|None, # a bar?
+    augment=None, # as in `TrainCrops`
 ): # `transformers.Trainer`, whose `model` is trained
     "Train a network."
     import transformers as tf
@@ -226,20 +294,24 @@ def run_training(
     max_samples = round(min(settings['max_seconds'], model.context or np.inf)*model.sr)
     seconds = model.context or AudioClassifier.defaults()['max_seconds']
     def waves(places): return [sounds.waves[i] for i in places]
-    crops,checked = TrainCrops(waves(train), data.targets[train], max_samples, settings['seed']),None
+    T,checked = data.targets[train],None
+    crops = TrainCrops(waves(train), T, max_samples, settings['seed'], augment, model.sr)
     if len(val): checked = EvalWindows(waves(val), data.targets[val], seconds, model.sr)
     def metrics(p):
         probs = apply_function(p.predictions.astype(float), 'sigmoid' if multilabel else 'softmax')
         found = compute_metrics(checked.targets, checked.scores(probs), multilabel)
         return {k:0. if np.isnan(v) else v for k,v in found.items()} # NaN would never be the best
-    arguments = _training_arguments(folder, settings, device, bool(checked), progress)
+    weights = class_weights(T, data.classes, multilabel, settings.get('class_weight'))
+    epochs = _epochs_to_train(settings, last := last_checkpoint(folder))
+    arguments = _training_arguments(folder, settings, device, bool(checked), epochs, progress)
     with quiet(), warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*pin_memory.*')
         trainer = tf.Trainer(net, arguments, data_collator=partial(make_batch, model, multilabel=multilabel),
                              train_dataset=crops, eval_dataset=checked, compute_metrics=metrics,
-                             compute_loss_func=loss_function(multilabel), callbacks=[_epoch_callback(crops)])
+                             compute_loss_func=loss_function(multilabel, weights),
+                             callbacks=[_epoch_callback(crops, settings)])
         trainer.remove_callback(tf.trainer_callback.PrinterCallback)
-        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        trainer.train(resume_from_checkpoint=last)
     return trainer
 
 # %% ../../nbs/690_learn.training.ipynb #88a9f5f6

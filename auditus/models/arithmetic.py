@@ -92,6 +92,14 @@ def pack_linears(
     return model
 
 # %% ../../nbs/180_models.arithmetic.ipynb #7463b887
+def _called_linears(
+    model:AudioModel,
+)->set: # of paths in its network
+    "Find the linear layers that are called, and not only read."
+    import torch
+    kept = _read_elsewhere.get(model.config.model_type, ())
+    return {path for path,m in model.net.named_modules() if type(m) is torch.nn.Linear and path.split('.')[-1] not in kept}
+
 def quantize_linears(
     model:AudioModel, # its `net` in float32
 )->AudioModel: # the same object
@@ -103,7 +111,7 @@ def quantize_linears(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # torch says that this will move to a package of its own
         quantize = torch.ao.quantization.quantize_dynamic
-        model.net = quantize(model.net, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
+        model.net = quantize(model.net, _called_linears(model), dtype=torch.qint8, inplace=True)
     model.precision = 'int8'
     return model
 

@@ -7,7 +7,7 @@ __all__ = ['graph_settings', 'ModelFrames', 'Graph', 'AudioModel', 'LicenseWarni
 
 # %% ../../nbs/160_models.base.ipynb #7f190b5c
 import inspect, os, threading, warnings
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +54,7 @@ class Graph(NamedTuple):
 class AudioModel:
     "All that `auditus` knows about a model. A subclass sets the attributes and writes `forward`."
     name:str = '' # what was asked for
+    title:str = '' # what other libraries call it, in names of its features; nothing: its name
     sr:int = 0 # the rate that it was made for (Hz)
     context:float|None = None # seconds heard at once; `None`: any length
     min_samples:int = 1 # shorter waves are filled with zeros to this length
@@ -67,6 +68,7 @@ class AudioModel:
     token_times:tuple|None = None
     padding_counts:bool = False # whether it gives frames for the silence that fills up a short sound, as it learnt to
     n_layers:int|None = None # how many hidden layers `forward` can give; `None`: only the last
+    layers_trouble:str = '' # why it has none
     labels:list|None = None # names of the classes
     # what a label is; where it has several parts, divided by '_', what each of them is
     label_terms:tuple = ('label',)
@@ -78,6 +80,7 @@ class AudioModel:
     license_note:str = '' # what users of the weights must know, where it is less free than this library
     origin = None # how `load_model` made it
     passport = None # what was measured when it was opened, of kinds that are not proven
+    net = None # the network itself, such as a torch module; `None`: another engine runs it
     session = None # the network on another engine, where it was converted
     backend:str = 'torch' # what runs it
     precision:str = 'float32' # of its arithmetic
@@ -172,11 +175,17 @@ def folder_state(
 def hash_files(
     paths:list, # files of weights
 )->str: # 16 hex digits
-    "A hash of what is in files."
+    "A hash of what is in files; they are read again where one has changed."
+    return _hash_files(tuple((str(p), s.st_ino, s.st_size, s.st_mtime_ns) for p in sorted(paths) for s in [os.stat(p)]))
+
+@lru_cache(maxsize=64)
+def _hash_files(
+    files:tuple, # `(path, …)` of each, with what changes when it does
+)->str:
     import hashlib
     total = hashlib.sha256()
-    for p in sorted(paths):
-        with open(p, 'rb') as f:
+    for path,*_ in files:
+        with open(path, 'rb') as f:
             while chunk := f.read(2**20): total.update(chunk)
     return total.hexdigest()[:16]
 

@@ -45,6 +45,7 @@ class BirdNET(GraphModel):
     "BirdNET 2.4 (doi 10.1016/j.ecoinf.2021.101236)."
     sr,context,frame_dim,pooled_dim,activation = 48000,3.,1024,1024,'sigmoid'
     label_terms = 'scientific_name','common_name'
+    title = 'BirdNET' # audioclass names its features so
     license_note = ("BirdNET's weights are licensed CC BY-NC-SA 4.0 (https://creativecommons.org/licenses/by-nc-sa/4.0/): "
                     "not for commercial use; cite https://doi.org/10.1016/j.ecoinf.2021.101236")
 

@@ -6,7 +6,7 @@
 __all__ = ['SlowArithmeticWarning']
 
 # %% ../../nbs/190_models.device.ipynb #d119a08c
-import warnings
+import threading, warnings
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -119,6 +119,26 @@ def fast_matmul(
     import torch
     with (unrounded_convolutions() if device.type=='cuda' and dtype==torch.float32 else
           medium() if device.type=='cpu' and dtype==torch.float32 and medium_pays() else nullcontext()): yield
+
+# %% ../../nbs/190_models.device.ipynb #a3e8b4d7
+_learning = threading.local()
+
+def tracks_gradients()->bool:
+    "Whether this thread trains a model."
+    return getattr(_learning, 'on', False)
+
+@contextmanager
+def tracking_gradients():
+    "Have models give what can be trained on, in this thread and within the block."
+    before = tracks_gradients()
+    _learning.on = True
+    try: yield
+    finally: _learning.on = before
+
+def inference():
+    "Return torch's mode of inference, or one that changes nothing where a model is trained."
+    import torch
+    return nullcontext() if tracks_gradients() else torch.inference_mode()
 
 # %% ../../nbs/190_models.device.ipynb #af30cca0
 _kept_memory = 2**28 # bytes: more than the largest tensor of a usual pass

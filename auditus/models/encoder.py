@@ -15,8 +15,9 @@ from ..sound.errors import ModelNotFoundError, SettingError
 from ..core import as_rate
 from .base import Graph, hash_files, ModelFrames
 from .ragged import Features, RaggedModel
-from .device import fast_matmul
+from .device import fast_matmul, inference
 from .weights import find_files, pickled_weights, read_weights, safe_weights, settings_files
+from .forms import noise
 from .tokens import find_token_times, receptive_field
 
 # %% ../../nbs/220_models.encoder.ipynb #11d75d5a
@@ -138,7 +139,8 @@ def load(self:HFModel, **reading)->tuple: # the module to call, and the one insi
 @patch
 def try_out(self:HFModel):
     "Run the model once. Raises `ModelNotFoundError` where it can't be served."
-    try: self.forward([np.zeros(self.min_samples, np.float32)])
+    # some features are divided by how much they differ over time
+    try: self.forward([noise(max(self.min_samples, self.sr))])
     # what it raises depends on what it expected, which may be text, or an input of another rank
     except Exception as e:
         encoder,extractor = type(self.encoder).__name__,type(self.extractor).__name__
@@ -182,19 +184,35 @@ def pooled(self:HFModel, out): # `(n, pooled_dim)` or `None`
 @patch
 def pick_layer(self:HFModel, out, layer): # `(n, tokens, frame_dim)`, or of several `(n, layers, tokens, frame_dim)`
     "Return the hidden state that was asked for. Raises `SettingError` where there is no such layer."
-    import torch
     if not hasattr(out, 'last_hidden_state'):
         raise ModelNotFoundError(f"{type(self.encoder).__name__} gives no `last_hidden_state`: "
                                  "it is no encoder that frames could be taken from")
-    if isinstance(layer, (list, tuple)): return torch.stack([self.pick_layer(out, i) for i in layer], 1)
     if layer==-1: return self.tokens(out.last_hidden_state)
-    if isinstance(layer, str):
-        states = torch.stack([self.tokens(h) for h in out.hidden_states], 1)
-        return states if layer=='all' else states.mean(1)
-    try: return self.tokens(out.hidden_states[layer])
-    except IndexError:
-        n = len(out.hidden_states)
-        raise SettingError(f'`layer` must lie between {-n} and {n-1} for {self.name}, got {layer}') from None
+    return self.pick_state(out.last_hidden_state, out.hidden_states, layer)
+
+@patch
+def pick_state(self:HFModel,
+    last, # what the encoder gave at last
+    states, # its hidden states
+    layer, # as in `forward`, and not -1
+): # as `pick_layer`
+    "Return hidden states. Raises `SettingError` where there is no such layer."
+    import torch
+    def at(i):
+        if i==-1: return self.tokens(last)
+        if -len(states)<=i<len(states): return self.layer_tokens(states[i])
+        raise SettingError(f'`layer` must lie between {-len(states)} and {len(states)-1} for {self.name}, got {i}')
+    if not isinstance(layer, (str, list, tuple)): return at(layer)
+    found = [*map(self.layer_tokens, states)] if isinstance(layer, str) else [at(i) for i in layer]
+    if len({tuple(f.shape[1:]) for f in found})>1:
+        raise SettingError(f'{self.name} has an output of another shape than its hidden layers: leave -1 out of `layer`, got {layer!r}')
+    found = torch.stack(found, 1)
+    return found.mean(1) if layer=='mean' else found
+
+@patch
+def layer_tokens(self:HFModel, state): # `(n, tokens, layer_dim)`
+    "Lay out a hidden layer's state as tokens."
+    return self.tokens(state)
 
 @patch
 def call(self:HFModel,
@@ -225,13 +243,12 @@ def accepted(self:HFModel)->set:
 @patch
 def run_torch(self:HFModel, inputs:dict, layer=-1)->dict: # as `call`
     "Run the network in torch."
-    import torch
     # from memory that is pinned, a copy to a GPU goes on while the next features are made
     def pinned(v): return v.pin_memory() if self.device.type=='cuda' and v.device.type=='cpu' else v
     def moved(v):
         return pinned(v).to(self.device, self.dtype if v.is_floating_point() else None, non_blocking=True)
     there = {k:moved(v) for k,v in inputs.items()}
-    with torch.inference_mode(), self.lock, fast_matmul(self.device, self.dtype):
+    with inference(), self.lock, fast_matmul(self.device, self.dtype):
         return self.call(there, layer)
 
 @patch

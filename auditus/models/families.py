@@ -73,7 +73,7 @@ class WhisperModel(HFModel):
 class CLAPModel(FeaturesInTorch, HFModel):
     "CLAP: sounds and words in one space (arXiv 2211.06687)."
     padding_counts = True # a short sound is repeated, or filled up
-    n_layers = None # its stages differ in size
+    n_layers,layers_trouble = None,'its stages differ in size'
     min_samples = 1
     @property
     def context(self): return float(self.extractor.max_length_s)

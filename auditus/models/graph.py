@@ -10,19 +10,20 @@ import json, shutil, warnings
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import AudioInputError, ModelNotFoundError, SettingError, check_choice
+from ..sound.errors import AudioInputError, AuditusError, ModelNotFoundError, SettingError, check_choice
 from ..sound.whole import write_whole
 from ..sound.files import said_plainly
 from ..sound.wording import brief
 from .base import AudioModel, Graph, ModelFrames, hash_files
 from .device import as_device, as_precision, configure_torch
+from .passport import RefusedModelError, check_opened
 from .network import NotReadable
 from .tflite import read_tflite
 from .onnx import (
     OnnxSession, OpenVinoSession, check_backend, described, on_fastest, open_file, serve)
 from .litert import LitertSession
 from .ports import (
-    GraphFile, feature_makers, labels_beside, read_labels, read_ports, with_inner_outputs)
+    GraphFile, feature_makers, labels_beside, read_labels, read_ports, recognize, with_inner_outputs)
 from .described import _ask, describe_ports, description_file, gather_settings, setting_names
 
 # %% ../../nbs/320_models.graph.ipynb #85a13904
@@ -30,6 +31,7 @@ class GraphModel(AudioModel):
     "A network in a file that others made."
     backends = 'torch', 'onnx', 'openvino', 'litert' # that a TFLite graph may run on
     fast_order = 'onnx', 'openvino' # the faster first, for convolutions
+    file_is_network = True # so that all of it tells it from others
     def __init__(self,
         name:str, # what was asked for
         path:Path, # of the graph
@@ -42,11 +44,22 @@ class GraphModel(AudioModel):
         self.context = self.samples and self.samples/self.sr
         self.frame_dim,self.pooled_dim = about.get('frame_dim', 0),about.get('pooled_dim')
         self.min_samples = about.get('min_samples', 1)
+        self.padding_counts,self.singly = about.get('padding_counts', False),about.get('singly', False)
         self.activation = about['activation'] or 'none'
         features = about['features']
         self.features = feature_makers[features][0] if isinstance(features, str) else features
         self.roles = [*about['outputs']]
         self.device,self.network,self.litert,self.asked = 'cpu',None,None,None
+
+    @property
+    def own_engine(self)->str: # '': there is none but the one that it runs on
+        "Return the engine that the file was written for."
+        return '' if self.file is None else 'onnx' if self.file.tflite is None else 'litert'
+
+    @property
+    def net(self): # torch module; `None`: another engine runs the graph
+        "Return the network, where torch runs it."
+        return self.network
 
     @property
     def best_batch(self):
@@ -124,14 +137,15 @@ def _in_shape(self:GraphModel, role:str, a, n:int): # numpy array `(n, dim)`, or
 def _pass(self:GraphModel, x)->dict: # arrays by role, of all rows
     "Run rows, as many at once as the graph takes."
     shape = self.about['wave']['shape']
-    alone,size = len(shape)==1,shape[0] if len(shape)>1 and shape[0] else len(x)
+    no_batch,fixed = len(shape)==1,shape[0] if len(shape)>1 else None
+    step = 1 if no_batch or self.singly else fixed or len(x)
     found = []
-    for i in range(0, len(x), 1 if alone else size):
-        part = x[i:i+1] if alone else x[i:i+size]
+    for i in range(0, len(x), step):
+        part = x[i:i+step]
         n = len(part)
-        if not alone and n<size: part = np.concatenate([part, np.zeros((size-n, part.shape[1]), np.float32)])
+        if fixed and n<fixed: part = np.concatenate([part, np.zeros((fixed-n, part.shape[1]), np.float32)])
         feed = self._feed(part)
-        if alone: feed[self.about['wave']['name']] = feed[self.about['wave']['name']][0]
+        if no_batch: feed[self.about['wave']['name']] = feed[self.about['wave']['name']][0]
         given = self._call(feed)
         found.append([self._in_shape(k, a, len(part))[:n] for k,a in zip(self.roles, given)])
     return {k:np.concatenate(parts) for k,parts in zip(self.roles, zip(*found))}
@@ -285,12 +299,14 @@ def probe(self:GraphModel,
     otherwise:str|None=None, # activation of a graph whose scores are not between 0 and 1
 ):
     "Find out by a pass or two what the file doesn't say. Raises `SettingError` for what doesn't fit."
-    out = self._shortest_pass() if self.samples is None else self._finite_pass(np.stack(_probe_waves(self.samples, self.sr)))
+    out = self._shortest_pass() if self.samples is None else self._window_pass()
     self.pooled_dim = out['pooled'].shape[1] if 'pooled' in out else None
     self.frame_dim = out['frames'].shape[2] if 'frames' in out else self.pooled_dim
     if 'logits' in out: self._find_classes(out['logits'], labels, otherwise)
     elif labels is not None: raise SettingError(f'`labels` are of classes, and which output scores them is not known: give `logits`. Here {self.file.ports_text()}')
-    self.about |= dict(frame_dim=self.frame_dim, pooled_dim=self.pooled_dim, activation=self.activation, min_samples=self.min_samples)
+    # a window is filled up with silence, and its tokens are as many as ever
+    self.padding_counts = self.samples is not None and 'frames' in out and out['frames'].shape[1]>1
+    self.about |= {k:getattr(self, k) for k in ('frame_dim', 'pooled_dim', 'activation', 'min_samples', 'padding_counts', 'singly')}
 
 @patch
 def _find_classes(self:GraphModel, logits, labels, otherwise):
@@ -304,17 +320,57 @@ def _find_classes(self:GraphModel, logits, labels, otherwise):
         self.activation = otherwise
 
 @patch
+def _first_pass(self:GraphModel, x)->dict: # as `_pass`
+    "Run rows together, or from now on one by one, where the graph takes no more than one."
+    try: return self._finite_pass(x)
+    # an engine says in a way of its own what it does not take
+    except Exception:
+        if self.singly: raise
+        self.singly = True
+        # what is raised for one row is what is wrong with the graph
+        try: return self._finite_pass(x)
+        except Exception:
+            self.singly = False
+            raise
+
+@patch
+def _window_pass(self:GraphModel)->dict: # as `_pass`
+    "Run a graph that hears a window of one length."
+    try: return self._first_pass(np.stack(_probe_waves(self.samples, self.sr)))
+    except AuditusError: raise
+    # as above
+    except Exception as e:
+        raise ModelNotFoundError(f'{self.name} can not be run on a window of {self.samples:,} samples, '
+                                 f'{self.context:g} s at {self.sr} Hz: {" ".join(str(e).split()):.300}') from e
+
+@patch
 def _shortest_pass(self:GraphModel)->dict: # as `_pass`
     "Find a length that a graph of any length takes."
     for seconds in (.1, .25, .5, 1., 2., 5.):
         n = round(seconds*self.sr)
-        try: out = self._finite_pass(np.stack(_probe_waves(n, self.sr)))
+        try: out = self._first_pass(np.stack(_probe_waves(n, self.sr)))
         # an engine says in a way of its own that a sound is too short for a convolution
         except Exception as e: why = e
         else:
             self.min_samples = n
             return out
     raise ModelNotFoundError(f'{self.name} can not be run on 0.1 to 5 s of sound at {self.sr} Hz: {why}') from why
+
+# %% ../../nbs/320_models.graph.ipynb #c97b0e71
+@patch
+def check(self:GraphModel,
+    given:dict, # settings that it was opened with
+)->GraphModel: # itself
+    "Have the graph measured. Raises `RefusedModelError` where its results are doubtful."
+    try: return check_opened(self, **given)
+    except RefusedModelError as e:
+        refused = {*e.passport.refused}
+        if not self.singly and refused<={'batch', 'order', 'fails'}:
+            self.singly = self.about['singly'] = True
+            return self.check(given)
+        if self.samples is None and refused&{'cut', 'long', 'padding'}:
+            raise RefusedModelError(f'{e}. Give `context`, the seconds that it hears at once', self, e.passport) from e
+        raise
 
 # %% ../../nbs/320_models.graph.ipynb #bcfd352c
 def open_graph(
@@ -342,13 +398,15 @@ def open_graph(
             raise SettingError(f'{brief(file.path)} says itself what it hears: `{odd[0]}` can not be given')
         return open_file(name, device, dtype, backend)
     s = gather_settings(file, given)
+    known,_ = recognize(file)
     otherwise = s.pop('activation_otherwise', None)
     model = GraphModel(str(name), file.path, describe_ports(file, s), None, file)
     if file.tflite is None: model.start_onnx(backend or 'onnx', dtype, device)
     elif device is not None and str(device)!='cpu' and backend is None: model.start_tflite('torch', dtype, device)
     else: model.start_tflite(backend or 'litert', dtype, device)
     model.probe(s.get('labels'), otherwise)
-    return model
+    if known: return model
+    return model.check({k:v for k,v in given.items() if v is not None})
 
 # %% ../../nbs/320_models.graph.ipynb #0ae26825
 @patch

@@ -44,7 +44,12 @@ def _make_fastest(
 )->AudioModel:
     "Make a model in the fastest way that its settings allow."
     if backend!='torch' and (model := on_backend(backend, make, precision, device)): return model
-    if precision=='int8': return quantize_linears(make())
+    if precision=='int8':
+        model = quantize_linears(make())
+        # a network that reads the weights of a layer itself finds none there
+        try: model.try_out()
+        except ModelNotFoundError as e: raise SettingError(f"dtype='int8' does not fit: {e}") from e
+        return model
     if device.type=='cpu' and packing_pays(precision): return pack_linears(make(), make, precision)
     return make(dtype=precision)
 

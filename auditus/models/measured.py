@@ -14,6 +14,7 @@ from ..sound.errors import ModelNotFoundError, SettingError
 from .base import ModelFrames
 from .encoder import HFModel
 from .ragged import Features, merge_passes
+from .layers import are_of_one_shape, caught_layers, find_layers, states_of
 from .tokens import receptive_field
 from .weights import read_weights
 from .towers import choose_tower, cut_class, submodule
@@ -26,9 +27,11 @@ class MeasuredModel(HFModel):
     "A model of `transformers` that is used as it was found to behave when it was opened."
     context = None
     fixed = False # whether features have one length, whatever the sound's is
-    multiple = 1 # rows of features that the encoder wants a multiple of
+    multiple = 1 # rows of features, or samples, that the encoder wants a multiple of
     time_axis = 1 # of what the encoder gives
     packed = False # whether the encoder gives the tokens of all waves in one row
+    layer_list = '' # where the list of its hidden layers is; '': it gives their states itself
+    layer_axis,lead = 1,0 # of hidden states: time, and how many stand for no moment, before the others
     min_samples,frame_dim,layer_width,depth,pooled_dim = 1,0,None,None,None
     beside = () # names of modules that are loaded beside the encoder
     def __init__(self,
@@ -54,6 +57,8 @@ class MeasuredModel(HFModel):
     @property
     def context_samples(self): return round(self.context*self.sr)
     def count_layers(self): return self.depth
+    @property
+    def layers_trouble(self): return '' if self.depth else 'none of its lists of layers is run once through and gives states of one shape'
     @property
     def token_times(self): return None
     @property
@@ -84,9 +89,10 @@ def inputs(self:MeasuredModel, waves:list)->dict: # tensors for the network
     sound = made.pop(main_key(made, self.takes[0]))
     real = next((made.pop(k) for k in mask_names if k in made), None)
     rest = {k:v for k,v in made.items() if k in self.takes}
-    more = -sound.shape[1] % self.multiple
+    along = -1 if self.is_wave(sound) else 1
+    more = -sound.shape[along] % self.multiple
     if more:
-        sound = torch.nn.functional.pad(sound, (0, 0, 0, more))
+        sound = torch.nn.functional.pad(sound, (0, more) if along==-1 else (0, 0, 0, more))
         if real is not None: real = torch.nn.functional.pad(real, (0, more))
     return {'sound': sound, **({} if real is None else {'real': real}), **rest}
 
@@ -97,6 +103,11 @@ def asked(self:MeasuredModel)->dict:
     any_word = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in takes.values())
     wanted = {'sampling_rate': self.sr, 'return_tensors': 'pt'}
     return {k:v for k,v in wanted.items() if any_word or k in takes} | {k:True for k in (ask_mask,) if k in takes}
+
+@patch
+def is_wave(self:MeasuredModel, sound)->bool:
+    "Whether features are the samples themselves."
+    return sound.ndim==2 or sound.ndim==3 and sound.shape[1]==1
 
 @patch
 def prepare(self:MeasuredModel, waves:list)->list: # of `Features`
@@ -118,10 +129,13 @@ def call(self:MeasuredModel, inputs:dict, layer=-1)->dict: # frames
     elif real is not None and name and not (self.fixed and name=='attention_mask'):
         args[name] = ~real.bool() if name in marks_padding else real
     if packing in self.takes: sound,args[packing] = sound[0][:,real[0].bool()],real.sum(1)
-    if layer!=-1: args['output_hidden_states'] = True
-    try: out = self.run_encoder(sound, **args)
-    except CaughtError as e: out = e.args[0]
-    return {'frames': self.pick_layer(out, layer), **self.beside_frames(out)}
+    hidden = layer!=-1
+    if hidden and not self.layer_list: args['output_hidden_states'] = True
+    with caught_layers(self.encoder, [self.layer_list] if hidden and self.layer_list else []) as caught:
+        try: out = self.run_encoder(sound, **args)
+        except CaughtError as e: out = e.args[0]
+    states = states_of(caught[self.layer_list]) if caught else getattr(out, 'hidden_states', None)
+    return {'frames': self.pick_layer(out, layer, states), **self.beside_frames(out)}
 
 @patch
 def beside_frames(self:MeasuredModel,
@@ -134,8 +148,13 @@ def beside_frames(self:MeasuredModel,
 def pooled(self:MeasuredModel, out): return out.pooler_output
 
 @patch
-def pick_layer(self:MeasuredModel, out, layer): # as in `HFModel`
-    return self.tokens(last_hidden(out)) if layer==-1 else HFModel.pick_layer(self, out, layer)
+def pick_layer(self:MeasuredModel, out, layer, states=None): # as in `HFModel`
+    return self.tokens(last_hidden(out)) if layer==-1 else self.pick_state(last_hidden(out), states, layer)
+
+@patch
+def layer_tokens(self:MeasuredModel, state):
+    if state.ndim==2: return state[None]
+    return (state if self.layer_axis==1 else state.transpose(1, 2))[:,self.lead:]
 
 @patch
 def tokens(self:MeasuredModel, hidden):
@@ -187,6 +206,7 @@ def infer_one(self:MeasuredModel, features:Features, layer=-1)->ModelFrames:
 
 # %% ../../nbs/224_models.measured.ipynb #b02ce731
 _tried_s = .1, .2, .4, .8, 1.6 # lengths that are tried, in seconds, where the least is not known
+_units = 2, 4, 5, 8, 10, 16, 20, 32, 40, 64, 80, 128, 160, 256, 320, 512, 640, 1280, 2560 # of samples
 
 # %% ../../nbs/224_models.measured.ipynb #6ac6a530
 @patch
@@ -231,6 +251,19 @@ def try_lengths(self:MeasuredModel)->int: # samples
         else: return n
 
 @patch
+def find_multiple(self:MeasuredModel,
+    n:int, # samples that the encoder takes
+)->int: # 1: any number
+    "Find of how many samples an encoder that takes the samples themselves wants a multiple."
+    def takes(m):
+        # each encoder has its own way of not taking a sound
+        try: self.run_torch(self.inputs([noise(m)]))
+        except Exception: return False
+        return True
+    if self.multiple>1 or self.fixed or not self.is_wave(self.inputs([noise(n)])['sound']) or takes(n+1): return self.multiple
+    return next((u for u in _units if takes((n//u+1)*u)), 1)
+
+@patch
 def measure_network(self:MeasuredModel)->dict:
     "Find out what the encoder takes and gives."
     self.multiple = ways_multiple = 1
@@ -240,8 +273,9 @@ def measure_network(self:MeasuredModel)->dict:
         if ways_multiple==1: raise
         least = self.try_lengths()
     n = max(least, self.sr)
+    self.multiple = ways_multiple = self.find_multiple(n)
     self.time_axis = 1
-    found = [self.run_plain(noise(m)) for m in ((n,) if self.fixed else (n, 2*n))]
+    found,caught = zip(*(self.run_plain(noise(m)) for m in ((n,) if self.fixed else (n, 2*n))))
     shapes = [tuple(last_hidden(o).shape) for o in found]
     packed = len(shapes[0])==2
     axis = 1 if self.fixed or packed else find_time_axis(shapes[0], shapes[1])
@@ -249,12 +283,32 @@ def measure_network(self:MeasuredModel)->dict:
     ways = dict(multiple=ways_multiple, min_samples=least, time_axis=axis, packed=packed)
     for k,v in ways.items(): setattr(self, k, v)
     frames = self.tokens(last_hidden(found[0]))
-    states = getattr(found[0], 'hidden_states', None) or ()
-    like = len(states)>1 and len({tuple(self.tokens(h).shape) for h in states})==1 and self.tokens(states[0]).shape[1]==frames.shape[1]
     summary = getattr(found[0], 'pooler_output', None)
     sums_up = frames.shape[1]>1 and summary is not None and summary.ndim==2 and len(summary)==1
-    return {**ways, 'pooled_dim': self.size_of_summary(summary) if sums_up else None, 'frame_dim': frames.shape[-1], 'depth': len(states)-1 if like else None,
-            'layer_width': self.tokens(states[0]).shape[-1] if like else None}
+    return {**ways, 'pooled_dim': self.size_of_summary(summary) if sums_up else None, 'frame_dim': frames.shape[-1],
+            **self.measure_layers(found, caught, summary is not None)}
+
+@patch
+def measure_layers(self:MeasuredModel,
+    found:list, # what the encoder gave of a sound, and where it hears any length, of another
+    caught:list, # what went through its lists of layers
+    sums_up:bool, # whether it gives a summary too
+)->dict: # attributes by name
+    "Find out where the hidden layers are, and how their states lie."
+    states,path = [getattr(o, 'hidden_states', None) for o in found],''
+    if not all(map(are_of_one_shape, states)):
+        path = find_layers(self.encoder, caught[0])
+        states = [states_of(c[path]) if path else None for c in caught]
+    if not all(map(are_of_one_shape, states)): return {}
+    shapes = [tuple(s[0].shape) for s in states]
+    flat,counts = len(shapes[0])==2,[self.tokens(last_hidden(o)).shape[1] for o in found]
+    axis = 1 if self.fixed or flat else find_time_axis(*shapes)
+    if axis not in (1, 2) or len(shapes[0])>3: return {}
+    # of a summary that runs through the layers with the tokens
+    more = {s[axis]-n for s,n in zip(shapes, counts)} if sums_up and not flat else {0}
+    lead = more.pop() if len(more)==1 else 0
+    return {'layer_list': path, 'layer_axis': axis, 'lead': lead if lead in (1, 2) else 0, 'depth': len(states[0])-1,
+            'layer_width': shapes[0][-1 if flat else 3-axis]}
 
 @patch
 def size_of_summary(self:MeasuredModel,
@@ -266,11 +320,13 @@ def size_of_summary(self:MeasuredModel,
 @patch
 def run_plain(self:MeasuredModel,
     wave:np.ndarray, # `(n,)`
-): # what the encoder gives, with its hidden layers where it has them
+)->tuple: # what the encoder gives, with its hidden layers where it has them, and what goes through all lists of layers
     "Run the encoder as it is."
-    kept,self.pick_layer,self.beside_frames = [],lambda out, layer: kept.append(out) or 0,lambda out: {}
+    kept,self.pick_layer,self.beside_frames = [],lambda out, *_: kept.append(out) or 0,lambda out: {}
+    def run(*layer):
+        with caught_layers(self.encoder) as caught: self.run_torch(self.inputs([wave]), *layer)
+        return kept[0],caught
     try:
-        try: self.run_torch(self.inputs([wave]), 0)
-        except TypeError: self.run_torch(self.inputs([wave]))
+        try: return run(0)
+        except TypeError: return run()
     finally: del self.pick_layer,self.beside_frames
-    return kept[0]

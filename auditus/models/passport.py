@@ -12,17 +12,18 @@ from importlib.metadata import version
 import numpy as np
 from ..sound.errors import AuditusError, ModelNotFoundError
 from ..sound.files import cache_folder
+from ..sound.wording import brief
 from ..sound.whole import write_whole
-from .base import AudioModel, load_model
+from .base import AudioModel, hash_files, load_model
 from .forms import noise
 from .probes import (
-    Listener, all_finite, are_alike, compare_engines, find_company, find_instability, find_padding,
-    find_where_cut, find_wrongs, hear_end, hear_stereo, long_pass_s, longest_pass_s, make_chirp,
+    Listener, are_alike, compare_engines, find_company, find_instability, find_padding, find_where_cut,
+    find_wrongs, half_of, hear_end, hear_levels, hear_stereo, say_raised, long_pass_s, longest_pass_s, make_chirp,
     one_step, probe_lengths, try_lengths)
 
 # %% ../../nbs/228_models.passport.ipynb #345c8159
 # a clip's vector can not be trusted where a model has one of these
-_serious = {'padding', 'mask', 'cut', 'batch', 'order', 'random', 'first call', 'labels', 'deaf', 'long',
+_serious = {'fails', 'padding', 'mask', 'cut', 'batch', 'order', 'random', 'first call', 'labels', 'deaf', 'long',
             'engine', 'rate'}
 
 # %% ../../nbs/228_models.passport.ipynb #eb95960f
@@ -65,19 +66,18 @@ def _examine_shortly(
     "Do the short form."
     model = ears.model
     n,least = probe_lengths(model)
-    long,half = noise(n),make_chirp(n//2//(model.token_samples or 1)*(model.token_samples or 1))
+    long,half = noise(n),make_chirp(half_of(n, model.token_samples))
     first,second = ears.hear(long)[0],ears.hear(long)[0]
-    # one of the same length is among them: some models only run those together
-    other = noise(len(half), 2)
-    batch,back = ears.hear(half, long, other),ears.hear(other, long, half)[::-1]
+    # as long as the half, since some models run together what has one length, and louder
+    mate = 3*noise(len(half), 4)
+    batch,back = ears.hear(half, long, mate),ears.hear(mate, long, half)[::-1]
     alone = ears.hear(half)[0]
-    silence,faint,soft = ears.hear(np.zeros(least, np.float32), half*one_step, half/4)
     defects = find_padding(second, alone, batch[0], model.padding_counts)
     defects |= find_instability(ears, first, second, batch[1], back[1])
     if not defects: defects |= find_company(ears, [alone, second], batch, back)
     defects |= find_wrongs(model, second, alone, n)
-    if not all_finite(silence): defects['silence'] = 'silence gives numbers that are not finite'
-    if not all_finite(faint): defects['faint'] = 'sound of one step of 16 bits gives numbers that are not finite'
+    soft,found = hear_levels(ears, half, least)
+    defects |= found
     per_s = len(second['frames'])*model.sr/n
     if 'deaf' not in defects:
         whole = (long, second) if model.context else (noise(round(long_pass_s*model.sr)),)
@@ -85,11 +85,12 @@ def _examine_shortly(
         defects |= end
         if count: per_s = count*model.sr/len(whole[0])
     one_for_all = len(second['frames'])==len(alone['frames'])
+    one_vector = model.context and one_for_all and len(second['frames'])==1 # of a window that silence fills up
     marks = {'rate': f'{model.sr} Hz', 'hears': f'{model.context:g} s' if model.context else 'any length',
              'least': f'{model.min_samples/model.sr:.3g} s', 'frames': f'{second["frames"].shape[-1]} numbers',
              'frames a second': f'{len(alone["frames"])} whatever its length' if one_for_all else f'{per_s:.3g}',
-             'padding': 'counted' if model.padding_counts else 'cut off',
-             'level': 'makes no difference' if are_alike(soft, alone, 1e-3) else 'is heard',
+             'padding': 'counted' if model.padding_counts else 'within the vector' if one_vector else 'cut off',
+             'level': 'not known' if soft is None else 'makes no difference' if are_alike(soft, alone, 1e-3) else 'is heard',
              'labels': len(model.labels or ()), 'engine': f'{model.backend}, {model.precision}'}
     return marks,defects
 
@@ -112,39 +113,50 @@ def _examine_longer(
 def examine(
     model:AudioModel, # to be asked
     form:str='short', # 'short': eight passes at the most; 'long': some forty, with longer sounds
-    reference:AudioModel|None=None, # what another engine is compared with; `None`: the same in torch, in the long form
+    reference:AudioModel|None=None, # what another engine is compared with; `None`: the engine it was made for, in the long form
 )->Passport:
     "Measure what a model does with sound."
     ears,defects = Listener(model),{}
-    if reference is None and form=='long': reference = _in_torch(model)
-    if reference is not None: defects |= compare_engines(ears, reference)
-    marks,found = _examine_shortly(ears)
-    defects |= found
-    if form=='long': defects |= _examine_longer(ears, defects)
+    if reference is None and form=='long': reference = _on_own_engine(model)
+    # each model has its own way of not taking a sound
+    try:
+        if reference is not None: defects |= compare_engines(ears, reference)
+        marks,found = _examine_shortly(ears)
+        defects |= found
+        if form=='long': defects |= _examine_longer(ears, defects)
+    except Exception as e: marks,defects['fails'] = {},f'noise and a chirp, alone or together, raise {say_raised(e)}'
     return Passport(str(model.name), form, marks, defects, ears.passes)
 
 # %% ../../nbs/228_models.passport.ipynb #084d20b8
-def _in_torch(
+def _on_own_engine(
     model:AudioModel, # on any engine
-)->AudioModel|None: # `None`: it runs in torch, or can't be had there
-    "Load a model that runs on another engine in torch."
-    if model.session is None or not model.origin or model.backend not in ('onnx', 'openvino'): return None
-    try: found = load_model(**{**model.origin, 'backend': 'torch', 'dtype': None})
+)->AudioModel|None: # `None`: it runs there already, or can't be had there
+    "Load a model that runs on another engine on the one that it was made for."
+    own = getattr(model, 'own_engine', 'torch')
+    if not own or not model.origin or model.backend==own: return None
+    try: found = load_model(**{**model.origin, 'backend': own, 'dtype': None})
     except AuditusError: return None
-    return None if found.session is not None else found
+    return found if found.backend==own else None
 
 # %% ../../nbs/228_models.passport.ipynb #f0d099cd
+_packages = {'onnx': 'onnxruntime', 'openvino': 'openvino', 'litert': 'ai-edge-litert'} # that run a model
+
 def _fingerprint(
     model:AudioModel, # to be asked
 )->str: # 24 hex digits; '': there is nothing to know it by
-    "Return what tells a checkpoint from others, without reading all of it."
+    "Return what tells a checkpoint from others, without reading all of its weights."
     from auditus import __version__
     files = getattr(model, 'weight_files', list)() or []
     if not files: return ''
-    def ends(file):
+    # a function may be part of it, which has no text
+    try: about = model.describe()
+    except AuditusError: return ''
+    def start(file):
         with open(file, 'rb') as f: return hashlib.sha256(f.read(2**16)).hexdigest()
-    known = [model.describe(), model.backend, model.precision, version('transformers'), version('torch'), __version__,
-             *sorted((f.stat().st_size, ends(f)) for f in files)]
+    content = hash_files(files) if getattr(model, 'file_is_network', False) else [*map(start, sorted(files))]
+    packages = ['transformers', 'torch', *([_packages[model.backend]] if model.backend in _packages else [])]
+    known = [about, model.backend, model.precision, __version__, *map(version, packages), content,
+             *sorted(f.stat().st_size for f in files)]
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 def examine_once(
@@ -158,7 +170,8 @@ def examine_once(
         try: return Passport(**{**json.loads(file.read_text(encoding='utf-8')), 'name': str(model.name)})
         except (OSError, ValueError, TypeError): pass
     found = examine(model)
-    if key:
+    # what fails may have been short of memory, and is asked again
+    if key and 'fails' not in found.defects:
         # a cache that can't be written is no error
         with suppress(OSError, AuditusError):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -175,12 +188,14 @@ class RefusedModelError(ModelNotFoundError):
 # %% ../../nbs/228_models.passport.ipynb #eb2d1ba8
 def check_opened(
     model:AudioModel, # that has just been opened
+    **settings, # that it was opened with, for the error
 )->AudioModel: # the same, with its `passport`
     "Raise `RefusedModelError` for a model with a defect that makes its results doubtful."
     model.passport = examine_once(model)
     if wrong := model.passport.refused:
+        again = ', '.join([repr(str(model.name)), *(f'{k}={brief(v)}' for k,v in settings.items())])
         raise RefusedModelError(f'{model.name} can not be used: {"; ".join(wrong.values())}. '
-                                f'`auditus.models.passport.verify({str(model.name)!r})` measures more of it',
+                                f'`auditus.models.passport.verify({again})` measures more of it',
                                 model, model.passport)
     return model
 

@@ -55,6 +55,11 @@ def parse_labels(
     if not rows: return []
     head = [c.strip().lower() for c in rows[0]]
     column = next((head.index(c) for c in _columns if c in head), None)
+    if len({*map(len, rows)})>1 and (column is None or len(head)==1):
+        rows = [[','.join(r)] for r in rows] # a bare list, and the commas are those of the labels
+    elif column is not None and (longer := next((r for r in rows if len(r)>len(head)), None)):
+        raise SettingError(f'a line has {len(longer)} columns, and the first has {len(head)}: '
+                           f'put labels that hold commas between quotes; got {",".join(longer)!r}')
     # a first line that names no column is one if there is a line too many
     if column is not None or len(rows)-1==n: rows = rows[1:]
     column = column or 0

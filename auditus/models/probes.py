@@ -25,8 +25,8 @@ def _change_end(
     wave:np.ndarray, # `(n,)`
     n:int, # samples
 )->np.ndarray: # `(n,)`
-    "Put other noise in the place of a sound's last samples."
-    return np.concatenate([wave[:-n], noise(n, 9)])
+    "Put other noise in the place of a sound's last samples: louder, so that it is heard in eight bits too."
+    return np.concatenate([wave[:-n], 3*noise(n, 9)])
 
 # %% ../../nbs/227_models.probes.ipynb #38550d56
 _tolerance = {'float32': 1e-4} # of all that is said
@@ -47,6 +47,12 @@ def _off(
     def apart(x, y): return 0. if not x.size else float(np.abs(x-y).max()/max(1, np.abs(y).max()))
     found = [apart(a[k], b[k]) for k in a]
     return float('inf') if np.isnan(found).any() else max(found)
+
+def say_raised(
+    e:Exception,
+)->str:
+    "Say in a line what was raised."
+    return f'{type(e).__name__}: {" ".join(str(e).split()):.200}'
 
 def all_finite(
     a:dict, # arrays by name
@@ -80,6 +86,13 @@ def probe_lengths(
     # where the rest of full pieces gives no token, whole ones are taken
     if model.token_samples: longest = max(longest//model.token_samples, 1)*model.token_samples if model.context else 4*model.token_samples
     return max(longest, 2*least),least
+
+def half_of(
+    n:int, # samples of a sound
+    token_samples:int|None, # as of a model
+)->int: # samples
+    "Return about half a length: an odd one, where no full pieces are wanted."
+    return n//2//token_samples*token_samples if token_samples else n//2 | 1
 
 def find_padding(
     long:dict, # what was said of a sound
@@ -159,6 +172,21 @@ def find_wrongs(
                              f'{n/model.sr:g} s: it takes the sound for one of another rate')
     return found
 
+# %% ../../nbs/227_models.probes.ipynb #e7118ca7
+def hear_levels(
+    ears:Listener, # at the model
+    half:np.ndarray, # `(n,)`: a sound
+    least:int, # samples that the model takes
+)->tuple: # what is said of it at a quarter of its level, or `None`, and defects
+    "Tell whether silence and faint sound give numbers."
+    # each model has its own way of not taking a sound
+    try: silence,faint,soft = ears.hear(np.zeros(least, np.float32), half*one_step, half/4)
+    except Exception as e: return None,{'silence': f'silence or faint sound raises {say_raised(e)}'}
+    found = {}
+    if not all_finite(silence): found['silence'] = 'silence gives numbers that are not finite'
+    if not all_finite(faint): found['faint'] = 'sound of one step of 16 bits gives numbers that are not finite'
+    return soft,found
+
 # %% ../../nbs/227_models.probes.ipynb #980b2eb4
 def hear_end(
     ears:Listener, # at the model
@@ -170,8 +198,7 @@ def hear_end(
     changed = _change_end(wave, max(model.token_samples or 1, model.min_samples, len(wave)//20))
     try: said,other = said or ears.hear(wave)[0],ears.hear(changed)[0]
     # each model has its own way of not taking a sound
-    except Exception as e:
-        return None,{'long': f'{seconds:g} s at once raise {type(e).__name__}: {" ".join(str(e).split()):.200}'}
+    except Exception as e: return None,{'long': f'{seconds:g} s at once raise {say_raised(e)}'}
     if _off(said, other)>0: return len(said['frames']),{}
     return len(said['frames']),{'cut': f'of {seconds:g} s the end is not heard: other noise there changes nothing'}
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError
 from .base import AudioModel, Graph, hash_files, ModelFrames, on_backend
-from .device import as_device, as_dtype, as_precision, configure_torch
+from .device import as_device, as_dtype, as_precision, configure_torch, inference
 
 # %% ../../nbs/260_models.samplecnn.ipynb #5c67c6a3
 clip_samples = 3**10 # one for each threefold division: 2.68 s
@@ -156,9 +156,8 @@ class SampleCNN(AudioModel):
         clips, # tensor `(n, 1, 3**10)`
     ): # features `(n, 512)`, and logits `(n, classes)` where there is a head
         "One pass of the network."
-        import torch
         if self.session is not None: return self.session({'clips': clips})
-        with torch.inference_mode(): return [o.float() for o in self.call(clips.to(self.device, self.dtype))]
+        with inference(): return [o.float() for o in self.call(clips.to(self.device, self.dtype))]
 
     def call(self, clips): # as `hear`
         "Call the network."

@@ -59,7 +59,8 @@ def find_tower(
     "Find the encoder of sound in a network."
     for path in (top+name for top in _tops for name in _names):
         if (part := submodule(net, path)) is None: continue
-        return f'{path}.{deeper}' if _is_codec(part) and (deeper := find_tower(part)) else path
+        composite = _is_codec(part) or first_input(part).endswith('input_ids')
+        return f'{path}.{deeper}' if composite and (deeper := find_tower(part)) else path
     known = net.config
     if getattr(known, 'is_encoder_decoder', False) and hasattr(net, 'get_encoder'):
         encoder = net.get_encoder()

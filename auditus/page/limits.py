@@ -19,7 +19,7 @@ from ..sound.decode import join_blocks
 from ..load import AudioLoader
 from ..pipeline.embedding import load_settings
 from ..transform import AudioPipeline
-from ..pipeline.clips import between
+from ..pipeline.recordings import between
 
 # %% ../../nbs/760_page.limits.ipynb #8bb761d5
 max_minutes = 30. # of a sound, in stereo at 48 kHz
@@ -154,5 +154,6 @@ def limit_probe(
 ): # `Probe`
     "Copy a probe so that it checks the time before each batch."
     limited = copy(probe)
-    limited.pipeline = limit_pipeline(probe.pipeline, limit)
+    # a setting that is assigned would make it forget what it has learnt
+    limited.__dict__['pipeline'] = limit_pipeline(probe.pipeline, limit)
     return limited

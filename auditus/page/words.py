@@ -13,8 +13,7 @@ def model_title(
     model, # `AudioModel`
 )->str:
     "Return what a model is called: BirdNET, where the name in a command is birdnet."
-    kind = type(model).__name__
-    return kind if kind.lower()==str(model.name).lower() else str(model.name)
+    return getattr(model, 'title', None) or str(model.name)
 
 def describe_labels(
     model, # `AudioModel`

@@ -66,8 +66,7 @@ def _open_model(self:SoundAnalyzer,
     "Make the pipeline of a model. A probe gives its own, and names what it hears."
     if classifier_class(AudioClassifier, model) is AudioClassifier:
         return AudioPipeline(model, progress=False, **self.settings)
-    self.probe = AudioClassifier(model, **self.settings).probe
-    self.probe.pipeline = AudioPipeline(**self.probe.pipeline.get_params() | {'progress': False})
+    self.probe = AudioClassifier(model, **self.settings).probe.with_pipeline(progress=False)
     return AudioPipeline(**self.probe.pipeline.get_params())
 
 @patch

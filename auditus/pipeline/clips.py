@@ -6,20 +6,21 @@
 __all__ = ['Outputs', 'ModelOutput', 'ClipClassificationModel']
 
 # %% ../../nbs/430_pipeline.clips.ipynb #4a0d75da
-import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief, count
-from ..sound.errors import (
-    AudioDecodeError, AudioInputError, check_choice, check_positive, SettingError)
-from ..sound.chain import show_progress
-from ..signal import resampled, Window, Windowing
-from ..sound.recorded import recording_details
-from ..load import AudioLoader, check_file
+from ..sound.errors import AudioInputError, check_choice, check_positive, naming_item, SettingError
+from ..sound.columns import iter_items
+from ..sound.chain import is_many, show_progress
+from ..core import as_floats
+from ..signal import Window, Windowing
 from .soundevent import SoundeventFormat, soundevent_data
+from .recordings import as_clip, as_recording, iter_frames, register_with
 from .scores import Scores
 
 # %% ../../nbs/430_pipeline.clips.ipynb #7cad7dab
@@ -39,6 +40,13 @@ class ModelOutput(Outputs):
         made = cls(class_probs, features)
         made.labels,made.spans,made.item = labels,spans,item
         return made
+
+    def _replace(self, **changed):
+        "Return one with other probabilities or features. Labels and times stay, where there are as many."
+        made = super()._replace(**changed)
+        kept = self.labels if np.shape(made[0])[1:]==np.shape(self[0])[1:] else None
+        spans = self.spans if len(made[0])==len(self[0]) else None
+        return self.of(*made, kept, spans, self.item)
 
     def scores(self,
         top_k:int|None=5, # classes for each frame; `None`: all
@@ -74,6 +82,11 @@ class ClipClassificationModel(ABC):
     channel:int|None = None # to be heard; `None`: the average of all
 
     @property
+    def __class__(self): # `isinstance` asks for it, so it is a time to register
+        register_with(ClipClassificationModel, 'audioclass.models.base', 'ClipClassificationModel')
+        return type(self)
+
+    @property
     def hop_s(self)->float: # seconds
         "Return the time from the start of one frame to that of the next."
         return self.input_samples/self.samplerate
@@ -98,56 +111,18 @@ class ClipClassificationModel(ABC):
         if batch: run()
         return ModelOutput(*map(np.concatenate, zip(*found)))
 
-# %% ../../nbs/430_pipeline.clips.ipynb #ef01efc8
-def between(
-    blocks:Iterable, # arrays `(n_i,)`
-    first:int, # sample to start with
-    last:int|None, # sample to stop before; `None`: the end
-)->Iterator[np.ndarray]:
-    "Yield the samples of a stretch of a sound that comes in blocks."
-    at = 0
-    for a in blocks:
-        if at+len(a)>first: yield a[max(0, first-at):None if last is None else last-at]
-        at += len(a)
-        if last is not None and at>=last: return
-
-# %% ../../nbs/430_pipeline.clips.ipynb #6ef5920f
+# %% ../../nbs/430_pipeline.clips.ipynb #9a04dd1b
 @patch
 def windowing(self:ClipClassificationModel)->Windowing:
     "Return what cuts a clip into frames: they touch."
     return Windowing(self.input_samples/self.samplerate)
 
 @patch
-def pick_channel(self:ClipClassificationModel,
-    a:np.ndarray, # `(n,)` or `(channels, n)`
-    name, # of the sound, for errors
-)->np.ndarray: # `(n,)`
-    "Return one channel of a block. Raises `SettingError` where there is none of that number."
-    rows = np.atleast_2d(a)
-    if isinstance(self.channel, bool) or not isinstance(self.channel, (int, np.integer)):
-        raise SettingError('`channel` must be a whole number, or None for the average of all; '
-                           f'got {self.channel!r}')
-    if not 0<=self.channel<len(rows):
-        there = count(len(rows), 'channel')
-        raise SettingError(f'`channel` is {self.channel}, but {brief(name)} has {there}')
-    return rows[self.channel]
-
-# %% ../../nbs/430_pipeline.clips.ipynb #daf6a5fc
-@patch
 def cut_clip(self:ClipClassificationModel,
     clip, # `soundevent.data.Clip`
 )->Iterator[Window]: # frames of real samples
-    "Load a clip, and cut it into frames that touch."
-    recording = clip.recording
-    # of a recording that was slowed down, as those of bats are, the true rate is more than the file's
-    sr = round(recording.samplerate)
-    blocks = (a for _,a in AudioLoader(mono=self.channel is None).stream(recording.path))
-    if self.channel is not None: blocks = (self.pick_channel(a, recording.path) for a in blocks)
-    # a recording as a whole goes on for as long as there are samples, whatever its header says of its length
-    last = round(clip.end_time*sr) if clip.end_time<recording.duration else None
-    blocks = between(blocks, round(clip.start_time*sr), last)
-    if sr!=self.samplerate: blocks = resampled(blocks, sr, self.samplerate)
-    return self.windowing().stream(blocks, self.samplerate)
+    "Load a clip, and cut it into the model's frames."
+    return iter_frames(clip, self.samplerate, self.windowing(), self.channel)
 
 # %% ../../nbs/430_pipeline.clips.ipynb #a8074d75
 @patch
@@ -201,33 +176,104 @@ def process_file(self:ClipClassificationModel,
     **kwargs, # for `soundevent.data.Recording.from_file`, such as `latitude` or `date`; else the file and its name may say them
 ): # as `process_clip`
     "Classify a file, frame by frame. Raises `AudioDecodeError` where it can't be read."
-    data = soundevent_data()
-    if not isinstance(path, (str, os.PathLike)) or '://' in str(path):
-        raise AudioInputError(f'process_file takes a path of this machine, got {brief(path)}: '
-                              'soundevent keeps recordings by their paths')
-    path = check_file(path)
-    known = recording_details(path)
-    if {'date', 'time'}&{*kwargs}: known = {k:v for k,v in known.items() if k not in ('date', 'time')}
-    try: recording = data.Recording.from_file(path, **{**known, **kwargs})
-    # the libraries beneath raise what they will
-    except Exception as e:
-        raise AudioDecodeError(f"can't make a recording of {brief(path)}: {type(e).__name__}: {e}") from e
-    return self.process_recording(recording, fmt=fmt)
+    return self.process_recording(as_recording(path, **kwargs), fmt=fmt)
 
-# %% ../../nbs/430_pipeline.clips.ipynb #9879b57a
+# %% ../../nbs/430_pipeline.clips.ipynb #12ba06f8
 @patch
-def process_iterable(self:ClipClassificationModel,
-    iterable, # gives `(array, recordings, numbers of the frames)`; has `samplerate` and `input_samples`
+def frames_of(self:ClipClassificationModel,
+    sounds:Iterable, # paths, `Clip`, or recordings or clips of soundevent
+)->Iterator[tuple]: # of the clip, and a `Window` of it
+    "Cut each sound into frames; an error names the sound."
+    for i,x in enumerate(iter_items(sounds)):
+        with naming_item(i, x):
+            clip = as_clip(x)
+            for w in self.cut_clip(clip): yield clip,w
+
+@patch
+def process_frames(self:ClipClassificationModel,
+    frames:Iterable, # of the clip, and a `Window` of it
     progress:bool|None=None, # as in `progress_bar`
 )->list: # of `soundevent.data.ClipPrediction`
-    "Classify the frames that an iterator gives. Raises `SettingError` where they don't suit the model."
+    "Classify frames of many clips, as many at once as the model takes."
+    found,form,frames = [],self.soundevent_format(),show_progress(frames, None, progress)
+    while batch := [*islice(frames, self.batch_size or ClipClassificationModel.batch_size)]:
+        out = self.checked(self.process_waves(w.wave for _,w in batch))
+        found += [form.prediction(clip.recording, clip.start_time+w.start, *both)
+                  for (clip,w),*both in zip(batch, *out)]
+    return found
+
+# %% ../../nbs/430_pipeline.clips.ipynb #175f9c6e
+class FrameNumbers:
+    "Checks that an iterator gives all frames of its recordings, in order."
+    def __init__(self): self.heard = {} # recording, and how many frames of it have come, by path
+
+    def check(self,
+        recording, # `soundevent.data.Recording`
+        number:int, # of its next frame, from 0
+    ):
+        "Take note of a frame. Raises `SettingError` where one was left out before it."
+        path,number = recording.path,int(number)
+        wanted = self.heard.get(path, (None, 0))[1]
+        if number not in (0, wanted):
+            raise SettingError(f'the iterator leaves frames out: of {brief(path)} came frame {number}, and '
+                               f'{wanted} was to come. Give process_iterable the files, or a ClipIterator')
+        self.heard[path] = recording,number+1
+
+    def check_ends(self,
+        frame_s:float, # length of a frame (s)
+    ):
+        "Warn where the ends of recordings were left out."
+        # a hundredth of a second is lost or won where a rate changes
+        short = [(r.path, n*frame_s, r.duration) for r,n in self.heard.values() if n*frame_s<r.duration-.01]
+        if not short: return
+        path,heard,duration = short[0]
+        warnings.warn(f'the iterator leaves out the end of {count(len(short), "recording")}: of {brief(path)}, '
+                      f'which lasts {duration:g} s, came the first {heard:g} s', stacklevel=3)
+
+# %% ../../nbs/430_pipeline.clips.ipynb #41f26075
+@patch
+def process_iterable(self:ClipClassificationModel,
+    iterable, # sounds, as `frames_of` takes them; a `ClipIterator`; or an iterator of audioclass
+    progress:bool|None=None, # as in `progress_bar`
+)->list: # of `soundevent.data.ClipPrediction`
+    """Classify the frames of many sounds.
+    Raises `SettingError` where an iterator gives frames that don't suit the model, or leaves frames out."""
+    if not is_many(iterable):
+        raise AudioInputError(f'process_iterable takes many sounds, got {brief(iterable)}: for one there are '
+                              'process_file, process_recording and process_clip')
+    if hasattr(iterable, 'frames'):
+        self.check_frames_of(iterable)
+        return self.process_frames(iterable.frames(), progress)
+    items = iter_items(iterable)
+    first = next(items, None)
+    if first is None: return []
+    items = chain([first], items)
+    if not isinstance(first, tuple): return self.process_frames(self.frames_of(items), progress)
+    self.check_frames_of(iterable)
+    return self.process_batches(items, progress)
+
+# %% ../../nbs/430_pipeline.clips.ipynb #9c10f659
+@patch
+def check_frames_of(self:ClipClassificationModel,
+    iterator, # has `samplerate` and `input_samples`
+):
+    "Raise `SettingError` where an iterator gives frames that the model can't take."
     for name in ('samplerate', 'input_samples'):
-        given,wanted = getattr(iterable, name, 'unknown'),getattr(self, name)
+        given,wanted = getattr(iterator, name, 'unknown'),getattr(self, name)
         if given!=wanted:
             raise SettingError(f'the iterator gives frames of {name} {given}, {self.name} wants {wanted}')
-    found,form = [],self.soundevent_format()
-    for array,recordings,frames in show_progress(iterable, None, progress):
-        out = self.checked(self.process_array(np.asarray(array, np.float32)))
+
+@patch
+def process_batches(self:ClipClassificationModel,
+    batches:Iterable, # of `(array, recordings, numbers of the frames)`
+    progress:bool|None=None, # as in `progress_bar`
+)->list: # of `soundevent.data.ClipPrediction`
+    "Classify batches of frames, which are to be all frames of their recordings."
+    found,form,numbers = [],self.soundevent_format(),FrameNumbers()
+    for array,recordings,frames in show_progress(batches, None, progress):
+        for recording,i in zip(recordings, np.ravel(frames)): numbers.check(recording, i)
+        out = self.checked(self.process_array(as_floats(array).astype(np.float32, copy=False)))
         found += [form.prediction(recording, int(i)*form.frame_s, *both)
                   for recording,i,*both in zip(recordings, np.ravel(frames), *out)]
+    numbers.check_ends(form.frame_s)
     return found

@@ -69,7 +69,7 @@ class AudioEmbedding(Transform):
 
     @property
     def model(self)->AudioModel:
-        "The model, loaded when it is first asked for."
+        "The model as this library knows it, loaded when it is first asked for; the network is its `net`."
         if self._model is None:
             model = load_model(self.model_name, **{k:getattr(self, k) for k in load_settings})
             self._check_model(model)
@@ -82,7 +82,8 @@ class AudioEmbedding(Transform):
             raise SettingError(f"{m.name} has no summary of its own: use output='frames' and Pooling(), "
                                "or pooling='mean' in a pipeline")
         if self.layer!=-1 and m.n_layers is None:
-            raise SettingError(f'{m.name} gives its last layer only: `layer` must be -1, got {self.layer!r}')
+            why = f' ({m.layers_trouble})' if m.layers_trouble else ''
+            raise SettingError(f'{m.name} gives its last layer only{why}: `layer` must be -1, got {self.layer!r}')
         if isinstance(self.layer, str) or m.n_layers is None: return
         layers = [self.layer] if is_whole(self.layer) else self.layer
         if not all(-m.n_layers-1<=i<=m.n_layers for i in layers):

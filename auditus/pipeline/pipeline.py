@@ -19,12 +19,14 @@ from ..core import Clip, Windows
 from ..signal import as_windows, Resampling, Window, Windowing
 from ..load import AudioLoader
 from ..models.base import AudioModel, ModelFrames, group_graph
-from .pooling import Normalize, Pooling, PoolingKind, poolings
+from .pooling import Normalize, Pooling, PoolingKind, poolings, Truncate
 from .steps import check_steps, Steps, stream_samples, stream_windows
 from .plan import EmbeddedSound, merge_chunks, pool_windows, Row, WindowPlan
 from .embedding import AudioEmbedding, default_model, Passes, to_tensors
 from .live import LiveEmbedding
-from .protocols import SavedInFolder, SentenceEncoder, SklearnTransformer
+from .protocols import SavedInFolder, SklearnTransformer
+from .module import module_class
+from .sentences import SentenceEncoder
 
 # %% ../../nbs/410_pipeline.pipeline.ipynb #cc4979c0
 def check_window(
@@ -62,6 +64,7 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         channel:int|None=None, # hear this channel alone, counted from 0; `None`: all, as `mono` says
         truncated:str='raise', # a file that is cut or damaged: 'raise' an error, or 'keep' what is right before that
         custom_steps:dict|None=None, # steps of your own by name, in the place of those that the settings ask for
+        truncate_dim:int|None=None, # keep so many numbers of a vector; for models that were trained for it
         **kwargs, # settings of `AudioEmbedding`
     ):
         store_attr(**kwargs)
@@ -76,6 +79,9 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         if target_sr is not None: Resampling(target_sr)
         if normalize and pooling is None:
             raise SettingError("normalize=True goes with a vector: choose one, such as pooling='mean'")
+        if truncate_dim is not None: Truncate(truncate_dim)
+        if truncate_dim is not None and pooling is None:
+            raise SettingError(f"truncate_dim={truncate_dim} goes with a vector: choose one, such as pooling='mean'")
         # a pooling of one's own takes the place of the model's summary too
         summary = pooling=='model' and 'pooling' not in (custom_steps or {})
         shared = {k:getattr(self, k) for k in AudioEmbedding.defaults() if k!='output'}
@@ -111,7 +117,8 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
     @property
     def dim(self)->int:
         "The size of a vector, or of a frame where they are not pooled."
-        return self.model and self.embedding.dim*(self.kind.width if self.kind else 1)
+        whole = self.model and self.embedding.dim*(self.kind.width if self.kind else 1)
+        return min(whole, self.truncate_dim or whole)
 
     @property
     def kind(self)->PoolingKind|None: # `None`: frames are kept
@@ -135,9 +142,17 @@ def steps(self:AudioPipeline)->Steps:
         loader = AudioLoader(mono=self.mono, channel=self.channel, truncated=self.truncated)
         made = dict(loader=loader, resampling=Resampling(self.sr), windowing=self.plan.step(),
                     embedding=self.embedding, pooling=Pooling(None if self.pooling=='model' else self.pooling))
+        if self.truncate_dim: made['truncate'] = Truncate(self.truncate_dim)
         if self.normalize: made['normalize'] = Normalize()
         self._steps = Steps(made | (self.custom_steps or {}))
     return self._steps
+
+@patch
+def __getitem__(self:AudioPipeline,
+    key:str|int|slice, # name or place, or a stretch of them
+): # a step, or of a stretch the chain
+    "Return a step, as `steps` has it."
+    return self.steps[key]
 
 @patch
 def with_step(self:AudioPipeline,
@@ -253,6 +268,7 @@ def summary(self:AudioPipeline,
     "Make one result of a channel's windows."
     y = vectors if self.windowed else pool_windows(self.kind, vectors, [s.end-s.start for s in spans])
     if self.kind is not None: y = self.kind.finish(y)
+    if self.truncate_dim: y = Truncate(self.truncate_dim)(y)
     return Normalize()(y) if self.normalize else y
 
 @patch
@@ -330,3 +346,8 @@ def live(self:AudioPipeline,
 )->LiveEmbedding:
     "Return an object that embeds a sound while it is heard. Raises `SettingError` unless `window` is in seconds."
     return LiveEmbedding(self, sr, name)
+
+# %% ../../nbs/410_pipeline.pipeline.ipynb #a95db373
+def __getattr__(name): # the class is made when it is asked for, because sentence-transformers takes long to import
+    if name=='PipelineModule': return module_class(AudioPipeline)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

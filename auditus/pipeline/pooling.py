@@ -10,7 +10,7 @@ __all__ = ['poolings', 'PoolingKind', 'MeanPooling', 'MaxPooling', 'StdPooling',
 import numpy as np
 from fastcore.basics import store_attr
 from ..sound.wording import brief
-from ..sound.errors import AudioInputError, check_choice
+from ..sound.errors import AudioInputError, check_choice, check_positive
 from ..sound.chain import stack, Transform
 
 # %% ../../nbs/360_pipeline.pooling.ipynb #746908aa
@@ -162,3 +162,16 @@ class Normalize(Transform):
             return x/np.where(norm==0, 1, norm)
         norm = x.norm(dim=-1, keepdim=True)
         return x/norm.where(norm!=0, norm.new_ones(()))
+
+# %% ../../nbs/360_pipeline.pooling.ipynb #688dc834
+class Truncate(Transform):
+    "Keep the first numbers of vectors, along their last axis."
+    def __init__(self,
+        truncate_dim:int, # how many
+    ):
+        store_attr()
+        check_positive('truncate_dim', truncate_dim, 'numbers', whole=True)
+
+    def one(self, x):
+        "Cut one item."
+        return x[...,:self.truncate_dim]

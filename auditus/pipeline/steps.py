@@ -11,7 +11,7 @@ import numpy as np
 from fastcore.basics import store_attr
 from ..sound.wording import brief
 from ..sound.errors import AudioInputError, SettingError
-from ..sound.chain import Transform
+from ..sound.chain import Pipeline, Transform
 from ..core import AudioArray, Windows
 from ..signal import as_audio, as_windows, Window
 from .pooling import Pooling, PoolingKind
@@ -23,8 +23,10 @@ class Steps(Mapping):
         steps:dict, # by name
     ): self._steps = dict(steps)
     def __getitem__(self,
-        key:str|int, # name or place
-    ): return [*self._steps.values()][key] if isinstance(key, int) else self._steps[key]
+        key:str|int|slice, # name or place, or a stretch of them
+    ): # a step, or of a stretch the chain
+        if isinstance(key, slice): return Pipeline([*self._steps.values()][key])
+        return [*self._steps.values()][key] if isinstance(key, int) else self._steps[key]
     def __iter__(self): return iter(self._steps)
     def __len__(self): return len(self._steps)
     def __repr__(self): return ' >> '.join(map(repr, self._steps.values()))

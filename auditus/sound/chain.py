@@ -14,7 +14,7 @@ from fastcore.basics import argnames, patch, store_attr
 from .wording import brief
 from .explained import explain
 from .errors import AudioInputError, AuditusError, check_names, naming_item, SettingError
-from .columns import in_column, is_map_style, iter_items
+from .columns import as_column, in_column, is_map_style, iter_items
 
 # %% ../../nbs/020_sound.chain.ipynb #47870ccf
 def is_many(
@@ -23,6 +23,7 @@ def is_many(
     "Whether `x` is many items rather than one."
     one = str, bytes, bytearray, memoryview, os.PathLike, Mapping, tuple
     if isinstance(x, one): return False
+    x = as_column(x)
     if hasattr(x, 'read') or hasattr(x, 'get_all_samples') or hasattr(x, 'columns'): return False
     if hasattr(x, 'dtype'):
         if type(x).__module__.split('.')[0]=='torch': return False
@@ -146,6 +147,7 @@ class Transform:
 
     def many(self, xs:Iterable):
         "Return the results for many items: stacked where their shapes agree, else a list."
+        xs = as_column(xs)
         total = len(xs) if hasattr(xs, '__len__') else None
         return stack(list(show_progress(self.each(xs), total, self.progress)))
 

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/015_sound.columns.ipynb #2163e711
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+import numpy as np
 from .errors import AudioInputError
 
 # %% ../../nbs/015_sound.columns.ipynb #950f942b
@@ -65,6 +66,24 @@ def undecoded(
     plain = dataset.decode(False) if hasattr(dataset, 'decode') else dataset.cast_column(column, feature)
     return plain.with_format(None)[column]
 
+# %% ../../nbs/015_sound.columns.ipynb #b417214f
+def as_column(
+    x, # what may be a frame, or an array of texts or objects
+): # itself, where it has no single column
+    "Return the one column of a frame (pandas, polars or Arrow), or of an array `(n, 1)` of texts or objects."
+    if hasattr(x, 'columns') and hasattr(x, 'shape') and len(x.shape)==2 and x.shape[1]==1:
+        if hasattr(x, 'iloc'): return x.iloc[:,0]
+        return x.to_series() if hasattr(x, 'to_series') else x.column(0).to_pylist()
+    if isinstance(x, np.ndarray) and x.dtype.kind in 'OUT' and x.ndim==2 and x.shape[1]==1: return x[:,0]
+    return x
+
+# %% ../../nbs/015_sound.columns.ipynb #66839061
+def as_items(
+    xs, # many items
+): # the same, as Python has them
+    "Take items out of a column of pyarrow, which wraps each in a scalar of its own; others stay as they are."
+    return xs.to_pylist() if hasattr(xs, 'to_pylist') and not hasattr(xs, 'columns') else xs
+
 # %% ../../nbs/015_sound.columns.ipynb #bb755edb
 def is_map_style(
     x, # anything that is no iterable
@@ -77,6 +96,7 @@ def iter_items(
     xs, # a list, a generator, a column of a dataset, a map-style dataset
 )->Iterator:
     "Go through many items. Raises `AudioInputError` for the rows of a dataset, which are no sounds."
+    xs = as_column(xs)
     dataset,column = find_column_of_sounds(xs) or (None, None)
     feature = None if dataset is None else sound_feature(dataset.features, column)
     if feature is not None: return (as_sound(v, feature) for v in undecoded(dataset, column))
@@ -84,4 +104,5 @@ def iter_items(
         names = [k for k,v in (xs.features or {}).items() if type(v).__name__=='Audio'] or [*(xs.features or {})]
         raise AudioInputError('rows of a dataset are no sounds: give its column of sounds, '
                               f'such as dataset[{next(iter(names), "audio")!r}]')
+    xs = as_items(xs)
     return iter(xs) if isinstance(xs, Iterable) else map(xs.__getitem__, range(len(xs)))
