@@ -25,9 +25,12 @@ __all__ = list(_home)
 
 def __getattr__(name):
     if name not in _home: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    import sys
     from importlib import import_module
     value = globals()[name] = getattr(import_module(f'.{_home[name]}', __name__), name)
-    return value
+    # a docstring of a class is made when it is asked for; of a function at once, where somebody may ask
+    explain = import_module('.sound.explained', __name__).explain
+    return explain(value) if isinstance(value, type) or 'IPython' in sys.modules else value
 
 
 def __dir__(): return sorted({*globals(), *__all__})

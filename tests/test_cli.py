@@ -57,8 +57,8 @@ def test_embed_leaves_broken_files_out_and_says_so(model, sounds, tmp_path):
 
 
 @pytest.mark.parametrize('args,message', [
-    (['no/such.wav'], 'there is no file or folder'), (['{tmp}'], 'no sounds in'), (['{wav}', '--window', 'five'], '`--window` must be'), (['{wav}', '--window', '-1'], '`window` must be'),
-    (['{wav}', '--pooling', 'median'], '`pooling` must be'), (['{wav}', '-m', './no/such'], 'Three ways on'), 
+    (['no/such.wav'], 'there is no file or folder'), (['{tmp}'], 'no sounds in'), (['{wav}', '--window', 'five'], '`--window` must be'), (['{wav}', '--window', '-1'], '`--window` must be'),
+    (['{wav}', '--pooling', 'median'], '`--pooling` must be'), (['{wav}', '-m', './no/such'], 'Three ways on'), 
     (['{wav}', '-o', '{wav}/out.parquet'], 'can not write'),
 ])
 def test_embed_ends_with_one_line_where_nothing_can_be_done(args, message, model, sounds, tmp_path):
@@ -243,3 +243,88 @@ def test_a_column_of_labels_may_be_named_in_a_terminal(checkpoint, tmp_path, rng
     done = command('evaluate', 'probe', 't.csv', '--label-column', 'mood')
     assert done.exit_code == 0, done.output
     assert 'names no column' in command('probe', 't.csv', '-m', checkpoint('head-hubert'), '--label-column', 'colour').output
+
+
+@pytest.fixture(scope='module')
+def labelled_folder(tmp_path_factory):
+    "Two kinds of sound, eight of each, and a recording of both."
+    folder, rng = tmp_path_factory.mktemp('labelled'), np.random.default_rng(0)
+    t = np.arange(16000)/16000
+    makers = {'hiss': lambda: noise(rng, 1., 16000), 'tone': lambda: (.3*np.sin(2*np.pi*rng.uniform(200, 900)*t)).astype(np.float32)}
+    for label, make in makers.items():
+        (folder/'sounds'/label).mkdir(parents=True)
+        for i in range(8): sf.write(folder/'sounds'/label/f'{i}.wav', make(), 16000)
+    sf.write(folder/'recording.wav', np.concatenate([makers['tone'](), makers['hiss'](), makers['tone']()]), 16000)
+    return folder
+
+
+def test_a_probe_is_a_model_wherever_one_is_named(model, labelled_folder, tmp_path, monkeypatch):
+    "It learns from the vectors that were just written, and judges windows of a recording as it judged clips."
+    from auditus import AudioClassifier, Probe
+    monkeypatch.chdir(tmp_path)
+    assert command('embed', labelled_folder/'sounds', '-m', model, '-o', 'vectors.parquet').exit_code == 0
+    done = command('probe', 'vectors.parquet', '-o', 'myprobe', '--folds', 4)
+    assert done.exit_code == 0 and '16 sounds of 2 classes' in done.output, done.output
+    done = command('classify', labelled_folder/'recording.wav', '--model', 'myprobe', '--window', 1, '-k', 1, '-o', 'out.csv')
+    assert done.exit_code == 0 and 'myprobe: 2 labels, learnt on' in done.stderr, done.output
+    import csv
+    rows = [*csv.DictReader(Path('out.csv').open())]
+    probe = Probe.load('myprobe')
+    vectors = AudioPipeline(model, window=1.)(labelled_folder/'recording.wav')
+    best = probe.scores_of(vectors)
+    assert [r['label'] for r in rows] == [probe.classes[i] for i in best.argmax(1)] and np.allclose([float(r['score']) for r in rows], best.max(1), atol=1e-5)
+    assert [(float(r['start']), float(r['end'])) for r in rows] == [(0, 1), (1, 2), (2, 3)]
+    whole = AudioClassifier('myprobe').predict_proba([labelled_folder/'recording.wav'])
+    assert np.allclose(whole, probe.predict_proba([labelled_folder/'recording.wav']), atol=1e-6)
+    told = command('evaluate', 'myprobe', labelled_folder/'sounds')
+    assert told.exit_code == 0 and '16 sounds of 2 classes' in told.output
+    fresh = Probe(AudioPipeline(model), folds=4, cache=tmp_path/'cache').fit(labelled_folder/'sounds')
+    assert np.allclose(fresh.predict_proba([labelled_folder/'recording.wav']), whole, atol=1e-4)
+
+
+def test_a_probe_of_windows_keeps_a_file_on_one_side(model, labelled_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command('embed', labelled_folder/'sounds', '-m', model, '--window', .5, '-o', 'windows').exit_code == 0
+    done = command('probe', 'windows', '-o', 'p', '--folds', 4)
+    assert done.exit_code == 0 and '32 sounds of 2 classes' in done.output, done.output
+    from auditus.learn.embedded import read_embedded
+    X, data = read_embedded('windows')
+    assert data.groups == [i.name for i in data.items] and len({*data.groups}) == 16 and X.shape == (32, 32)
+    assert [(i.start, i.end) for i in data.items[:2]] == [(0, .5), (.5, 1.)]
+    assert command('classify', labelled_folder/'recording.wav', '-m', 'p', '--window', .5, '-o', 'o.parquet').exit_code == 0
+
+
+def test_what_a_probe_can_not_learn_from_a_table(model, checkpoint, labelled_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(labelled_folder/'sounds'/'hiss', 'flat')
+    assert command('embed', 'flat', '-m', model, '-o', 'flat.parquet').exit_code == 0
+    assert command('embed', labelled_folder/'sounds', '-m', model, '-o', 'vectors.parquet').exit_code == 0
+    for args, said in ((['flat.parquet'], 'has no labels'), (['vectors.parquet', '--label-column', 'mood'], '`--label-column` names no column'),
+                       (['vectors.parquet', '--group', 'place'], '`--group` names no column'), (['vectors.parquet', '-m', checkpoint('head-hubert')], 'other settings'),
+                       (['vectrs.parquet'], 'there is no file or folder')):
+        done = command('probe', *args)
+        assert done.exit_code == 1 and said in done.stderr.splitlines()[-1], (args, done.output)
+
+
+def test_labels_of_a_table_come_along(model, labelled_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sounds = sorted((labelled_folder/'sounds').rglob('*.wav'))
+    Path('list.csv').write_text('path,species\n'+''.join(f'{p},{"0" if p.parent.name == "hiss" else "01"}{i%2}\n' for i, p in enumerate(sounds)))
+    assert command('embed', 'list.csv', '-m', model, '-o', 'v.parquet').exit_code == 0
+    from auditus.learn.embedded import read_embedded
+    X, data = read_embedded('v.parquet')
+    assert data.classes == ['00', '01', '010', '011'] and data.groups is None
+    assert '16 sounds of 4 classes' in command('probe', 'v.parquet', '--folds', 2).output
+
+
+def test_options_are_called_as_they_are_typed():
+    from auditus.commands.options import in_terminal, option_flags
+    import inspect
+    from auditus.commands.search import search
+    from auditus.commands.learn import probe
+    flags = option_flags(inspect.signature(search).parameters.values())
+    assert flags['k'] == '--top-k' and flags['trust_remote_code'] == '--trust-remote-code' and 'index' not in flags and 'query' not in flags
+    assert in_terminal('`k` must be positive, got k=0', flags) == '`--top-k` must be positive, got --top-k 0'
+    flags = option_flags(inspect.signature(probe).parameters.values())
+    assert in_terminal("replace it with overwrite=True (--overwrite), or name yours with label_column=, and groups='file' keeps them", flags) \
+        == 'replace it with --overwrite, or name yours with --label-column, and --group file keeps them'

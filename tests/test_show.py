@@ -1,4 +1,6 @@
 "Maps of vectors: what is drawn is what the vectors say."
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import matplotlib
@@ -73,3 +75,30 @@ def test_frames_are_columns(kind):
                                     (np.array([[0., np.nan]]), 'not finite')])
 def test_what_is_no_frames_is_refused(y, why):
     with pytest.raises(AudioInputError, match=why): plot_frames(y)
+
+
+def test_a_question_mark_explains_arguments(tmp_path):
+    "As in a notebook: `AudioPipeline?` and, of an object, what it takes and gives; nothing of it is made before it is asked for."
+    (tmp_path/'ask.py').write_text("""
+import sys
+import auditus
+from auditus import AudioPipeline, Probe, SoundIndex, load_model
+from auditus.sound import explained
+assert not len(explained._texts) and 'Parameters' not in load_model.__doc__
+from IPython.core.interactiveshell import InteractiveShell
+pipe = AudioPipeline('birdnet')
+look = InteractiveShell.instance().inspector.info
+about = look(AudioPipeline, oname='AudioPipeline')['docstring']
+assert about.startswith('A path to a vector') and 'hop : float | None, default None' in about, about
+assert "seconds from one window's start to the next" in about and 'batch_size : ' in about and 'trust_remote_code : bool, default False' in about
+called = look(pipe, oname='pipe')
+assert called['docstring'] == about and 'Many give `(n, dim)`' in called['call_docstring']
+for made, name in ((Probe, 'head'), (SoundIndex, 'exact_up_to'), (auditus.AudioArray, 'sr'), (auditus.AudioClassifier, 'top_k')):
+    assert f'\\n{name} : ' in look(made, oname='x')['docstring'], made
+class Mine(auditus.Transform):
+    "A step of one's own."
+    def __init__(self, db=0.): self.db = db
+assert Mine.__doc__ == "A step of one's own."
+""")
+    done = subprocess.run([sys.executable, tmp_path/'ask.py'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import pytest
 from kit import copy_tree, module_number, notebooks, read, root, run
 
 import auditus
+from auditus.sound.explained import written_doc
 
 pytest.importorskip('mkdocs', reason='needs mkdocs: pip install "auditus[docs]"')
 pytest.importorskip('material', reason='needs mkdocs-material: pip install "auditus[docs]"')
@@ -97,7 +98,7 @@ def test_names_of_the_package_are_linked(pages):
 def test_reference_says_what_a_name_takes_and_gives(site):
     seen = words(site/'reference'/'signal.html')
     assert "Windowing(window, hop=None, pad=None)" in seen
-    assert auditus.Windowing.__doc__ in seen
+    assert written_doc(auditus.Windowing) in seen
     assert 'hop float | None None seconds from one start to the next; None: windows touch' in seen
     assert 'returns Iterator[Window]' in seen  # of a method that was patched on
 

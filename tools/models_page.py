@@ -64,14 +64,16 @@ def same_place(small, usual, value, names):
 def usual_sizes(kind, model, folder):
     "What the part that hears is by the defaults of its library's config, and the checkpoint that its documentation names."
     import torch
-    from audio_types import encoders, usual_config
+    from audio_types import encoders, parts_of, usual_config
     from auditus.models.towers import choose_tower, cut_class, submodule
     config = usual_config(kind)
     cls, path = choose_tower(config, kind)
     with torch.device('meta'): net = submodule(cut_class(cls, path)(config), path)
     small, usual = getattr(model.encoder, 'config', model.config), getattr(net, 'config', config)
     depths = ('encoder_layers', 'encoder_num_hidden_layers', 'num_hidden_layers', 'num_layers', 'n_layers', 'num_blocks', 'speech_encoder_layers', 'conf_num_hidden_layers')
-    layers = model.n_layers and next((d for k in depths if (d := same_place(small, usual, model.n_layers, [k]))), '?')
+    # some encoders hold theirs in a part of their config
+    pairs = [(small, usual), *zip(parts_of(small), parts_of(usual))]
+    layers = model.n_layers and next((d for k in depths for a, b in pairs if (d := same_place(a, b, model.n_layers, [k]))), '?')
     widths = ('hidden_size', 'd_model', 'output_dim', 'projection_dim', 'encoder_hidden_dim', 'codebook_dim')
     return {'checkpoint': documented(kind) or documented(encoders.get(kind, kind)), 'dim': same_place(small, usual, model.frame_dim, widths) or width_of(kind, folder),
             'layers': str(layers or ''), 'million': f'{sum(p.numel() for p in net.parameters())/1e6:.3g}'}
@@ -120,6 +122,7 @@ begin, end = '<!-- made by tools/models_page.py: begin -->', '<!-- made by tools
 
 def seconds(text):
     "A least length, as a person reads it."
+    if not text: return ''
     s = float(text.split()[0])
     return 'any' if s < .001 else f'{round(s*1000)} ms'
 
@@ -130,6 +133,7 @@ def per_second(row):
 
 
 def size(row):
+    if not row['million']: return ''
     n = float(row['million'])
     return f'{n/1000:.2g} B' if n >= 999.5 else f'{n:.3g} M'
 
@@ -141,9 +145,8 @@ def besides(row):
 
 
 def facts(row):
-    if not row['hears']: return ['']*7+[f'{besides(row)}; not measured']
     hears = row['hears'].replace('any length', 'any')
-    return [f"{int(row['sr'])/1000:g}", hears, per_second(row), seconds(row['least']), row['dim'], row['layers'] or '', size(row), besides(row)]
+    return [row['sr'] and f"{int(row['sr'])/1000:g}", hears, per_second(row), seconds(row['least']), row['dim'], row['layers'] or '', size(row), besides(row)]
 
 
 def table(rows):
@@ -164,9 +167,9 @@ def made_cells():
     "The text of the page's tables."
     rows = [*read_record().values()]
     opened = [r for r in rows if not r['refused']]
-    unmeasured = sum(not r['hears'] for r in opened)
-    parts = [f'Of the {len(rows)} types of `transformers` that have to do with sound {len(opened)-unmeasured} open. {len(rows)-len(opened)} are refused, and '
-             f'{unmeasured} need a package that was not there when this was measured.']
+    more = sum(bool(r['needs']) for r in opened)
+    parts = [f'Of the {len(rows)} types of `transformers` that have to do with sound {len(opened)} open, {more} of them with a package more (*needs*). '
+             f'{len(rows)-len(opened)} are refused.']
     for key, (title, about) in groups.items():
         parts += [f'### {title}', about, '\n'.join(table([r for r in opened if r['group'] == key]))]
     refused = [r for r in rows if r['refused']]

@@ -4,6 +4,7 @@ from dataclasses import is_dataclass
 from functools import cached_property
 from pathlib import Path
 
+from auditus.sound.explained import written_doc
 from fastcore.docments import docments
 
 root = Path(__file__).resolve().parents[1]
@@ -101,7 +102,7 @@ def members(cls, module, level):
 def class_(name, cls, level):
     "A class's entry: how it is made, what it holds, its methods and properties."
     held = assignments(textwrap.dedent(inspect.getsource(cls)))
-    doc = inspect.cleandoc(cls.__doc__ or '')
+    doc = written_doc(cls) or ''
     bases = [code(b.__name__) for b in cls.__bases__ if b not in (object, tuple)]
     blocks = [heading(level, name)]
     made = inspect.isfunction(cls.__init__) or hasattr(cls, '_fields')

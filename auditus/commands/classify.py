@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/870_commands.classify.ipynb #b2c97427
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ import typer
 from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, AudioNotFoundError, check_choice, SettingError
 from ..sound.chain import show_progress
+from ..page.words import describe_model
 from .options import (Hop, ModelOptions, Paths, ReadingOptions, TableFile, TrustOptions, as_command,
-                                      check_table_path, expand_paths, parse_window, say, say_not_taken,
+                                      check_table_path, classifier_help, expand_paths, parse_window, say, say_not_taken,
                                       say_left_out)
 
 # %% ../../nbs/870_commands.classify.ipynb #8fc9ca24
@@ -151,10 +153,10 @@ def report_scores(
     if marks is None or marks.format is None: check_table_path(out)
     items,failed,rows,places = collect(expand_paths(paths)),[],[],[]
     say_not_taken(items)
-    say(str(classifier.model))
+    say(describe_model(classifier.model, getattr(classifier, 'probe', None), classifier.name))
     results = classifier.classify_sounds((i.sound for i in items), lambda *o: failed.append(o))
-    # what is printed shows how far the work is
-    for embedded in show_progress(results, len(items), False if out is None else None):
+    # what is printed shows how far the work is, where it is seen
+    for embedded in show_progress(results, len(items), False if out is None and sys.stdout.isatty() else None):
         scores,name = classifier.as_scores(embedded),readable(items[embedded.place].name)
         if select is not None: scores = select(scores)
         rows += _table_rows(scores, name, embedded.spans)
@@ -173,7 +175,7 @@ def report_scores(
 def classify(
     paths: Paths,
     model: Annotated[str, typer.Option('--model', '-m',
-        help="A classifier: a Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0).")],
+        help=classifier_help)],
     top_k: Annotated[int, typer.Option('--top-k', '-k', help='Labels for each result.')] = 5,
     min_score: Annotated[Optional[float], typer.Option(help='Leave out labels with a lower score.')] = None,
     labels: Annotated[Optional[str], typer.Option('--labels', '-l',

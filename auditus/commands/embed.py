@@ -13,6 +13,7 @@ from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief, count, without_secrets
 from ..sound.errors import SettingError, check_positive
+from ..page.words import describe_model
 from .options import (Hop, ModelName, ModelOptions, Paths, ReadingOptions, TrustOptions, as_command,
                                       check_exists, expand_paths, parse_duration, parse_window, say,
                                       say_left_out)
@@ -132,7 +133,7 @@ def embed(
     elif len(paths)>1: raise SettingError(f'standard input (-) is one sound, and is embedded alone; got {count(len(paths), "path")}')
     pipe = AudioPipeline(model, window=parse_window(window), hop=hop, pooling=pooling, layer=_parse_layer(layer),
                          batch_size=batch_size, normalize=normalize, mono=mono, **vars(run), **vars(reading), **vars(trust))
-    say(str(pipe.model))
+    say(describe_model(pipe.model))
     # what has passed since the command was given counts
     budget = parse_duration(time_budget)
     if budget is not None: budget = max(1., budget-(time.perf_counter()-began))

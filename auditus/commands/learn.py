@@ -9,9 +9,9 @@ __all__ = []
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
-from .options import (AllowPickle, Device, Group, LabelColumn, LabelledSounds, ModelName, ModelOptions,
+from .options import (AllowPickle, Device, Group, LabelColumn, LabelledSounds, LabelledVectors, ModelOptions,
                                       Overwrite, ReadingOptions, Several, TableFile, TrustOptions, as_command,
-                                      check_table_path, save_table, say)
+                                      check_exists, check_table_path, model_help, save_table, say)
 from .learning import LearningOptions
 
 # %% ../../nbs/880_commands.learn.ipynb #de5f7d7b
@@ -21,10 +21,19 @@ def _problem_type(
     "Translate `--several` into a problem type."
     return 'multi_label_classification' if several else None
 
+def changed_settings(
+    settings:dict, # of `AudioPipeline`
+)->dict:
+    "Return the settings that are not the defaults: those that were typed."
+    from auditus.transform import AudioPipeline
+    defaults = AudioPipeline.defaults()
+    return {k:v for k,v in settings.items() if v!=defaults[k]}
+
 @as_command
 def probe(
-    data: LabelledSounds,
-    model: ModelName = 'MIT/ast-finetuned-audioset-10-10-0.4593',
+    data: LabelledVectors,
+    model: Annotated[Optional[str], typer.Option('--model', '-m',
+        help=model_help+' Without it, the one that made the vectors, or else MIT/ast-finetuned-audioset-10-10-0.4593.')] = None,
     head: Annotated[str, typer.Option(help="'logistic', 'knn', 'prototype', or 'attention' over layers and time.")] = 'logistic',
     out: Annotated[Optional[Path], typer.Option('--out', '-o', help='A folder for the probe.')] = None,
     group: Group = None,
@@ -41,13 +50,22 @@ def probe(
     "Learn a classifier on vectors, and say how good it is by cross-validation."
     from auditus.finetune import Probe
     from auditus.labels import labelled
+    from auditus.index.sources import embedding_pipeline
+    from auditus.learn.embedded import is_embedded, read_embedded
     from auditus.learn.labelled import check_learnable, sounds_fingerprint
-    from auditus.transform import AudioPipeline
-    learnt = Probe(AudioPipeline(model, **vars(run), **vars(reading), **vars(trust)), head, folds=folds,
-                   augment_variants=augment_variants, **learning.settings())
-    sounds = check_learnable(labelled(data, group, _problem_type(several), label_column))
+    from auditus.transform import AudioPipeline, default_model
+    check_exists(data)
+    settings,X = {**vars(run), **vars(reading), **vars(trust)},None
+    if is_embedded(data):
+        pipe = embedding_pipeline(data, model, **changed_settings(settings))
+        X,sounds = read_embedded(data, group, _problem_type(several), label_column, pipe)
+    else:
+        pipe = AudioPipeline(model or default_model, **settings)
+        sounds = labelled(data, group, _problem_type(several), label_column)
+    learnt = Probe(pipe, head, folds=folds, augment_variants=augment_variants, **learning.settings())
+    check_learnable(sounds)
     if out is not None: learnt.check_place(out, sounds_fingerprint(sounds), overwrite)
-    learnt.fit(sounds)
+    learnt.fit(sounds) if X is None else learnt.fit_vectors(X, sounds)
     typer.echo(learnt.report or 'there are too few sounds to check what was learnt')
     if out is not None:
         learnt.save(out, overwrite)

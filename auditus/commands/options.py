@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/830_commands.options.ipynb #23a198a9
-import inspect, warnings
+import inspect, re, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
@@ -23,24 +23,55 @@ def say(
     "Write a line to standard error."
     typer.echo(text, err=True)
 
+_other_words = { # of Python → of a terminal
+    "AudioLoader(truncated='keep')": '--truncated keep', "problem_type='multi_label_classification'": '--several',
+    "groups='file'": '--group file', ' (--overwrite)': '', 'give it a `pipeline`': 'make it with auditus embed',
+    "load_model('clmr', checkpoint=PATH)": '--checkpoint PATH'}
+
 def in_terminal(
     message:str, # of an error
+    flags:dict={}, # name of a parameter → option of the command
 )->str:
     "Return a message that speaks of options in the place of Python's arguments."
-    return message.replace("AudioLoader(truncated='keep')", '--truncated keep')
+    for python,words in _other_words.items(): message = message.replace(python, words)
+    for name,flag in flags.items():
+        message = re.sub(rf"(?<![\w.]){name}=True\b", flag, message)
+        message = re.sub(rf"(?<![\w.]){name}=False\b", flag.replace('--', '--no-', 1), message)
+        message = re.sub(rf"(?<![\w.]){name}='([^']*)'", rf'{flag} \1', message)
+        number = rf"(?<![\w.]){name}=(-?[\d.]*\d)?(?![\w'=])"
+        message = re.sub(number, lambda m: f'{flag} {m[1]}' if m[1] else flag, message)
+        message = message.replace(f'`{name}`', f'`{flag}`')
+    return message
+
+def option_flags(
+    parameters, # `inspect.Parameter`s of a command
+)->dict: # name → option
+    "Return what the options of a command are called where they are typed."
+    found = {}
+    for p in parameters:
+        info = next((m for m in getattr(p.annotation, '__metadata__', ()) if hasattr(m, 'param_decls')), None)
+        if isinstance(info, typer.models.ArgumentInfo): continue
+        # of what is annotated, typer finds the first name where a default would be
+        typed = getattr(info, 'default', None),*(getattr(info, 'param_decls', None) or ())
+        names = [n for n in typed if isinstance(n, str) and n.startswith('--')]
+        found[p.name] = names[0] if names else f"--{p.name.replace('_', '-')}"
+    others = {'model_name': 'model', 'groups': 'group'} # of Python → of commands
+    return found | {python:found[name] for python,name in others.items() if name in found}
 
 @contextmanager
-def report_errors():
+def report_errors(
+    flags:dict={}, # as in `in_terminal`
+):
     "Print errors of ours as one line and end the command with status 1. Print warnings as notes."
     told = set()
     def note(message, *args):
-        if str(message) not in told: say(f'note: {message}')
+        if str(message) not in told: say(f'note: {in_terminal(str(message), flags)}')
         told.add(str(message))
     with warnings.catch_warnings():
         warnings.showwarning = note
         try: yield
         except AuditusError as e:
-            say(f'error: {in_terminal(str(e))}')
+            say(f'error: {in_terminal(str(e), flags)}')
             raise typer.Exit(1) from e
         except KeyboardInterrupt:
             say('stopped')
@@ -128,12 +159,16 @@ def save_table(
 
 # %% ../../nbs/830_commands.options.ipynb #50c0dd07
 model_help = "A Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."
+classifier_help = "A classifier: what probe or finetune wrote, a Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."
 
 Paths = Annotated[list[str], typer.Argument(
     help='Sounds, folders of sounds, or a CSV, Parquet or text file that lists them.')]
 LabelledSounds = Annotated[str, typer.Argument(
     help='A folder with a sub-folder for each label, '
          'or a CSV or Parquet file with the columns path and label.')]
+LabelledVectors = Annotated[str, typer.Argument(
+    help='A folder with a sub-folder for each label, a CSV or Parquet file with the columns path and label, '
+         'or what auditus embed wrote of one of these.')]
 ModelName = Annotated[str, typer.Option('--model', '-m', help=model_help)]
 Hop = Annotated[Optional[float], typer.Option(
     help='Seconds from one window to the next; without it they touch.')]
@@ -197,6 +232,7 @@ def as_command(f):
     parameters = signature.parameters.values()
     groups = {p.name:p.annotation for p in parameters if is_dataclass(p.annotation)}
     spread = signature.replace(parameters=[o for p in parameters for o in _spread_group(p)])
+    flags = option_flags(spread.parameters.values())
 
     @wraps(f)
     def command(*args, **kwargs):
@@ -204,7 +240,7 @@ def as_command(f):
         typed.apply_defaults()
         made = {name:group(**{o.name:typed.arguments.pop(o.name) for o in fields(group)})
                 for name,group in groups.items()}
-        with report_errors(): return f(**typed.arguments, **made)
+        with report_errors(flags): return f(**typed.arguments, **made)
     command.__signature__ = spread
     command.__annotations__ = {p.name:p.annotation for p in spread.parameters.values()}
     return command

@@ -106,7 +106,7 @@ def open_page(
         help='Sounds to find the like of: a folder of them, '
              'what auditus embed wrote, or a saved SoundIndex.')] = None,
     model: Annotated[Optional[str], typer.Option('--model', '-m',
-        help=model_help+' Without it, that of the index.')] = None,
+        help=model_help+' Or what auditus probe wrote. Without it, that of the index.')] = None,
     words_model: Annotated[Optional[str], typer.Option(
         help='Answers to words of yours, such as laion/clap-htsat-unfused; '
              'without it the model, where it reads.')] = None,
@@ -136,12 +136,15 @@ def open_page(
     from auditus.app import SoundAnalyzer, serve
     from auditus.page.files import exit_on_signals
     from auditus.page.layout import import_gradio
+    from auditus.page.workbench import place_for_vectors
     with exit_on_signals():
         if index is not None: check_exists(index)
         import_gradio() # says what is missing before a folder is embedded, which may take an hour
         # what is not given is left to the index
         settings = vars(run) | {k:v or None for k,v in vars(trust).items()}
-        analyzer = SoundAnalyzer(model, index, sounds, words_model, max_minutes, settings, max_seconds)
+        analyzer = SoundAnalyzer(model, index, sounds, words_model, max_minutes, settings, max_seconds,
+                                 cache=None if index is None else place_for_vectors(index))
+        say('; '.join(analyzer.describe())+(f', kept in {analyzer.cache}' if analyzer.cache else ''))
         page = serve(analyzer, host, port, max_mb, browser, max_total_mb, allow_host or ())
         try:
             _say_where(page, host)

@@ -14,7 +14,7 @@ from ..sound.wording import brief
 from ..sound.errors import (AudioInputError, AudioNotFoundError, SettingError, check_choice, naming_item,
                                   unnamed)
 from ..sound.columns import iter_items
-from ..sound.chain import is_many
+from ..sound.chain import is_many, show_progress
 from ..pipeline.embedding import to_tensors
 from ..transform import AudioPipeline
 from ..collection.sources import user_path
@@ -91,7 +91,7 @@ def embed_examples(self:QueryEmbedder,
     "Return the vectors of all examples of a query, or the mean of the examples, whatever windows each has."
     check_choice('combine', combine, ('nearest', 'mean'))
     vectors,examples = [],split_examples(query)
-    for i,example in enumerate(examples):
+    for i,example in enumerate(show_progress(examples, len(examples), None)):
         # an error of several tells which one it is
         with naming_item(i, example) if len(examples)>1 else unnamed(): vectors.append(self.embed(example))
     if combine=='nearest': return np.concatenate(vectors)

@@ -15,22 +15,10 @@ from ..pipeline.embedding import is_whole
 from ..transform import AudioPipeline
 from ..collection.sources import describe_left_out
 from ..collect import collect
-from ..collection.remote import open_store
-from ..collection.embeddings import EmbeddingTable, load
+from ..collection.embeddings import load
 from ..collection.cached import embed_cached
 from ..learn.saved import check_same_vectors
-
-# %% ../../nbs/730_index.sources.ipynb #a1db7671
-def table_settings(
-    path, # of what `extract` may have written
-)->dict|None: # `None`: it is no table of embeddings
-    "Read the settings that a table of embeddings was made with."
-    try: table = EmbeddingTable(open_store(path))
-    except SettingError: return None
-    found = table.paths()
-    settings = next((s for p in found if (s := table.read_metadata(p)) is not None), None)
-    if found and settings is None and not table.store.single: table.refuse_damage()
-    return settings
+from ..learn.embedded import table_settings
 
 # %% ../../nbs/730_index.sources.ipynb #45336b25
 _whole_numbers = 'layer', 'batch_size', 'target_sr' # that may be fractions in a table
@@ -58,6 +46,20 @@ def pipeline_from(
             if k in AudioPipeline.defaults() and (k in taken or k not in ('backend', 'dtype'))}
     kept = {k:int(v) if k in _whole_numbers and isinstance(v, float) else v for k,v in kept.items()}
     return AudioPipeline(**{**kept, 'progress': False, **changes})
+
+# %% ../../nbs/730_index.sources.ipynb #24c1625b
+def embedding_pipeline(
+    source, # what `extract` wrote
+    model:str|None=None, # that is said to have made it; `None`: the one that did
+    **changes, # settings to change, such as device='cuda'
+)->AudioPipeline:
+    "Make the pipeline for more sounds like those of a table. Raises `SettingError` where another model made it."
+    settings = table_settings(source)
+    whole = {} if settings.get('window') is None else dict(window='auto', hop=None)
+    if model is None: return pipeline_from(settings, source, **whole | changes)
+    pipe = pipeline_from(settings|{'model_name': str(model)}, source, **whole | changes)
+    check_same_vectors(settings, pipe, but=('window', 'hop'))
+    return pipe
 
 # %% ../../nbs/730_index.sources.ipynb #d74dc1f5
 def embed_collection(

@@ -9,6 +9,7 @@ __all__ = []
 import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import AudioInputError, SettingError
+from ..sound.chain import show_progress
 from ..classify import AudioClassifier, check_known
 from .labelled import as_targets, as_tuples, drop_failed, Labelled
 from .metrics import Report
@@ -27,7 +28,8 @@ def score_sounds(
     def note(place, item, e):
         e.index = None # the sound is named beside it
         failed.append((items[place].name, str(e)))
-    for y in classifier.classify_sounds((i.sound for i in items), note):
+    heard = classifier.classify_sounds((i.sound for i in items), note)
+    for y in show_progress(heard, len(items), classifier.pipe.progress):
         rows.append(classifier.sound_scores(y))
         places.append(y.place)
     return np.stack(rows) if rows else np.zeros((0, len(classifier.labels))),places,failed
@@ -38,7 +40,7 @@ def is_multilabel(
 )->bool:
     "Whether a classifier gives a sound several labels; where it can do both, the sounds' labels decide."
     if not isinstance(classifier, AudioClassifier): return classifier.multilabel
-    return multilabel and (classifier.function_to_apply or classifier.model.activation)=='sigmoid'
+    return multilabel and classifier.activation=='sigmoid'
 
 # %% ../../nbs/660_learn.evaluate.ipynb #8bc788b4
 def _known_labels(

@@ -14,7 +14,7 @@ import numpy as np
 from fastcore.basics import patch, store_attr
 from ..sound.errors import check_choice, check_names, check_positive, SettingError, renamed, unnamed
 from ..sound.columns import iter_items
-from ..sound.chain import Transform
+from ..sound.chain import show_progress, Transform
 from ..sound.json import read_json
 from ..sound.files import read_whole
 from ..pipeline.embedding import to_tensors
@@ -36,6 +36,7 @@ from .saved import (
     arrays_file, check_head_settings, check_overwrite, check_same_vectors, compared_settings,
     head_settings, probe_file, probe_folder, read_saved, vector_settings)
 from .evaluate import evaluate_classifier
+from .embedded import is_embedded, read_embedded
 
 # %% ../../nbs/670_learn.probe.ipynb #907c8885
 class Learnt(NamedTuple):
@@ -201,7 +202,7 @@ def _cross_validate(self:Probe,
     targets,multilabel = data.targets,data.multilabel
     scores,judged = np.zeros((len(X), len(data.classes))),np.zeros(len(X), bool)
     splits = self._splits(X, data)
-    for train,val in splits:
+    for train,val in show_progress(splits, len(splits), self.progress, 'fold'):
         # what was not learnt can't be asked for
         val = val[~(targets[val].astype(bool) & ~targets[train].any(0)).any(1)]
         if not len(val): continue
@@ -217,7 +218,7 @@ def _cross_validate(self:Probe,
 @patch
 @renamed(paths='sounds')
 def fit(self:Probe,
-    sounds, # paths, arrays or clips; or a folder or a table that brings labels along
+    sounds, # paths, arrays or clips; or a folder or a table that brings labels along; or what `extract` wrote of these
     labels=None, # one a sound: a name, or several
     groups=None, # one a sound: what stays on one side of a division; or a column, or a function of the name
     problem_type:str|None=None, # as in `labelled`
@@ -225,6 +226,8 @@ def fit(self:Probe,
 )->Probe: # itself
     "Learn from labelled sounds, and find out how well. Raises `AudioInputError` where they can't be "
     "learnt from."
+    if labels is None and isinstance(sounds, (str, Path)) and is_embedded(sounds):
+        return self.fit_vectors(*read_embedded(sounds, groups, problem_type, label_column, self.pipeline))
     data = check_learnable(as_labelled(sounds, labels, groups, problem_type, label_column))
     learnt_from = sounds_fingerprint(data)
     check_head_settings(self.head, self.C, self.k, self.folds, self.seed, self.class_weight, data.classes)
@@ -235,14 +238,42 @@ def fit(self:Probe,
     if self.augment is not None:
         variants = embed_variants(embedder, data.items, self.augment, self.augment_variants, self.seed,
                                   self.progress)
+    return self.fit_vectors(X, data, failed, learnt_from, variants, labels is not None and is_indicator(labels))
+
+@patch
+def fit_vectors(self:Probe,
+    X:np.ndarray, # `(n, dim)`, made by `embedder`
+    data:Labelled, # what they are of
+    failed=(), # `(name, error)` of sounds that are not among them
+    learnt_from:str='', # as `sounds_fingerprint` says it; empty: these
+    variants:np.ndarray|None=None, # `(n, variants, dim)`, to learn from too
+    indicator:bool=False, # did labels come as a matrix of 0 and 1?
+)->Probe: # itself
+    "Learn from vectors that are there already."
+    if variants is None and self.augment is not None:
+        raise SettingError('`augment` varies sounds, and these are vectors: give the sounds themselves, or leave it out')
+    learnt_from = learnt_from or sounds_fingerprint(check_learnable(data))
     arrays = self._fit_head(X, data, np.arange(len(X)), variants)
-    report = None if self.folds is None else self._cross_validate(X, data, failed, variants)
-    self._learnt = Learnt(data.classes, data.multilabel, labels is not None and is_indicator(labels), arrays,
-                          report, learnt_from, self._vector_settings())
+    report = None if self.folds is None else self._cross_validate(X, data, [*failed], variants)
+    self._learnt = Learnt(data.classes, data.multilabel, indicator, arrays, report, learnt_from,
+                          self._vector_settings())
     return self
 
 # %% ../../nbs/670_learn.probe.ipynb #c1aed265
 few_sounds = 8 # below which it takes longer to look for their vectors than to make them
+
+# %% ../../nbs/670_learn.probe.ipynb #34f010e4
+@patch
+def with_pipeline(self:Probe,
+    **changes, # settings of its pipeline, such as device='cuda'
+)->Probe: # itself, where there are none
+    "Return a probe with other settings of its pipeline. Raises `SettingError` where its vectors would differ."
+    if not changes: return self
+    pipe = AudioPipeline(**self.pipeline.get_params() | changes)
+    probe = type(self)(**self.get_params(False) | {'pipeline': pipe, 'truncated': None})
+    check_same_vectors(run_settings(self.embedder), probe.embedder)
+    probe._learnt = self._learnt._replace(settings=probe._vector_settings())
+    return probe
 
 # %% ../../nbs/670_learn.probe.ipynb #6d4475bc
 @patch

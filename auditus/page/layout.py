@@ -6,9 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/810_page.layout.ipynb #0baeca68
+import html, re
 from fastcore.basics import patch
 from ..sound.errors import AuditusError, require
-from .desk import CurrentSound, PageAnswers
+from .desk import column_widths, CurrentSound, PageAnswers, Picture
+from .workbench import min_window_s, split_labels, window_fault
 
 # %% ../../nbs/810_page.layout.ipynb #6e26f085
 _install_command = "pip install 'auditus[app]'"
@@ -45,7 +47,14 @@ class PageComponents:
     ): # as gradio takes it
         "Show a component with its value, or hide it if it has none."
         if isinstance(component, self.gr.State) or component.visible=='hidden': return value
-        return self.gr.update(value=value, visible=value not in (None, ''))
+        more = {'column_widths': column_widths(value)} if isinstance(component, self.gr.Dataframe) and value else {}
+        if isinstance(value, Picture): value = value._repr_html_()
+        return self.gr.update(value=value, visible=value not in (None, ''), **more)
+
+    def add_message(self): # gradio's HTML
+        "Add a place for what can't be answered: there, it covers nothing."
+        place, = self.add(self.gr.HTML(visible=False, elem_classes='message'))
+        return place
 
 # %% ../../nbs/810_page.layout.ipynb #f92abd65
 # runs in the browser: hides an answer if it is about another sound than the one on the page
@@ -54,35 +63,56 @@ _hide_if_outdated = """(sound, about) => {
     return Array(%d).fill(old ? {__type__: 'update', value: null, visible: false} : {__type__: 'update'});
 }"""
 
+def _as_message(
+    text:str, # may name commands in backticks
+    role:str='alert', # that a screen reader reads out at once; 'note': in its place
+)->str: # HTML
+    "Make a message."
+    said = re.sub('`([^`]+)`', r'<code>\1</code>', html.escape(text, quote=False))
+    return f'<div role="{role}">{said}</div>'
+
 @patch
 def _answer(self:PageComponents,
     current:CurrentSound, # of the page that asks
     sound:str|None, # path of the sound that the question is about
     question, # method of `PageAnswers`
     args, # of the question
-    outputs:list, # components for the answer, and one for the path of the sound
+    outputs:list, # components for the answer, one for a message, and one for the path of the sound
 ): # updates of `outputs`
-    "Answer a question, or show a warning. Without an answer all components stay as they are."
+    "Answer a question, or say why not. Without an answer all other components stay as they are."
     try: found = self.answers.answer(current, sound, question, *args)
     except AuditusError as e:
-        self.gr.Warning(str(e), title='This does not work', duration=None)
-        return self.gr.skip()
+        text = _as_message(self.answers.message(e, sound))
+        return [*(self.gr.skip() for _ in outputs[:-2]), self._update(outputs[-2], text), sound]
     if found is None: return self.gr.skip()
-    return [self._update(c, v) for c,v in zip(outputs, (*found, sound))]
+    return [self._update(c, v) for c,v in zip(outputs, (*found, None, sound))]
 
 # %% ../../nbs/810_page.layout.ipynb #608da6d9
+@patch
+def _validator(self:PageComponents,
+    checks, # for each input a function that says what is wrong with it
+): # as gradio takes it
+    "Make what checks the inputs before a question is asked: gradio puts its words beside the field."
+    def validate(current, sound, *values):
+        faults = [check(v) for check,v in zip(checks, values)]
+        return [self.gr.validate(not f, f) for f in ('', '', *faults)]
+    return validate
+
 @patch
 def connect(self:PageComponents,
     event, # of gradio, such as `button.click`
     question, # method of `PageAnswers`
     inputs, # components with the arguments of the question, besides the sound
     outputs, # components that show the answer
+    message, # component that says why there is none
     of_row:bool=False, # is the question about a chosen row of a table?
+    checks=(), # for each input a function that says what is wrong with it; empty: anything goes
     **settings, # of the event
 ):
     "Ask a question when an event happens, and show the answer."
     gr,about = self.gr,self.gr.Textbox(visible='hidden')
-    outputs = [*outputs, *self.add(about)]
+    outputs = [*outputs, message, *self.add(about)]
+    if checks: settings['validator'] = self._validator(checks)
     def ask(current, sound, *args): return self._answer(current, sound, question, args, outputs)
     def ask_of_row(current, sound, rows, chosen:gr.SelectData):
         return ask(current, sound, rows, chosen.index[0])
@@ -97,6 +127,7 @@ def connect(self:PageComponents,
 def connect_sound(self:PageComponents,
     question, # method of `PageAnswers` about the new sound
     outputs, # components that show the answer
+    message, # component that says why there is none
 ):
     "Empty all components when the sound changes, and then ask a question about the new one."
     components = [*self.components]
@@ -106,15 +137,15 @@ def connect_sound(self:PageComponents,
     each = dict(trigger_mode='multiple') # of several changes at once none may be left out
     inputs = [self.current, self.sound]
     changed = self.sound.change(change, inputs, components, **self._immediate, **each)
-    self.connect(changed.then, question, [], outputs, **each)
+    self.connect(changed.then, question, [], outputs, message, **each)
 
 # %% ../../nbs/810_page.layout.ipynb #3fb559cb
 def _answer_components(
     gr, # the module `gradio`
     components:PageComponents,
-)->tuple: # Plot, Dataframe, DownloadButton
+)->tuple: # HTML for the picture, Dataframe, DownloadButton
     "Make the components of an answer."
-    picture = gr.Plot(label='Picture', show_label=False, visible=False)
+    picture = gr.HTML(visible=False, elem_classes='picture')
     table = gr.Dataframe(label='Table', show_label=False, interactive=False, wrap=True, visible=False)
     return components.add(picture, table, gr.DownloadButton('CSV', size='sm', visible=False))
 
@@ -122,29 +153,57 @@ def _window_input(
     gr, # the module `gradio`
 ): # gradio's Number
     "Make the input for the length of a window."
-    return gr.Number(label='Seconds of a window (0: the whole sound)', value=0, minimum=0)
+    return gr.Number(label='Seconds of a window', value=0, info=f'0: the whole sound; or at least {min_window_s:g}')
+
+def _ask_with(
+    gr, # the module `gradio`
+    button, # that asks
+    *fields, # where Enter does, too
+): # event, as `PageComponents.connect` takes it
+    "Let a button ask a question, and the Enter key in its fields."
+    triggers = [button.click, *(f.submit for f in fields)]
+    return lambda *args, **settings: gr.on(triggers, *args, **settings)
+
+def _say_why_not(
+    gr, # the module `gradio`
+    why:str, # and what to do
+):
+    "Fill a tab whose question can't be asked."
+    gr.HTML(_as_message(why, 'note'), elem_classes='message')
 
 def _classify_tab(
     gr, # the module `gradio`
     components:PageComponents,
 ):
-    "Make the tab for the labels of the model, hidden if the model has none."
+    "Make the tab for the labels of the model."
     answers = components.answers
-    with gr.Tab('Classify', visible=answers.analyzer.model.labels is not None):
+    with gr.Tab('Classify'):
+        if why := answers.analyzer.unavailable.get('classify'): return _say_why_not(gr, why)
         window,go = _window_input(gr),gr.Button('Classify', variant='primary')
-        components.connect(go.click, answers.classify, [window], _answer_components(gr, components))
+        message = components.add_message()
+        components.connect(_ask_with(gr, go, window), answers.classify, [window], _answer_components(gr, components),
+                           message, checks=[window_fault])
 
 # %% ../../nbs/810_page.layout.ipynb #bba79fa1
+def _labels_fault(
+    text:str, # what was typed
+)->str: # empty: there is none
+    "Say what is wrong with descriptions."
+    return '' if len(split_labels(text))>1 else 'two descriptions or more, with commas between them: dog, rain, engine'
+
 def _zeroshot_tab(
     gr, # the module `gradio`
     components:PageComponents,
 ):
     "Make the tab for descriptions."
+    answers = components.answers
     with gr.Tab('Zero-shot'):
+        if why := answers.analyzer.unavailable.get('zeroshot'): return _say_why_not(gr, why)
         text = gr.Textbox(label='Descriptions, with commas between them', placeholder='dog, rain, engine')
         window,go = _window_input(gr),gr.Button('Compare', variant='primary')
-        outputs = _answer_components(gr, components)
-        components.connect(go.click, components.answers.zeroshot, [text, window], outputs)
+        message,outputs = components.add_message(),_answer_components(gr, components)
+        components.connect(_ask_with(gr, go, text, window), answers.zeroshot, [text, window], outputs, message,
+                           checks=[_labels_fault, window_fault])
 
 def _embed_tab(
     gr, # the module `gradio`
@@ -153,26 +212,49 @@ def _embed_tab(
     "Make the tab for vectors."
     with gr.Tab('Embedding'):
         window,go = _window_input(gr),gr.Button('Embed', variant='primary')
-        outputs = _answer_components(gr, components)
-        components.connect(go.click, components.answers.embed, [window], outputs)
+        message,outputs = components.add_message(),_answer_components(gr, components)
+        components.connect(_ask_with(gr, go, window), components.answers.embed, [window], outputs, message,
+                           checks=[window_fault])
 
 # %% ../../nbs/810_page.layout.ipynb #a5af7f3a
 def _search_tab(
     gr, # the module `gradio`
     components:PageComponents,
 ):
-    "Make the tab for similar sounds, hidden if there is no index."
+    "Make the tab for similar sounds."
     answers = components.answers
-    with gr.Tab('Similar sounds', visible=answers.analyzer.index is not None):
+    with gr.Tab('Similar sounds'):
+        if why := answers.analyzer.unavailable.get('search'): return _say_why_not(gr, why)
         has_text = answers.analyzer.model.embed_text is not None
         text = gr.Textbox(label='Words, in the place of the sound', visible=has_text)
-        go = gr.Button('Find', variant='primary')
+        go,message = gr.Button('Find', variant='primary'),components.add_message()
         picture,table,file = _answer_components(gr, components)
         hint,found = components.add(gr.Markdown(visible=False), gr.State())
         player, = components.add(gr.Audio(show_label=False, interactive=False, visible=False,
                                           buttons=['download'], elem_id='heard'))
-        components.connect(go.click, answers.search, [text], [picture, table, file, hint, found])
-        components.connect(table.select, answers.play_match, [found], [player], of_row=True)
+        components.connect(_ask_with(gr, go, text), answers.search, [text], [picture, table, file, hint, found], message)
+        components.connect(table.select, answers.play_match, [found], [player], message, of_row=True)
+
+# %% ../../nbs/810_page.layout.ipynb #bf2d918a
+# as gradio's `css` it would be for the inside of the page only, and messages of gradio lie outside of that
+page_head = """<style>
+.picture img {display: block; width: 100%; max-width: 900px; margin: auto}
+.message [role] {border-left: 4px solid var(--color-accent); padding: .6em 1em}
+.message code {font-size: .9em; overflow-wrap: anywhere}
+.toast-wrap {top: auto !important; bottom: 1em !important}
+.tab-wrapper, .tab-container {height: auto !important}
+.tab-container {flex-wrap: wrap}
+:focus-visible {outline: 2px solid var(--color-accent) !important; outline-offset: 2px}
+@media (max-width: 600px) {
+    .main.fillable {padding: 8px !important}
+    .tab-container button {padding: 6px 9px !important; font-size: 14px !important}
+    /* by these gradio measures which tabs find no room */
+    .tab-container.visually-hidden button {padding: 0 !important; width: 1px; font-size: 0 !important}
+    [role=gridcell], [role=gridcell] *, [role=columnheader], [role=columnheader] *, .table-wrap td *, .table-wrap th * {font-size: 12px !important}
+    .table-wrap td, .table-wrap th {padding: 2px !important}
+}
+</style>
+"""
 
 # %% ../../nbs/810_page.layout.ipynb #8863ba32
 _check_interval_s,_max_age_s = 3600,86400 # each hour, gradio removes uploads that are older than a day
@@ -182,16 +264,16 @@ def make_page(
 ): # gradio's Blocks
     "Make the page."
     gr,analyzer = import_gradio(),answers.analyzer
-    head = [f'`{analyzer.model}`', analyzer.index is not None and f'`{analyzer.index}`',
-            analyzer.model.license_note]
+    head = [*analyzer.describe(), analyzer.model.license_note]
     cleaning = _check_interval_s,_max_age_s
     with gr.Blocks(title='auditus', analytics_enabled=False, delete_cache=cleaning) as page:
         gr.Markdown('# auditus\n'+'  \n'.join(filter(None, head)))
         sound = gr.Audio(label=f'A sound, of up to {analyzer.minutes:g} minutes', type='filepath',
                          sources=['upload', 'microphone'], buttons=['download'], elem_id='sound')
         components = PageComponents(gr, answers, sound)
+        message = components.add_message()
         description = components.add(gr.Markdown(elem_id='about', visible=False),
-                                     gr.Plot(show_label=False, elem_id='look', visible=False))
+                                     gr.HTML(elem_id='look', elem_classes='picture', visible=False))
         for make_tab in _classify_tab,_zeroshot_tab,_search_tab,_embed_tab: make_tab(gr, components)
-        components.connect_sound(answers.describe, description)
+        components.connect_sound(answers.describe, description, message)
     return page.queue(api_open=False) # every question waits for its turn

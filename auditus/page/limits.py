@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/760_page.limits.ipynb #00d1512d
 import time
+from copy import copy
 from itertools import chain
 from pathlib import Path
 import numpy as np
@@ -145,3 +146,14 @@ def limit_pipeline(
     "Copy a pipeline, without its model's weights, so that it checks the time before each batch."
     settings = {k:v for k,v in pipe.get_params().items() if k not in load_settings}
     return AudioPipeline(**settings | {'model_name': limit_model(pipe.model, limit)} | changes)
+
+# %% ../../nbs/760_page.limits.ipynb #be9e5ea1
+def limit_probe(
+    probe, # `Probe`
+    limit:TimeLimit|None, # of the request; `None`: any time
+): # `Probe`
+    "Copy a probe so that it checks the time before each batch."
+    limited = copy(probe)
+    # a setting that is assigned would make it forget what it has learnt
+    limited.__dict__['pipeline'] = limit_pipeline(probe.pipeline, limit)
+    return limited

@@ -312,6 +312,20 @@ def many(self:AudioPipeline, xs:Iterable):
     nothing = isinstance(ys, list) and not ys and not self.windowed and self.pooling is not None
     return to_tensors(np.zeros((0, self.dim), np.float32), self.return_tensors) if nothing else ys
 
+# %% ../../nbs/410_pipeline.pipeline.ipynb #c64a65e3
+@patch
+def __call__(self:AudioPipeline,
+    x, # one sound, or many
+    **settings, # to change for this call alone
+):
+    """Embed one sound, or many.
+
+    One is a path, a link, bytes, an open file, a `Clip`, an `AudioArray`, a pair `(array, sr)` or a dict with
+    `array` and `sampling_rate`. Many are a list, a generator, a pandas Series or a column of a dataset.
+    One sound gives a vector `(dim,)`, and `(windows, dim)` where `window` is in seconds; with `pooling=None` it
+    gives frames `(tokens, dim)`. Many give `(n, dim)`, or a list where they differ in shape, in the same order."""
+    return Transform.__call__(self, x, **settings)
+
 # %% ../../nbs/410_pipeline.pipeline.ipynb #f3ac85f3
 @patch
 def stream(self:AudioPipeline,

@@ -12,6 +12,7 @@ from functools import partial, wraps
 import numpy as np
 from fastcore.basics import argnames, patch, store_attr
 from .wording import brief
+from .explained import explain
 from .errors import AudioInputError, AuditusError, check_names, naming_item, SettingError
 from .columns import as_column, in_column, is_map_style, iter_items
 
@@ -65,9 +66,10 @@ def show_progress(
     ys:Iterable, # results as they come
     total:int|None, # how many there will be, where known
     progress:bool|None, # as in `progress_bar`
+    unit:str='item', # what is counted
 )->Iterator:
     "Hand on `ys`, with a progress bar where there is somebody to look at it."
-    bar = progress_bar(total, progress, unit='item')
+    bar = progress_bar(total, progress, unit=unit)
     if bar is None: return iter(ys)
     def counted():
         with bar:
@@ -129,6 +131,7 @@ class Transform:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if '__init__' in vars(cls): cls.__init__ = _takes_settings(cls.__init__)
+        explain(cls)
 
     def __setattr__(self, name, value):
         if name[0]!='_' and self.__dict__.get('_made') and name in self.defaults(): self.set_params(**{name: value})
@@ -149,7 +152,9 @@ class Transform:
         return stack(list(show_progress(self.each(xs), total, self.progress)))
 
     def __call__(self, x, **settings):
-        "Return the result for one item, or for many; settings may be given for this call alone."
+        """Apply the transform to one item, or to many: a list, a generator, a Series, a column of a dataset.
+        Results of many come in the same order, stacked where their shapes agree, and an error names the item.
+        Settings may be given for this call alone."""
         step = self.changed(**settings) if settings else self
         return step.many(x) if is_many(x) else step.one(x)
 
