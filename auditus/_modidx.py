@@ -661,6 +661,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'auditus/commands/options.py')},
             'auditus.commands.search': { 'auditus.commands.search._check_picture_path': ( 'commands.search.html#_check_picture_path',
                                                                                           'auditus/commands/search.py'),
+                                         'auditus.commands.search._pick_layer': ( 'commands.search.html#_pick_layer',
+                                                                                  'auditus/commands/search.py'),
                                          'auditus.commands.search._say_where': ( 'commands.search.html#_say_where',
                                                                                  'auditus/commands/search.py'),
                                          'auditus.commands.search.draw_map': ( 'commands.search.html#draw_map',

@@ -1,13 +1,17 @@
 "Every audio type of the installed transformers: it opens and is found to be sound, or it is refused with the reason; and some of each kind against their own library."
 import inspect
 import json
+import re
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers as tf
 from audio_types import all_types, class_name, make_config, make_extractor, save_type
+from fastcore.nbio import Notebook
 from kit import noise
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -15,63 +19,12 @@ from auditus import AudioArray, AudioEmbedding, AudioPipeline, ModelNotFoundErro
 from auditus.models.passport import examine
 from auditus.models.weights import check_numbers
 
-# what each type hears at once, how many frames it gives a second
-by_marks = {
-    ('10.24 s', '1214 whatever its length'): (
-        'audio-spectrogram-transformer '),
-    ('10 s', '64 whatever its length'): (
-        'clap clap_audio_model '),
-    ('30 s', '13'): (
-        'qwen3_asr qwen3_asr_encoder qwen3_omni_moe '),
-    ('30 s', '25'): (
-        'audioflamingo3 audioflamingo3_encoder embedding_gemma2 gemma4 gemma4_audio musicflamingo qwen2_5_omni qwen2_audio '
-        'qwen2_audio_encoder '),
-    ('30 s', '50'): (
-        'glmasr glmasr_encoder moss_transcribe_diarize moss_transcribe_diarize_audio voxtral voxtral_encoder whisper '),
-    ('30 s', '6.27'): (
-        'gemma3n gemma3n_audio '),
-    ('any length', '12.5'): (
-        'canary cohere_asr csm dots3_note granite_speech5_ctc granite_speech5_encoder kyutai_speech_to_text mimi mimi_encoder '
-        'moshi nemo_speechlm nemotron3_5_asr nemotron3_5_transcribe_audio nemotron3_diarization nemotron3_diarization_audio '
-        'nemotron_asr_streaming nemotron_asr_streaming_encoder parakeet_ctc parakeet_encoder parakeet_rnnt parakeet_tdt '
-        'phi4_multimodal pocket_tts_audio_tokenizer pocket_tts_audio_tokenizer_encoder '),
-    ('any length', '16.7'): (
-        'fun_asr_nano '),
-    ('any length', '24.9'): (
-        'lasr_ctc lasr_encoder '),
-    ('any length', '25'): (
-        'higgs_audio_v2_tokenizer pe_audio pe_audio_encoder pe_audio_video speech_to_text '),
-    ('any length', '250'): (
-        'muse_spark muse_spark_audio '),
-    ('any length', '31.3'): (
-        'dac '),
-    ('any length', '40'): (
-        'apertus1p5 wavtokenizer wavtokenizer_encoder '),
-    ('any length', '41.6'): (
-        'moonshine '),
-    ('any length', '50'): (
-        'data2vec-audio granite_speech granite_speech_plus hubert moonshine_streaming neucodec omniasr omniasr_audio omniasr_ctc '
-        'sew sew-d speecht5 unispeech unispeech-sat voxtral_realtime voxtral_realtime_encoder wav2vec2 wav2vec2-bert '
-        'wav2vec2-conformer wavlm xcodec xcodec2 '),
-    ('any length', '6.27'): (
-        'seamless_m4t seamless_m4t_v2 '),
-    ('any length', '7.5'): (
-        'vibevoice vibevoice_acoustic_tokenizer vibevoice_acoustic_tokenizer_encoder vibevoice_asr '),
-    ('any length', '75'): (
-        'encodec musicgen '),
-}
-opens = {kind: marks for marks, kinds in by_marks.items() for kind in kinds.split()}
+sys.path.append(str(Path(__file__).parents[1]/'tools'))
+import models_page
 
-# why a type is refused
-refused = {
-    'clvp': 'no encoder of sound', 'dia': 'no encoder of sound', 'gemma4_unified': 'no encoder of sound', 'pocket_tts': 'no encoder of sound',
-    'pop2piano': 'no encoder of sound|essentia', 'gradium_phonon_tts': 'no encoder of sound', 'inkling_mm_model': 'no encoder of sound',
-    'univnet': 'no hidden state that frames could be taken from', 'musicgen_melody': 'torchaudio|does not make frames of what its MusicgenMelodyFeatureExtractor',
-}
-# what opens with a package that may not be here
-packages = {'fun_asr_nano': 'torchaudio', 'granite_speech': 'torchaudio', 'granite_speech5_ctc': 'torchaudio', 'granite_speech5_encoder': 'torchaudio',
-            'granite_speech_plus': 'torchaudio', 'higgs_audio_v2_tokenizer': 'torchaudio', 'neucodec': 'torchaudio', 'xcodec2': 'torchaudio', 'gemma3n': 'timm',
-            'pe_audio_video': 'timm'}
+rows = models_page.read_record()
+unknown_type = (f'transformers {tf.__version__} has audio types that tests/architectures.csv does not know: {{}}. `python tools/models_page.py --measure {{}}` opens a small one of each, '
+                'writes what was measured into the list, or why it was refused, and makes the page of models: look at both, and give each a `group`')
 
 
 # what has no hidden layers to choose from: stages of a convolution that differ in size
@@ -267,27 +220,31 @@ def test_layers_of_codecs_and_what_can_not_stand_beside_the_output(tmp_path, rng
 @pytest.mark.parametrize('kind', all_types())
 def test_each_type_opens_and_is_sound_or_is_refused_with_the_reason(kind, tmp_path, monkeypatch):
     monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
-    assert kind in opens or kind in refused or kind in packages, (f'transformers {tf.__version__} has an audio type that tests/test_architectures.py does not know: {kind}. Open a small one '
-                                              '(save_type of tests/audio_types.py), and add it to `opens` with what its passport says, or to `refused` with why')
-    if kind in refused:
-        with pytest.raises((ModelNotFoundError, ImportError), match=refused[kind]): load_model(save_type(kind, tmp_path/kind))
+    assert kind in rows, unknown_type.format(kind, kind)
+    row = rows[kind]
+    lacks = row['needs'] and not find_spec(row['needs'])
+    if row['refused'] or lacks:
+        why = '|'.join([row['needs']]*bool(lacks)+[re.escape(models_page.reason(row))]*bool(row['refused']))
+        with pytest.raises((ModelNotFoundError, ImportError), match=why): models_page.measure(kind, tmp_path/kind)
         return
-    if kind in packages and not find_spec(packages[kind]):
-        with pytest.raises((ModelNotFoundError, ImportError), match=packages[kind]): load_model(save_type(kind, tmp_path/kind))
-        return
-    model = load_model(save_type(kind, tmp_path/kind))
-    found = model.passport or examine(model)
-    assert kind not in opens or (found.marks['hears'], found.marks['frames a second']) == opens[kind]
-    assert found.refused == {} and found.passes <= 8
+    model, found = models_page.measure(kind, tmp_path/kind)
+    if row['hears']: assert {k: found[k] for k in models_page.measured} == {k: row[k] for k in models_page.measured}
+    passport = model.passport or examine(model)
+    assert passport.refused == {} and passport.passes <= 8
     assert (model.n_layers is None) == (kind in without_layers) == bool(model.layers_trouble)
     if model.n_layers: check_layers(model, np.random.default_rng(0))
 
 
 def test_no_type_of_the_installed_transformers_is_unknown():
-    unknown = {*all_types()}-{*opens}-{*refused}-{*packages}
-    assert not unknown, (f'transformers {tf.__version__} has audio types that tests/test_architectures.py does not know: {", ".join(sorted(unknown))}. Open a small one of each '
-                         '(save_type of tests/audio_types.py), and add it to `opens` with what its passport says, or to `refused` with why')
-    assert not {*opens}&{*refused}
+    unknown = sorted({*all_types()}-{*rows})
+    assert not unknown, unknown_type.format(', '.join(unknown), ' '.join(unknown))
+    assert all(row['group'] in models_page.groups for row in rows.values())
+
+
+def test_the_page_of_models_is_made_of_the_list():
+    cells = [c.source for c in Notebook.open(models_page.page).cells if c.source.startswith(models_page.begin)]
+    assert cells == [models_page.made_cells()], 'run python tools/models_page.py'
+    assert all(f'`{kind}`' in cells[0] for kind in rows)
 
 
 @pytest.mark.parametrize('kind', all_types())

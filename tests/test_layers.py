@@ -169,6 +169,10 @@ def test_the_commands(folder, recordings, tmp_path):
     assert done.exit_code and 'choose it with `layer`' in done.stderr
     done = command('search', out, recordings/'07.wav', '-k', 1, '--layer', 2)
     assert done.exit_code == 0 and '07.wav' in done.stdout
+    assert command('map', out, '--layer', 2, '-o', tmp_path/'map.png').exit_code == 0 and (tmp_path/'map.png').exists()
+    SoundIndex.build(out, layer=2).save(tmp_path/'index')
+    done = command('search', tmp_path/'index', recordings/'07.wav', '--layer', 1)
+    assert done.exit_code and 'a saved index of one' in done.stderr
     for text, names in (('-2', ['embedding']), ('3,1', ['embedding_3', 'embedding_1']), ('mean', ['embedding'])):
         assert command('embed', recordings/'00.wav', '-m', folder, '--layer', text, '-o', tmp_path/f'{text}.parquet').exit_code == 0
         assert pq.read_schema(tmp_path/f'{text}.parquet').names[3:] == names

@@ -15,6 +15,19 @@ from .options import (Device, ReadingOptions, RunOptions, TableFile, TrustOption
                                       check_table_path, make_parent, model_help, save_table, say)
 
 # %% ../../nbs/890_commands.search.ipynb #569b7fcf
+Layer = Annotated[Optional[int], typer.Option(help='Of a table that holds several layers.')]
+
+def _pick_layer(
+    source:str, # an index, a table or sounds
+    layer:int|None, # of a table
+)->dict: # as `find_index` takes it
+    "Raise `SettingError` if a layer is asked of a saved index, which is of one."
+    from auditus.index.saved import is_saved_index
+    if layer is None: return {}
+    if is_saved_index(source):
+        raise SettingError(f'`--layer` is for tables of several layers, and {brief(source)} is a saved index of one')
+    return {'layer': layer}
+
 @as_command
 def search(
     index: Annotated[str, typer.Argument(help='What auditus embed wrote, or a saved SoundIndex.')],
@@ -25,7 +38,7 @@ def search(
         help='Look at every row, however many there are.')] = False,
     combine: Annotated[str, typer.Option(
         help="Of several examples: 'nearest', what is like any; 'mean', what is like all.")] = 'nearest',
-    layer: Annotated[Optional[int], typer.Option(help='Of a table that holds several layers.')] = None,
+    layer: Layer = None,
     out: TableFile = None,
     device: Device = None,
     trust: TrustOptions = TrustOptions(),
@@ -34,8 +47,8 @@ def search(
     from auditus.search import find_index
     check_table_path(out)
     examples = query[0] if len(query)==1 else query # an error names one by itself without its number
-    changes = dict(device=device, **vars(trust)) | ({} if layer is None else {'layer': layer})
-    found = find_index(index, **changes).search(examples, k, exact or None, combine)
+    found = find_index(index, device=device, **_pick_layer(index, layer), **vars(trust)).search(
+        examples, k, exact or None, combine)
     typer.echo(found)
     save_table(found, out)
 
@@ -58,6 +71,7 @@ def draw_map(
         help='A folder of sounds, what auditus embed wrote, or a saved SoundIndex.')],
     model: Annotated[Optional[str], typer.Option('--model', '-m',
         help=model_help+' Needed where the sounds are not embedded yet.')] = None,
+    layer: Layer = None,
     method: Annotated[str, typer.Option(help="'pca', or 'umap' (pip install umap-learn).")] = 'pca',
     run: RunOptions = RunOptions(),
     reading: ReadingOptions = ReadingOptions(),
@@ -77,8 +91,10 @@ def draw_map(
     if model is None and not holds_vectors(source):
         raise SettingError(f'{source} is no table of embeddings: give the sounds in it a model, '
                            'such as --model birdnet, or embed them first')
-    changes = dict(device=run.device, **vars(trust)) # of the pipeline that made the table
-    pipe = None if model is None else AudioPipeline(model, **vars(run), **vars(reading), **vars(trust))
+    # of the pipeline that made the table
+    changes = dict(device=run.device, **_pick_layer(source, layer), **vars(trust))
+    settings = dict(layer=-1 if layer is None else layer, **vars(run), **vars(reading), **vars(trust))
+    pipe = None if model is None else AudioPipeline(model, **settings)
     index = find_index(source, pipe, **({} if pipe else changes))
     index.plot(method=method).figure.savefig(out, dpi=120)
     say(f'{count(len(index), "point")} → {out}')
