@@ -597,7 +597,10 @@ def test_classes_of_a_probe_count_as_they_are_told_to(tones, pipe, tmp_path):
     probe = Probe(pipe, cache=tmp_path/'c', folds=None, class_weight={'saw': 20}).fit(tones)
     probe.save(tmp_path/'p')
     assert Probe.load(tmp_path/'p').class_weight == {'saw': 20}
-    with pytest.raises(SettingError, match="'cow', which is no class"): Probe(pipe, class_weight={'cow': 2}).fit(tones)
+    wrong = Probe(pipe, class_weight={'cow': 2})
+    with pytest.raises(SettingError, match="'cow', which is no class"): wrong.fit(tones)
+    with pytest.raises(SettingError, match="'cow', which is no class"): wrong.fit_vectors(np.eye(32), labelled(tones))
+    with pytest.raises(SettingError, match='these are vectors'): Probe(pipe, 'attention').fit_vectors(np.eye(32), labelled(tones))
     with pytest.raises(SettingError, match="goes with the heads logistic and attention, got head='knn'"): Probe(pipe, 'knn', class_weight='balanced')
 
 

@@ -26,7 +26,7 @@ from ..collection.run import run_settings
 from .labelled import check_learnable, drop_failed, former_name, Labelled, sounds_fingerprint
 from .sources import as_labelled, is_indicator, parse_labels, sound_item
 from .metrics import Report, require_sklearn
-from .balance import class_weights
+from .balance import check_class_weight, class_weights
 from .augment import check_augment, describe_augment
 from .segments import n_segments, segment_pipeline
 from .heads import fit_head, head_logits, head_scores, logit_functions
@@ -252,6 +252,7 @@ def fit_vectors(self:Probe,
     "Learn from vectors that are there already."
     if variants is None and self.augment is not None:
         raise SettingError('`augment` varies sounds, and these are vectors: give the sounds themselves, or leave it out')
+    check_class_weight(self.class_weight, data.classes)
     learnt_from = learnt_from or sounds_fingerprint(check_learnable(data))
     arrays = self._fit_head(X, data, np.arange(len(X)), variants)
     report = None if self.folds is None else self._cross_validate(X, data, [*failed], variants)
