@@ -1970,6 +1970,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'auditus.models.probes._plain': ('models.probes.html#_plain', 'auditus/models/probes.py'),
                                        'auditus.models.probes.all_finite': ('models.probes.html#all_finite', 'auditus/models/probes.py'),
                                        'auditus.models.probes.are_alike': ('models.probes.html#are_alike', 'auditus/models/probes.py'),
+                                       'auditus.models.probes.are_same': ('models.probes.html#are_same', 'auditus/models/probes.py'),
                                        'auditus.models.probes.compare_engines': ( 'models.probes.html#compare_engines',
                                                                                   'auditus/models/probes.py'),
                                        'auditus.models.probes.find_company': ( 'models.probes.html#find_company',
