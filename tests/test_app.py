@@ -463,7 +463,7 @@ def test_a_probe_on_the_page(sounds, tmp_path):
     analyzer.probe, analyzer.name = probe, 'mine'
     for window in (0, 3):
         assert analyzer.classify(sounds/'long.ogg', window) == AudioClassifier(probe, 10, window=window or 'auto')(AudioLoader()(sounds/'long.ogg'))
-    assert analyzer.describe() == ['mine: 2 labels, learnt on Small, which hears 1 s'] and 'classify' not in analyzer.unavailable
+    assert analyzer.describe() == ['mine: 2 labels, learnt on small, which hears 1 s'] and 'classify' not in analyzer.unavailable
     probe.pipeline.model.before = lambda: time.__setitem__(0, time[0]+100)
     with pytest.raises(AudioInputError, match='this takes longer than 120 s'): analyzer.classify(sounds/'long.ogg', 1)
 

@@ -166,7 +166,7 @@ def test_the_commands(folder, recordings, tmp_path):
     done = command('embed', recordings, '-m', folder, '--layer', 'all', '-o', out)
     assert done.exit_code == 0 and pq.read_schema(out).names[3:] == [f'embedding_{i}' for i in range(4)]
     done = command('search', out, recordings/'07.wav', '-k', 1)
-    assert done.exit_code and 'choose it with `layer`' in done.stderr
+    assert done.exit_code and 'choose it with `--layer`' in done.stderr
     done = command('search', out, recordings/'07.wav', '-k', 1, '--layer', 2)
     assert done.exit_code == 0 and '07.wav' in done.stdout
     assert command('map', out, '--layer', 2, '-o', tmp_path/'map.png').exit_code == 0 and (tmp_path/'map.png').exists()

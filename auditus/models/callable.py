@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['CallableModel', 'named_meanwhile']
 
-# %% ../../nbs/340_models.callable.ipynb #6002b61d
+# %% ../../nbs/340_models.callable.ipynb #e1194293
 import uuid
-from collections.abc import Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..core import as_rate
@@ -20,88 +18,14 @@ from .base import AudioModel, Graph, ModelFrames, on_backend
 from .device import as_device, configure_torch
 from .forms import noise
 from .ports import read_labels
+from .calling import CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is
 from .passport import check_opened
 
-# %% ../../nbs/340_models.callable.ipynb #1f7d1ca0
-_names = {'frames': ('frames', 'last_hidden_state', 'hidden_states'), 'logits': ('logits',), 'mask': ('mask',),
-          'pooled': ('pooled', 'embedding', 'embeddings', 'pooler_output')}
-_axes = {'frames': 3, 'pooled': 2, 'logits': 2, 'mask': 2}
-
-def _by_name(
-    out, # what a callable gave
-)->dict: # arrays or tensors by role
-    "Tell what is what. Raises `SettingError` for what no model gives."
-    if isinstance(out, ModelFrames): return {k:v for k,v in out._asdict().items() if v is not None}
-    if isinstance(out, Mapping):
-        found = {role:out[k] for role,names in _names.items() for k in names if out.get(k) is not None}
-        if found.keys()-{'mask'}: return found
-        raise SettingError(f"a dict needs 'frames', 'pooled' or 'logits', got {', '.join(map(repr, out)) or 'nothing'}")
-    axes = getattr(out, 'ndim', None)
-    if axes not in (2, 3): raise SettingError(f'it gives {_shape(out)}, and not (n, dim), (n, tokens, dim) or a dict of those')
-    return {'pooled' if axes==2 else 'frames': out}
-
-def _shape(out)->str:
-    "Describe what a callable gave."
-    return str(tuple(out.shape)) if hasattr(out, 'shape') else brief(out)
-
-def read_outputs(
-    out, # what a callable gave for `n` waves
-    n:int, # waves
-)->dict: # float32 arrays or tensors by role, each with a row a wave
-    "Check what a callable gave. Raises `SettingError` where it isn't a row for each wave."
-    found = _by_name(out)
-    for k,v in found.items():
-        if getattr(v, 'ndim', None)!=_axes[k] or len(v)!=n:
-            wanted = {'frames': '(n, tokens, dim)', 'pooled': '(n, dim)', 'logits': '(n, classes)', 'mask': '(n, tokens)'}[k]
-            raise SettingError(f'of {n} waves it gives {_shape(v)} as `{k}`, which is not {wanted}')
-    if found.keys()=={'logits'}: found['pooled'] = found['logits']
-    def plain(v): return v.detach().float() if hasattr(v, 'detach') else np.asarray(v, np.float32)
-    return {k:plain(v) for k,v in found.items()}
-
-# %% ../../nbs/340_models.callable.ipynb #3698eb5b
-class CallingWay(NamedTuple):
-    "How a callable takes waves."
-    tensors:bool # torch tensors, or numpy arrays?
-    channel:bool # `(n, 1, samples)`, or `(n, samples)`?
-    together:bool = True # several at once, or one at a time?
-
-def calling_ways(
-    tensors_only:bool, # does it take nothing else?
-)->list: # of `CallingWay`, in the order in which they are tried
-    "List the ways in which waves are given."
-    kinds = (True,) if tensors_only else (False, True)
-    return [CallingWay(t, c, together) for together in (True, False) for c in (False, True) for t in kinds]
-
-@contextmanager
-def in_eval_mode(
-    net, # torch module, or `None`
-):
-    "Have a network work as it does when it isn't trained, within the block."
-    training = [] if net is None else [m for m in net.modules() if m.training]
-    for m in training: m.training = False
-    try: yield
-    finally:
-        for m in training: m.training = True
-
-# %% ../../nbs/340_models.callable.ipynb #cb5acc2a
-def what_it_is(call)->str:
-    "Return what a callable is called."
-    return getattr(call, '__name__', type(call).__name__)
-
-def find_module(
-    call, # torch module, a method of one, or another callable
-): # torch module, or `None`
-    "Return the network behind a callable."
-    import sys
-    if 'torch' not in sys.modules: return None # then there is none
-    from torch.nn import Module
-    return next((o for o in (call, getattr(call, '__self__', None)) if isinstance(o, Module)), None)
-
-# %% ../../nbs/340_models.callable.ipynb #3ff17649
+# %% ../../nbs/340_models.callable.ipynb #2423468e
 class CallableModel(AudioModel):
     """A torch module, or any function of waves `(n, samples)`, used as a model.
     It gives `(n, dim)`, `(n, tokens, dim)`, or a dict of `frames`, `pooled` and `logits`.
-    Raises `ModelNotFoundError` for what can't be called so, and `SettingError` for settings that don't fit it."""
+    Raises `ModelNotFoundError` for what can't be called so, `SettingError` for settings that don't fit."""
     scores = 'logits' # which of what it gives
     def __init__(self,
         call, # torch module or function
@@ -109,16 +33,18 @@ class CallableModel(AudioModel):
         name:str|None=None, # what tables and indexes know it by
         context:float|None=None, # seconds that it hears at once; `None`: any length
         labels=None, # names of its classes: a list, or the path of a .txt or .csv file
-        activation:str|None=None, # makes scores of logits: 'softmax', 'sigmoid' or 'none'; `None`: none, of scores from 0 to 1
+        # makes scores of logits: 'softmax', 'sigmoid' or 'none'; `None`: none, of scores from 0 to 1
+        activation:str|None=None,
         device:str|None=None, # to move a module to; `None`: it stays where it is
         backend:str='torch', # of a module: 'torch', 'onnx', 'openvino' or 'auto'
     ):
         if not callable(call): raise SettingError(f'a torch module or a function is wanted, got {brief(call)}')
         if sr is None:
-            raise SettingError(f'{name or what_it_is(call)} does not say for which rate it was made: give its samples '
-                               'a second (Hz), as `target_sr` of AudioPipeline, `sr` elsewhere')
+            raise SettingError(f'{name or what_it_is(call)} does not say for which rate it was made: give its '
+                               'samples a second (Hz), as `target_sr` of AudioPipeline, `sr` elsewhere')
         if context is not None: check_positive('context', context, 'seconds')
-        if name is not None and not (isinstance(name, str) and name): raise SettingError(f'`name` must be a text, got {name!r}')
+        if name is not None and not (isinstance(name, str) and name):
+            raise SettingError(f'`name` must be a text, got {name!r}')
         if activation is not None: check_choice('activation', activation, ('softmax', 'sigmoid', 'none'))
         self.call,self.sr,self.context,self.given_name = call,as_rate(sr),context,name
         self.name = name or what_it_is(call)
@@ -129,12 +55,13 @@ class CallableModel(AudioModel):
         if backend!='torch': on_backend(backend, lambda bare=False: self, 'float32', self.device or 'cpu')
 
     @property
-    def best_batch(self): return AudioModel.best_batch if self.device is None or self.device.type=='cpu' else 64
+    def best_batch(self):
+        return AudioModel.best_batch if self.device is None or self.device.type=='cpu' else 64
     @property
     def samples(self)->int|None: # that it hears at once
         return None if self.context is None else round(self.context*self.sr)
 
-# %% ../../nbs/340_models.callable.ipynb #9e9a537c
+# %% ../../nbs/340_models.callable.ipynb #8883fb91
 @patch
 def place(self:CallableModel,
     device, # as in `load_model`
@@ -142,8 +69,9 @@ def place(self:CallableModel,
     "Find out where the network is, or move it."
     self.device = None
     if self.net is None:
-        if device is not None: raise SettingError(f'{self.name} is a function, which computes where it will: leave `device` out, got {device!r}')
-        return
+        if device is None: return
+        raise SettingError(f'{self.name} is a function, which computes where it will: '
+                           f'leave `device` out, got {device!r}')
     configure_torch()
     if device is not None: self.net.to(as_device(device))
     found = next((p.device for p in (*self.net.parameters(), *self.net.buffers())), None)
@@ -172,15 +100,16 @@ def hear(self:CallableModel,
     if not way.tensors and self.net is None: return read_outputs(self.call(self.feed(waves, way)), len(waves))
     import torch
     with in_eval_mode(self.net), torch.no_grad():
-        if self.session is not None: return dict(zip(self.roles, self.session({'waves': self.feed(waves, way)})))
+        if self.session is not None:
+            return dict(zip(self.roles, self.session({'waves': self.feed(waves, way)})))
         return read_outputs(self.call(self.feed(waves, way)), len(waves))
 
-# %% ../../nbs/340_models.callable.ipynb #1caf8767
+# %% ../../nbs/340_models.callable.ipynb #53ef5981
 _tried_s = .1, .25, .5, 1., 2., 5. # lengths that are tried, in seconds
 
 @patch
 def find_way(self:CallableModel)->dict: # what it gives of three waves
-    "Find a way to call it, and the shortest sound that it takes. Raises `ModelNotFoundError` where there is none."
+    "Find a way to call it, and how short a sound it takes. Raises `ModelNotFoundError` where there is none."
     tried = [self.samples] if self.samples else [round(s*self.sr) for s in _tried_s]
     first = None
     for way in calling_ways(self.net is self.call):
@@ -191,10 +120,11 @@ def find_way(self:CallableModel)->dict: # what it gives of three waves
             else:
                 self.way,self.min_samples,self.roles = way,n,[*found]
                 return found
-    why = str(first) if isinstance(first, SettingError) else f'{type(first).__name__}: {" ".join(str(first).split()):.300}'
-    raise ModelNotFoundError(f'{self.name} can not be used as a model at {self.sr} Hz: given waves (3, {tried[0]}), {why}. '
-                             'It takes waves `(n, samples)` and gives `(n, dim)`, `(n, tokens, dim)` or a dict of those; '
-                             'what hears one length only needs `context`, its seconds')
+    said = ' '.join(str(first).split())[:300]
+    why = said if isinstance(first, SettingError) else f'{type(first).__name__}: {said}'
+    raise ModelNotFoundError(f'{self.name} can not be used as a model at {self.sr} Hz: given waves (3, {tried[0]}), '
+                             f'{why}. It takes waves `(n, samples)` and gives `(n, dim)`, `(n, tokens, dim)` or a '
+                             'dict of those; what hears one length only needs `context`, its seconds')
 
 @patch
 def takes(self:CallableModel,
@@ -214,7 +144,8 @@ def measure(self:CallableModel,
     "Find out what it takes and gives."
     found = self.find_way()
     if self.samples:
-        short = next((n for s in _tried_s if (n := round(s*self.sr))<self.samples and self.takes(n)), self.samples)
+        shorter = (n for s in _tried_s if (n := round(s*self.sr))<self.samples and self.takes(n))
+        short = next(shorter, self.samples)
         self.fixed = short==self.samples
         self.min_samples = 1 if self.fixed else short
     else: self.fixed = False
@@ -232,13 +163,13 @@ def note_sizes(self:CallableModel,
     found:dict, # what it gives of three waves
 ):
     "Note how wide it is. Raises `ModelNotFoundError` where that depends on the sound's length."
-    n = self.min_samples if self.samples is None else self.samples
-    other = found if self.fixed else self.hear(noise(2*n if self.samples is None else max(n//2, self.min_samples))[None], self.way)
+    n = 2*self.min_samples if self.samples is None else max(self.samples//2, self.min_samples)
+    other = found if self.fixed else self.hear(noise(n)[None], self.way)
     for k in found.keys()&other.keys()-{'mask'}:
         if found[k].shape[-1]==other[k].shape[-1]: continue
-        raise ModelNotFoundError(f'{self.name} can not be used as a model: the last axis of its `{k}` is {found[k].shape[-1]} '
-                                 f'and {other[k].shape[-1]} for sounds of two lengths. It is the size of a vector, '
-                                 'and time comes before it: `(n, tokens, dim)`')
+        raise ModelNotFoundError(f'{self.name} can not be used as a model: the last axis of its `{k}` is '
+                                 f'{found[k].shape[-1]} and {other[k].shape[-1]} for sounds of two lengths. It is '
+                                 'the size of a vector, and time comes before it: `(n, tokens, dim)`')
     self.pooled_dim = found['pooled'].shape[-1] if 'pooled' in found else None
     self.frame_dim = found['frames'].shape[-1] if 'frames' in found else self.pooled_dim
     same = 'frames' in found and other['frames'].shape[1]==found['frames'].shape[1]>1
@@ -254,11 +185,11 @@ def note_classes(self:CallableModel,
     n = logits.shape[1]
     self.labels = [f'class {i}' for i in range(n)] if labels is None else read_labels(labels, n)
     if activation is None and not (logits.min()>=0 and logits.max()<=1):
-        raise SettingError(f"{self.name} gives logits beyond 0 to 1: say what makes scores of them, by `activation`, "
-                           "'softmax', 'sigmoid' or 'none'")
+        raise SettingError(f'{self.name} gives logits beyond 0 to 1: say what makes scores of them, by '
+                           "`activation`, 'softmax', 'sigmoid' or 'none'")
     self.activation = activation or 'none'
 
-# %% ../../nbs/340_models.callable.ipynb #462de35c
+# %% ../../nbs/340_models.callable.ipynb #0fd79507
 @patch
 def forward(self:CallableModel, waves:list, layer=-1)->ModelFrames:
     if layer!=-1: raise SettingError(f'{self.name} gives its last layer only: `layer` must be -1, got {layer!r}')
@@ -269,7 +200,8 @@ def forward(self:CallableModel, waves:list, layer=-1)->ModelFrames:
         x = np.zeros((len(places), n), np.float32)
         for row,i in zip(x, places): row[:len(waves[i])] = waves[i][:n]
         out = self.hear(x, self.way)
-        for row,i in enumerate(places): rows[i] = self.read_row({k:v[row] for k,v in out.items()}, len(waves[i]))
+        for row,i in enumerate(places):
+            rows[i] = self.read_row({k:v[row] for k,v in out.items()}, len(waves[i]))
     def gathered(k): return stack([r[k] for r in rows]) if k in rows[0] else None
     return ModelFrames.padded([r['frames'] for r in rows], gathered('pooled'), gathered(self.scores))
 
@@ -285,7 +217,7 @@ def read_row(self:CallableModel,
     if self.fixed and n<self.samples: frames = frames[:max(1, -(-n*len(frames)//self.samples))]
     return row | {'frames': frames}
 
-# %% ../../nbs/340_models.callable.ipynb #6e752ec9
+# %% ../../nbs/340_models.callable.ipynb #ac9b375f
 @patch
 def weights_hash(self:CallableModel)->str:
     import hashlib
@@ -317,26 +249,29 @@ def named_meanwhile(
     finally:
         if nameless: model.given_name = None
 
-# %% ../../nbs/340_models.callable.ipynb #888db177
+# %% ../../nbs/340_models.callable.ipynb #9ad5b3b3
 @patch
 def graph(self:CallableModel)->Graph:
     import torch
     if self.net is not self.call:
         raise SettingError(f'{self.name} is a function, which no file can hold, and no other engine run: '
                            'make the pipeline with it again where it is wanted')
-    if not self.way.together: raise SettingError(f"{self.name} takes one sound at a time, so that it can not be converted: use backend='torch'")
+    if not self.way.together:
+        raise SettingError(f'{self.name} takes one sound at a time, so that it can not be converted: '
+                           "use backend='torch'")
     roles,call,again = self.roles,self.call,['pooled'] if self.scores=='pooled' else []
     class Named(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.inner = call
         def forward(self, waves):
-            found = _by_name(self.inner(waves))
+            found = by_name(self.inner(waves))
             found.setdefault('pooled', found.get('logits'))
             return tuple(found[k] for k in (*roles, *again))
     n = self.samples or max(self.min_samples, self.sr//2)
     lengths = [(2, n), (1, n), (3, n)] if self.fixed else [(2, n), (1, n if self.samples else 2*n), (3, n)]
-    examples = [{'waves': self.feed(np.stack([noise(m, seed) for seed in range(k)]), self.way).cpu()} for k,m in lengths]
+    batches = [np.stack([noise(m, seed) for seed in range(k)]) for k,m in lengths]
+    examples = [{'waves': self.feed(waves, self.way).cpu()} for waves in batches]
     return Graph(Named().eval(), examples, roles+['logits']*len(again))
 
 @patch
@@ -344,11 +279,12 @@ def describe(self:CallableModel)->dict:
     shape = [None, *([1] if self.way.channel else []), self.samples if self.fixed else None]
     wave = dict(name='waves', shape=shape, kind='float32')
     if self.fixed and self.frame_dim and 'frames' in self.roles or 'mask' in self.roles:
-        raise SettingError(f'{self.name} gives frames of padding, which a file would not leave out: it can not be exported')
+        raise SettingError(f'{self.name} gives frames of padding, which a file would not leave out: '
+                           'it can not be exported')
     outputs = {k:k for k in self.roles}
     if self.scores=='pooled': outputs['logits'] = 'logits'
-    return dict(kind='onnx', sr=self.sr, samples=self.samples if self.fixed else None, wave=wave, others={}, kinds={'waves': 'float32'},
-                outputs=outputs, activation=self.activation, peak=None, features=None, order=['waves'],
+    return dict(kind='onnx', sr=self.sr, samples=self.samples if self.fixed else None, wave=wave,
+                others={}, kinds={'waves': 'float32'}, outputs=outputs, activation=self.activation, peak=None, features=None, order=['waves'],
                 frame_dim=self.frame_dim, pooled_dim=self.pooled_dim, min_samples=self.min_samples, labels=self.labels)
 
 @patch
@@ -356,7 +292,7 @@ def save(self:CallableModel, folder)->dict: # arguments for `load_model`
     self.export(folder/'model.onnx')
     return {'name': '{folder}/model.onnx', 'graph': None}
 
-# %% ../../nbs/340_models.callable.ipynb #85e4fbee
+# %% ../../nbs/340_models.callable.ipynb #52cae51e
 def open_callable(
     call, # torch module or function
     sr:int|None=None, # as in `CallableModel`

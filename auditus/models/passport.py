@@ -17,7 +17,7 @@ from ..sound.whole import write_whole
 from .base import AudioModel, hash_files, load_model
 from .forms import noise
 from .probes import (
-    Listener, are_alike, compare_engines, find_company, find_instability, find_padding, find_where_cut,
+    Listener, are_same, compare_engines, find_company, find_instability, find_padding, find_where_cut,
     find_wrongs, half_of, hear_end, hear_levels, hear_stereo, say_raised, long_pass_s, longest_pass_s, make_chirp,
     one_step, probe_lengths, try_lengths)
 
@@ -90,7 +90,7 @@ def _examine_shortly(
              'least': f'{model.min_samples/model.sr:.3g} s', 'frames': f'{second["frames"].shape[-1]} numbers',
              'frames a second': f'{len(alone["frames"])} whatever its length' if one_for_all else f'{per_s:.3g}',
              'padding': 'counted' if model.padding_counts else 'within the vector' if one_vector else 'cut off',
-             'level': 'not known' if soft is None else 'makes no difference' if are_alike(soft, alone, 1e-3) else 'is heard',
+             'level': 'not known' if soft is None else 'makes no difference' if are_same(soft, alone, 1e-3) else 'is heard',
              'labels': len(model.labels or ()), 'engine': f'{model.backend}, {model.precision}'}
     return marks,defects
 

@@ -172,6 +172,14 @@ def find_wrongs(
                              f'{n/model.sr:g} s: it takes the sound for one of another rate')
     return found
 
+def are_same(
+    a:dict, # what was said of a sound
+    b:dict, # of another
+    by:float, # relative to the largest number
+)->bool:
+    "Whether all that is said of two sounds is the same."
+    return _off(a, b)<=by
+
 # %% ../../nbs/227_models.probes.ipynb #e7118ca7
 def hear_levels(
     ears:Listener, # at the model

@@ -13,7 +13,7 @@ def model_title(
     model, # `AudioModel`
 )->str:
     "Return what a model is called: BirdNET, where the name in a command is birdnet."
-    return getattr(model, 'title', None) or str(model.name)
+    return model.title or str(model.name)
 
 def describe_labels(
     model, # `AudioModel`
