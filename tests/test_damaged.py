@@ -60,7 +60,7 @@ def test_the_limits_themselves_are_taken(rng):
 def test_the_command_says_so_in_a_line(option, seconds, sounds, tmp_path):
     args = ['embed', str(sounds), '--model', 'nothing', *(['--window', '5'] if option == '--hop' else []), f'{option}={seconds}', '--out', str(tmp_path/'a.parquet')]
     done = CliRunner().invoke(app, args)
-    assert done.exit_code == 1 and f'error: `{option[2:]}` must be' in done.output and 'Traceback' not in done.output
+    assert done.exit_code == 1 and f'error: `{option}` must be' in done.output and 'Traceback' not in done.output
 
 
 # --- files of settings

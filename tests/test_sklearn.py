@@ -369,7 +369,7 @@ def checks_of(estimator):
 def of_numbers(tmp_path_factory): return OfNumbers(AudioPipeline(Samples()), C=1., folds=None, cache=tmp_path_factory.mktemp('numbers'))
 
 
-asked = ['check_estimator_cloneable', 'check_estimator_tags_renamed', 'check_valid_tag_types', 'check_estimator_repr', 'check_no_attributes_set_in_init', 'check_estimators_overwrite_params',
+asked = ['check_class_weight_classifiers', 'check_estimator_cloneable', 'check_estimator_tags_renamed', 'check_valid_tag_types', 'check_estimator_repr', 'check_no_attributes_set_in_init', 'check_estimators_overwrite_params',
          'check_dont_overwrite_parameters', 'check_estimators_fit_returns_self', 'check_readonly_memmap_input', 'check_estimators_unfitted', 'check_mixin_order', 'check_positive_only_tag_during_fit', 'check_estimators_dtypes',
          'check_dtype_object', 'check_pipeline_consistency', 'check_estimators_nan_inf', 'check_estimators_pickle', 'check_f_contiguous_array_estimator', 'check_classifier_data_not_an_array', 'check_classifiers_one_label',
          'check_classifiers_one_label_sample_weights', 'check_classifiers_classes', 'check_estimators_partial_fit_n_features', 'check_classifiers_train', 'check_classifiers_regression_target',

@@ -57,12 +57,9 @@ def test_precision_and_prevalence_hold(how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('knows_all', [True, False])
-@pytest.mark.parametrize('how', draws)
-def test_precision_and_prevalence_hold_for_950_of_1000_classes(how, knows_all):
-    promised, held, inside, good, got = served(how, knows_all, 1000)
-    assert inside >= 950 and held >= .95*promised
-    if how == 'ours': assert got >= .6*good > 0
+def test_precision_and_prevalence_hold_for_950_of_1000_classes():
+    promised, held, inside, good, got = served('ours', True, 1000)
+    assert inside >= 950 and held >= .95*promised > 0 and got >= .6*good > 0
 
 
 def test_three_in_a_hundred_wrong_are_not_promised_to_be_one():

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/662_learn.bounds.ipynb #e1ea2f99
+# %% ../../nbs/662_learn.bounds.ipynb #c169b2e2
 import numpy as np
 
-# %% ../../nbs/662_learn.bounds.ipynb #4b7ff913
+# %% ../../nbs/662_learn.bounds.ipynb #30e4f07b
 def count_p_value(
     right:int, # clips that were judged right
     wrong:int, # clips that were judged wrong
@@ -16,15 +16,18 @@ def count_p_value(
     total:int|None=None, # clips that they were drawn from; `None`: not known
 )->float:
     "Return how probable so few wrong clips are where the precision of all is below what is asked for."
-    from scipy.stats import binom, hypergeom
+    from scipy.special import bdtr, gammaln
     n = right+wrong
-    of_many = float(binom.cdf(wrong, n, 1-precision))
+    of_many = float(bdtr(wrong, n, 1-precision)) # the binomial distribution, summed up to `wrong`
     if total is None or n>total: return of_many
     least_wrong = int(np.floor((1-precision)*total+1e-9))+1 # of all, where the precision is just missed
     if least_wrong>total: return 1. # whatever they are, that many can't be wrong
-    return min(of_many, float(hypergeom.cdf(wrong, total, least_wrong, n)))
+    def log_choose(n, k): return gammaln(n+1)-gammaln(k+1)-gammaln(n-k+1)
+    k = np.arange(max(0, n-(total-least_wrong)), min(wrong, least_wrong)+1)
+    chances = log_choose(least_wrong, k)+log_choose(total-least_wrong, n-k)-log_choose(total, n)
+    return min(of_many, float(np.exp(chances).sum()))
 
-# %% ../../nbs/662_learn.bounds.ipynb #36960b5b
+# %% ../../nbs/662_learn.bounds.ipynb #19fedd8d
 _stakes = np.array([.999, .9, .75, .5, .3, .15, .05]) # shares of the largest that can't be lost
 _shares = np.array([.5, .1, .1, .1, .1, .05, .05]) # of the money
 
@@ -56,7 +59,7 @@ def precision_p_value(
     good = int(right.sum())
     return count_p_value(good, len(right)-good, precision, total)
 
-# %% ../../nbs/662_learn.bounds.ipynb #28ca9d95
+# %% ../../nbs/662_learn.bounds.ipynb #7ee33dea
 def share_interval(
     right:np.ndarray, # `(n,)`, 1 or 0
     weights:np.ndarray, # `(n,)`
