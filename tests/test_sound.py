@@ -351,7 +351,7 @@ def test_results_come_as_they_are_made(fifty):
 def test_is_many(fifty):
     one = ['a.wav', Path('a.wav'), b'ab', bytearray(2), memoryview(b'ab'), io.BytesIO(b'ab'), {'path': 'a'}, (noise(9), 8000),
            AudioArray(noise(9), 8000), Windowing(1.)(AudioArray(noise(9), 8000)), noise(9), noise(2, 9), torch.zeros(9),
-           pd.Series([.1, .2]), pl.Series([.1]), pd.DataFrame({'path': ['a']}), SimpleNamespace(get_all_samples=None), None, 3]
+           pd.Series([.1, .2]), pl.Series([.1]), pd.DataFrame({'path': ['a'], 'label': ['b']}), SimpleNamespace(get_all_samples=None), None, 3]
     assert not any(map(is_many, one))
     assert all(is_many(make(fifty)) for make in manys.values()) and is_many([])
 
@@ -939,8 +939,8 @@ faults = {  # name: (what is given, made in an empty folder; class; part of the 
     'None': (lambda d: None, AudioInputError, 'NoneType'),
     'an int': (lambda d: 3, AudioInputError, 'int'),
     'a float': (lambda d: 3., AudioInputError, 'float'),
-    'a table': (lambda d: pd.DataFrame({'path': ['a.wav']}), AudioInputError, "table['path']"),
-    'a table of polars': (lambda d: pl.DataFrame({'path': ['a.wav']}), AudioInputError, 'columns'),
+    'a table': (lambda d: pd.DataFrame({'path': ['a.wav'], 'label': ['b']}), AudioInputError, "table['path']"),
+    'a table of polars': (lambda d: pl.DataFrame({'path': ['a.wav'], 'label': ['b']}), AudioInputError, 'columns'),
     'rate 0': (lambda d: (noise(900), 0), AudioInputError, 'got 0'),
     'rate -1': (lambda d: {'array': noise(900), 'sampling_rate': -1}, AudioInputError, 'got -1'),
     'rate None': (lambda d: (noise(900), None), AudioInputError, 'got None'),
