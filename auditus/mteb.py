@@ -9,6 +9,7 @@ __all__ = ['MtebModel']
 from collections.abc import Iterator
 import numpy as np
 from .sound.errors import require, SettingError
+from .sound.columns import undecoded
 from .pipeline.embedding import to_tensors
 from .transform import AudioPipeline, default_model
 
@@ -21,7 +22,7 @@ def iter_sounds(
     rows = getattr(inputs, 'dataset', None)
     column = rows.features.get('audio') if isinstance(rows, datasets.Dataset) and rows.features else None
     if isinstance(column, datasets.Audio): # its own decoder needs torchcodec
-        for row in rows.cast_column('audio', datasets.Audio(decode=False)): yield row['audio']
+        yield from undecoded(rows, 'audio')
     else:
         for batch in inputs: yield from batch['audio']
 

@@ -189,6 +189,17 @@ def _hash_files(
             while chunk := f.read(2**20): total.update(chunk)
     return total.hexdigest()[:16]
 
+def hash_tensors(
+    tensors:dict, # of torch, by name; on any device, of any number format
+)->str: # 16 hex digits
+    "A hash of weights that are in memory."
+    import hashlib, torch
+    total = hashlib.sha256()
+    for k,v in sorted(tensors.items()):
+        total.update(f'{k} {v.dtype} {tuple(v.shape)}'.encode())
+        total.update(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
+
 # %% ../../nbs/160_models.base.ipynb #fb67fc21
 _noted = set()
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CallableModel', 'named_meanwhile']
 
-# %% ../../nbs/340_models.callable.ipynb #e1194293
+# %% ../../nbs/340_models.callable.ipynb #87dd5fc4
 import uuid
 from contextlib import contextmanager
 import numpy as np
@@ -14,14 +14,14 @@ from ..core import as_rate
 from ..sound.errors import ModelNotFoundError, SettingError, check_choice, check_positive
 from ..sound.chain import stack
 from ..sound.wording import brief
-from .base import AudioModel, Graph, ModelFrames, on_backend
+from .base import AudioModel, Graph, ModelFrames, hash_tensors, on_backend
 from .device import as_device, configure_torch
 from .forms import noise
 from .ports import read_labels
 from .calling import CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is
 from .passport import check_opened
 
-# %% ../../nbs/340_models.callable.ipynb #2423468e
+# %% ../../nbs/340_models.callable.ipynb #f60ec297
 class CallableModel(AudioModel):
     """A torch module, or any function of waves `(n, samples)`, used as a model.
     It gives `(n, dim)`, `(n, tokens, dim)`, or a dict of `frames`, `pooled` and `logits`.
@@ -61,7 +61,7 @@ class CallableModel(AudioModel):
     def samples(self)->int|None: # that it hears at once
         return None if self.context is None else round(self.context*self.sr)
 
-# %% ../../nbs/340_models.callable.ipynb #8883fb91
+# %% ../../nbs/340_models.callable.ipynb #bc43c243
 @patch
 def place(self:CallableModel,
     device, # as in `load_model`
@@ -104,7 +104,7 @@ def hear(self:CallableModel,
             return dict(zip(self.roles, self.session({'waves': self.feed(waves, way)})))
         return read_outputs(self.call(self.feed(waves, way)), len(waves))
 
-# %% ../../nbs/340_models.callable.ipynb #53ef5981
+# %% ../../nbs/340_models.callable.ipynb #f9b946b9
 _tried_s = .1, .25, .5, 1., 2., 5. # lengths that are tried, in seconds
 
 @patch
@@ -189,7 +189,7 @@ def note_classes(self:CallableModel,
                            "`activation`, 'softmax', 'sigmoid' or 'none'")
     self.activation = activation or 'none'
 
-# %% ../../nbs/340_models.callable.ipynb #0fd79507
+# %% ../../nbs/340_models.callable.ipynb #0d9f7477
 @patch
 def forward(self:CallableModel, waves:list, layer=-1)->ModelFrames:
     if layer!=-1: raise SettingError(f'{self.name} gives its last layer only: `layer` must be -1, got {layer!r}')
@@ -217,16 +217,10 @@ def read_row(self:CallableModel,
     if self.fixed and n<self.samples: frames = frames[:max(1, -(-n*len(frames)//self.samples))]
     return row | {'frames': frames}
 
-# %% ../../nbs/340_models.callable.ipynb #ac9b375f
+# %% ../../nbs/340_models.callable.ipynb #c94b1153
 @patch
 def weights_hash(self:CallableModel)->str:
-    import hashlib
-    if self.net is None: return ''
-    total = hashlib.sha256()
-    for k,v in sorted(self.net.state_dict().items()):
-        total.update(f'{k} {tuple(v.shape)} {v.dtype}'.encode())
-        total.update(v.detach().cpu().float().contiguous().numpy().tobytes())
-    return total.hexdigest()[:16]
+    return '' if self.net is None else hash_tensors(self.net.state_dict())
 
 @patch(as_prop=True)
 def identity(self:CallableModel)->str:
@@ -249,7 +243,7 @@ def named_meanwhile(
     finally:
         if nameless: model.given_name = None
 
-# %% ../../nbs/340_models.callable.ipynb #9ad5b3b3
+# %% ../../nbs/340_models.callable.ipynb #03faa003
 @patch
 def graph(self:CallableModel)->Graph:
     import torch
@@ -292,7 +286,7 @@ def save(self:CallableModel, folder)->dict: # arguments for `load_model`
     self.export(folder/'model.onnx')
     return {'name': '{folder}/model.onnx', 'graph': None}
 
-# %% ../../nbs/340_models.callable.ipynb #52cae51e
+# %% ../../nbs/340_models.callable.ipynb #29e0ef50
 def open_callable(
     call, # torch module or function
     sr:int|None=None, # as in `CallableModel`

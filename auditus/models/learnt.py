@@ -6,13 +6,13 @@
 __all__ = ['open_learnt']
 
 # %% ../../nbs/350_models.learnt.ipynb #b8e3e2f8
-import hashlib, json
+import json
 from pathlib import Path
 import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError, check_choice
 from .registry import in_folder, note_places, shareable
-from .base import AudioModel, ModelFrames, _make_model
+from .base import AudioModel, ModelFrames, _make_model, hash_tensors
 from .device import as_device, tracks_gradients
 from .graph import GraphModel
 from .callable import CallableModel
@@ -25,7 +25,7 @@ def find_network(
     if isinstance(model, CallableModel):
         raise SettingError(f'{model.name} is a network of your own, which no file makes again: '
                            'train it by itself, and make a pipeline of it as it is then')
-    net = model.network if isinstance(model, GraphModel) else getattr(model, 'net', None)
+    net = model.net
     if net is None or model.session is not None:
         raise SettingError(f'{model.name} can not be trained: its network is not run by torch, '
                            f'but by backend={model.backend!r}')
@@ -47,11 +47,7 @@ class LearntWeights:
 
     def weights_hash(self)->str: # 16 hex digits
         "Return a hash of the weights as they are now."
-        total = hashlib.sha256()
-        for k,v in sorted(find_network(self).state_dict().items()):
-            total.update(f'{k} {v.dtype} {tuple(v.shape)}'.encode())
-            total.update(_to_bytes(v))
-        return total.hexdigest()[:16]
+        return hash_tensors(find_network(self).state_dict())
 
     def follow_network(self):
         "Go where the network was moved to, and take its number format."
@@ -77,11 +73,6 @@ class LearntWeights:
         make,args = self.__reduce_ex__(4)
         return make(*args)
 
-def _to_bytes(
-    tensor, # of any number format
-)->bytes:
-    import torch
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 # %% ../../nbs/350_models.learnt.ipynb #efd78bd3
 class LearntGraph(LearntWeights):

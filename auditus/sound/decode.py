@@ -30,6 +30,13 @@ def _look_at_path(
     "Look into a file of this machine."
     with open(path, 'rb') as f: return look_into(f)
 
+def file_state(
+    raw, # an open file of this machine
+)->tuple: # of whole numbers; others once it was changed
+    "Return what tells a file from what it was."
+    state = os.fstat(raw.fileno())
+    return state.st_size,state.st_mtime_ns,state.st_ino
+
 def look(
     source, # a path, or an open binary file
     raw, # the same, open
@@ -37,8 +44,7 @@ def look(
     "Look into a file. One that ends within its header holds nothing."
     try:
         if not isinstance(source, (str, os.PathLike)): return look_into(raw)
-        state = os.fstat(raw.fileno())
-        return _look_at_path(os.fspath(source), state.st_size, state.st_mtime_ns, state.st_ino)
+        return _look_at_path(os.fspath(source), *file_state(raw))
     except (IndexError, struct.error):
         return Contents('', '', (), 'truncated or damaged: its header breaks off')
 
@@ -101,8 +107,7 @@ def reader_key(
     part:Part,
 )->tuple: # other for each file that was changed, and in each process
     "Return what a decoder of a part can be found by."
-    state = os.fstat(raw.fileno())
-    return os.getpid(),os.fspath(source),state.st_size,state.st_mtime_ns,state.st_ino,part
+    return os.getpid(),os.fspath(source),*file_state(raw),part
 
 # %% ../../nbs/080_sound.decode.ipynb #99f521e4
 what_is_read = ('wav, flac, ogg, opus, mp3, aiff, m4a, aac, mp4, webm, mkv, wma, amr and 3gp can be read; '
