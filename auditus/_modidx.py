@@ -1300,6 +1300,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'auditus/models/callable.py'),
                                          'auditus.models.callable.CallableModel.measure': ( 'models.callable.html#callablemodel.measure',
                                                                                             'auditus/models/callable.py'),
+                                         'auditus.models.callable.CallableModel.nameless': ( 'models.callable.html#callablemodel.nameless',
+                                                                                             'auditus/models/callable.py'),
                                          'auditus.models.callable.CallableModel.note_classes': ( 'models.callable.html#callablemodel.note_classes',
                                                                                                  'auditus/models/callable.py'),
                                          'auditus.models.callable.CallableModel.note_sizes': ( 'models.callable.html#callablemodel.note_sizes',

@@ -9,7 +9,7 @@ __all__ = []
 from collections import OrderedDict
 from threading import Lock
 import numpy as np
-from ..sound.errors import AuditusError, SettingError
+from ..sound.errors import AuditusError
 from ..sound.chain import show_progress
 from ..pipeline.embedding import to_tensors
 from ..transform import AudioPipeline
@@ -48,9 +48,9 @@ def vector_keys(
     cache=None, # as in `embed_cached`
 )->list: # of tuples; `None` of a sound that nothing tells from others
     "Return what tells vectors from others."
+    if pipe.model.nameless: return [None]*len(items)
     try: settings = run_settings(pipe)
-    # a model that is loaded works without its files, and a function without a name
-    except (OSError, SettingError): settings = {'weights': ''}
+    except OSError: settings = {'weights': ''} # a model that is loaded works without its files
     if not settings['weights']: return [None]*len(items)
     settings = digest(settings)
     return [(str(cache), settings, cache_key(i)) if i.state else None for i in items]

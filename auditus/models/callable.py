@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CallableModel', 'named_meanwhile']
 
-# %% ../../nbs/340_models.callable.ipynb #87dd5fc4
+# %% ../../nbs/340_models.callable.ipynb #d1351f35
 import uuid
 from contextlib import contextmanager
 import numpy as np
@@ -21,7 +21,7 @@ from .ports import read_labels
 from .calling import CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is
 from .passport import check_opened
 
-# %% ../../nbs/340_models.callable.ipynb #f60ec297
+# %% ../../nbs/340_models.callable.ipynb #3f82cf17
 class CallableModel(AudioModel):
     """A torch module, or any function of waves `(n, samples)`, used as a model.
     It gives `(n, dim)`, `(n, tokens, dim)`, or a dict of `frames`, `pooled` and `logits`.
@@ -61,7 +61,7 @@ class CallableModel(AudioModel):
     def samples(self)->int|None: # that it hears at once
         return None if self.context is None else round(self.context*self.sr)
 
-# %% ../../nbs/340_models.callable.ipynb #bc43c243
+# %% ../../nbs/340_models.callable.ipynb #b6d187be
 @patch
 def place(self:CallableModel,
     device, # as in `load_model`
@@ -104,7 +104,7 @@ def hear(self:CallableModel,
             return dict(zip(self.roles, self.session({'waves': self.feed(waves, way)})))
         return read_outputs(self.call(self.feed(waves, way)), len(waves))
 
-# %% ../../nbs/340_models.callable.ipynb #f9b946b9
+# %% ../../nbs/340_models.callable.ipynb #24aeccf3
 _tried_s = .1, .25, .5, 1., 2., 5. # lengths that are tried, in seconds
 
 @patch
@@ -189,7 +189,7 @@ def note_classes(self:CallableModel,
                            "`activation`, 'softmax', 'sigmoid' or 'none'")
     self.activation = activation or 'none'
 
-# %% ../../nbs/340_models.callable.ipynb #0d9f7477
+# %% ../../nbs/340_models.callable.ipynb #ce605445
 @patch
 def forward(self:CallableModel, waves:list, layer=-1)->ModelFrames:
     if layer!=-1: raise SettingError(f'{self.name} gives its last layer only: `layer` must be -1, got {layer!r}')
@@ -217,17 +217,20 @@ def read_row(self:CallableModel,
     if self.fixed and n<self.samples: frames = frames[:max(1, -(-n*len(frames)//self.samples))]
     return row | {'frames': frames}
 
-# %% ../../nbs/340_models.callable.ipynb #c94b1153
+# %% ../../nbs/340_models.callable.ipynb #f71b594f
 @patch
 def weights_hash(self:CallableModel)->str:
     return '' if self.net is None else hash_tensors(self.net.state_dict())
 
 @patch(as_prop=True)
+def nameless(self:CallableModel)->bool:
+    "Whether no file could tell it from another: of a module the weights are compared, too."
+    return not self.given_name and not (self.net is self.call and any(True for _ in self.net.parameters()))
+
+@patch(as_prop=True)
 def identity(self:CallableModel)->str:
     "What tables know it by. Raises `SettingError` for one without a name."
-    if self.given_name: return self.given_name
-    # of a module the weights are compared, too
-    if self.net is self.call and len([*self.net.parameters()]): return self.name
+    if not self.nameless: return self.given_name or self.name
     raise SettingError(f'{self.name} is a function, and no file can tell it from another: give it a name, '
                        "as in AudioPipeline(f, target_sr=16000, name='my-model-1'), and another when it changes")
 
@@ -236,14 +239,13 @@ def named_meanwhile(
     model:AudioModel, # a `CallableModel`, or any other
 ): # whether it had no name
     "Have a callable without a name go by one that nothing else has, within the block."
-    try: nameless = not getattr(model, 'identity', model.name)
-    except SettingError: nameless = True
+    nameless = model.nameless
     if nameless: model.given_name = f'nameless-{uuid.uuid4().hex}'
     try: yield nameless
     finally:
         if nameless: model.given_name = None
 
-# %% ../../nbs/340_models.callable.ipynb #03faa003
+# %% ../../nbs/340_models.callable.ipynb #8d5b48d7
 @patch
 def graph(self:CallableModel)->Graph:
     import torch
@@ -286,7 +288,7 @@ def save(self:CallableModel, folder)->dict: # arguments for `load_model`
     self.export(folder/'model.onnx')
     return {'name': '{folder}/model.onnx', 'graph': None}
 
-# %% ../../nbs/340_models.callable.ipynb #29e0ef50
+# %% ../../nbs/340_models.callable.ipynb #6c5f0c6f
 def open_callable(
     call, # torch module or function
     sr:int|None=None, # as in `CallableModel`
