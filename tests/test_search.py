@@ -171,7 +171,8 @@ def test_a_graph_of_an_earlier_version_is_searched_in_its_own_numbers(rng, tmp_p
     index.save(tmp_path/'index')
     opened = SoundIndex.open(tmp_path/'index')
     assert opened.graph.dtype.name == 'F16'
-    assert (opened.neighbours(index.X[:50], 1)[0][:, 0] == np.arange(50)).all()
+    found = opened.neighbours(index.X[:50], 1)[0][:, 0]
+    assert (found == np.arange(50)).mean() >= .8  # a graph is no exact search, and of wrong numbers it finds none
 
 
 def test_a_graph_finds_nearly_what_all_rows_give(rng, tmp_path):
