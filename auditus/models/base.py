@@ -300,7 +300,8 @@ def load_model(
     trust_remote_code:bool=False, # run code that the model's folder brings along
     # what must be known of an ONNX or TFLite file that others made, as `open_graph` takes it, or of a callable
     graph:dict|None=None,
-    **of_graph, # the same, one by one: `sr=32000, pooled='embedding'`
+    context:float|None=None, # seconds that it hears at once, where that can be chosen; `None`: as it was made
+    **of_graph, # what must be known of a graph, one by one: `sr=32000, pooled='embedding'`
 )->AudioModel:
     """Find a model by its name and load it, once.
     Raises `ModelNotFoundError` where it can't be had, and `SettingError` for settings that do not fit it."""
