@@ -28,7 +28,7 @@ from .jobs import Job, JobResult, JobRunner
 
 # %% ../../nbs/570_collection.run.ipynb #6700d2f2
 # settings that came after the first tables: as long as they are these, nothing is said of them
-later_settings = {'channel': None, 'truncated': 'raise', 'truncate_dim': None}
+later_settings = {'channel': None, 'truncated': 'raise', 'truncate_dim': None, 'context': None}
 
 def _named(
     v, # of a setting, that JSON has no word for
