@@ -94,6 +94,7 @@ def extract(
     batch_size:int|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
     backend:str|None=None, # as in `load_model`; `None`: the pipeline's own
     dtype=None, # as in `load_model`; `None`: the pipeline's own
+    context:float|None=None, # as in `load_model`; `None`: the pipeline's own
     truncated:str|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
     workers:int=1, # processes, or actors of Ray
     resume:bool=True, # go on with what an earlier run left? `False` begins anew
@@ -122,7 +123,8 @@ def extract(
     if pipeline.kind is None:
         raise SettingError("a table holds vectors, and pooling=None leaves frames: choose one, such as 'mean'")
     clock,began = Clock(time_budget),time.perf_counter()
-    changes = dict(window=window, hop=hop, batch_size=batch_size, backend=backend, dtype=dtype, truncated=truncated)
+    changes = dict(window=window, hop=hop, batch_size=batch_size, backend=backend, dtype=dtype, context=context,
+                   truncated=truncated)
     changes = {k:v for k,v in changes.items() if v is not None}
     pipe = AudioPipeline(**{**pipeline.get_params(), **changes, 'return_tensors': 'np'})
     items,store = collect(sounds),open_store(out)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from weakref import WeakValueDictionary
 from ..sound.wording import brief
-from ..sound.errors import check_choice, SettingError
+from ..sound.errors import check_choice, check_positive, SettingError
 from .registry import find_entry, load_entry, registered
 
 # %% ../../nbs/160_models.base.ipynb #7e499c85
@@ -255,6 +255,7 @@ def _check_settings(
     backend:str|None, # as in `load_model`
     feature_kwargs, # as in `load_model`
     graph, # as in `load_model`
+    context, # as in `load_model`
 ):
     "Raise `SettingError` for what no model could take."
     if not isinstance(name, (str, os.PathLike)) and not callable(name):
@@ -263,6 +264,7 @@ def _check_settings(
     check_choice('backend', backend, (None, 'torch', 'openvino', 'onnx', 'litert', 'auto'))
     for k,v in (('feature_kwargs', feature_kwargs), ('graph', graph)):
         if v is not None and not isinstance(v, dict): raise SettingError(f'`{k}` must be a dict, got {v!r}')
+    if context is not None: check_positive('context', context, 'seconds')
 
 def _make_model(
     settings:dict, # of `load_model`
@@ -311,7 +313,7 @@ def load_model(
         if odd := _changed({k:v for k,v in settings.items() if k!='name'}):
             raise SettingError(f'{name.name} is loaded already: `{odd[0]}` has to be given when it is')
         return name
-    _check_settings(name, backend, feature_kwargs, settings['graph'])
+    _check_settings(name, backend, feature_kwargs, settings['graph'], context)
     # modules of one shape have one text
     known = sorted((k, str(v) if k!='name' or not callable(v) else str(id(v))) for k,v in settings.items())
     # a graph may be described by a file beside it
