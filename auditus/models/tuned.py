@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/155_models.tuned.ipynb #d051b666
+# %% ../../nbs/155_models.tuned.ipynb #adc6eb7b
 import json, platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +14,7 @@ from ..sound.json import parse_json
 from ..sound.whole import write_whole
 from ..sound.files import cache_folder, said_plainly
 
-# %% ../../nbs/155_models.tuned.ipynb #3a200a54
+# %% ../../nbs/155_models.tuned.ipynb #d91beeac
 @cache
 def processor()->tuple: # its maker, and the set of its flags, as Linux names them; both empty elsewhere
     "Return what is known of the processor."
@@ -32,7 +32,7 @@ def processor_kind()->str: # 'AMD, AVX2'; where no flags are told, what the syst
     found = next((k for k,flag in _widest.items() if flag in flags), None)
     return f'{_makers.get(maker, maker)}, {found}' if found else platform.machine()
 
-# %% ../../nbs/155_models.tuned.ipynb #55df8963
+# %% ../../nbs/155_models.tuned.ipynb #c46559ec
 _engines = {'torch': 'torch', 'openvino': 'openvino', 'onnx': 'onnxruntime', 'litert': 'ai-edge-litert'} # the package of each
 
 def installed_version(
@@ -60,7 +60,7 @@ def tuning_file(
     key = json.dumps([whole(name), whole(checkpoint)])
     return cache_folder()/'tuned'/f'{hashlib.sha256(key.encode()).hexdigest()[:24]}.json'
 
-# %% ../../nbs/155_models.tuned.ipynb #ca35fd67
+# %% ../../nbs/155_models.tuned.ipynb #b164c0e2
 def keep_tuning(
     readings:list, # of dicts with `backend`, `dtype` and `ms`
     name, # of a model, as `load_model` takes it
@@ -84,7 +84,7 @@ def read_tuning(
     known = parse_json(text, path, 'Remove it, or tune again', ('readings',))
     return known['readings'] if {k:known.get(k) for k in machine()}==machine() else []
 
-# %% ../../nbs/155_models.tuned.ipynb #de2d20f8
+# %% ../../nbs/155_models.tuned.ipynb #eb3f92ae
 def tuned_settings(
     settings:dict, # of `load_model`
 )->dict: # the same, with an engine and a number format in the place of 'auto'
