@@ -63,7 +63,9 @@ class AudioModel:
     token_samples:int|None = None
     frame_dim:int = 0 # size of a frame
     pooled_dim:int|None = None # size of the summary; `None`: there is none
-    fast_order:tuple = 'openvino', # engines that are faster than torch on all kinds of processors tried, the fastest first
+    # engines that were faster than torch on all kinds of processors tried, the fastest first: for transformers
+    # ONNX Runtime was not
+    fast_order:tuple = 'openvino',
     best_batch:int = 2 # waves in a pass that are fast: on a CPU more don't help
     ahead:int = 0 # batches worth preparing while one is run: none, where the same processor does both
     # seconds of the first token's middle, and from one to the next; `None`: tokens are no moments in time
