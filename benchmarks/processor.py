@@ -5,7 +5,7 @@ from pathlib import Path
 
 from joblib import cpu_count
 
-from auditus.models.device import processor_kind
+from auditus.models.tuned import processor_kind
 
 
 def model_name():
