@@ -131,7 +131,7 @@ class SampleCNN(AudioModel):
         self.activation = 'sigmoid' # tags don't exclude each other
 
     @property
-    def best_batch(self): return 1 if self.device.type=='cpu' else 64
+    def best_batch(self): return 4 if self.device.type=='cpu' else 64
 
     def serve(self,
         backend:str, # as in `load_model`
