@@ -72,7 +72,7 @@ def test_a_run_goes_on_as_it_was_begun(shallow, sounds, tmp_path, rng):
     assert extract(sounds, out, AudioPipeline(folder, backend='auto'), progress=False).files == 4
     after, _ = load(out)
     assert np.array_equal(before, after[:3])
-    with pytest.raises(SettingError, match=r'was begun with other settings \(backend: 'onnx' then, 'torch' now\)'):
+    with pytest.raises(SettingError, match=r"was begun with other settings \(backend: 'onnx' then, 'torch' now\)"):
         extract(sounds, out, AudioPipeline(folder, backend='torch'), progress=False)
 
 
