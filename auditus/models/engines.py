@@ -97,7 +97,7 @@ def _start_fastest(self:GraphEngines, dtype, here:str):
     if self.file.quantized: return self.start_litert()
     precision = 'float32' if dtype in (None, 'auto') else as_precision(dtype, as_device(here))
     try:
-        if here=='cpu' and on_fastest(lambda bare=False: self, precision, here, self.fast_order): return
+        if here=='cpu' and on_fastest(lambda bare=False: self, precision, here): return
         self.start_torch(precision, as_device(here))
     except (NotReadable, SettingError) as e:
         if here!='cpu' or precision!='float32': raise
