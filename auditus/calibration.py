@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Calibration', 'Reliability']
 
-# %% ../nbs/433_calibration.ipynb #d2b3071a
+# %% ../nbs/433_calibration.ipynb #c98f2c6e
 import json
 from pathlib import Path
 import numpy as np
@@ -18,17 +18,17 @@ from .sound.whole import write_whole
 from .pipeline.reliability import judged_scores, Reliability
 from .pipeline.maps import apply_map, as_matrix, check_map, find_maps, methods, sharpen
 
-# %% ../nbs/433_calibration.ipynb #55e02a8f
+# %% ../nbs/433_calibration.ipynb #4ae600fb
 _all_ = ['Reliability']
 
-# %% ../nbs/433_calibration.ipynb #283f2165
+# %% ../nbs/433_calibration.ipynb #b6aca3d6
 def is_exclusive(
     scores:np.ndarray, # `(n,)`, or `(n, classes)`
 )->bool:
     "Whether the scores of each sound add up to 1, as those of classes that exclude each other do."
     return scores.ndim==2 and scores.shape[1]>1 and np.allclose(scores.sum(1), 1, atol=1e-3)
 
-# %% ../nbs/433_calibration.ipynb #05ad9bab
+# %% ../nbs/433_calibration.ipynb #30bf51b2
 class Calibration:
     "Maps that make scores mean what they say, found on sounds whose labels are known."
     def __init__(self,
@@ -66,7 +66,7 @@ class Calibration:
         named = {} if names is None else {names[i]:m for i,m in own.items()}
         return cls(method, multilabel, names, own.get(0, shared) if names is None else shared, named, len(s))
 
-# %% ../nbs/433_calibration.ipynb #cdedc2f6
+# %% ../nbs/433_calibration.ipynb #cda1f406
 @patch
 def __call__(self:Calibration,
     scores, # `(n, classes)`, `(classes,)`, or `(n,)` where there is one class
@@ -82,9 +82,9 @@ def __call__(self:Calibration,
     if not self.multilabel: self.check_classes(names)
     if not self.multilabel and self.method=='temperature': made = sharpen(self.shared['slope'], rows)
     else:
-        known = {*(self.classes or ())}
-        maps = [self.own.get(n, self.shared) if n in known else None for n in names]
-        made = np.stack([r if m is None else apply_map(m, r) for m,r in zip(maps, rows.T)], 1)
+        place,made = {n:i for i,n in enumerate(names)},rows.astype(float)
+        for n in self.classes:
+            if n in place: made[:,place[n]] = apply_map(self.own.get(n, self.shared), rows[:,place[n]])
         if not self.multilabel: made = made/np.where((total := made.sum(1, keepdims=True))>0, total, 1)
         if not self.multilabel: made[total[:,0]<=0] = 1/len(names)
     return made.reshape(s.shape).astype(s.dtype if s.dtype.kind=='f' else float)
@@ -101,7 +101,14 @@ def check_classes(self:Calibration,
         raise SettingError(f'the calibration is one of other classes than the classifier\'s ({odd!r} is in one of '
                            'the two alone): fit it on scores of this one')
 
-# %% ../nbs/433_calibration.ipynb #a5e84823
+# %% ../nbs/433_calibration.ipynb #cabcf9e1
+@patch
+def slopes(self:Calibration)->np.ndarray|None: # `(classes,)`; `None`: there are curves among its maps
+    "What logits are multiplied by, of a calibration by temperature."
+    if self.method!='temperature': return None
+    return np.array([self.own.get(n, self.shared)['slope'] for n in self.classes or [None]])
+
+# %% ../nbs/433_calibration.ipynb #9e6da1ed
 @patch(cls_method=True)
 def held_out(cls:Calibration,
     scores, # `(n, classes)`
@@ -123,7 +130,7 @@ def held_out(cls:Calibration,
         made[out] = cls.fit(s[~out], t[~out], method, classes, multilabel)(s[out])
     return made
 
-# %% ../nbs/433_calibration.ipynb #b2d2092d
+# %% ../nbs/433_calibration.ipynb #bc60392c
 @patch
 def as_dict(self:Calibration)->dict:
     "Return all of it as plain numbers and texts."
@@ -144,7 +151,7 @@ def from_dict(cls:Calibration,
     for m in (k['shared'], *k['own'].values()): check_map(m)
     return cls(**k)
 
-# %% ../nbs/433_calibration.ipynb #f92c18cc
+# %% ../nbs/433_calibration.ipynb #b6d95c07
 @patch
 def save(self:Calibration,
     path, # of a JSON file

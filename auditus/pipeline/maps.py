@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/432_pipeline.maps.ipynb #13cb7185
+# %% ../../nbs/432_pipeline.maps.ipynb #0fc63232
 import numpy as np
 from ..sound.wording import count
 from ..sound.errors import AudioInputError
 
-# %% ../../nbs/432_pipeline.maps.ipynb #93497388
+# %% ../../nbs/432_pipeline.maps.ipynb #ff36de1e
 _least_score = 1e-12 # below which a score says no more than that it is small
 
 def logit(
@@ -34,11 +34,11 @@ def sharpen(
     scores:np.ndarray, # `(n, classes)`, of classes that exclude each other
 )->np.ndarray:
     "Divide logits by a temperature, and make scores of them again."
-    x = slope*np.log(np.maximum(np.asarray(scores, float), _least_score))
+    with np.errstate(divide='ignore'): x = slope*np.log(np.asarray(scores, float)) # 0 stays 0
     e = np.exp(x-x.max(1, keepdims=True))
     return e/e.sum(1, keepdims=True)
 
-# %% ../../nbs/432_pipeline.maps.ipynb #1355bf9b
+# %% ../../nbs/432_pipeline.maps.ipynb #8c43a941
 _temperatures = .02,50. # that are tried
 
 def _most_probable(
@@ -54,9 +54,9 @@ def fit_temperature(
     targets:np.ndarray, # `(n, classes)`
 )->dict: # map
     "Find one temperature for all classes."
-    x,(n,k) = np.log(np.maximum(scores, _least_score)),scores.shape
+    n,k = scores.shape
     soft = targets*(n+1)/(n+2)+(1-targets)/(n+2)/(k-1)
-    def loss(slope): return -(soft*np.log(sharpen(slope, np.exp(x))+_least_score)).sum()
+    def loss(slope): return -(soft*np.log(sharpen(slope, scores)+_least_score)).sum()
     return {'slope': _most_probable(loss), 'offset': 0.}
 
 def fit_one(
@@ -74,7 +74,7 @@ def fit_one(
     def loss(slope): return (soft*np.logaddexp(0, -slope*x)+(1-soft)*np.logaddexp(0, slope*x)).sum()
     return {'slope': _most_probable(loss), 'offset': 0.}
 
-# %% ../../nbs/432_pipeline.maps.ipynb #6caec308
+# %% ../../nbs/432_pipeline.maps.ipynb #52ca6e45
 _least_each = 5 # sounds with a class, and without, that a map of its own takes
 methods = 'temperature','isotonic'
 
@@ -96,7 +96,7 @@ def find_maps(
         if min(t[at,i].sum(), (1-t[at,i]).sum())>=_least_each: own[i] = fit_one(s[at,i], t[at,i], method)
     return fit_one(s[known], t[known], method),own
 
-# %% ../../nbs/432_pipeline.maps.ipynb #2de339d5
+# %% ../../nbs/432_pipeline.maps.ipynb #23f2084b
 def as_matrix(
     labels, # names, one a sound, or several; or a matrix
     classes:list|None, # their names
