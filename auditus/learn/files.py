@@ -15,7 +15,7 @@ from ..pipeline.protocols import open_bundle, write_bundle
 from ..transform import AudioPipeline
 from ..collection.run import run_settings
 from .augment import describe_augment
-from .saved import (arrays_file, check_overwrite, check_same_vectors, compared_settings,
+from .saved import (arrays_file, calibrations, check_overwrite, check_same_vectors, compared_settings,
                                  head_settings, probe_file, probe_folder, read_saved)
 from .settings import Learnt
 
@@ -29,7 +29,8 @@ def probe_settings(
     weight = probe.class_weight
     if isinstance(weight, dict): weight = {str(k):float(v) for k,v in weight.items()}
     variants = None if probe.augment is None else probe.augment_variants
-    settings |= dict(class_weight=weight, augment=describe_augment(probe.augment), augment_variants=variants)
+    settings |= dict(class_weight=weight, augment=describe_augment(probe.augment), augment_variants=variants,
+                     calibrate=calibrations[probe.calibrate])
     return json.loads(json.dumps({**settings, 'sounds': sounds, 'made_by': run_settings(probe.embedder)}))
 
 def check_probe_place(
@@ -58,6 +59,7 @@ def write_probe(
              'multi': probe.multilabel, 'indicator': probe.indicator, 'arrays': arrays_file, 'sums': True}
     check_probe_place(probe, folder, probe.learnt_from, overwrite)
     more = {}
+    if probe.calibration is not None: known['calibration'] = probe.calibration.as_dict()
     if (r := probe.report) is not None:
         known['report'] = {k:getattr(r, k) for k in ('names', 'skipped', 'folds', 'unchecked')}
         more = {'report_truth': r.targets, 'report_scores': r.scores}
@@ -80,7 +82,7 @@ def _read(
     probe = cls(pipeline, **saved.settings)
     check_same_vectors(saved.made_by, probe.embedder, but=may_differ)
     probe._learnt = Learnt(saved.classes, saved.multilabel, saved.indicator, saved.arrays, saved.report, saved.sounds,
-                           probe.vector_settings())
+                           saved.calibration, probe.vector_settings())
     return probe
 
 def read_probe(

@@ -24,6 +24,8 @@ few_sounds = 8 # below which it takes longer to look for their vectors than to m
 
 class ProbeScores(SklearnClassifier):
     "The side of a probe that judges sounds: with its `head`, `arrays`, `classes`, `multilabel` and `embedder`."
+    calibration = None # `Calibration`; `None`: scores are those of the head
+
     def vectors_of(self,
         sounds, # many
     )->np.ndarray: # `(n, dim)`
@@ -39,8 +41,9 @@ class ProbeScores(SklearnClassifier):
 def scores_of(self:ProbeScores,
     X:np.ndarray, # `(n, dim)`, made by `embedder`; of several layers `(n, layers, dim)`
 )->np.ndarray: # `(n, classes)`
-    "Return the scores of vectors."
-    return head_scores(self._check_fitted().head, np.asarray(X), self.multilabel, **self.arrays)
+    "Return the scores of vectors, calibrated where the probe is."
+    scores = head_scores(self._check_fitted().head, np.asarray(X), self.multilabel, **self.arrays)
+    return scores if self.calibration is None else self.calibration(scores)
 
 @patch
 def class_scores(self:ProbeScores, sounds)->np.ndarray: # `(n, classes)`
@@ -48,10 +51,11 @@ def class_scores(self:ProbeScores, sounds)->np.ndarray: # `(n, classes)`
     return self.scores_of(self.vectors_of(sounds))
 
 @patch(as_prop=True)
-def class_logits(self:ProbeScores): # `None` where the head has none
+def class_logits(self:ProbeScores): # `None` where the head has none, or its calibration is a curve
     "The function that gives the logits `(n, classes)` of many sounds."
-    if self.head not in logit_functions: return None
-    return lambda sounds: head_logits(self.head, self.vectors_of(sounds), self.multilabel, **self.arrays)
+    slopes = 1. if self.calibration is None else self.calibration.slopes()
+    if self.head not in logit_functions or slopes is None: return None
+    return lambda sounds: slopes*head_logits(self.head, self.vectors_of(sounds), self.multilabel, **self.arrays)
 
 # %% ../../nbs/666_learn.judging.ipynb #38097b6a
 @patch

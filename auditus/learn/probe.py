@@ -9,9 +9,10 @@ __all__ = ['Probe']
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
-from ..sound.errors import check_choice, check_positive, SettingError, renamed
+from ..sound.errors import AudioInputError, check_choice, check_positive, SettingError, renamed
 from ..sound.chain import Transform
 from ..pipeline.classifier import class_array, not_fitted
+from ..calibration import Calibration
 from ..transform import AudioPipeline
 from .labelled import check_learnable, drop_failed, former_name, Labelled, sounds_fingerprint
 from .sources import as_labelled, is_indicator
@@ -22,7 +23,7 @@ from .segments import n_segments, segment_pipeline
 from .heads import fit_head, head_scores
 from .vectors import embed_to_learn
 from .variants import embed_variants, with_variants
-from .saved import check_head_settings
+from .saved import calibrations, check_calibrate, check_head_settings
 from .embedded import is_embedded, read_embedded
 from .judging import ProbeScores
 from .folds import divide, held_out_scores
@@ -35,7 +36,7 @@ class Probe(ProbeSettings, ProbeScores, Transform):
     multi = former_name('multi', 'multilabel')
     requires_fit = True
     _of_parts = None # settings, and the pipeline of parts that was made with them
-    classes,multilabel,indicator,arrays,report,learnt_from = map(learnt_field, Learnt._fields[:-1])
+    classes,multilabel,indicator,arrays,report,learnt_from,calibration = map(learnt_field, Learnt._fields[:-1])
 
     def __init__(self,
         pipeline, # `AudioPipeline`, or the name of a model
@@ -50,9 +51,11 @@ class Probe(ProbeSettings, ProbeScores, Transform):
         class_weight=None, # 'balanced', or a dict: what a sound counts, by its label; `None`: all the same
         augment=None, # callable `(samples, sample_rate)` that gives samples, as audiomentations' `Compose` is
         augment_variants:int=4, # of each sound to learn from, with `augment`
+        calibrate=False, # make scores mean what they say, by what is held out: True or 'temperature', or 'isotonic'
     ):
         store_attr()
         check_head_settings(head, C, k, folds, seed, class_weight)
+        check_calibrate(calibrate, folds)
         check_augment(augment, try_it=False)
         check_positive('augment_variants', augment_variants, 'variants', whole=True)
         check_choice('progress', progress, (None, True, False))
@@ -114,16 +117,24 @@ def _cross_validate(self:Probe,
     data:Labelled,
     failed:list, # `(name, error)` of sounds that are not among them
     variants:np.ndarray|None=None, # `(n, variants, dim)`, to learn from
-)->Report|None: # `None`: there is too little to divide
-    "Score each sound with a head that never heard it, or another of its group."
+)->tuple: # `Report`, and `Calibration`; `None`: there is too little to divide, and it isn't wanted
+    "Score each sound with a head that never heard it, or another of its group, and calibrate these scores."
     splits = divide(data, self.folds, self.seed)
     scores,fold = held_out_scores(data, splits, lambda places: self._fit_head(X, data, places, variants),
         lambda arrays,places: head_scores(self.head, X[places], data.multilabel, **arrays), self.progress)
-    judged = fold>=0
-    if not judged.any(): return None
+    judged,method,calibration = fold>=0,calibrations[self.calibrate],None
+    if method and len({*fold[judged]})<2:
+        raise AudioInputError('there are too few sounds to calibrate on: of a class with one sound, none can be held '
+                              'out. Label more, or leave `calibrate` out')
+    if not judged.any(): return None,None
+    scores,targets = scores[judged],data.targets[judged]
+    if method:
+        about = method,data.classes,data.multilabel
+        calibration = Calibration.fit(scores, targets, *about)
+        scores = Calibration.held_out(scores, targets, fold[judged], *about) # none is judged by its own label
     names = [i.name for i,j in zip(data.items, judged) if j]
-    return Report(data.targets[judged], scores[judged], data.classes, data.multilabel, names, failed, len(splits),
-                  int((~judged).sum()))
+    report = Report(targets, scores, data.classes, data.multilabel, names, failed, len(splits), int((~judged).sum()))
+    return report,calibration
 
 # %% ../../nbs/670_learn.probe.ipynb #86a01e9c
 @patch
@@ -166,8 +177,10 @@ def fit_vectors(self:Probe,
     check_class_weight(self.class_weight, data.classes)
     learnt_from = learnt_from or sounds_fingerprint(check_learnable(data))
     arrays = self._fit_head(X, data, np.arange(len(X)), variants)
-    report = None if self.folds is None else self._cross_validate(X, data, [*failed], variants)
-    self._learnt = Learnt(data.classes, data.multilabel, indicator, arrays, report, learnt_from,
+    checked = None,None
+    if self.folds is not None: checked = self._cross_validate(X, data, [*failed], variants)
+    report,calibration = checked
+    self._learnt = Learnt(data.classes, data.multilabel, indicator, arrays, report, learnt_from, calibration,
                           self.vector_settings())
     return self
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fastcore.basics import patch
 from ..sound.errors import check_names, SettingError
 from ..sound.chain import Transform
+from ..calibration import Calibration
 from ..transform import AudioPipeline
 from ..collection.run import run_settings
 from .metrics import Report
@@ -24,6 +25,7 @@ class Learnt(NamedTuple):
     arrays:dict|None = None # of the head
     report:Report|None = None # of the cross-validation; `None`: there was none
     learnt_from:str = '' # sounds, as `sounds_fingerprint` says them
+    calibration:Calibration|None = None # `None`: scores are those of the head
     settings:dict = {} # of the pipeline, by which vectors are what they are
 
 def learnt_field(
