@@ -149,41 +149,6 @@ def judge_class(
     if found is None: return row | {'missing': 'no score separates it'}
     return row | {'missing': f'{found[0]} more right ones above {found[1]:.3g}'}
 
-# %% ../nbs/716_thresholds.ipynb #edc569a3
-@patch(cls_method=True)
-def of_review(cls:Thresholds,
-    reviewed, # path of what was filled in, or the table itself, as in `read_reviewed`
-    scores=None, # the table that clips were drawn from, as in `read_scores`; `None`: it isn't known
-    precision:float=.9, # that is asked for
-    confidence:float=.95, # that it holds with, for each class
-    incomplete:str='raise', # as in `read_reviewed`
-)->Thresholds:
-    "Find thresholds out of a reviewed table. Raises `AudioInputError` where scores are not those of the table."
-    r,everything = read_reviewed(reviewed, incomplete),None if scores is None else read_scores(scores)
-    if everything is not None: _check_drawn(r.clips, everything)
-    rows,given = [],dict(precision=precision, confidence=confidence)
-    for c in r.clips.classes:
-        at = r.clips.label==c
-        population = None if everything is None else everything.score[everything.label==c]
-        rows += cls.fit(r.clips.score[at], r.verdict[at], weights=r.weight[at], population=population, classes=[c], **given).rows
-    return cls(rows, precision, confidence)
-
-def _check_drawn(
-    drawn, # `ScoredClips`
-    everything, # `ScoredClips` that they were drawn from
-):
-    "Raise `AudioInputError` where a clip is not among those of a table, or has another score there."
-    if strange := [c for c in drawn.classes if c not in everything.classes]:
-        raise AudioInputError(f'{brief(strange[0])} was reviewed, and has no scores: there are some of '
-                              f'{", ".join(everything.classes[:8])}{", …" if len(everything.classes)>8 else ""}')
-    known = dict(zip(everything.keys(), everything.score.tolist()))
-    for i,(key,score) in enumerate(zip(drawn.keys(), drawn.score.tolist())):
-        now = known.get(key)
-        if now is not None and abs(now-score)<1e-5: continue
-        what = 'is not in the table of scores' if now is None else f'has the score {now:.4g} there, and {score:.4g} when it was drawn'
-        raise AudioInputError(f'row {i+1} ({brief(key[0])}, {key[1]:g} to {key[2]:g} s, {brief(key[3])}) {what}: give the '
-                              'table that the clips were drawn from')
-
 # %% ../nbs/716_thresholds.ipynb #32042c4a
 @patch
 def accepts(self:Thresholds,
@@ -225,3 +190,39 @@ def __repr__(self:Thresholds):
         return f'{name}{found}, {r["right"]} of {r["judged"]} right; in {share}'
     held = f'at a precision of {self.precision:g} with {100*self.confidence:g} % confidence'
     return '\n'.join([f'Thresholds {held}', *map(said, self.rows)])
+
+# %% ../nbs/716_thresholds.ipynb #edc569a3
+@patch(cls_method=True)
+def of_review(cls:Thresholds,
+    reviewed, # path of what was filled in, or the table itself, as in `read_reviewed`
+    scores=None, # the table that clips were drawn from, as in `read_scores`; `None`: it isn't known
+    precision:float=.9, # that is asked for
+    confidence:float=.95, # that it holds with, for each class
+    incomplete:str='raise', # as in `read_reviewed`
+)->Thresholds:
+    "Find thresholds out of a reviewed table. Raises `AudioInputError` where scores are not those of the table."
+    r,everything = read_reviewed(reviewed, incomplete),None if scores is None else read_scores(scores)
+    if everything is not None: _check_drawn(r.clips, everything)
+    rows,given = [],dict(precision=precision, confidence=confidence)
+    for c in r.clips.classes:
+        at = r.clips.label==c
+        population = None if everything is None else everything.score[everything.label==c]
+        given |= dict(weights=r.weight[at], population=population, classes=[c])
+        rows += cls.fit(r.clips.score[at], r.verdict[at], **given).rows
+    return cls(rows, precision, confidence)
+
+def _check_drawn(
+    drawn, # `ScoredClips`
+    everything, # `ScoredClips` that they were drawn from
+):
+    "Raise `AudioInputError` where a clip is not among those of a table, or has another score there."
+    if strange := [c for c in drawn.classes if c not in everything.classes]:
+        raise AudioInputError(f'{brief(strange[0])} was reviewed, and has no scores: there are some of '
+                              f'{", ".join(everything.classes[:8])}{", …" if len(everything.classes)>8 else ""}')
+    known = dict(zip(everything.keys(), everything.score.tolist()))
+    for i,(key,score) in enumerate(zip(drawn.keys(), drawn.score.tolist())):
+        now = known.get(key)
+        if now is not None and abs(now-score)<1e-5: continue
+        what = f'has the score {now}, and had {score} when it was drawn' if now is not None else 'is not in the table of scores'
+        raise AudioInputError(f'row {i+1} ({brief(key[0])}, {key[1]:g} to {key[2]:g} s, {brief(key[3])}) {what}: give the '
+                              'table that the clips were drawn from')
