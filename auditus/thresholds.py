@@ -176,8 +176,14 @@ def load(cls:Thresholds,
     path, # of a JSON file
 )->Thresholds:
     "Open what `save` wrote. Raises `SettingError` where it is something else."
-    wanted = 'precision', 'confidence', 'classes'
-    known = read_json(Path(path).expanduser(), 'Save the thresholds again', wanted)
+    file,remedy = Path(path).expanduser(),'Save the thresholds again'
+    if not file.is_file(): raise SettingError(f'there are no thresholds {brief(path)}')
+    known = read_json(file, remedy, ('precision', 'confidence', 'classes'))
+    def is_number(v): return isinstance(v, (int, float)) and v==v
+    def is_row(r): return isinstance(r, dict) and {'class', 'threshold', 'missing'}<={*r} and (
+        r['threshold'] is None or is_number(r['threshold']))
+    if not isinstance(known['classes'], list) or not all(map(is_row, known['classes'])):
+        raise SettingError(f'{brief(path)} is damaged: `classes` must be rows with a class and a threshold. {remedy}')
     return cls(known['classes'], known['precision'], known['confidence'])
 
 @patch

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/885_commands.review.ipynb #38006ae7
+# %% ../../nbs/885_commands.review.ipynb #4b500d77
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
@@ -13,7 +13,7 @@ from ..sound.wording import brief, count
 from ..sound.errors import AudioNotFoundError, AuditusError, SettingError
 from .options import as_command, check_table_path, make_parent, save_table, say, say_left_out
 
-# %% ../../nbs/885_commands.review.ipynb #f99732d2
+# %% ../../nbs/885_commands.review.ipynb #a15e5bfc
 def find_sounds(
     names:list, # of files, as a table of scores has them
     sounds:str, # the folder or the file that was classified
@@ -49,7 +49,7 @@ def write_clips(
         with write_whole(path) as new: sf.write(new, sound.a.T, sound.sr, 'PCM_16', format='WAV')
     return failed
 
-# %% ../../nbs/885_commands.review.ipynb #ba60cd81
+# %% ../../nbs/885_commands.review.ipynb #91cc9ff3
 def _start_review(
     rows:list, # of `draw_review`
     scored, # `ScoredClips`
@@ -58,8 +58,10 @@ def _start_review(
     clips = scored.clips
     for c in dict.fromkeys(r['label'] for r in rows):
         drawn,n = [r for r in rows if r['label']==c],int((scored.label==c).sum())
-        say(f'{c}: {count(len(drawn), "clip")} of {n:,}, scores {min(r["score"] for r in drawn):.3g} to {max(r["score"] for r in drawn):.3g}')
-        if n<clips: say(f'note: {n:,} of {clips:,} clips have a score of {c}: how common it is will be said of these alone')
+        heights = sorted(r['score'] for r in drawn)
+        say(f'{c}: {count(len(drawn), "clip")} of {n:,}, scores {heights[0]:.3g} to {heights[-1]:.3g}')
+        if n<clips:
+            say(f'note: {n:,} of {clips:,} clips have a score of {c}: how common it is will be said of these alone')
 
 @as_command
 def review(
@@ -69,22 +71,26 @@ def review(
     n: Annotated[int, typer.Option('--clips-per-class', '-n', help='Clips of each class.')] = 60,
     labels: Annotated[Optional[str], typer.Option('--labels', '-l', help='Only these classes, between commas.')] = None,
     clips: Annotated[Optional[Path], typer.Option(help='A folder: the clips are written there as WAV files.')] = None,
+    top: Annotated[float, typer.Option(
+        help='The share of all clips that counts as high; more where a class is common.')] = .05,
     seed: Annotated[int, typer.Option(help='Of the draw.')] = 0,
     overwrite: Annotated[bool, typer.Option('--overwrite', help='Replace a table that may be filled in already.')] = False,
 ):
     "Draw clips of each class for somebody to judge: yes or no."
     from auditus.thresholds import draw_review, read_scores
     check_table_path(out)
-    if out.exists() and not overwrite: raise SettingError(f'{brief(out)} is there already, and may be filled in: choose another name, or replace it with --overwrite')
+    if out.exists() and not overwrite:
+        raise SettingError(f'{brief(out)} is there already, and may be filled in: choose another name, or replace it '
+                           'with --overwrite')
     scored = read_scores(scores)
-    rows = draw_review(scored, n, None if labels is None else [l.strip() for l in labels.split(',')], seed)
+    rows = draw_review(scored, n, None if labels is None else [l.strip() for l in labels.split(',')], seed, top)
     at = find_sounds(list(dict.fromkeys(r['file'] for r in rows)), sounds)
     _start_review(rows, scored)
     if clips is not None: say_left_out(write_clips(rows, at, clips.expanduser()))
     save_table(rows, out)
     say(f'write yes or no into the column verdict, then: auditus thresholds {out} --scores {scores} -o thresholds.json')
 
-# %% ../../nbs/885_commands.review.ipynb #b07dd1bf
+# %% ../../nbs/885_commands.review.ipynb #50d8020e
 @as_command
 def thresholds(
     reviewed: Annotated[Path, typer.Argument(help='What auditus review wrote, filled in.')],

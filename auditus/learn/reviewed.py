@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_scores', 'draw_review', 'read_reviewed']
 
-# %% ../../nbs/714_learn.reviewed.ipynb #bfa8b43a
+# %% ../../nbs/714_learn.reviewed.ipynb #dbc188da
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from ..collection.sources import find_column, find_times, parse_seconds, path_co
 from ..collection.annotations import as_table, label_columns, read_table, score_columns, times_of
 from .drawn import draw_clips
 
-# %% ../../nbs/714_learn.reviewed.ipynb #e5338e8f
+# %% ../../nbs/714_learn.reviewed.ipynb #d6aca40e
 class ScoredClips(NamedTuple):
     "Scores of many clips, a row for each clip and class."
     file:np.ndarray # `(n,)`, names
@@ -62,7 +62,7 @@ def _numbers(
         raise AudioInputError(f'row {odd+1} of the column {name!r} is no number: {brief(column[odd].as_py())}')
     return np.array(found, float)
 
-# %% ../../nbs/714_learn.reviewed.ipynb #2a378968
+# %% ../../nbs/714_learn.reviewed.ipynb #46704737
 def read_scores(
     table, # path of a CSV or Parquet file, pyarrow table, DataFrame, or a list of dicts
 )->ScoredClips:
@@ -87,12 +87,13 @@ def read_scores(
     return ScoredClips(*(np.repeat(a, n) for a in (files, begin, end)), np.array(classes*len(files), object),
                        np.stack([_numbers(t[c], c) for c in classes], 1).ravel())
 
-# %% ../../nbs/714_learn.reviewed.ipynb #db1f646c
+# %% ../../nbs/714_learn.reviewed.ipynb #c2382dd6
 def draw_review(
     scores, # as in `read_scores`, or its result
     n:int=60, # clips of each class
     classes:list|None=None, # that are wanted; `None`: all
     seed:int=0, # of the draw
+    top:float=.05, # share of all that counts as high, as in `draw_clips`
 )->list: # dicts: `file`, `start`, `end`, `label`, `score`, `weight`, and `verdict`, which is empty
     "Draw clips of each class for somebody to judge. Raises `AudioInputError` for a class that has no scores."
     check_positive('n', n, 'clips', whole=True)
@@ -103,14 +104,14 @@ def draw_review(
     rows = []
     for c in classes or s.classes:
         at = np.flatnonzero(s.label==c)
-        places,weights = draw_clips(s.score[at], n, seed=seed)
+        places,weights = draw_clips(s.score[at], n, top, seed=seed)
         for k in np.random.default_rng(seed).permutation(len(places)):
             i = at[places[k]]
             rows.append(dict(file=s.file[i], start=float(s.start[i]), end=float(s.end[i]), label=c,
                              score=float(s.score[i]), weight=float(weights[k]), verdict=''))
     return rows
 
-# %% ../../nbs/714_learn.reviewed.ipynb #c7b3b358
+# %% ../../nbs/714_learn.reviewed.ipynb #efc12155
 _verdicts = {'yes': 1., 'y': 1., 'true': 1., 'right': 1., '1': 1., 'no': 0., 'n': 0., 'false': 0., 'wrong': 0., '0': 0.}
 
 def _verdict(
@@ -130,7 +131,7 @@ class Reviewed(NamedTuple):
     weight:np.ndarray # `(n,)`: how many each clip stands for
     verdict:np.ndarray # `(n,)`: 1 for yes, 0 for no, NaN where nobody judged
 
-# %% ../../nbs/714_learn.reviewed.ipynb #32d10804
+# %% ../../nbs/714_learn.reviewed.ipynb #7cd6a913
 def read_reviewed(
     table, # path of a CSV or Parquet file, pyarrow table, DataFrame, or a list of dicts
     incomplete:str='raise', # some clips of a class have no verdict: 'raise', or 'drop' where chance left them out
@@ -154,8 +155,8 @@ def read_reviewed(
         if incomplete=='raise':
             first = np.flatnonzero(at)[missing.argmax()]
             raise AudioInputError(f'{missing.sum()} of {count(at.sum(), "clip")} of {brief(c)} have no verdict, row '
-                                  f"{first+1} first: judge them, or go on without them by incomplete='drop' "
-                                  '(--incomplete drop), which is right where chance has left them out')
+                                  f"{first+1} first: judge them, or go on without them by incomplete='drop', which is "
+                                  'right where chance has left them out')
         for w in np.unique(weight[at]): # what was judged stands for what was not, of the same height
             alike = at & (weight==w)
             judged = alike & ~np.isnan(verdict)
