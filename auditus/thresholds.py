@@ -147,7 +147,8 @@ def judge_class(
     if row['threshold'] is not None: return row
     found = count_missing(s, y, precision, confidence)
     if found is None: return row | {'missing': 'no score separates it'}
-    return row | {'missing': f'{found[0]} more right ones above {found[1]:.3g}'}
+    above = np.floor(1000*found[1])/1000 # 0.9996 is not 1
+    return row | {'missing': f'{found[0]} more right ones above {above:g}'}
 
 # %% ../nbs/716_thresholds.ipynb #32042c4a
 @patch
@@ -189,7 +190,7 @@ def load(cls:Thresholds,
 @patch
 def __repr__(self:Thresholds):
     def said(r):
-        found = f'{r["threshold"]:.3g}' if r['threshold'] is not None else f'none yet ({r["missing"]})'
+        found = f'{r["threshold"]:.4g}' if r['threshold'] is not None else f'none yet ({r["missing"]})'
         name = f'{r["class"]}: ' if r['class'] else ''
         if r['prevalence'] is None: return f'{name}{found}'
         share = f'{100*r["prevalence"]:.3g} % of all clips ({100*r["low"]:.3g} to {100*r["high"]:.3g} %)'
