@@ -16,6 +16,7 @@ from auditus.transform import AudioPipeline
 
 # %% ../../nbs/523_collection.checks.ipynb #45b4f72a
 sounds_version = 1 # to be counted up when a sound changes: vectors of other sounds can't be compared
+checks_key = b'auditus_checks' # of a table's metadata
 
 def _make_noise(
     n:int, # samples
