@@ -149,7 +149,7 @@ def embed_checks(
     rows = [[] for _ in files]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # what there is to say of recordings is said of recordings
-        for y in pipe.embed_sounds(files, ahead=0):
+        for y in pipe.embed_sounds(files, ahead=1): # features are made in another thread, as in a run
             rows[y.place] = [np.asarray(to_tensors(r.vector, 'np'), np.float32) for r in pipe.rows(y)]
     X = np.stack([v for r in rows for v in r])
     return CheckVectors(sounds, [*map(len, rows)], X, pipe.embedding.layers, describe_engine(pipe))

@@ -262,12 +262,14 @@ def mapped(self:EmbeddingTable,
 _first_parts = 20 # of which one may hold them
 
 @patch
-def checks(self:EmbeddingTable)->CheckVectors|None: # `None`: it keeps none
+def checks(self:EmbeddingTable,
+    joined:bool=True, # also those of a single file, which parts may be about to replace?
+)->CheckVectors|None: # `None`: it keeps none
     "Read the vectors of the check sounds."
     if (text := self.store.read_checks_text()) is not None:
         with suppress(ValueError, RecursionError): # what is damaged is as good as missing
             if (found := read_checks(json.loads(text))) is not None: return found
-    held = (read_checks(self.read_metadata(p, checks_key)) for p in [*self.store.parts(), *self.paths()][:_first_parts])
+    held = (read_checks(self.read_metadata(p, checks_key)) for p in [*self.store.parts(), *(self.paths() if joined else ())][:_first_parts])
     return next((c for c in held if c is not None), None)
 
 # %% ../../nbs/530_collection.embeddings.ipynb #a23793b9
@@ -278,13 +280,12 @@ def first_rows(self:EmbeddingTable,
     layer=None, # of those that the table holds
 )->np.ndarray|None: # `(n, dim)`; `None`: there is no single vector a row
     "Read some rows, from the start of the table."
-    path,table = self.paths()[0],next(self.opened())
-    layout = find_layout(table.schema_arrow, find_vectors(table.schema_arrow), self.read_metadata(path) or {})
-    if layout.several and layer not in layout.layers: return None
-    (name,*_),(inside,*_) = layout.locate([layout.layers.index(layer) if layout.several else 0])
-    batch = next(table.iter_batches(_rows_looked_at, columns=[name]), None)
-    if batch is None: return None
-    return batch[name].flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1, layout.dim)[:,inside]
+    for path,table in zip(self.paths(), self.opened()):
+        layout = find_layout(table.schema_arrow, find_vectors(table.schema_arrow), self.read_metadata(path) or {})
+        if layout.several and layer not in layout.layers: return None
+        (name,),(inside,) = layout.locate([layout.layers.index(layer) if layout.several else 0])
+        for batch in table.iter_batches(_rows_looked_at, columns=[name]):
+            return batch[name].flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1, layout.dim)[:,inside]
 
 # %% ../../nbs/530_collection.embeddings.ipynb #1da6ad46
 @patch

@@ -217,15 +217,15 @@ class Progress(NamedTuple):
 @patch
 def take_checks(self:Run,
     checks:CheckVectors, # of this run
-    pipe:AudioPipeline, # that made them
+    then:CheckVectors|None, # of earlier runs; `None`: there are none
+    pipe:AudioPipeline, # that made those of this run
 ):
     "Keep the vectors of the check sounds. Warn where an earlier run of this table had others."
-    then = self.table.checks()
     note_checked(pipe, then or checks)
+    with self.store.writing(): self.store.keep_checks_text((then or checks).to_json())
     if then is not None:
-        return warn_of_drift(compare_checks(then, checks), self.store.name, 'What is added now lies among other vectors: go on '
-                             'with what began the table, or begin anew with resume=False', stacklevel=6)
-    with self.store.writing(): self.store.keep_checks_text(checks.to_json())
+        warn_of_drift(compare_checks(then, checks), self.store.name, 'What is added now lies among other vectors: go on '
+                      'with what began the table, or begin anew with resume=False', stacklevel=6)
 
 # %% ../../nbs/570_collection.run.ipynb #ba1546f1
 @patch
@@ -238,7 +238,7 @@ def write_part(self:Run,
     stats = TableStats(len(job.items)-len(part.errors), len(part.rows), part.seconds, part.errors,
                        is_passing(job.items, part.errors), key=job.key, sealed=True, rests=part.rests)
     said = {stats_key: stats.to_json()}
-    if result.checks is not None and (kept := self.table.checks()) is not None: said[checks_key] = kept.to_json()
+    if result.checks is not None: said[checks_key] = store.read_checks_text()
     schema = self.schema.with_metadata({**self.schema.metadata, **said})
     table = rows_to_table(part.rows, schema, self.settings['window'])
     with store.writing():
@@ -257,7 +257,7 @@ def run_missing(self:Run,
     with store.writing():
         kept = self.keep_parts()
         if not kept: store.keep_checks_text(None)
-    then = self.table.checks() if kept else None
+    then = self.table.checks(joined=False) if kept else None
     left,heard = {k:job for k,job in self.jobs.items() if k not in kept},0.
     files,begun = sum(len(j.items) for j in self.jobs.values()),{} # bytes left of parts which there was some time for
     runner.check_after,runner.check_sounds = next(iter(left), None),then and then.sounds
@@ -267,7 +267,7 @@ def run_missing(self:Run,
             if not result.part.complete:
                 begun[job.key] = result.left
                 continue
-            if result.checks is not None: self.take_checks(result.checks, runner.pipe)
+            if result.checks is not None: self.take_checks(result.checks, then, runner.pipe)
             self.write_part(job, result)
             del left[job.key]
             heard += result.part.seconds
