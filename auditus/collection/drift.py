@@ -135,6 +135,8 @@ def measure_drift(
     return compare_checks(then, embed_checks(pipe, then.sounds), rows)
 
 # %% ../../nbs/526_collection.drift.ipynb #a0cd51b3
+_chain_settings = ('pooling', 'window', 'hop', 'layer', 'max_seconds', 'normalize', 'pad', 'mono', 'channel', 'custom_steps',
+                   'truncate_dim', 'feature_kwargs') # that decide what a model's vectors are
 _checked = WeakKeyDictionary() # model → the vectors that it was compared with
 
 def note_checked(
@@ -143,7 +145,8 @@ def note_checked(
 )->bool: # is that new?
     "Note that a model need not be compared with vectors again."
     known = _checked.setdefault(pipe.model, set())
-    key = hash((then.X.tobytes(), str(then.sounds), str(pipe.get_params())))
+    settings = pipe.get_params()
+    key = hash((then.X.tobytes(), str([then.sounds, *map(settings.get, _chain_settings)])))
     if key in known: return False
     known.add(key)
     return True
@@ -173,3 +176,21 @@ def check_once(
     try: drift = measure_drift(pipe, then, None if rows is None else rows())
     except Exception: return
     warn_of_drift(drift, name, remedy, stacklevel+1)
+
+# %% ../../nbs/526_collection.drift.ipynb #e03e3a88
+class TableChecks(NamedTuple):
+    "What the vectors of a table can be compared with, once its pipeline is to embed more."
+    then:CheckVectors|None # `None`: it keeps none
+    settings:dict # of the table
+    name:str # of the table
+    may_differ:tuple = () # settings in which a pipeline may differ
+
+    def check_once(self,
+        pipe:AudioPipeline, # that is to embed more
+        rows=None, # as in the function `check_once`
+        stacklevel:int=2, # as in `warn_of_drift`
+    ):
+        "Warn, once, where a pipeline makes other vectors."
+        if self.then is None: return
+        check_once(with_settings_of(pipe, self.settings, self.may_differ), self.then, self.name,
+                   'Use what made it, or embed the sounds again', rows, stacklevel+1)
