@@ -191,6 +191,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'auditus/collection/cached.py'),
                                            'auditus.collection.cached.VectorCache.__init__': ( 'collection.cached.html#vectorcache.__init__',
                                                                                                'auditus/collection/cached.py'),
+                                           'auditus.collection.cached.VectorCache.checks': ( 'collection.cached.html#vectorcache.checks',
+                                                                                             'auditus/collection/cached.py'),
                                            'auditus.collection.cached.VectorCache.read': ( 'collection.cached.html#vectorcache.read',
                                                                                            'auditus/collection/cached.py'),
                                            'auditus.collection.cached._embed_cached': ( 'collection.cached.html#_embed_cached',

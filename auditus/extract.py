@@ -104,6 +104,7 @@ def extract(
     layer_columns:bool=True, # of several layers: a column `embedding_3` for each? `False`: one, with them one after the other
     time_budget:float|None=None, # stop cleanly before so many seconds have passed
     engine:str='local', # or 'ray'
+    checks:bool=True, # embed three short sounds of ours, too, by which `check_table` tells later whether numbers have moved?
     progress:bool|None=None, # a bar; `None`: where somebody is watching
 )->Summary:
     "Embed a collection into a table that survives being killed. Raises `SettingError` where what is there differs."
@@ -114,6 +115,7 @@ def extract(
     check_choice('row_id', row_id, (True, False))
     check_choice('recorded_at', recorded_at, (True, False))
     check_choice('layer_columns', layer_columns, (True, False))
+    check_choice('checks', checks, (True, False))
     check_choice('progress', progress, (None, True, False))
     check_positive('workers', workers, 'processes', whole=True)
     if time_budget is not None: check_positive('time_budget', time_budget, 'seconds')
@@ -141,7 +143,7 @@ def extract(
     store.check()
     jobs = find_jobs(items, settings, before)
     run_jobs = run_serial if engine=='local' and workers==1 else _engines[engine]
-    done,stats = _run(Run(store, jobs, settings, schema), runner, run_jobs, workers, resume, progress)
+    done,stats = _run(Run(store, jobs, settings, schema, checks), runner, run_jobs, workers, resume, progress)
     def total(k): return sum(getattr(s, k) for s in stats)
     left = clock.foresee(done.left_bytes)
     return Summary(total('files'), total('rows'), total('seconds')/3600, [e for s in stats for e in s.errors],

@@ -125,7 +125,10 @@ class Run:
         jobs:dict, # `Job` by key, all parts of the collection
         settings:dict, # that decide what comes out
         schema, # pyarrow schema of the table
-    ): self.store,self.jobs,self.settings,self.schema,self.table = store,jobs,settings,schema,EmbeddingTable(store)
+        checks:bool=True, # embed the check sounds?
+    ):
+        self.store,self.jobs,self.settings,self.schema,self.checks = store,jobs,settings,schema,checks
+        self.table = EmbeddingTable(store)
 
     def holds_others(self)->bool:
         "Whether not one of the collection's recordings is among those that are there."
@@ -273,7 +276,7 @@ def run_missing(self:Run,
     then = self.table.checks(joined=False) if kept else None
     left,heard = {k:job for k,job in self.jobs.items() if k not in kept},0.
     files,begun = sum(len(j.items) for j in self.jobs.values()),{} # bytes left of parts which there was some time for
-    runner.check_after,runner.check_sounds = next(iter(left), None),then and then.sounds
+    runner.check_after,runner.check_sounds = next(iter(left), None) if self.checks else None,then and then.sounds
     with meter(files, files-sum(len(j.items) for j in left.values()), progress) as tick:
         for job,result in engine(runner, list(left.values()), workers, tick) if left else ():
             if result is None: continue
