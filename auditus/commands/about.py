@@ -62,6 +62,7 @@ def _describe_table(
     return (f'{table.store.name}\n  table of embeddings: {sum(s.rows for s in stats):,} rows of {sum(s.files for s in stats):,} files, '
             f'{" + ".join([str(wide)]*len(columns))} numbers each\n  {settings.get("model_name")}: {chain}\n  {kept}')
 
+# %% ../../nbs/850_commands.about.ipynb #fad7b132
 def _as_tables(
     paths:list, # files and folders
 )->list: # of pairs of a path and its `EmbeddingTable`, or `None` of another
