@@ -6,22 +6,40 @@
 __all__ = []
 
 # %% ../../nbs/295_models.litert.ipynb #ce22a09a
-import threading, warnings
+import struct, threading
 from pathlib import Path
 import numpy as np
 from ..sound.errors import ModelNotFoundError, require
 from ..sound.wording import brief
+from .resources import model_threads
 from .tflite import to_install
 
 # %% ../../nbs/295_models.litert.ipynb #446ac27a
-def _interpreter(path:Path, keep:bool): # that keeps what lies between the operators, if need be
-    from joblib import cpu_count # knows of the limits that a container or a parent process sets
+def _field(data, table:int, number:int)->int: # where a field of a flatbuffer's table lies
+    layout = table-struct.unpack_from('<i', data, table)[0]
+    return table+struct.unpack_from('<H', data, layout+4+2*number)[0]
+
+def _follow(data, at:int)->int: # where an offset leads: it counts from itself
+    return at+struct.unpack_from('<I', data, at)[0]
+
+def with_outputs(
+    data:bytes, # of a TFLite file, a flatbuffer
+    outputs:list, # numbers of tensors
+)->bytes: # of a file whose graph gives these
+    "Write anew which tensors the first graph of a file gives out; the list is put behind all else."
+    subgraphs,graph_outputs = 2,2 # numbers of the fields in schema.fbs
+    graphs = _follow(data, _field(data, _follow(data, 0), subgraphs))
+    at = _field(data, _follow(data, graphs+4), graph_outputs) # a vector starts with its length
+    filled = data+bytes(-len(data)%4)
+    listed = struct.pack(f'<{1+len(outputs)}I', len(outputs), *outputs)
+    return b''.join([filled[:at], struct.pack('<I', len(filled)-at), filled[at+4:], listed])
+
+# %% ../../nbs/295_models.litert.ipynb #1f26593c
+def _interpreter(source, path:Path): # of a file's path, or of what is in one
     litert = require('ai_edge_litert.interpreter', f'{brief(path)} is run by ai-edge-litert', to_install, ModelNotFoundError)
-    with warnings.catch_warnings():
-        # keeping the tensors is what is wanted here, and costs little at one window at a time
-        warnings.filterwarnings('ignore', message='.*experimental_preserve_all_tensors.*')
-        try: return litert.Interpreter(str(path), num_threads=cpu_count(), experimental_preserve_all_tensors=keep)
-        except (ValueError, RuntimeError) as e: raise ModelNotFoundError(f'{brief(path)} can not be opened: {e}') from e
+    given = {'model_path': str(source)} if isinstance(source, Path) else {'model_content': source}
+    try: return litert.Interpreter(**given, num_threads=model_threads())
+    except (ValueError, RuntimeError) as e: raise ModelNotFoundError(f'{brief(path)} can not be opened: {e}') from e
 
 # %% ../../nbs/295_models.litert.ipynb #10e323ea
 class LitertSession:
@@ -32,9 +50,10 @@ class LitertSession:
         sizes:dict|None=None, # shapes of inputs that the file leaves open, by name
     ):
         self.lock,self.outputs = threading.Lock(),outputs
-        self.interpreter = _interpreter(path, False)
-        given = {d['index'] for d in self.interpreter.get_output_details()}
-        if not given.issuperset(outputs): self.interpreter = _interpreter(path, True)
+        self.interpreter = _interpreter(path, path)
+        given = [d['index'] for d in self.interpreter.get_output_details()]
+        if more := [i for i in outputs if i not in given]:
+            self.interpreter = _interpreter(with_outputs(path.read_bytes(), given+more), path)
         self.inputs = {d['name']:d for d in self.interpreter.get_input_details()}
         for name,shape in (sizes or {}).items():
             self.interpreter.resize_tensor_input(self.inputs[name]['index'], shape)
