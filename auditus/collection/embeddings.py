@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
+from ..sound.arrow import numpy_dtype
 from ..sound.wording import brief
 from ..sound.errors import (
     AudioDecodeError, AudioNotFoundError, AuditusError, check_choice, SettingError)
@@ -22,7 +23,7 @@ from ..sound.json import read_json
 from ..models.registry import shareable
 from .store import Store
 from .remote import open_store, RemoteStore
-from .table import find_vectors, numpy_dtype, read_stats, stats_key, TableStats
+from .table import find_vectors, read_stats, stats_key, TableStats
 
 # %% ../../nbs/530_collection.embeddings.ipynb #6094b780
 class EmbeddingTable:
@@ -121,7 +122,7 @@ def recordings(self:EmbeddingTable)->set: # of names
     for p in paths:
         if p in odd or (stats := self.stats(p)) is None: continue
         found.update(e.file for e in stats.errors)
-        with store.open(p) as f: found.update(pq.read_table(f, columns=['file'])['file'].to_pylist())
+        with store.open(p) as f: found.update(pq.ParquetFile(f).read(['file'])['file'].to_pylist())
     return found
 
 # %% ../../nbs/530_collection.embeddings.ipynb #40076209
