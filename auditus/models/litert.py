@@ -30,9 +30,10 @@ def with_outputs(
     subgraphs,graph_outputs = 2,2 # numbers of the fields in schema.fbs
     graphs = _follow(data, _field(data, _follow(data, 0), subgraphs))
     at = _field(data, _follow(data, graphs+4), graph_outputs) # a vector starts with its length
-    filled = data+bytes(-len(data)%4)
-    listed = struct.pack(f'<{1+len(outputs)}I', len(outputs), *outputs)
-    return b''.join([filled[:at], struct.pack('<I', len(filled)-at), filled[at+4:], listed])
+    end = len(data)+-len(data)%4 # numbers of four bytes lie at multiples of that
+    listed = bytes(end-len(data))+struct.pack(f'<{1+len(outputs)}I', len(outputs), *outputs)
+    source = memoryview(data) # of some fifty megabytes, which are copied once
+    return b''.join([source[:at], struct.pack('<I', end-at), source[at+4:], listed])
 
 # %% ../../nbs/295_models.litert.ipynb #1f26593c
 def _interpreter(source, path:Path): # of a file's path, or of what is in one

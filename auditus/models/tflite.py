@@ -46,11 +46,11 @@ class TfliteFile:
     def __init__(self,
         path:Path,
     ):
-        self.path,self.schema,self.data = path,_schema(),path.read_bytes()
+        self.path,self.schema,data = path,_schema(),path.read_bytes()
         # the marker is part of the format: of anything else the classes would make something
         try:
-            if self.data[4:8]!=b'TFL3': raise ValueError('it does not start as one')
-            model = self.schema.Model.GetRootAs(self.data, 0)
+            if data[4:8]!=b'TFL3': raise ValueError('it does not start as one')
+            model = self.schema.Model.GetRootAs(data, 0)
             graph = model.Subgraphs(0)
             self.inputs,self.outputs = (_as_list(f()) for f in (graph.InputsAsNumpy, graph.OutputsAsNumpy))
             self.tensors = self._read_tensors(graph)
@@ -85,7 +85,7 @@ _whole_kinds = {'INT8', 'UINT8', 'INT16', 'INT4'}
 def model(self:TfliteFile): # `ModelT` of the schema
     "Return all that the file holds. Raises `ModelNotFoundError` for one that is damaged."
     if self._model is None:
-        try: self._model = self.schema.ModelT.InitFromPackedBuf(self.data, 0)
+        try: self._model = self.schema.ModelT.InitFromPackedBuf(self.path.read_bytes(), 0)
         # as above
         except Exception as e: raise self._damaged(e) from e
     return self._model
