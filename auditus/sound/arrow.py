@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/143_sound.arrow.ipynb #968b20ad
+# %% ../../nbs/143_sound.arrow.ipynb #21bf6be6
+from datetime import datetime, timedelta, timezone
 import numpy as np
 
-# %% ../../nbs/143_sound.arrow.ipynb #77f1016e
+# %% ../../nbs/143_sound.arrow.ipynb #237fff54
 def _python_type(
     kind, # pyarrow type
 )->type|None: # `None`: a column of it is left to pyarrow
@@ -16,12 +17,13 @@ def _python_type(
     import pyarrow as pa
     if pa.types.is_string(kind): return str
     if pa.types.is_floating(kind): return float
+    if pa.types.is_timestamp(kind) and kind.unit=='us': return datetime
     return int if pa.types.is_signed_integer(kind) else None
 
 def numpy_dtype(
     kind, # pyarrow type of numbers
 )->np.dtype:
-    "Return numpy's type of the same numbers; pyarrow's own answer wants pandas in some of its versions."
+    "Return numpy's type of the same numbers, those of times too; pyarrow's own answer wants pandas in some of its versions."
     import pyarrow as pa
     return np.dtype(f"{'f' if pa.types.is_floating(kind) else 'i'}{kind.bit_width//8}")
 
@@ -36,7 +38,16 @@ def arrow_numbers(
     a = np.ascontiguousarray(a, numpy_dtype(kind))
     return pa.Array.from_buffers(kind, len(a), [missing, pa.py_buffer(a)], count)
 
-# %% ../../nbs/143_sound.arrow.ipynb #7c78f0ad
+# %% ../../nbs/143_sound.arrow.ipynb #a717c00f
+_epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+def as_microseconds(
+    time:datetime, # without a zone, it is taken as one of UTC
+)->int:
+    "Return a time as Arrow keeps it, exactly."
+    return ((time if time.tzinfo else time.replace(tzinfo=timezone.utc))-_epoch)//timedelta(microseconds=1)
+
+# %% ../../nbs/143_sound.arrow.ipynb #624c7331
 _most_letters = 2**31-1 # bytes that a column of texts counts
 
 def arrow_column(
@@ -50,21 +61,39 @@ def arrow_column(
     if not types<={wanted}: return pa.array(values, kind)
     count = len(values)-int(there.sum())
     missing = pa.py_buffer(np.packbits(there, bitorder='little')) if count else None
+    if wanted is datetime: values = [None if v is None else as_microseconds(v) for v in values]
     if wanted is not str: return arrow_numbers(np.array([0 if v is None else v for v in values], numpy_dtype(kind)), kind, missing, count)
     texts = [(v or '').encode() for v in values]
     ends = np.cumsum([0, *map(len, texts)])
     if ends[-1]>_most_letters: return pa.array(values, kind)
     return pa.Array.from_buffers(kind, len(texts), [missing, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b''.join(texts))], count)
 
-# %% ../../nbs/143_sound.arrow.ipynb #8a8f64d5
+# %% ../../nbs/143_sound.arrow.ipynb #af52bbff
 _kinds = {str: 'string', float: 'float64', int: 'int64'}
+
+def _infer_kind(
+    values:list, # of a column
+): # pyarrow type; `None`: pyarrow has to look at it
+    "Find out what a column holds, where all in it is of one simple type."
+    import pyarrow as pa
+    there = [v for v in values if v is not None]
+    types = {type(v) for v in there}
+    if not types: return pa.null()
+    if len(types)>1: return None
+    if types=={datetime} and all(v.tzinfo is None for v in there): return pa.timestamp('us')
+    if types=={datetime} and all(type(v.tzinfo) is timezone for v in there):
+        # as pyarrow does: the first says where all are
+        zone = there[0].strftime('%z')
+        return pa.timestamp('us', 'UTC' if there[0].tzinfo is timezone.utc else f'{zone[:3]}:{zone[3:5]}')
+    if types=={int} and any(v.bit_length()>63 for v in there): return None
+    found = _kinds.get(types.pop())
+    return found and getattr(pa, found)()
 
 def infer_fields(
     rows:list, # dicts of equal keys
 )->list: # of pyarrow fields
     "Find out what the columns of some rows hold. Raises pyarrow's errors for columns that are none."
     import pyarrow as pa
-    types = {k:{type(r.get(k)) for r in rows}-{type(None)} for k in rows[0]}
-    long = any(isinstance(v, int) and v.bit_length()>63 for r in rows for v in r.values())
-    if long or not all(len(t)==1 and t<=_kinds.keys() for t in types.values()): return [*pa.Table.from_pylist([dict(r) for r in rows]).schema]
-    return [pa.field(k, getattr(pa, _kinds[t.pop()])()) for k,t in types.items()]
+    kinds = {k:_infer_kind([r.get(k) for r in rows]) for k in rows[0]}
+    if None in kinds.values(): return [*pa.Table.from_pylist([dict(r) for r in rows]).schema]
+    return [pa.field(k, kind) for k,kind in kinds.items()]
