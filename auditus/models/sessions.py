@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError
+from .resources import model_threads
 
 # %% ../../nbs/298_models.sessions.ipynb #220d9350
 extras = {'onnx': ('onnxruntime', "pip install 'auditus[onnx]'"), 'openvino': ('openvino', "pip install 'auditus[openvino]'")}
@@ -62,9 +63,8 @@ class OnnxSession:
         device:str='cpu', # or 'cuda', 'cuda:1'
     ):
         import onnxruntime as ort
-        from joblib import cpu_count
         options = ort.SessionOptions()
-        options.log_severity_level,options.intra_op_num_threads = 3,cpu_count()
+        options.log_severity_level,options.intra_op_num_threads = 3,model_threads()
         source,providers = str(path) if isinstance(path, Path) else path,_providers(device)
         try: self.session = ort.InferenceSession(source, options, providers=providers)
         # each release of the engine raises classes of its own
@@ -133,9 +133,8 @@ class OpenVinoSession:
         path, # of an .xml or .onnx file, or what is in an .onnx file, as bytes
         dtype:str='float32', # 'float32' or 'bfloat16'
     ):
-        from joblib import cpu_count
         hint = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
-        settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': cpu_count()}
+        settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': model_threads()}
         core = _openvino_core()
         try:
             model = core.read_model(path if isinstance(path, bytes) else str(path))
