@@ -2253,6 +2253,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'auditus/models/sessions.py'),
                                          'auditus.models.sessions.check_installed': ( 'models.sessions.html#check_installed',
                                                                                       'auditus/models/sessions.py'),
+                                         'auditus.models.sessions.is_installed': ( 'models.sessions.html#is_installed',
+                                                                                   'auditus/models/sessions.py'),
                                          'auditus.models.sessions.look_into': ( 'models.sessions.html#look_into',
                                                                                 'auditus/models/sessions.py')},
             'auditus.models.shapes': { 'auditus.models.shapes._along': ('models.shapes.html#_along', 'auditus/models/shapes.py'),

@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../../nbs/300_models.onnx.ipynb #48c63a78
 import json, warnings
-from importlib.util import find_spec
 from pathlib import Path
 from ..sound.wording import brief
 from ..sound.errors import AuditusError, ModelNotFoundError, SettingError, require
@@ -19,7 +18,7 @@ from .registry import find_opener
 from .base import AudioModel, Graph
 from .device import as_device, as_precision
 from .sessions import (
-    _import_openvino, check_backend, extras, files, look_into, precisions, sessions)
+    _import_openvino, check_backend, extras, files, is_installed, look_into, precisions, sessions)
 
 # %% ../../nbs/300_models.onnx.ipynb #76e1bdb0
 close_enough = 1e-4 # of outputs in float32, relative to their largest
@@ -148,7 +147,7 @@ def on_openvino(make, dtype:str, device)->AudioModel: # as `serve`
 def on_fastest(make, dtype:str, device)->AudioModel|None: # as `serve`; `None`: nothing here is faster than torch
     "A model on the fastest engine that is installed and says the same as torch."
     for backend in make(bare=True).fast_order:
-        if find_spec(extras[backend][0]) is None or not str(device).startswith('cpu') or dtype not in precisions[backend]: continue
+        if not is_installed(backend) or not str(device).startswith('cpu') or dtype not in precisions[backend]: continue
         try: return serve(make, backend, dtype, device)
         except SettingError as e: warnings.warn(f"backend='auto' goes on without {backend}: {e}", stacklevel=3)
 
@@ -185,7 +184,7 @@ def open_file(
     # without torch, where nothing asks for it
     precision = 'float32' if dtype is None else as_precision(dtype, as_device(device))
     if backend in (None, 'torch'): backend = 'auto' # a file is no torch
-    if backend=='auto': backend = next((b for b in ('openvino', 'onnx') if find_spec(extras[b][0]) and precision in precisions[b]), 'onnx')
+    if backend=='auto': backend = next((b for b in ('openvino', 'onnx') if is_installed(b) and precision in precisions[b]), 'onnx')
     check_backend(backend, precision, device)
     about = read_description(path)
     opener = find_opener(about['kind'])

@@ -19,12 +19,18 @@ from .resources import model_threads
 extras = {'onnx': ('onnxruntime', "pip install 'auditus[onnx]'"), 'openvino': ('openvino', "pip install 'auditus[openvino]'")}
 precisions = {'onnx': ('float32', 'int8'), 'openvino': ('float32', 'bfloat16')}
 
+def is_installed(
+    backend:str, # 'onnx' or 'openvino'
+)->bool:
+    "Whether the package of an engine is installed."
+    return find_spec(extras[backend][0]) is not None
+
 def check_installed(
     backend:str, # 'onnx' or 'openvino'
 ):
     "Refuse an engine that isn't installed."
     package,remedy = extras[backend]
-    if find_spec(package) is None: raise SettingError(f"backend={backend!r} needs the package {package}, which is not installed: {remedy}")
+    if not is_installed(backend): raise SettingError(f"backend={backend!r} needs the package {package}, which is not installed: {remedy}")
 
 def check_backend(
     backend:str, # 'onnx' or 'openvino'
