@@ -15,7 +15,7 @@ from .sound.files import said_plainly
 from .sound.json import read_json
 from .sound.whole import write_whole
 from .sound.wording import brief, count
-from .learn.bounds import count_p_value, precision_p_value, share_interval
+from .learn.bounds import count_p_value, precision_p_value, stratified_interval
 from .learn.drawn import as_scores, draw_clips, same_shape
 from .learn.reviewed import draw_review, read_reviewed, read_scores
 
@@ -141,7 +141,7 @@ def judge_class(
     row = {'class': name, 'threshold': None, 'judged': len(s), 'right': int(y.sum()),
            'prevalence': None, 'low': 0., 'high': 1., 'missing': None}
     if not len(s): return row | {'missing': 'nothing was judged'}
-    share,low,high = share_interval(y, w, confidence)
+    share,low,high = stratified_interval(y, w, confidence, None if population is None else len(population))
     row |= {'threshold': find_threshold(s, y, w, precision, confidence, population),
             'prevalence': share, 'low': low, 'high': high}
     if row['threshold'] is not None: return row
