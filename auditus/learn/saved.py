@@ -58,7 +58,7 @@ def check_head_settings(head, C, k, folds, seed, class_weight=None, classes=None
 # %% ../../nbs/650_learn.saved.ipynb #aa0d78e2
 # that vectors must share to be compared
 vector_settings = ('pooling', 'layer', 'normalize', 'truncate_dim', 'window', 'hop', 'max_seconds', 'pad', 'mono', 'channel',
-                   'feature_kwargs', 'sr', 'dim', 'weights', 'callable')
+                   'feature_kwargs', 'context', 'sr', 'dim', 'weights', 'callable')
 
 def check_same_vectors(
     settings:dict, # that vectors were made with
