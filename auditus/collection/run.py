@@ -24,12 +24,14 @@ from ..collect import cut_parts, digest, part_key, size_of
 from .store import check_same_settings, Store
 from .remote import RemoteStore
 from .table import FailedItem, rows_to_table, stats_key, TableStats, write_sealed
+from .checks import CheckVectors, checks_key
+from .drift import compare_checks, note_checked, warn_of_drift
 from .embeddings import EmbeddingTable
 from .jobs import Job, JobResult, JobRunner
 
 # %% ../../nbs/570_collection.run.ipynb #6700d2f2
 # settings that came after the first tables: as long as they are these, nothing is said of them
-later_settings = {'channel': None, 'truncated': 'raise', 'truncate_dim': None}
+later_settings = {'channel': None, 'truncated': 'raise', 'truncate_dim': None, 'context': None}
 
 def _named(
     v, # of a setting, that JSON has no word for
@@ -95,6 +97,19 @@ def with_absolute_paths(
     there = {k:absolute(settings[k]) for k in ('model_name', 'checkpoint')}
     return pipe if all(there[k] is settings[k] for k in there) else AudioPipeline(**{**settings, **there})
 
+def with_arithmetic(
+    pipe:AudioPipeline, # may leave its engine or number format to 'auto'
+    before:dict|None=None, # settings that a table was begun with
+)->AudioPipeline: # names them
+    """Return a pipeline that computes in one way, wherever it is sent: as the table was begun, or else as it does here.
+    Raises `SettingError` where that can't be had."""
+    resolved = {'backend': 'backend', 'dtype': 'precision'}
+    free = [k for k in resolved if str(getattr(pipe, k))=='auto']
+    if not free: return pipe
+    begun = before or {}
+    chosen = {k:begun.get(k, getattr(pipe.model, resolved[k])) for k in free}
+    return AudioPipeline(**pipe.get_params()|chosen)
+
 def is_passing(
     items:list, # of a part
     errors:list, # of `FailedItem`
@@ -111,7 +126,10 @@ class Run:
         jobs:dict, # `Job` by key, all parts of the collection
         settings:dict, # that decide what comes out
         schema, # pyarrow schema of the table
-    ): self.store,self.jobs,self.settings,self.schema,self.table = store,jobs,settings,schema,EmbeddingTable(store)
+        checks:bool=True, # embed the check sounds?
+    ):
+        self.store,self.jobs,self.settings,self.schema,self.checks = store,jobs,settings,schema,checks
+        self.table = EmbeddingTable(store)
 
     def holds_others(self)->bool:
         "Whether not one of the collection's recordings is among those that are there."
@@ -212,6 +230,20 @@ class Progress(NamedTuple):
     left:list = [] # of `Item`, that the time was not enough for
     left_bytes:float = 0. # of them
 
+# %% ../../nbs/570_collection.run.ipynb #71640237
+@patch
+def take_checks(self:Run,
+    checks:CheckVectors, # of this run
+    then:CheckVectors|None, # of earlier runs; `None`: there are none
+    pipe:AudioPipeline, # that made those of this run
+):
+    "Keep the vectors of the check sounds. Warn where an earlier run of this table had others."
+    note_checked(pipe, then or checks)
+    with self.store.writing(): self.store.keep_checks_text((then or checks).to_json())
+    if then is not None:
+        warn_of_drift(compare_checks(then, checks), self.store.name, 'What is added now lies among other vectors: go on '
+                      'with what began the table, or begin anew with resume=False', stacklevel=6)
+
 # %% ../../nbs/570_collection.run.ipynb #ba1546f1
 @patch
 def write_part(self:Run,
@@ -222,7 +254,9 @@ def write_part(self:Run,
     part,store = result.part,self.store
     stats = TableStats(len(job.items)-len(part.errors), len(part.rows), part.seconds, part.errors,
                        is_passing(job.items, part.errors), key=job.key, sealed=True, rests=part.rests)
-    schema = self.schema.with_metadata({**self.schema.metadata, stats_key: stats.to_json()})
+    said = {stats_key: stats.to_json()}
+    if result.checks is not None: said[checks_key] = store.read_checks_text()
+    schema = self.schema.with_metadata({**self.schema.metadata, **said})
     table = rows_to_table(part.rows, schema, self.settings['window'])
     with store.writing():
         store.write(store.folder/part_name(job.place, job.key), lambda p: write_sealed(table, p))
@@ -237,15 +271,20 @@ def run_missing(self:Run,
 )->Progress:
     "Run the jobs whose parts are missing."
     store = self.store
-    with store.writing(): kept = self.keep_parts()
+    with store.writing():
+        kept = self.keep_parts()
+        if not kept: store.keep_checks_text(None)
+    then = self.table.checks(joined=False) if kept else None
     left,heard = {k:job for k,job in self.jobs.items() if k not in kept},0.
     files,begun = sum(len(j.items) for j in self.jobs.values()),{} # bytes left of parts which there was some time for
+    runner.check_after,runner.check_sounds = next(iter(left), None) if self.checks else None,then and then.sounds
     with meter(files, files-sum(len(j.items) for j in left.values()), progress) as tick:
         for job,result in engine(runner, list(left.values()), workers, tick) if left else ():
             if result is None: continue
             if not result.part.complete:
                 begun[job.key] = result.left
                 continue
+            if result.checks is not None: self.take_checks(result.checks, then, runner.pipe)
             self.write_part(job, result)
             del left[job.key]
             heard += result.part.seconds
@@ -267,7 +306,9 @@ def join_parts(self:Run,
     errors = [e for s in stats for e in s.errors]
     said = TableStats(total('files'), total('rows'), total('seconds'), errors, False,
                       keys=digest(sorted(self.jobs)), sealed=True, rests=total('rests'))
-    schema = self.schema.with_metadata({**self.schema.metadata, stats_key: said.to_json(), seal_key: no_seal})
+    more = {stats_key: said.to_json(), seal_key: no_seal}
+    if (checks := self.store.read_checks_text()) is not None: more[checks_key] = checks
+    schema = self.schema.with_metadata({**self.schema.metadata, **more})
     def join(path):
         with pq.ParquetWriter(path, schema) as w:
             for p in self.store.parts():
@@ -303,4 +344,4 @@ def remove_results(
     "Remove what a run left, and nothing else."
     for f in [*store.parts(), *store.parts(aside=True), *store.passes()]: store.remove(f)
     copies = [] if isinstance(store, RemoteStore) else [p.name for p in store.state.glob('embeddings*')]
-    for name in ('settings.json', 'errors.parquet', *copies): store.remove(store.state/name)
+    for name in ('settings.json', 'checks.json', 'errors.parquet', *copies): store.remove(store.state/name)

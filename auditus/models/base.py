@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from weakref import WeakValueDictionary
 from ..sound.wording import brief
-from ..sound.errors import check_choice, SettingError
+from ..sound.errors import check_choice, check_positive, SettingError
 from .registry import find_entry, load_entry, registered
+from .tuned import tuned_settings
 
 # %% ../../nbs/160_models.base.ipynb #7e499c85
 _all_ = ['registered']
@@ -62,6 +63,9 @@ class AudioModel:
     token_samples:int|None = None
     frame_dim:int = 0 # size of a frame
     pooled_dim:int|None = None # size of the summary; `None`: there is none
+    # engines that were faster than torch on all kinds of processors tried, the fastest first: for transformers
+    # ONNX Runtime was not
+    fast_order:tuple = 'openvino',
     best_batch:int = 2 # waves in a pass that are fast: on a CPU more don't help
     ahead:int = 0 # batches worth preparing while one is run: none, where the same processor does both
     # seconds of the first token's middle, and from one to the next; `None`: tokens are no moments in time
@@ -255,6 +259,7 @@ def _check_settings(
     backend:str|None, # as in `load_model`
     feature_kwargs, # as in `load_model`
     graph, # as in `load_model`
+    context, # as in `load_model`
 ):
     "Raise `SettingError` for what no model could take."
     if not isinstance(name, (str, os.PathLike)) and not callable(name):
@@ -263,6 +268,13 @@ def _check_settings(
     check_choice('backend', backend, (None, 'torch', 'openvino', 'onnx', 'litert', 'auto'))
     for k,v in (('feature_kwargs', feature_kwargs), ('graph', graph)):
         if v is not None and not isinstance(v, dict): raise SettingError(f'`{k}` must be a dict, got {v!r}')
+    if context is not None: check_positive('context', context, 'seconds')
+
+def _only_backend(
+    make, # what an entry point names
+)->str|None: # `None`: a function, which doesn't say
+    "Return the engine of a class of models that have one only."
+    return make.backend if isinstance(make, type) and issubclass(make, AudioModel) else None
 
 def _make_model(
     settings:dict, # of `load_model`
@@ -273,7 +285,7 @@ def _make_model(
     taken = [*inspect.signature(make).parameters][1:]
     given = {k:v for k,v in settings.items() if k not in ('name', 'graph')} | (settings.get('graph') or {})
     for k in _changed({k:v for k,v in given.items() if k not in taken}):
-        if (k, given[k])==('backend', 'auto'): continue # what has one engine has it for the fastest
+        if k=='backend' and given[k] in ('auto', _only_backend(make)): continue # it has one engine, and has that
         raise SettingError(f"the model '{entry.name}' has no setting `{k}`; it has {', '.join(taken) or 'none'}")
     # without a backend, the model's own default is meant
     return make(settings['name'], **{k:v for k,v in given.items() if k in taken and (k, v)!=('backend', None)})
@@ -300,7 +312,8 @@ def load_model(
     trust_remote_code:bool=False, # run code that the model's folder brings along
     # what must be known of an ONNX or TFLite file that others made, as `open_graph` takes it, or of a callable
     graph:dict|None=None,
-    **of_graph, # the same, one by one: `sr=32000, pooled='embedding'`
+    context:float|None=None, # seconds that it hears at once, where that can be chosen; `None`: as it was made
+    **of_graph, # what must be known of a graph, one by one: `sr=32000, pooled='embedding'`
 )->AudioModel:
     """Find a model by its name and load it, once.
     Raises `ModelNotFoundError` where it can't be had, and `SettingError` for settings that do not fit it."""
@@ -310,7 +323,7 @@ def load_model(
         if odd := _changed({k:v for k,v in settings.items() if k!='name'}):
             raise SettingError(f'{name.name} is loaded already: `{odd[0]}` has to be given when it is')
         return name
-    _check_settings(name, backend, feature_kwargs, settings['graph'])
+    _check_settings(name, backend, feature_kwargs, settings['graph'], context)
     # modules of one shape have one text
     known = sorted((k, str(v) if k!='name' or not callable(v) else str(id(v))) for k,v in settings.items())
     # a graph may be described by a file beside it
@@ -318,7 +331,7 @@ def load_model(
     with _loading:
         model = _loaded.get(key)
         if model is None:
-            _loaded[key] = _last[0] = model = _make_model(settings)
+            _loaded[key] = _last[0] = model = _make_model(tuned_settings(settings))
             model.origin = settings
     note_license(model)
     return model

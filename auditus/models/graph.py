@@ -6,32 +6,25 @@
 __all__ = ['describe_graph']
 
 # %% ../../nbs/320_models.graph.ipynb #5e76803e
-import json, shutil, warnings
+import json, shutil
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import AudioInputError, AuditusError, ModelNotFoundError, SettingError, check_choice
+from ..sound.errors import SettingError
 from ..sound.whole import write_whole
 from ..sound.files import said_plainly
 from ..sound.wording import brief
-from .base import AudioModel, Graph, ModelFrames, hash_files
-from .device import as_device, as_precision, configure_torch
-from .forms import find_multiple
-from .passport import RefusedModelError, check_opened
-from .network import NotReadable
-from .tflite import read_tflite
-from .onnx import (
-    OnnxSession, OpenVinoSession, check_backend, described, on_fastest, open_file, serve)
-from .litert import LitertSession
-from .ports import (
-    GraphFile, feature_makers, labels_beside, read_labels, read_ports, recognize, with_inner_outputs)
-from .described import _ask, describe_ports, description_file, gather_settings, setting_names
+from .base import AudioModel, Graph, hash_files
+from .onnx import described, open_file
+from .ports import GraphFile, feature_makers, read_ports, recognize
+from .described import describe_ports, description_file, gather_settings, setting_names
+from .passes import GraphPasses
+from .engines import GraphEngines
+from .trial import GraphTrial, _probe_waves
 
 # %% ../../nbs/320_models.graph.ipynb #85a13904
-class GraphModel(AudioModel):
+class GraphModel(GraphPasses, GraphEngines, GraphTrial, AudioModel):
     "A network in a file that others made."
-    backends = 'torch', 'onnx', 'openvino', 'litert' # that a TFLite graph may run on
-    fast_order = 'onnx', 'openvino' # the faster first, for convolutions
     file_is_network = True # so that all of it tells it from others
     def __init__(self,
         name:str, # what was asked for
@@ -80,311 +73,6 @@ class GraphModel(AudioModel):
         known = {k:v for k,v in self.about.items() if k in ('sr', 'samples', 'outputs', 'others', 'peak')}
         text = hash_files(self.weight_files())+json.dumps(known, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-# %% ../../nbs/320_models.graph.ipynb #7f8096bd
-@patch
-def _length_for(self:GraphModel, n:int)->int: # samples that the graph is given for so many
-    n = max(n, self.min_samples)
-    return self.samples or n+-n%self.multiple
-
-@patch
-def prepare(self:GraphModel, waves:list)->list: # of `(places, samples (n, length))`
-    "Put waves that are run together into arrays."
-    groups = {}
-    for i,w in enumerate(waves): groups.setdefault(self._length_for(len(w)), []).append(i)
-    found = []
-    for n,places in groups.items():
-        x = np.zeros((len(places), n), np.float32)
-        for row,i in zip(x, places): row[:len(waves[i])] = waves[i][:n]
-        found.append((places, self._leveled(x)))
-    return found
-
-@patch
-def _leveled(self:GraphModel, x): # as it is, or each row brought to the level that the graph wants
-    if self.about['peak'] is None: return x
-    loudest = np.abs(x).max(1, keepdims=True)
-    return np.where(loudest>0, x/np.where(loudest>0, loudest, 1)*np.float32(self.about['peak']), x).astype(np.float32)
-
-@patch
-def _feed(self:GraphModel, x)->dict: # what the graph takes, by the names of its inputs
-    wave = self.about['wave']
-    a = x if self.features is None else np.asarray(self.features(x))
-    shape = wave['shape']
-    if self.features is None and len(shape)==3: a = a[:,None] if shape[1]==1 else a[...,None]
-    elif self.features is not None and len(shape)==a.ndim+1: a = a[:,None] if shape[1]==1 else a[...,None]
-    feed = {wave['name']: a.astype(wave['kind'])}
-    for k,v in self.about['others'].items():
-        v = np.asarray(v, self.about['kinds'][k])
-        feed[k] = v
-    return {k:feed[k] for k in self.about['order']}
-
-# %% ../../nbs/320_models.graph.ipynb #0a958a42
-@patch
-def _call(self:GraphModel, feed:dict)->list: # numpy arrays, in the order of the roles
-    "Run whichever engine there is."
-    if self.session is not None: return self.session(feed, self.asked) if self.asked else self.session(feed)
-    if self.litert is not None: return self.litert(feed)
-    import torch
-    # without it a GPU would round to ten bits in convolutions
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        found = self.network(*(torch.from_numpy(a).to(self.device) for a in feed.values()))
-    return [o.float().cpu().numpy() for o in found]
-
-@patch
-def _in_shape(self:GraphModel, role:str, a, n:int): # numpy array `(n, dim)`, or `(n, tokens, dim)` of frames
-    a = np.asarray(a, np.float32)
-    if a.ndim<2 or len(a)!=n and n==1: a = a[None]
-    if role=='frames': return a.reshape(n, -1, a.shape[-1])
-    if len(a)!=n or a.size!=n*a.shape[-1] and a.size!=n*a.shape[1]:
-        raise SettingError(f'`{role}`: {self.name} gives {self.about["outputs"][role]!r} as {a.shape}, which is no row a window: '
-                           'name it as `frames` if it has tokens')
-    return a.reshape(n, -1)
-
-@patch
-def _pass(self:GraphModel, x)->dict: # arrays by role, of all rows
-    "Run rows, as many at once as the graph takes."
-    shape = self.about['wave']['shape']
-    no_batch,fixed = len(shape)==1,shape[0] if len(shape)>1 else None
-    step = 1 if no_batch or self.singly else fixed or len(x)
-    found = []
-    for i in range(0, len(x), step):
-        part = x[i:i+step]
-        n = len(part)
-        if fixed and n<fixed: part = np.concatenate([part, np.zeros((fixed-n, part.shape[1]), np.float32)])
-        feed = self._feed(part)
-        if no_batch: feed[self.about['wave']['name']] = feed[self.about['wave']['name']][0]
-        given = self._call(feed)
-        found.append([self._in_shape(k, a, len(part))[:n] for k,a in zip(self.roles, given)])
-    return {k:np.concatenate(parts) for k,parts in zip(self.roles, zip(*found))}
-
-# %% ../../nbs/320_models.graph.ipynb #10d2d524
-_faint = 1e-5 # of full scale
-
-@patch
-def _finite_pass(self:GraphModel, x)->dict: # as `_pass`
-    "Run rows, those again with a faint noise that give no numbers."
-    out = self._pass(x)
-    bad = ~np.all([np.isfinite(a).reshape(len(x), -1).all(1) for a in out.values()], axis=0)
-    if not bad.any(): return out
-    noise = _faint*np.random.default_rng(0).standard_normal(x.shape[1]).astype(np.float32)
-    again = self._pass(x[bad]+noise)
-    if not all(np.isfinite(a).all() for a in again.values()):
-        raise AudioInputError(f'{self.name} gives no numbers (NaN) for {bad.sum()} of {len(x)} windows: it can not be used for such sound')
-    for k,a in again.items(): out[k][bad] = a
-    return out
-
-@patch
-def run(self:GraphModel, prepared:list, layer=-1)->ModelFrames:
-    if layer!=-1: raise SettingError(f'{self.name} gives its last layer only: `layer` must be -1, got {layer!r}')
-    parts = [(places, self._finite_pass(x)) for places,x in prepared]
-    n,first = sum(len(p) for p,_ in parts),parts[0][1]
-    def gathered(role):
-        a = np.zeros((n, first[role].shape[1]), np.float32)
-        for places,found in parts: a[places] = found[role]
-        return a
-    pooled,logits = (gathered(k) if k in first else None for k in ('pooled', 'logits'))
-    if 'frames' not in first: return ModelFrames(pooled[:,None], np.ones((n, 1), bool), pooled, logits)
-    frames = {i:f for places,found in parts for i,f in zip(places, found['frames'])}
-    return ModelFrames.padded([frames[i] for i in range(n)], pooled, logits)
-
-@patch
-def forward(self:GraphModel, waves:list, layer=-1)->ModelFrames: return self.run(self.prepare(waves), layer)
-
-# %% ../../nbs/320_models.graph.ipynb #b7983234
-@patch
-def _tensor_numbers(self:GraphModel)->list: # of the outputs that are wanted, in the order of the roles
-    file = self.file.tflite
-    made = file.outputs+file.made()
-    return [next(i for i in made if file.name(i)==name) for name in self.about['outputs'].values()]
-
-@patch
-def _open_sizes(self:GraphModel)->dict: # shapes of inputs whose window the file leaves open, by name
-    wave = self.about['wave']
-    if self.features is not None or not wave['shape'] or wave['shape'][-1] not in (None, 1) or self.samples is None: return {}
-    return {wave['name']: [d or 1 for d in wave['shape'][:-1]]+[self.samples]}
-
-@patch
-def start_litert(self:GraphModel):
-    "Have LiteRT run the graph."
-    self.litert = LitertSession(self.path, self._tensor_numbers(), self._open_sizes())
-    self.backend,self.precision = 'litert','float32'
-
-@patch
-def torch_network(self:GraphModel): # torch module
-    "Read the graph into torch. Raises `NotReadable` where that can't be."
-    if self.file is None or self.file.tflite is None: raise SettingError(f'{self.name} is an ONNX file, which no other engine takes')
-    sizes = {name:[-1 if d is None and i==0 and len(shape)>1 else d for i,d in enumerate(shape)] for name,shape in self._open_sizes().items()}
-    return read_tflite(self.file.tflite, self._tensor_numbers(), sizes)
-
-@patch
-def start_torch(self:GraphModel, dtype:str, device):
-    "Have torch run the graph. Raises `SettingError` for one that it can't."
-    import torch
-    configure_torch()
-    try: self.network = self.torch_network().to(device)
-    except NotReadable as e: raise self._not_readable('torch', e) from e
-    for m in self.network.modules():
-        if not getattr(m, 'casts', False): continue
-        m.to(getattr(torch, dtype))
-        # a convolution takes its input in the order of its weights, and on most processors this one is faster
-        if m.weight.ndim==4: m.weight.data = m.weight.data.contiguous(memory_format=torch.channels_last)
-    self.device,self.backend,self.precision = device,'torch',dtype
-
-@patch
-def _not_readable(self:GraphModel, backend, why): # the error that says so
-    return SettingError(f"{self.name} can not be run by backend={backend!r}: torch is given no {why}. Use backend='litert'")
-
-# %% ../../nbs/320_models.graph.ipynb #c54b212e
-@patch
-def start_tflite(self:GraphModel,
-    backend:str, # 'litert', 'torch', 'onnx', 'openvino' or 'auto'
-    dtype, # as in `load_model`
-    device, # as in `load_model`
-):
-    "Have the engine run a TFLite graph that was asked for."
-    check_choice('backend', backend, ('auto', *self.backends))
-    here = 'cpu' if device is None else str(device)
-    if backend=='auto': return self._start_fastest(dtype, here)
-    if backend=='litert':
-        if here!='cpu': raise SettingError(f"backend='litert' runs on the CPU, got device {here!r}: use backend='torch'")
-        if dtype not in (None, 'float32', 'auto'): raise SettingError(f"backend='litert' computes as the file says, got dtype {dtype!r}: use backend='torch'")
-        return self.start_litert()
-    # bfloat16 has not been shown to leave such a network as it is
-    precision = 'float32' if dtype in (None, 'auto') else as_precision(dtype, as_device(here))
-    if backend!='torch':
-        try: serve(lambda bare=False: self, backend, precision, here)
-        except NotReadable as e: raise self._not_readable(backend, e) from e
-        return
-    if precision=='int8': raise SettingError("a graph that is read into torch computes in float32, bfloat16 or float16, got dtype 'int8'")
-    self.start_torch(precision, as_device(here))
-
-@patch
-def _start_fastest(self:GraphModel, dtype, here:str):
-    "Run the graph on the fastest engine that is installed."
-    if self.file.quantized: return self.start_litert()
-    precision = 'float32' if dtype in (None, 'auto') else as_precision(dtype, as_device(here))
-    try:
-        if here=='cpu' and on_fastest(lambda bare=False: self, precision, here, self.fast_order): return
-        self.start_torch(precision, as_device(here))
-    except (NotReadable, SettingError) as e:
-        if here!='cpu' or precision!='float32': raise
-        warnings.warn(f'{self.name} is run by LiteRT: {e}', stacklevel=4)
-        self.start_litert()
-
-# %% ../../nbs/320_models.graph.ipynb #9eb65452
-@patch
-def start_onnx(self:GraphModel,
-    backend:str, # 'onnx', 'openvino' or 'auto'
-    dtype, # as in `load_model`
-    device, # as in `load_model`
-):
-    "Have the engine run an ONNX graph that was asked for."
-    check_choice('backend', backend, ('auto', 'onnx', 'openvino'))
-    backend = 'onnx' if backend=='auto' else backend
-    here,precision = 'cpu' if device is None else str(device),'float32' if dtype in (None, 'auto') else str(dtype).removeprefix('torch.')
-    if precision!='float32' and (backend, precision)!=('openvino', 'bfloat16'):
-        raise SettingError(f'{self.name} computes as its file says, got dtype {dtype!r}: leave it out')
-    if backend=='openvino' or here=='cpu': check_backend(backend, precision, here)
-    there = {p.name for p in self.file.outputs}
-    inner = [n for n in self.about['outputs'].values() if n not in there]
-    source = with_inner_outputs(self.path, inner) if inner else self.path
-    self.session = OnnxSession(source, precision, here) if backend=='onnx' else OpenVinoSession(source, precision)
-    self.asked,self.device,self.backend,self.precision = [*self.about['outputs'].values()],here,backend,precision
-
-# %% ../../nbs/320_models.graph.ipynb #4bd6374e
-def _probe_waves(n:int, sr:int)->list: # noise, a tone in faint noise, and noise with a click that is cut off
-    rng = np.random.default_rng(0)
-    t = np.arange(n)/sr
-    waves = [.1*rng.standard_normal(n), .3*np.sin(2*np.pi*1000*t)+.001*rng.standard_normal(n), .01*rng.standard_normal(n)]
-    waves[2][n//3],waves[2][2*n//3:] = .9,0
-    return [w.astype(np.float32) for w in waves]
-
-@patch
-def probe(self:GraphModel,
-    labels=None, # as in `open_graph`
-    otherwise:str|None=None, # activation of a graph whose scores are not between 0 and 1
-):
-    "Find out by a pass or two what the file doesn't say. Raises `SettingError` for what doesn't fit."
-    out = self._shortest_pass() if self.samples is None else self._window_pass()
-    self.pooled_dim = out['pooled'].shape[1] if 'pooled' in out else None
-    self.frame_dim = out['frames'].shape[2] if 'frames' in out else self.pooled_dim
-    if 'logits' in out: self._find_classes(out['logits'], labels, otherwise)
-    elif labels is not None: raise SettingError(f'`labels` are of classes, and which output scores them is not known: give `logits`. Here {self.file.ports_text()}')
-    # a window is filled up with silence, and its tokens are as many as ever
-    self.padding_counts = self.samples is not None and 'frames' in out and out['frames'].shape[1]>1
-    self.about |= {k:getattr(self, k) for k in ('frame_dim', 'pooled_dim', 'activation', 'min_samples', 'padding_counts', 'singly', 'multiple')}
-
-@patch
-def _find_classes(self:GraphModel, logits, labels, otherwise):
-    n = logits.shape[1]
-    if labels is not None: self.labels = read_labels(labels, n)
-    elif self.file.labels and len(self.file.labels)==n: self.labels = self.file.labels
-    else: self.labels = labels_beside(self.path, n) or [f'class {i}' for i in range(n)]
-    if self.about['activation'] is not None: return
-    if logits.min()<0 or logits.max()>1:
-        if otherwise is None: raise _ask(self.file, "does not say what makes scores of its logits: give `activation`, 'softmax', 'sigmoid' or 'none'", "activation='sigmoid'")
-        self.activation = otherwise
-
-@patch
-def _first_pass(self:GraphModel, x)->dict: # as `_pass`
-    "Run rows together, or from now on one by one, where the graph takes no more than one."
-    try: return self._finite_pass(x)
-    # an engine says in a way of its own what it does not take
-    except Exception:
-        if self.singly: raise
-        self.singly = True
-        # what is raised for one row is what is wrong with the graph
-        try: return self._finite_pass(x)
-        except Exception:
-            self.singly = False
-            raise
-
-@patch
-def _window_pass(self:GraphModel)->dict: # as `_pass`
-    "Run a graph that hears a window of one length."
-    try: return self._first_pass(np.stack(_probe_waves(self.samples, self.sr)))
-    except AuditusError: raise
-    # as above
-    except Exception as e:
-        raise ModelNotFoundError(f'{self.name} can not be run on a window of {self.samples:,} samples, '
-                                 f'{self.context:g} s at {self.sr} Hz: {" ".join(str(e).split()):.300}') from e
-
-@patch
-def _takes(self:GraphModel, n:int)->bool: # samples
-    try: self._finite_pass(np.stack(_probe_waves(n, self.sr)))
-    # as above
-    except Exception: return False
-    return True
-
-@patch
-def _shortest_pass(self:GraphModel)->dict: # as `_pass`
-    "Find a length that a graph of any length takes."
-    for seconds in (.1, .25, .5, 1., 2., 5.):
-        n = round(seconds*self.sr)
-        try: out = self._first_pass(np.stack(_probe_waves(n, self.sr)))
-        # an engine says in a way of its own that a sound is too short for a convolution
-        except Exception as e: why = e
-        else:
-            self.min_samples = n
-            self.multiple = find_multiple(self._takes, n)
-            return out
-    raise ModelNotFoundError(f'{self.name} can not be run on 0.1 to 5 s of sound at {self.sr} Hz: {why}') from why
-
-# %% ../../nbs/320_models.graph.ipynb #c97b0e71
-@patch
-def check(self:GraphModel,
-    given:dict, # settings that it was opened with
-)->GraphModel: # itself
-    "Have the graph measured. Raises `RefusedModelError` where its results are doubtful."
-    try: return check_opened(self, **given)
-    except RefusedModelError as e:
-        refused = {*e.passport.refused}
-        if not self.singly and refused<={'batch', 'order', 'fails'}:
-            self.singly = self.about['singly'] = True
-            return self.check(given)
-        if self.samples is None and refused&{'cut', 'long', 'padding'}:
-            raise RefusedModelError(f'{e}. Give `context`, the seconds that it hears at once', self, e.passport) from e
-        raise
 
 # %% ../../nbs/320_models.graph.ipynb #bcfd352c
 def open_graph(
@@ -440,7 +128,7 @@ def save(self:GraphModel, folder:Path)->dict: # arguments for `load_model`
     settings = None if self.file is None else json.dumps(self.settings(), ensure_ascii=False, indent=1)
     for f in self.weight_files(): shutil.copyfile(f, folder/f.name)
     if settings is not None: description_file(folder/self.path.name).write_text(settings+'\n', encoding='utf-8')
-    return {'name': f'{{folder}}/{self.path.name}', 'graph': None}
+    return {'name': f'{{folder}}/{self.path.name}', 'graph': None, 'context': None}
 
 # %% ../../nbs/320_models.graph.ipynb #af4d42a9
 def describe_graph(
