@@ -20,6 +20,7 @@ from .collection.table import table_schema
 from .collection.embeddings import check_table, EmbeddingTable, load
 from .collection.budget import Clock
 from .collection.jobs import JobRunner
+from .collection.sharing import plan_workers
 from .collection.engines import run_processes, run_ray, run_serial
 from .collection.run import (
     find_jobs, Progress, remove_results, Run, run_settings, with_absolute_paths, with_arithmetic)
@@ -56,6 +57,14 @@ class Summary(NamedTuple):
 # %% ../nbs/580_extract.ipynb #043ff9be
 _engines = {'local': run_processes, 'ray': run_ray}
 least_rest = .05 # seconds of a recording's last window, below which competitions have no row for it
+
+def _check_workers(
+    workers, # as in `extract`
+    engine:str, # as in `extract`
+):
+    "Raise `SettingError` for what is no number of processes."
+    if workers!='auto': return check_positive('workers', workers, 'processes', whole=True)
+    if engine!='local': raise SettingError(f"workers='auto' looks at this machine, and engine={engine!r} works on others: say how many")
 
 def _run(
     run:Run,
@@ -94,8 +103,9 @@ def extract(
     batch_size:int|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
     backend:str|None=None, # as in `load_model`; `None`: the pipeline's own
     dtype=None, # as in `load_model`; `None`: the pipeline's own
+    context:float|None=None, # as in `load_model`; `None`: the pipeline's own
     truncated:str|None=None, # as in `AudioPipeline`; `None`: the pipeline's own
-    workers:int=1, # processes, or actors of Ray
+    workers:int|str=1, # processes, or actors of Ray; 'auto': as many processes as cores and memory are good for
     resume:bool=True, # go on with what an earlier run left? `False` begins anew
     on_error:str='record', # a broken file: 'record' it and go on, or 'raise'
     embedding_dtype:str='float32', # or 'float16', half the size
@@ -117,14 +127,15 @@ def extract(
     check_choice('layer_columns', layer_columns, (True, False))
     check_choice('checks', checks, (True, False))
     check_choice('progress', progress, (None, True, False))
-    check_positive('workers', workers, 'processes', whole=True)
+    _check_workers(workers, engine)
     if time_budget is not None: check_positive('time_budget', time_budget, 'seconds')
     if not isinstance(pipeline, AudioPipeline):
         raise SettingError(f"`pipeline` must be an AudioPipeline, such as AudioPipeline('birdnet'); got {brief(pipeline)}")
     if pipeline.kind is None:
         raise SettingError("a table holds vectors, and pooling=None leaves frames: choose one, such as 'mean'")
     clock,began = Clock(time_budget),time.perf_counter()
-    changes = dict(window=window, hop=hop, batch_size=batch_size, backend=backend, dtype=dtype, truncated=truncated)
+    changes = dict(window=window, hop=hop, batch_size=batch_size, backend=backend, dtype=dtype, context=context,
+                   truncated=truncated)
     changes = {k:v for k,v in changes.items() if v is not None}
     pipe = AudioPipeline(**{**pipeline.get_params(), **changes, 'return_tensors': 'np'})
     items,store = collect(sounds),open_store(out)
@@ -142,6 +153,7 @@ def extract(
                        least_rest if row_id else 0.)
     store.check()
     jobs = find_jobs(items, settings, before)
+    if workers=='auto': workers = plan_workers(pipe, len(jobs))
     run_jobs = run_serial if engine=='local' and workers==1 else _engines[engine]
     done,stats = _run(Run(store, jobs, settings, schema, checks), runner, run_jobs, workers, resume, progress)
     def total(k): return sum(getattr(s, k) for s in stats)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
+from ..sound.arrow import numpy_dtype
 from ..sound.wording import brief
 from ..sound.errors import (
     AudioDecodeError, AudioNotFoundError, AuditusError, check_choice, SettingError)
@@ -23,7 +24,7 @@ from ..models.registry import shareable
 from ..transform import AudioPipeline
 from .store import Store
 from .remote import open_store, RemoteStore
-from .table import find_vectors, numpy_dtype, read_stats, stats_key, TableStats
+from .table import find_vectors, read_stats, stats_key, TableStats
 from .checks import checks_key, CheckVectors, read_checks
 from .drift import Drift, measure_drift, warn_of_drift
 
@@ -124,7 +125,7 @@ def recordings(self:EmbeddingTable)->set: # of names
     for p in paths:
         if p in odd or (stats := self.stats(p)) is None: continue
         found.update(e.file for e in stats.errors)
-        with store.open(p) as f: found.update(pq.read_table(f, columns=['file'])['file'].to_pylist())
+        with store.open(p) as f: found.update(pq.ParquetFile(f).read(['file'])['file'].to_pylist())
     return found
 
 # %% ../../nbs/530_collection.embeddings.ipynb #40076209

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief
+from ..sound.arrow import arrow_column
 from ..sound.errors import AudioDecodeError, SettingError
 from ..sound.chain import progress_bar
 from ..sound.sums import no_seal, seal, seal_key
@@ -30,7 +31,7 @@ from .jobs import Job, JobResult, JobRunner
 
 # %% ../../nbs/570_collection.run.ipynb #6700d2f2
 # settings that came after the first tables: as long as they are these, nothing is said of them
-later_settings = {'channel': None, 'truncated': 'raise', 'truncate_dim': None}
+later_settings = {'channel': None, 'truncated': 'raise', 'truncate_dim': None, 'context': None}
 
 def _named(
     v, # of a setting, that JSON has no word for
@@ -311,7 +312,8 @@ def join_parts(self:Run,
     def join(path):
         with pq.ParquetWriter(path, schema) as w:
             for p in self.store.parts():
-                with self.store.open(p) as f: w.write_table(pq.read_table(f).replace_schema_metadata(schema.metadata))
+                # `pq.read_table` imports a module of datasets, and pandas with it
+                with self.store.open(p) as f: w.write_table(pq.ParquetFile(f).read().replace_schema_metadata(schema.metadata))
         seal(path)
     self.store.write(self.store.out, join)
 
@@ -328,7 +330,7 @@ def finish(self:Run,
         store.remove_state()
         raise AudioDecodeError(f'none of the {len(errors)} files could be embedded, so {brief(store.name)} was not '
                                f'written; the first is {errors[0].file}: {errors[0].message}')
-    table = pa.table({k:pa.array([getattr(e, k) for e in errors], pa.string()) for k in FailedItem._fields})
+    table = pa.table({k:arrow_column([getattr(e, k) for e in errors], pa.string()) for k in FailedItem._fields})
     beside = store.out.with_name(f'{store.out.stem}.errors.parquet')
     errors_file = beside if joined else store.state/'errors.parquet'
     if errors or not joined: store.write(errors_file, lambda p: write_sealed(table, p))
