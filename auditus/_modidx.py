@@ -248,6 +248,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'auditus/collection/checks.py'),
                                            'auditus.collection.checks.check_sounds': ( 'collection.checks.html#check_sounds',
                                                                                        'auditus/collection/checks.py'),
+                                           'auditus.collection.checks.count_check_waves': ( 'collection.checks.html#count_check_waves',
+                                                                                            'auditus/collection/checks.py'),
                                            'auditus.collection.checks.describe_engine': ( 'collection.checks.html#describe_engine',
                                                                                           'auditus/collection/checks.py'),
                                            'auditus.collection.checks.embed_checks': ( 'collection.checks.html#embed_checks',
