@@ -12,6 +12,7 @@ from .commands.models import describe, verify
 from .commands.embed import embed
 from .commands.classify import classify, zeroshot
 from .commands.learn import evaluate, finetune, probe
+from .commands.compare import compare
 from .commands.segments import write_segments
 from .commands.search import draw_map, open_page, search
 
@@ -19,5 +20,5 @@ from .commands.search import draw_map, open_page, search
 # in the order of the help
 app = make_app({'embed': embed, 'classify': classify, 'zeroshot': zeroshot,
                 'segments': write_segments, 'info': info, 'probe': probe,
-                'finetune': finetune, 'evaluate': evaluate, 'search': search, 'map': draw_map,
+                'finetune': finetune, 'evaluate': evaluate, 'compare': compare, 'search': search, 'map': draw_map,
                 'app': open_page, 'models': models, 'verify': verify, 'describe': describe, 'cache': cache})
