@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/711_learn.choice.ipynb #28a3c808
+# %% ../../nbs/711_learn.choice.ipynb #aa2f5975
 import numpy as np
 from .labelled import Labelled
 from .candidates import Candidate
@@ -13,7 +13,7 @@ from .intervals import bootstrap_draws, holm, interval, paired_p_value, scores_o
 from .nested import fold_numbers, FoldScores, judged_sounds
 from ..pipeline.classifier import as_predictions
 
-# %% ../../nbs/711_learn.choice.ipynb #f21c5beb
+# %% ../../nbs/711_learn.choice.ipynb #5960a656
 judged_metrics = 'accuracy', 'macro_f1', 'map' # by which candidates can be chosen
 
 class Trials:
@@ -48,7 +48,7 @@ class Trials:
         found = self.scores[candidate]
         return found.outer if without is None else found.inner[without]
 
-# %% ../../nbs/711_learn.choice.ipynb #fe73458d
+# %% ../../nbs/711_learn.choice.ipynb #d0427be2
 def is_right(
     T:np.ndarray, # `(n, classes)` of 0 and 1
     scores:np.ndarray, # `(n, classes)`
@@ -67,13 +67,15 @@ def standard_error(
     k = len(off)
     return float(np.sqrt((off**2).sum()*k/max(1, k-1))/len(gains))
 
-# %% ../../nbs/711_learn.choice.ipynb #84295059
+# %% ../../nbs/711_learn.choice.ipynb #72aa7ecf
+errors_apart = 2 # standard errors by which a candidate must be better than the plain one
+
 def choose(
     trials:Trials,
     among:list, # of `Candidate`; the plain one of each model first
     without:int|None=None, # a fold that has no say; `None`: all have
 )->Candidate:
-    "Choose the best, or the plain one of its model where the best is better by less than a standard error."
+    "Choose the best, or the plain one of its model where that may be as good."
     judged = judged_sounds(trials.T, trials.fold, without)
     T,multilabel,once = trials.T[judged],trials.data.multilabel,np.ones((1, int(judged.sum())), int)
     groups = None if trials.data.groups is None else np.array(trials.data.groups)[judged]
@@ -82,7 +84,7 @@ def choose(
     best = max(among, key=value.get) # of equals the first
     plain = next(c for c in among if c.model==best.model)
     gains = is_right(T, rings[best], multilabel)-is_right(T, rings[plain], multilabel)
-    return best if value[best]-value[plain]>standard_error(gains, groups) else plain
+    return best if value[best]>value[plain] and gains.mean()>errors_apart*standard_error(gains, groups) else plain
 
 def choose_nested(
     trials:Trials,
@@ -96,7 +98,7 @@ def choose_nested(
         scores[held] = trials.scores[chosen[-1]].outer[held]
     return scores,chosen
 
-# %% ../../nbs/711_learn.choice.ipynb #67f1f24f
+# %% ../../nbs/711_learn.choice.ipynb #d4eafa93
 def with_bounds(
     trials:Trials,
     scores:np.ndarray, # `(n, classes)`
