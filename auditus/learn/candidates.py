@@ -5,18 +5,16 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/677_learn.candidates.ipynb #f657279f
-import time
-from pathlib import Path
+# %% ../../nbs/677_learn.candidates.ipynb #e8135c57
 from typing import NamedTuple
 import numpy as np
-from ..sound.errors import check_names, SettingError
+from ..sound.errors import SettingError
 from ..pipeline.pooling import concatenate, PoolingKind, poolings
 from ..pipeline.embedding import check_layer
 from ..transform import AudioPipeline
 from .vectors import embed_to_learn
 
-# %% ../../nbs/677_learn.candidates.ipynb #5db8d64d
+# %% ../../nbs/677_learn.candidates.ipynb #d58ef92d
 _parts = {'meanstd': ('mean', 'std'), 'meanmax': ('mean', 'max')} # that are others, one after the other
 _always = 'mean', 'max', 'std'
 
@@ -61,7 +59,7 @@ class PoolingsTogether(PoolingKind):
         ends = {n:at[n]+poolings[n].width for n in at}
         return concatenate([X[...,at[n]*dim:ends[n]*dim] for n in _parts.get(name, (name,))])
 
-# %% ../../nbs/677_learn.candidates.ipynb #617d0163
+# %% ../../nbs/677_learn.candidates.ipynb #2abd1c69
 def find_layers_of(
     pipe:AudioPipeline, # whose model is asked
     layers, # 'all', a number, or a list of numbers
@@ -83,7 +81,7 @@ def check_layers(
     check_layer(layers, 'frames')
     if layers=='mean': raise SettingError("`layers` must be 'all', a whole number, or a list of them; got 'mean'")
 
-# %% ../../nbs/677_learn.candidates.ipynb #48847574
+# %% ../../nbs/677_learn.candidates.ipynb #bd05f67e
 class Candidate(NamedTuple):
     "A layer of a model, and a pooling of its frames."
     model:str # name
@@ -143,25 +141,3 @@ def embed_together(
     X,places,failed = embed_to_learn(heard, items, cache, progress)
     if len(layers)==1: X = X[:,None]
     return Embedded(name, pipe, layers, heard.custom_steps['pooling'], X, places, failed)
-
-# %% ../../nbs/677_learn.candidates.ipynb #e4cceb91
-def seconds_per_hour(
-    pipe:AudioPipeline, # embeds
-    items:list, # of `Item`, some sounds that can be embedded
-)->float: # seconds of work for an hour of sound
-    "Measure how long a model takes."
-    sounds,seconds = [i.sound for i in items],0.
-    for _ in pipe.embed_sounds(sounds[:1]): pass
-    began = time.perf_counter()
-    for embedded in pipe.embed_sounds(sounds): seconds += max(s.end for s in embedded.spans)-min(s.start for s in embedded.spans)
-    return (time.perf_counter()-began)*3600/seconds
-
-def weights_size(
-    model, # `AudioModel`
-)->float|None: # MB; `None`: nobody knows
-    "Return the size of a model's weights."
-    files = model.weight_files() if hasattr(model, 'weight_files') else getattr(model, 'paths', None) or [getattr(model, 'path', None)]
-    there = [Path(f) for f in files if f is not None and Path(f).is_file()]
-    if there: return sum(f.stat().st_size for f in there)/1e6
-    if not hasattr(model.net, 'parameters'): return None
-    return sum(p.numel()*p.element_size() for p in model.net.parameters())/1e6
