@@ -8,7 +8,7 @@ __all__ = ['app']
 # %% ../nbs/900_cli.ipynb #11cd9cdf
 from .commands.options import make_app
 from .commands.about import cache, info, models
-from .commands.models import describe, verify
+from .commands.models import describe, tune, verify
 from .commands.embed import embed
 from .commands.classify import classify, zeroshot
 from .commands.learn import evaluate, finetune, probe
@@ -21,4 +21,4 @@ from .commands.search import draw_map, open_page, search
 app = make_app({'embed': embed, 'classify': classify, 'zeroshot': zeroshot,
                 'segments': write_segments, 'info': info, 'probe': probe,
                 'finetune': finetune, 'evaluate': evaluate, 'compare': compare, 'search': search, 'map': draw_map,
-                'app': open_page, 'models': models, 'verify': verify, 'describe': describe, 'cache': cache})
+                'app': open_page, 'models': models, 'verify': verify, 'tune': tune, 'describe': describe, 'cache': cache})

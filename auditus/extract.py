@@ -22,7 +22,7 @@ from .collection.budget import Clock
 from .collection.jobs import JobRunner
 from .collection.engines import run_processes, run_ray, run_serial
 from .collection.run import (
-    find_jobs, Progress, remove_results, Run, run_settings, with_absolute_paths)
+    find_jobs, Progress, remove_results, Run, run_settings, with_absolute_paths, with_arithmetic)
 
 # %% ../nbs/580_extract.ipynb #16c0f6e7
 _all_ = ['load']
@@ -126,6 +126,8 @@ def extract(
     changes = {k:v for k,v in changes.items() if v is not None}
     pipe = AudioPipeline(**{**pipeline.get_params(), **changes, 'return_tensors': 'np'})
     items,store = collect(sounds),open_store(out)
+    before = EmbeddingTable(store).settings() if resume else None
+    pipe = with_arithmetic(pipe, before)
     left_out,clips = items.left_out,any(i.start is not None for i in items)
     if recorded_at: items = recorded_columns(items)
     schema = table_schema(items, pipe, {}, embedding_dtype, row_id, recorded_at, layer_columns)
@@ -137,7 +139,7 @@ def extract(
     runner = JobRunner(with_absolute_paths(pipe), on_error, clock, reached, np.finfo(embedding_dtype).max,
                        least_rest if row_id else 0.)
     store.check()
-    jobs = find_jobs(items, settings, EmbeddingTable(store).settings() if resume else None)
+    jobs = find_jobs(items, settings, before)
     run_jobs = run_serial if engine=='local' and workers==1 else _engines[engine]
     done,stats = _run(Run(store, jobs, settings, schema), runner, run_jobs, workers, resume, progress)
     def total(k): return sum(getattr(s, k) for s in stats)

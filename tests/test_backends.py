@@ -179,7 +179,7 @@ def test_sample_cnn(backend, rng, tmp_path):
 def test_auto_takes_what_is_there(shallow, monkeypatch, rng):
     folder, x = shallow('hubert-group'), AudioArray(noise(rng, 1., 16000), 16000)
     reference = AudioPipeline(folder)(x)
-    for missing, wanted in (((), 'openvino'), (('openvino',), 'onnx'), (('openvino', 'onnxruntime'), 'torch')):
+    for missing, wanted in (((), 'openvino'), (('openvino',), 'torch'), (('openvino', 'onnxruntime'), 'torch')):
         monkeypatch.setattr(engine, 'find_spec', lambda p: None if p in missing else True)
         base._loaded.clear()
         pipe = AudioPipeline(folder, backend='auto')
@@ -193,7 +193,7 @@ def test_auto_takes_what_is_there(shallow, monkeypatch, rng):
 
 
 def test_auto_goes_on_where_an_engine_is_wrong(shallow):
-    with pytest.warns(UserWarning, match="backend='auto' goes on without openvino"): assert load_model(shallow('speech-to-text'), backend='auto').backend == 'onnx'
+    with pytest.warns(UserWarning, match="backend='auto' goes on without openvino"): assert load_model(shallow('speech-to-text'), backend='auto').backend == 'torch'
 
 
 @pytest.mark.parametrize('settings,message', [

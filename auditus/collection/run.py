@@ -94,6 +94,19 @@ def with_absolute_paths(
     there = {k:absolute(settings[k]) for k in ('model_name', 'checkpoint')}
     return pipe if all(there[k] is settings[k] for k in there) else AudioPipeline(**{**settings, **there})
 
+def with_arithmetic(
+    pipe:AudioPipeline, # may leave its engine or number format to 'auto'
+    before:dict|None=None, # settings that a table was begun with
+)->AudioPipeline: # names them
+    """Return a pipeline that computes in one way, wherever it is sent: as the table was begun, or else as it does here.
+    Raises `SettingError` where that can't be had."""
+    resolved = {'backend': 'backend', 'dtype': 'precision'}
+    free = [k for k in resolved if str(getattr(pipe, k))=='auto']
+    if not free: return pipe
+    begun = before or {}
+    chosen = {k:begun.get(k, getattr(pipe.model, resolved[k])) for k in free}
+    return AudioPipeline(**pipe.get_params()|chosen)
+
 def is_passing(
     items:list, # of a part
     errors:list, # of `FailedItem`

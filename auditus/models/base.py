@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from ..sound.wording import brief
 from ..sound.errors import check_choice, SettingError
 from .registry import find_entry, load_entry, registered
+from .tuned import tuned_settings
 
 # %% ../../nbs/160_models.base.ipynb #7e499c85
 _all_ = ['registered']
@@ -62,6 +63,9 @@ class AudioModel:
     token_samples:int|None = None
     frame_dim:int = 0 # size of a frame
     pooled_dim:int|None = None # size of the summary; `None`: there is none
+    # engines that were faster than torch on all kinds of processors tried, the fastest first: for transformers
+    # ONNX Runtime was not
+    fast_order:tuple = 'openvino',
     best_batch:int = 2 # waves in a pass that are fast: on a CPU more don't help
     ahead:int = 0 # batches worth preparing while one is run: none, where the same processor does both
     # seconds of the first token's middle, and from one to the next; `None`: tokens are no moments in time
@@ -264,6 +268,12 @@ def _check_settings(
     for k,v in (('feature_kwargs', feature_kwargs), ('graph', graph)):
         if v is not None and not isinstance(v, dict): raise SettingError(f'`{k}` must be a dict, got {v!r}')
 
+def _only_backend(
+    make, # what an entry point names
+)->str|None: # `None`: a function, which doesn't say
+    "Return the engine of a class of models that have one only."
+    return make.backend if isinstance(make, type) and issubclass(make, AudioModel) else None
+
 def _make_model(
     settings:dict, # of `load_model`
 )->AudioModel:
@@ -273,7 +283,7 @@ def _make_model(
     taken = [*inspect.signature(make).parameters][1:]
     given = {k:v for k,v in settings.items() if k not in ('name', 'graph')} | (settings.get('graph') or {})
     for k in _changed({k:v for k,v in given.items() if k not in taken}):
-        if (k, given[k])==('backend', 'auto'): continue # what has one engine has it for the fastest
+        if k=='backend' and given[k] in ('auto', _only_backend(make)): continue # it has one engine, and has that
         raise SettingError(f"the model '{entry.name}' has no setting `{k}`; it has {', '.join(taken) or 'none'}")
     # without a backend, the model's own default is meant
     return make(settings['name'], **{k:v for k,v in given.items() if k in taken and (k, v)!=('backend', None)})
@@ -318,7 +328,7 @@ def load_model(
     with _loading:
         model = _loaded.get(key)
         if model is None:
-            _loaded[key] = _last[0] = model = _make_model(settings)
+            _loaded[key] = _last[0] = model = _make_model(tuned_settings(settings))
             model.origin = settings
     note_license(model)
     return model

@@ -9,8 +9,8 @@ __all__ = ['SlowArithmeticWarning']
 import threading, warnings
 from contextlib import contextmanager, nullcontext
 from functools import cache
-from pathlib import Path
 from ..sound.errors import check_choice, SettingError
+from .tuned import processor
 from .arithmetic import can_pack, medium, medium_is_exact
 
 # %% ../../nbs/190_models.device.ipynb #ae52f326
@@ -33,14 +33,6 @@ def as_device(
 # %% ../../nbs/190_models.device.ipynb #eda6df67
 # any one of these, as Linux names what a processor can do, multiplies the format by itself
 _instructions = {'bfloat16': {'amx_bf16', 'avx512_bf16'}, 'float16': {'amx_fp16', 'avx512_fp16'}}
-
-@cache
-def processor()->tuple: # its maker, and the set of its flags, as Linux names them; both empty elsewhere
-    "Return what is known of the processor."
-    try: lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError: return '',set()
-    known = dict(map(str.strip, l.split(':', 1)) for l in reversed(lines) if ':' in l)
-    return known.get('vendor_id', ''),{*known.get('flags', '').split()}
 
 def has_arithmetic(
     dtype:str, # 'float32', 'bfloat16', 'float16' or 'int8'

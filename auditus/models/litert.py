@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/295_models.litert.ipynb #ce22a09a
-import threading, warnings
+import struct, threading
 from pathlib import Path
 import numpy as np
 from ..sound.errors import ModelNotFoundError, require
@@ -14,14 +14,30 @@ from ..sound.wording import brief
 from .tflite import to_install
 
 # %% ../../nbs/295_models.litert.ipynb #446ac27a
-def _interpreter(path:Path, keep:bool): # that keeps what lies between the operators, if need be
+_outputs_slot = 8 # of a subgraph's table, in the format's scheme
+
+def giving(
+    path:Path, # of a TFLite file
+    outputs:list, # numbers of tensors
+): # the path, where the graph gives them; or else bytes of a graph that does
+    """Have a graph give what lies between its operators.
+    A list of outputs is put behind the file's content, and the first graph refers to it in the place of its own."""
+    schema = require('ai_edge_litert.schema_py_generated', 'TFLite files are read by ai-edge-litert', to_install, ModelNotFoundError)
+    data = path.read_bytes()
+    graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
+    if {*map(int, graph.OutputsAsNumpy())}.issuperset(outputs): return str(path)
+    at = graph._tab.Pos+graph._tab.Offset(_outputs_slot)
+    new = bytearray(data)+bytes(-len(data)%4)
+    struct.pack_into('<I', new, at, len(new)-at) # how far ahead the list is
+    return bytes(new+struct.pack(f'<I{len(outputs)}i', len(outputs), *outputs))
+
+def _interpreter(path:Path, outputs:list): # of LiteRT, that gives these tensors
     from joblib import cpu_count # knows of the limits that a container or a parent process sets
     litert = require('ai_edge_litert.interpreter', f'{brief(path)} is run by ai-edge-litert', to_install, ModelNotFoundError)
-    with warnings.catch_warnings():
-        # keeping the tensors is what is wanted here, and costs little at one window at a time
-        warnings.filterwarnings('ignore', message='.*experimental_preserve_all_tensors.*')
-        try: return litert.Interpreter(str(path), num_threads=cpu_count(), experimental_preserve_all_tensors=keep)
-        except (ValueError, RuntimeError) as e: raise ModelNotFoundError(f'{brief(path)} can not be opened: {e}') from e
+    graph = giving(path, outputs)
+    source = {'model_path': graph} if isinstance(graph, str) else {'model_content': graph}
+    try: return litert.Interpreter(num_threads=cpu_count(), **source)
+    except (ValueError, RuntimeError) as e: raise ModelNotFoundError(f'{brief(path)} can not be opened: {e}') from e
 
 # %% ../../nbs/295_models.litert.ipynb #10e323ea
 class LitertSession:
@@ -32,9 +48,7 @@ class LitertSession:
         sizes:dict|None=None, # shapes of inputs that the file leaves open, by name
     ):
         self.lock,self.outputs = threading.Lock(),outputs
-        self.interpreter = _interpreter(path, False)
-        given = {d['index'] for d in self.interpreter.get_output_details()}
-        if not given.issuperset(outputs): self.interpreter = _interpreter(path, True)
+        self.interpreter = _interpreter(path, outputs)
         self.inputs = {d['name']:d for d in self.interpreter.get_input_details()}
         for name,shape in (sizes or {}).items():
             self.interpreter.resize_tensor_input(self.inputs[name]['index'], shape)

@@ -269,11 +269,9 @@ def on_openvino(make, dtype:str, device)->AudioModel: # as `serve`
     "A model on OpenVINO."
     return serve(make, 'openvino', dtype, device)
 
-def on_fastest(make, dtype:str, device, # as `serve`
-    order:tuple=('openvino', 'onnx'), # the faster first
-)->AudioModel|None: # `None`: torch is all there is
+def on_fastest(make, dtype:str, device)->AudioModel|None: # as `serve`; `None`: nothing here is faster than torch
     "A model on the fastest engine that is installed and says the same as torch."
-    for backend in order:
+    for backend in make(bare=True).fast_order:
         if find_spec(extras[backend][0]) is None or not str(device).startswith('cpu') or dtype not in precisions[backend]: continue
         try: return serve(make, backend, dtype, device)
         except SettingError as e: warnings.warn(f"backend='auto' goes on without {backend}: {e}", stacklevel=3)

@@ -8,8 +8,9 @@ __all__ = []
 # %% ../../nbs/285_models.operators.ipynb #de570c1e
 from functools import partial
 import numpy as np
-from .network import Const, Framed, Value
-from .network import channels_first, conv_layer, dense_layer
+from .tensors import Const, Framed, Value
+from .filters import conv_layer, dense_layer
+from .axes import channels_first
 
 # %% ../../nbs/285_models.operators.ipynb #cdeacccf
 operators = {} # function by name

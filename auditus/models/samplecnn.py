@@ -92,6 +92,7 @@ class SampleCNN(AudioModel):
     "CLMR's encoder, and a linear head where one was trained (arXiv 2103.09410). Its tokens are clips of 59,049 samples."
     sr,frame_dim,token_samples,min_samples = 22050,channels[-1],clip_samples,clip_samples
     token_times = clip_samples/2/sr,clip_samples/sr
+    fast_order = 'openvino','onnx' # for convolutions
 
     def __init__(self,
         name:str='clmr', # what was asked for
@@ -130,7 +131,7 @@ class SampleCNN(AudioModel):
         self.activation = 'sigmoid' # tags don't exclude each other
 
     @property
-    def best_batch(self): return 1 if self.device.type=='cpu' else 64
+    def best_batch(self): return 4 if self.device.type=='cpu' else 64
 
     def serve(self,
         backend:str, # as in `load_model`

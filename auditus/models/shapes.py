@@ -7,8 +7,8 @@ __all__ = []
 
 # %% ../../nbs/287_models.shapes.ipynb #50ec8b97
 import numpy as np
-from .network import ComplexPair, Const, Framed, NotReadable, Value
-from .network import _closed_up, channels_first
+from .tensors import ComplexPair, Const, Framed, NotReadable, Value
+from .axes import _closed_up, channels_first
 from .operators import _operator, numbers_of, operators
 
 # %% ../../nbs/287_models.shapes.ipynb #49060d57

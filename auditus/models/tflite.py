@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from ..sound.errors import ModelNotFoundError, require
 from ..sound.wording import brief
-from .network import AxisBuilder, Const, NotReadable, Value
+from .tensors import Const, NotReadable, Value
+from .axes import AxisBuilder
 from .operators import clamp_to_one, numbers_of
 from .shapes import operators
 
