@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['normal_quantile', 'LearningCurve', 'Suspects']
 
-# %% ../../nbs/679_learn.advice.ipynb #2fcb5326
+# %% ../../nbs/679_learn.advice.ipynb #19881519
 import numpy as np
 from fastcore.basics import patch
 from ..sound.errors import check_positive
@@ -14,7 +14,7 @@ from .intervals import bootstrap_draws, interval, scores_of_draws
 from .metrics import metric_names
 from .nested import learn_and_score
 
-# %% ../../nbs/679_learn.advice.ipynb #337e6916
+# %% ../../nbs/679_learn.advice.ipynb #3a992c2c
 _sizes,_repeats,_least = 6,5,8 # points of the curve, draws of each, and labels of the first
 
 def curve_scores(
@@ -39,7 +39,7 @@ def curve_scores(
             for s,size in enumerate(sizes): scores[s,r,test] = learn_and_score(X, T, multilabel, drawn[:size], test)
     return sizes,scores
 
-# %% ../../nbs/679_learn.advice.ipynb #afbe486e
+# %% ../../nbs/679_learn.advice.ipynb #e27b2d60
 _powers = np.linspace(.1, 1.5, 29)
 
 def fit_power_law(
@@ -54,7 +54,7 @@ def fit_power_law(
     rest,factor = found[best][0]
     return float(rest),float(factor*labels[0]**_powers[best]),float(_powers[best])
 
-# %% ../../nbs/679_learn.advice.ipynb #3b3b6aa5
+# %% ../../nbs/679_learn.advice.ipynb #20b2c9e1
 normal_quantile = 1.96 # standard deviations that hold 95 %
 
 class LearningCurve:
@@ -98,7 +98,7 @@ class LearningCurve:
         return (f"{metric_names[self.metric]} by labels: {points}\n50 more labels than {self.now} would bring "
                 f"{f['gain']:+.3f} (95 %: {f['low']:+.3f} to {f['high']:+.3f})")
 
-# %% ../../nbs/679_learn.advice.ipynb #f66ba18f
+# %% ../../nbs/679_learn.advice.ipynb #8530d59a
 def learning_curve(
     X:np.ndarray, # `(n, dim)`
     T:np.ndarray, # `(n, classes)` of 0 and 1
@@ -141,7 +141,7 @@ def plot(self:LearningCurve,
     ax.set(xlabel='labels', ylabel=metric_names[self.metric])
     return ax
 
-# %% ../../nbs/679_learn.advice.ipynb #d4bb791e
+# %% ../../nbs/679_learn.advice.ipynb #1f4198a7
 def confused_pairs(
     report, # `Report` of classes that exclude each other
 )->list: # of dicts, the most frequent first
@@ -152,21 +152,28 @@ def confused_pairs(
              for i,j in zip(*np.nonzero(m)) if i!=j]
     return sorted(found, key=lambda r: (-r['sounds'], -r['share']))
 
-# %% ../../nbs/679_learn.advice.ipynb #49f664b4
+# %% ../../nbs/679_learn.advice.ipynb #e5563cb1
 def label_doubts(
     T:np.ndarray, # `(n, classes)` of 0 and 1
     scores:np.ndarray, # `(n, classes)`, of heads that never heard the sound
     multilabel:bool, # may a sound have several labels?
-)->tuple: # doubt `(n,)`, from -1 to 1, and the class that it is about, `(n,)`
+)->tuple: # doubt `(n,)`, from 0 to 1, and the class that it is about, `(n,)`
     "Compute how probable it is that labels are wrong."
     if multilabel:
-        against = np.where(T>0, 1-2*scores, 2*scores-1)
+        against = np.where(T>0, 1-scores, scores)
         return against.max(1),against.argmax(1)
-    own = np.where(T>0, scores, 0).sum(1)
-    others = np.where(T>0, -1, scores)
-    return others.max(1)-own,others.argmax(1)
+    return 1-(scores*T).sum(1),np.where(T>0, -1, scores).argmax(1)
 
-# %% ../../nbs/679_learn.advice.ipynb #e2e75aa9
+def scores_together(
+    scores, # of several models, each `(n, classes)`
+    multilabel:bool, # may a sound have several labels?
+)->np.ndarray: # `(n, classes)`
+    "Return what models say together, by the mean of their logarithms: who is sure counts more."
+    def mean(s): return np.exp(np.mean([np.log(np.clip(o, 1e-6, 1)) for o in s], axis=0))
+    found = mean(scores)
+    return found/(found+mean([1-s for s in scores])) if multilabel else found/found.sum(1, keepdims=True)
+
+# %% ../../nbs/679_learn.advice.ipynb #de8cce49
 class Suspects(list):
     "Sounds whose label is probably wrong, the most doubtful first: dicts with `file`, `label`, `rather` and `doubt`."
     sounds = () # that they are of, to be heard
@@ -188,18 +195,18 @@ class Suspects(list):
                  for r,x in zip(self[:n], self.sounds)]
         return Player(f'<table>{"".join(lines)}</table>')
 
-# %% ../../nbs/679_learn.advice.ipynb #37722331
+# %% ../../nbs/679_learn.advice.ipynb #5d0a7321
 def find_suspects(
     data, # `Labelled`
     scores:np.ndarray, # `(n, classes)`, of heads that never heard the sound
     judged:np.ndarray, # `(n,)`, true where there is a score
-    n:int|None=None, # how many; `None`: all of which another label is more probable
+    n:int|None=None, # how many; `None`: all whose label is less probable than not
 )->Suspects:
     "List sounds whose label is probably wrong."
     T = data.targets
     doubt,about = label_doubts(T, scores, data.multilabel)
     order = [i for i in np.argsort(-doubt, kind='stable') if judged[i]]
-    order = order[:n] if n is not None else [i for i in order if doubt[i]>0]
+    order = order[:n] if n is not None else [i for i in order if doubt[i]>.5]
     def rather(i):
         name = data.classes[about[i]]
         return name if not data.multilabel else f'not {name}' if T[i,about[i]] else f'also {name}'

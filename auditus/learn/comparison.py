@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Comparison']
 
-# %% ../../nbs/714_learn.comparison.ipynb #7bcce4a9
+# %% ../../nbs/714_learn.comparison.ipynb #394d1942
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
@@ -15,11 +15,11 @@ from .labelled import Labelled
 from .metrics import metric_names, Report
 from .intervals import neighbour_map, silhouette
 from .candidates import Candidate, Embedded
-from .advice import confused_pairs, find_suspects, learning_curve as curve_of, LearningCurve, Suspects
+from .advice import confused_pairs, find_suspects, learning_curve as curve_of, LearningCurve, scores_together, Suspects
 from .choice import choose, choose_nested, p_values, Trials, with_bounds
 from .probe import Probe
 
-# %% ../../nbs/714_learn.comparison.ipynb #934d3ff6
+# %% ../../nbs/714_learn.comparison.ipynb #02d7b984
 def plain_first(
     candidates:list, # of `Candidate`s of one model
 )->list: # the same
@@ -37,7 +37,7 @@ def candidate_row(
     return {**c._asdict(), 'dims': X.shape[1], **with_bounds(trials, trials.scores[c].outer),
             'neighbour_map': neighbour_map(X, trials.T, trials.data.groups), 'silhouette': silhouette(X, trials.T)}
 
-# %% ../../nbs/714_learn.comparison.ipynb #67247a4b
+# %% ../../nbs/714_learn.comparison.ipynb #5ed9072d
 class Comparison:
     "What was found out about models, layers and poolings, for some labelled sounds."
     def __init__(self,
@@ -80,7 +80,7 @@ class Comparison:
         import pyarrow as pa
         return pa.Table.from_pylist(self.rows)
 
-# %% ../../nbs/714_learn.comparison.ipynb #d5b12d52
+# %% ../../nbs/714_learn.comparison.ipynb #44f43b8e
 @patch(as_prop=True)
 def models(self:Comparison)->list: # of dicts, the best first
     "A row for each model: the score of choosing among its layers and poolings, and `p_value` against choosing among all."
@@ -107,7 +107,7 @@ def probe(self:Comparison)->Probe:
         self._probe = made.fit_vectors(e.vectors(self.best), self.data, self.failed)
     return self._probe
 
-# %% ../../nbs/714_learn.comparison.ipynb #790a3411
+# %% ../../nbs/714_learn.comparison.ipynb #5a0549c2
 def in_words(
     c:Candidate,
     alone:bool=False, # has its model nothing to choose from but a pooling?
@@ -154,7 +154,7 @@ def _repr_html_(self:Comparison):
     rows = [{k:r[k] for k in shown} for r in self.rows]
     return f'<p>{html.escape(self.sentence)}</p>'+html_table(rows, shown)
 
-# %% ../../nbs/714_learn.comparison.ipynb #6556dabd
+# %% ../../nbs/714_learn.comparison.ipynb #b05d44bf
 @patch
 def learning_curve(self:Comparison)->LearningCurve:
     "Compute how the score of the best grows with the number of labels, and what more of them would bring."
@@ -172,13 +172,13 @@ def confused(self:Comparison)->list: # of dicts with `label`, `taken_for`, `soun
 
 @patch
 def suspects(self:Comparison,
-    n:int|None=None, # how many; `None`: all of which another label is more probable
+    n:int|None=None, # how many; `None`: all whose label is less probable than not
 )->Suspects:
     "List sounds whose label is probably wrong, by what all models say of them that never heard them."
-    scores = np.mean([*self.nested_of.values()], axis=0)
+    scores = scores_together([*self.nested_of.values()], self.data.multilabel)
     return find_suspects(self.data, scores, self.trials.judged, n)
 
-# %% ../../nbs/714_learn.comparison.ipynb #215f97a7
+# %% ../../nbs/714_learn.comparison.ipynb #5fbee023
 @patch
 def plot(self:Comparison,
     ax=None, # matplotlib axes; `None`: new ones
@@ -199,7 +199,7 @@ def plot(self:Comparison,
     ax.set(xscale='log', xlabel='seconds for an hour of sound', ylabel=metric_names[metric])
     return ax
 
-# %% ../../nbs/714_learn.comparison.ipynb #5c228d38
+# %% ../../nbs/714_learn.comparison.ipynb #925583e0
 @patch
 def save(self:Comparison,
     path, # a folder for the probe and the table, or a .csv or .parquet file for the table
