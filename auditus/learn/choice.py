@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/711_learn.choice.ipynb #aa2f5975
+# %% ../../nbs/711_learn.choice.ipynb #8c795b35
 import numpy as np
 from .labelled import Labelled
 from .candidates import Candidate
@@ -13,7 +13,7 @@ from .intervals import bootstrap_draws, holm, interval, paired_p_value, scores_o
 from .nested import fold_numbers, FoldScores, judged_sounds
 from ..pipeline.classifier import as_predictions
 
-# %% ../../nbs/711_learn.choice.ipynb #5960a656
+# %% ../../nbs/711_learn.choice.ipynb #78f9c086
 judged_metrics = 'accuracy', 'macro_f1', 'map' # by which candidates can be chosen
 
 class Trials:
@@ -48,7 +48,7 @@ class Trials:
         found = self.scores[candidate]
         return found.outer if without is None else found.inner[without]
 
-# %% ../../nbs/711_learn.choice.ipynb #d0427be2
+# %% ../../nbs/711_learn.choice.ipynb #e00e0c7e
 def is_right(
     T:np.ndarray, # `(n, classes)` of 0 and 1
     scores:np.ndarray, # `(n, classes)`
@@ -67,7 +67,7 @@ def standard_error(
     k = len(off)
     return float(np.sqrt((off**2).sum()*k/max(1, k-1))/len(gains))
 
-# %% ../../nbs/711_learn.choice.ipynb #72aa7ecf
+# %% ../../nbs/711_learn.choice.ipynb #63b13768
 errors_apart = 2 # standard errors by which a candidate must be better than the plain one
 
 def choose(
@@ -84,7 +84,8 @@ def choose(
     best = max(among, key=value.get) # of equals the first
     plain = next(c for c in among if c.model==best.model)
     gains = is_right(T, rings[best], multilabel)-is_right(T, rings[plain], multilabel)
-    return best if value[best]>value[plain] and gains.mean()>errors_apart*standard_error(gains, groups) else plain
+    is_better = value[best]>value[plain] and gains.mean()>errors_apart*standard_error(gains, groups)
+    return best if is_better else plain
 
 def choose_nested(
     trials:Trials,
@@ -98,7 +99,7 @@ def choose_nested(
         scores[held] = trials.scores[chosen[-1]].outer[held]
     return scores,chosen
 
-# %% ../../nbs/711_learn.choice.ipynb #d4eafa93
+# %% ../../nbs/711_learn.choice.ipynb #41b9c3bf
 def with_bounds(
     trials:Trials,
     scores:np.ndarray, # `(n, classes)`

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/676_learn.intervals.ipynb #fd81709b
+# %% ../../nbs/676_learn.intervals.ipynb #3ee474d9
 import warnings
 import numpy as np
 from ..pipeline.classifier import as_predictions
 from .metrics import require_sklearn
 
-# %% ../../nbs/676_learn.intervals.ipynb #fcfe4f47
+# %% ../../nbs/676_learn.intervals.ipynb #91484d1f
 def bootstrap_draws(
     groups:list|None, # one a sound; `None`: each is a group of its own
     n:int, # sounds
@@ -61,7 +61,7 @@ def interval(
     rest = 50*(1-confidence)
     return tuple(float(v) for v in np.nanpercentile(values, [rest, 100-rest]))
 
-# %% ../../nbs/676_learn.intervals.ipynb #a3eef5e3
+# %% ../../nbs/676_learn.intervals.ipynb #15074005
 def paired_p_value(
     gains:np.ndarray, # `(n,)`: what one has right more than the other, of each sound
     groups:list|None=None, # one a sound
@@ -75,7 +75,9 @@ def paired_p_value(
     sums = sums[sums!=0]
     if len(sums)<2: return 1.
     rng = np.random.default_rng(seed)
-    return float(permutation_test((sums,), np.sum, permutation_type='samples', vectorized=True, n_resamples=draws, random_state=rng).pvalue)
+    test = permutation_test((sums,), np.sum, permutation_type='samples', vectorized=True,
+                            n_resamples=draws, random_state=rng)
+    return float(test.pvalue)
 
 def holm(
     p_values, # of as many tests as were done
@@ -86,7 +88,7 @@ def holm(
     corrected = np.minimum(1, np.maximum.accumulate((len(p)-np.arange(len(p)))*p[order]))
     return corrected[np.argsort(order, kind='stable')]
 
-# %% ../../nbs/676_learn.intervals.ipynb #a93aae52
+# %% ../../nbs/676_learn.intervals.ipynb #35ae2132
 def neighbour_map(
     X:np.ndarray, # `(n, dim)`
     targets:np.ndarray, # `(n, classes)` of 0 and 1

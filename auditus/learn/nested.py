@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/678_learn.nested.ipynb #f60b4f5e
+# %% ../../nbs/678_learn.nested.ipynb #4d77e76e
 import warnings
 from typing import NamedTuple
 import numpy as np
@@ -14,7 +14,7 @@ from .labelled import Labelled
 from .metrics import compute_metrics, require_sklearn
 from .heads import learners
 
-# %% ../../nbs/678_learn.nested.ipynb #0d636b7f
+# %% ../../nbs/678_learn.nested.ipynb #d6f82d01
 _least_folds = 3
 
 def fold_numbers(
@@ -30,18 +30,19 @@ def fold_numbers(
     if grouped: most = min(len({*data.groups}), most)
     if most<_least_folds:
         what = 'groups' if grouped and len({*data.groups})<_least_folds else 'sounds of some class'
-        raise AudioInputError(f'a choice is made within folds and judged by another, which takes at least {_least_folds} {what}')
+        raise AudioInputError('a choice is made within folds and judged by another, which takes at least '
+                              f'{_least_folds} {what}')
     kinds = {(False, False): ms.StratifiedKFold, (False, True): ms.StratifiedGroupKFold,
              (True, False): ms.KFold, (True, True): ms.GroupKFold}
     split = kinds[data.multilabel, grouped](min(folds, most), shuffle=True, random_state=seed).split
     number = np.full(n, -1)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # of small classes: they were told of when labels were read
-        for i,(_,val) in enumerate(split(np.zeros((n, 1)), None if data.multilabel else data.targets.argmax(1), data.groups)):
-            number[val] = i
+        kind = None if data.multilabel else data.targets.argmax(1)
+        for i,(_,val) in enumerate(split(np.zeros((n, 1)), kind, data.groups)): number[val] = i
     return number
 
-# %% ../../nbs/678_learn.nested.ipynb #fdc26615
+# %% ../../nbs/678_learn.nested.ipynb #63f8d019
 def _span(
     Z:np.ndarray, # `(n, dim)`
     train:np.ndarray, # places
@@ -68,7 +69,7 @@ def learn_and_score(
     fit,apply = learners['logistic']
     return apply(Z[test], multilabel, **fit(Z[train], T[train], multilabel, C=C))
 
-# %% ../../nbs/678_learn.nested.ipynb #3a7c1835
+# %% ../../nbs/678_learn.nested.ipynb #82386bd0
 class FoldScores(NamedTuple):
     "Scores of sounds by heads that never heard them."
     outer:np.ndarray # `(n, classes)`: by a head of all other folds
