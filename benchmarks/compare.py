@@ -135,6 +135,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--folder', type=Path, required=True, help='for weights and vectors')
     parser.add_argument('--seeds', type=int, default=10)
+    parser.add_argument('--sets', nargs='*', default=['samples', 'stamps', 'languages'])
     parser.add_argument('--only', nargs='*', default=['passes', 'choices', 'planted', 'forecasts'])
     args = parser.parse_args()
     warnings.simplefilter('ignore')
@@ -143,7 +144,9 @@ def main():
     if not (args.folder/'whisper').exists(): whisper_tiny_en(args.folder/'whisper')
     names = {'birdnet': 'birdnet', 'yamnet': Path(os.environ['AUDITUS_TEST_DATA'])/'yamnet.tflite', 'whisper-tiny.en': args.folder/'whisper'}
     pipes = {m: AudioPipeline(name, progress=False) for m, name in names.items()}
-    for name, (sounds, labels, groups) in {'samples': samples(), 'stamps': stamps(), 'languages': languages()}.items():
+    makers = {'samples': samples, 'stamps': stamps, 'languages': languages}
+    for name in args.sets:
+        sounds, labels, groups = makers[name]()
         data = as_labelled(sounds, labels, groups)
         embedded = [embed_together(m, pipe, data.items, 'all', poolings, args.folder/'vectors', False) for m, pipe in pipes.items()]
         if 'passes' in args.only and name == 'samples':

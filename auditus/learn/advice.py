@@ -129,7 +129,7 @@ def plot(self:LearningCurve,
     more:int=50, # labels of the forecast
     ax=None, # matplotlib axes; `None`: new ones
 ): # matplotlib axes
-    "Draw the scores with their intervals, and the forecast."
+    "Draw the curve, with a band for where it may lie, and the forecast, with a bar for how much it would gain."
     from auditus.show import colours
     if ax is None:
         import matplotlib.pyplot as plt

@@ -205,6 +205,8 @@ def plot(self:Comparison,
         ax.errorbar([x], [r[metric]], off, fmt='o', color=colour, capsize=3)
         ax.annotate(r['model'], (x, r[metric]), xytext=(6, 4), textcoords='offset points', parse_math=False)
     ax.set(xscale='log', xlabel='seconds for an hour of sound', ylabel=metric_names[metric])
+    low,high = ax.get_xlim()
+    ax.set_xlim(low/1.5, high*(high/low)**.25) # room for the names, which stand to the right
     return ax
 
 # %% ../../nbs/715_learn.comparison.ipynb #279be924
