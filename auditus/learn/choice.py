@@ -15,6 +15,7 @@ from ..pipeline.classifier import as_predictions
 
 # %% ../../nbs/711_learn.choice.ipynb #78f9c086
 judged_metrics = 'accuracy', 'macro_f1', 'map' # by which candidates can be chosen
+_most_counts = 2_000_000 # of all bootstrap draws together: of many sounds fewer draws will do
 
 class Trials:
     "Candidates with their scores, and what follows from them."
@@ -23,10 +24,10 @@ class Trials:
         scores:dict, # `FoldScores` by `Candidate`; the plain one of each model first
         fold:np.ndarray, # `(n,)` numbers of the folds
         metric:str='accuracy', # that tells the best, one of `judged_metrics`
-        times:int=1000, # bootstrap draws
     ):
         self.data,self.scores,self.fold,self.metric = data,scores,fold,metric
         self.T,self.judged = data.targets,judged_sounds(data.targets, fold)
+        times = int(np.clip(_most_counts/len(self.T), 200, 1000))
         self.draws = bootstrap_draws(data.groups, len(self.T), times)[:,self.judged]
 
     @property

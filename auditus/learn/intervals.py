@@ -89,6 +89,15 @@ def holm(
     return corrected[np.argsort(order, kind='stable')]
 
 # %% ../../nbs/676_learn.intervals.ipynb #35ae2132
+most_compared = 2000 # sounds; of more so many are drawn, since each is compared with each
+
+def some_of(
+    n:int, # sounds
+)->np.ndarray: # places
+    "Return all places, or as many as can be compared with one another."
+    if n<=most_compared: return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, most_compared, replace=False))
+
 def neighbour_map(
     X:np.ndarray, # `(n, dim)`
     targets:np.ndarray, # `(n, classes)` of 0 and 1
@@ -99,6 +108,8 @@ def neighbour_map(
     from sklearn.metrics import label_ranking_average_precision_score
     from sklearn.metrics.pairwise import cosine_similarity
     _,group = np.unique(np.arange(len(X)) if groups is None else groups, return_inverse=True)
+    places = some_of(len(X))
+    X,targets,group = X[places],targets[places],group[places]
     others = group[:,None]!=group[None]
     same = (targets@targets.T>0) & others
     asks = same.any(1)
@@ -113,7 +124,8 @@ def silhouette(
     "Compute how far classes lie apart, by cosine."
     require_sklearn()
     from sklearn.metrics import silhouette_score
-    single = (targets.sum(1)==1).all()
+    places = some_of(len(X))
+    X,targets,single = X[places],targets[places],(targets.sum(1)==1).all()
     classes = len(np.unique(targets.argmax(1)))
     if not single or not 2<=classes<len(X): return float('nan')
     return float(silhouette_score(X.astype(float), targets.argmax(1), metric='cosine'))
