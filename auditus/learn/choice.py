@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/711_learn.choice.ipynb #8c795b35
+# %% ../../nbs/711_learn.choice.ipynb #5e19fdcb
 import numpy as np
 from .labelled import Labelled
 from .candidates import Candidate
@@ -13,7 +13,7 @@ from .intervals import bootstrap_draws, holm, interval, paired_p_value, scores_o
 from .nested import fold_numbers, FoldScores, judged_sounds
 from ..pipeline.classifier import as_predictions
 
-# %% ../../nbs/711_learn.choice.ipynb #78f9c086
+# %% ../../nbs/711_learn.choice.ipynb #231843cd
 judged_metrics = 'accuracy', 'macro_f1', 'map' # by which candidates can be chosen
 _most_counts = 2_000_000 # of all bootstrap draws together: of many sounds fewer draws will do
 
@@ -49,7 +49,7 @@ class Trials:
         found = self.scores[candidate]
         return found.outer if without is None else found.inner[without]
 
-# %% ../../nbs/711_learn.choice.ipynb #e00e0c7e
+# %% ../../nbs/711_learn.choice.ipynb #e4666fbe
 def is_right(
     T:np.ndarray, # `(n, classes)` of 0 and 1
     scores:np.ndarray, # `(n, classes)`
@@ -68,7 +68,7 @@ def standard_error(
     k = len(off)
     return float(np.sqrt((off**2).sum()*k/max(1, k-1))/len(gains))
 
-# %% ../../nbs/711_learn.choice.ipynb #63b13768
+# %% ../../nbs/711_learn.choice.ipynb #7a2cca6a
 errors_apart = 2 # standard errors by which a candidate must be better than the plain one
 
 def choose(
@@ -100,19 +100,25 @@ def choose_nested(
         scores[held] = trials.scores[chosen[-1]].outer[held]
     return scores,chosen
 
-# %% ../../nbs/711_learn.choice.ipynb #41b9c3bf
+# %% ../../nbs/711_learn.choice.ipynb #4cc64dee
+def drawn_scores(
+    trials:Trials,
+    scores:np.ndarray, # `(n, classes)`
+)->dict: # by the names in `judged_metrics`, each `(1 + draws,)`
+    "Compute scores, of all sounds and of each draw."
+    T,draws = trials.T[trials.judged],trials.draws
+    draws = np.concatenate([np.ones((1, len(T)), draws.dtype), draws])
+    return scores_of_draws(T, scores[trials.judged], trials.data.multilabel, draws)
+
 def with_bounds(
     trials:Trials,
     scores:np.ndarray, # `(n, classes)`
 )->dict: # `accuracy`, `accuracy_low`, `accuracy_high`, and the same of the others
     "Compute scores with the bounds that hold in 95 % of draws."
-    T,s,multilabel = trials.T[trials.judged],scores[trials.judged],trials.data.multilabel
-    value = scores_of_draws(T, s, multilabel, np.ones((1, len(T)), int))
-    found = scores_of_draws(T, s, multilabel, trials.draws)
     row = {}
-    for k in judged_metrics:
-        low,high = interval(found[k])
-        row |= {k:float(value[k][0]), f'{k}_low':low, f'{k}_high':high}
+    for k,v in drawn_scores(trials, scores).items():
+        low,high = interval(v[1:])
+        row |= {k:float(v[0]), f'{k}_low':low, f'{k}_high':high}
     return row
 
 def p_values(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/715_learn.comparison.ipynb #5f357f58
+# %% ../../nbs/715_learn.comparison.ipynb #2aa19158
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
@@ -13,14 +13,14 @@ from ..sound.wording import count, html_table
 from ..collection.table import write_table
 from .labelled import Labelled
 from .metrics import metric_names, Report
-from .intervals import neighbour_map, silhouette
+from .intervals import neighbour_map, p_values_of_best, silhouette
 from .candidates import Candidate, Embedded
 from .advice import confused_pairs, find_suspects, LearningCurve, scores_together, Suspects
 from .advice import learning_curve as curve_of
-from .choice import choose, choose_nested, p_values, Trials, with_bounds
+from .choice import choose, choose_nested, drawn_scores, p_values, Trials, with_bounds
 from .probe import Probe
 
-# %% ../../nbs/715_learn.comparison.ipynb #8717c8da
+# %% ../../nbs/715_learn.comparison.ipynb #180158fe
 def plain_first(
     candidates:list, # of `Candidate`s of one model
 )->list: # the same
@@ -39,7 +39,7 @@ def candidate_row(
             'neighbour_map': neighbour_map(X, trials.T, trials.data.groups),
             'silhouette': silhouette(X, trials.T)}
 
-# %% ../../nbs/715_learn.comparison.ipynb #112ac5a3
+# %% ../../nbs/715_learn.comparison.ipynb #f9651107
 class Comparison:
     "What was found out about models, layers and poolings, for some labelled sounds."
     def __init__(self,
@@ -71,12 +71,11 @@ class Comparison:
 
     def _describe(self)->list: # of dicts
         "Describe all candidates, each with the p-value of its difference from the best."
-        t,by_name = self.trials,{e.name:e for e in self.embedded}
-        others = [c for c in t.of(None) if c!=self.best]
-        pairs = [(t.scores[self.best].outer, t.scores[c].outer) for c in others]
-        ps = dict(zip(others, p_values(t, pairs).tolist()))
-        found = [{**candidate_row(t, by_name[c.model], c), **self.costs[c.model], 'p_value': ps.get(c)}
-                 for c in t.of(None)]
+        t,by_name,among = self.trials,{e.name:e for e in self.embedded},self.trials.of(None)
+        drawn = np.stack([drawn_scores(t, t.scores[c].outer)[t.metric] for c in among], 1)
+        ps = p_values_of_best(drawn[0], drawn[1:], among.index(self.best)).tolist()
+        found = [{**candidate_row(t, by_name[c.model], c), **self.costs[c.model],
+                  'p_value': None if c==self.best else p} for c,p in zip(among, ps)]
         return sorted(found, key=lambda r: (r['p_value'] is not None, -r[t.metric]))
 
     @property
@@ -85,7 +84,7 @@ class Comparison:
         import pyarrow as pa
         return pa.Table.from_pylist(self.rows)
 
-# %% ../../nbs/715_learn.comparison.ipynb #96b8c268
+# %% ../../nbs/715_learn.comparison.ipynb #46c83d44
 @patch(as_prop=True)
 def models(self:Comparison)->list: # of dicts, the best first
     "A row for each model: how good a choice among what it gives is, and the p-value against one among all."
@@ -113,7 +112,7 @@ def probe(self:Comparison)->Probe:
         self._probe = made.fit_vectors(e.vectors(self.best), self.data, self.failed)
     return self._probe
 
-# %% ../../nbs/715_learn.comparison.ipynb #920a2f0d
+# %% ../../nbs/715_learn.comparison.ipynb #c9ddb360
 def in_words(
     c:Candidate,
     alone:bool=False, # has its model nothing to choose from but a pooling?
@@ -162,7 +161,7 @@ def _repr_html_(self:Comparison):
     rows = [{k:r[k] for k in shown} for r in self.rows]
     return f'<p>{html.escape(self.sentence)}</p>'+html_table(rows, shown)
 
-# %% ../../nbs/715_learn.comparison.ipynb #13ba5741
+# %% ../../nbs/715_learn.comparison.ipynb #700e03e3
 @patch
 def learning_curve(self:Comparison)->LearningCurve:
     "Compute how the score of the best grows with the number of labels, and what more of them would bring."
@@ -186,7 +185,7 @@ def suspects(self:Comparison,
     scores = scores_together([*self.nested_of.values()], self.data.multilabel)
     return find_suspects(self.data, scores, self.trials.judged, n)
 
-# %% ../../nbs/715_learn.comparison.ipynb #8e8da6c0
+# %% ../../nbs/715_learn.comparison.ipynb #ffcb3963
 @patch
 def plot(self:Comparison,
     ax=None, # matplotlib axes; `None`: new ones
@@ -209,7 +208,7 @@ def plot(self:Comparison,
     ax.set_xlim(low/1.5, high*(high/low)**.25) # room for the names, which stand to the right
     return ax
 
-# %% ../../nbs/715_learn.comparison.ipynb #279be924
+# %% ../../nbs/715_learn.comparison.ipynb #f72a36db
 @patch
 def save(self:Comparison,
     path, # a folder for the probe and the table, or a .csv or .parquet file for the table

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/676_learn.intervals.ipynb #3ee474d9
+# %% ../../nbs/676_learn.intervals.ipynb #202628fd
 import warnings
 import numpy as np
 from ..pipeline.classifier import as_predictions
 from .metrics import require_sklearn
 
-# %% ../../nbs/676_learn.intervals.ipynb #91484d1f
+# %% ../../nbs/676_learn.intervals.ipynb #362340bf
 def bootstrap_draws(
     groups:list|None, # one a sound; `None`: each is a group of its own
     n:int, # sounds
@@ -61,7 +61,7 @@ def interval(
     rest = 50*(1-confidence)
     return tuple(float(v) for v in np.nanpercentile(values, [rest, 100-rest]))
 
-# %% ../../nbs/676_learn.intervals.ipynb #15074005
+# %% ../../nbs/676_learn.intervals.ipynb #c4bc6d1d
 def paired_p_value(
     gains:np.ndarray, # `(n,)`: what one has right more than the other, of each sound
     groups:list|None=None, # one a sound
@@ -88,7 +88,22 @@ def holm(
     corrected = np.minimum(1, np.maximum.accumulate((len(p)-np.arange(len(p)))*p[order]))
     return corrected[np.argsort(order, kind='stable')]
 
-# %% ../../nbs/676_learn.intervals.ipynb #35ae2132
+# %% ../../nbs/676_learn.intervals.ipynb #b164913a
+def p_values_of_best(
+    values:np.ndarray, # `(m,)` scores of all that were tried
+    draws:np.ndarray, # `(times, m)`: the same of each draw
+    best:int, # place of the one that was taken
+)->np.ndarray: # `(m,)`; 1 for itself
+    "Return how often chance would set any two as far apart as the best and each of the others."
+    off = draws-values
+    error = np.sqrt(np.stack([((off-o[:,None])**2).mean(0) for o in off.T]))
+    def in_errors(d, e): return np.divide(np.abs(d), e, out=np.zeros_like(d), where=e>0)
+    largest = np.max([in_errors(off-o[:,None], e).max(1) for o,e in zip(off.T, error)], axis=0)
+    apart = in_errors(values[best]-values, error[best])
+    p = (1+(largest[:,None]>=apart-1e-12).sum(0))/(1+len(draws))
+    return np.where(np.arange(len(values))==best, 1, p)
+
+# %% ../../nbs/676_learn.intervals.ipynb #fefd66a4
 most_compared = 2000 # sounds; of more so many are drawn, since each is compared with each
 
 def some_of(
