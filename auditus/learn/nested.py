@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/678_learn.nested.ipynb #4d77e76e
-import warnings
+# %% ../../nbs/678_learn.nested.ipynb #0dc2ecfa
 from typing import NamedTuple
 import numpy as np
 from ..sound.errors import AudioInputError
 from .labelled import Labelled
-from .metrics import compute_metrics, require_sklearn
 from .heads import learners
+from .folds import divide
 
-# %% ../../nbs/678_learn.nested.ipynb #d6f82d01
+# %% ../../nbs/678_learn.nested.ipynb #98a13180
 _least_folds = 3
 
 def fold_numbers(
@@ -23,26 +22,16 @@ def fold_numbers(
     seed:int=42, # of the generator
 )->np.ndarray: # `(n,)`, from 0
     "Divide sounds into folds, by class and by group. Raises `AudioInputError` where there are too few."
-    require_sklearn()
-    from sklearn import model_selection as ms
-    n,grouped = len(data.items),data.groups is not None
-    most = n if data.multilabel else max(data.counts().values())
-    if grouped: most = min(len({*data.groups}), most)
-    if most<_least_folds:
-        what = 'groups' if grouped and len({*data.groups})<_least_folds else 'sounds of some class'
+    splits = divide(data, folds, seed)
+    if len(splits)<_least_folds:
+        what = 'groups' if data.groups is not None and len({*data.groups})<_least_folds else 'sounds of some class'
         raise AudioInputError('a choice is made within folds and judged by another, which takes at least '
                               f'{_least_folds} {what}')
-    kinds = {(False, False): ms.StratifiedKFold, (False, True): ms.StratifiedGroupKFold,
-             (True, False): ms.KFold, (True, True): ms.GroupKFold}
-    split = kinds[data.multilabel, grouped](min(folds, most), shuffle=True, random_state=seed).split
-    number = np.full(n, -1)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # of small classes: they were told of when labels were read
-        kind = None if data.multilabel else data.targets.argmax(1)
-        for i,(_,val) in enumerate(split(np.zeros((n, 1)), kind, data.groups)): number[val] = i
+    number = np.full(len(data.items), -1)
+    for i,(_,val) in enumerate(splits): number[val] = i
     return number
 
-# %% ../../nbs/678_learn.nested.ipynb #63f8d019
+# %% ../../nbs/678_learn.nested.ipynb #7e062500
 def _span(
     Z:np.ndarray, # `(n, dim)`
     train:np.ndarray, # places
@@ -69,7 +58,7 @@ def learn_and_score(
     fit,apply = learners['logistic']
     return apply(Z[test], multilabel, **fit(Z[train], T[train], multilabel, C=C))
 
-# %% ../../nbs/678_learn.nested.ipynb #82386bd0
+# %% ../../nbs/678_learn.nested.ipynb #86ddc9b4
 class FoldScores(NamedTuple):
     "Scores of sounds by heads that never heard them."
     outer:np.ndarray # `(n, classes)`: by a head of all other folds
