@@ -21,6 +21,6 @@ from .commands.search import draw_map, open_page, search
 # in the order of the help
 app = make_app({'embed': embed, 'classify': classify, 'zeroshot': zeroshot,
                 'segments': write_segments, 'info': info, 'probe': probe,
-                'finetune': finetune, 'evaluate': evaluate, 'compare': compare, 'review': review, 'thresholds': thresholds,
-                'search': search, 'map': draw_map,
+                'finetune': finetune, 'evaluate': evaluate, 'compare': compare,
+                'review': review, 'thresholds': thresholds, 'search': search, 'map': draw_map,
                 'app': open_page, 'models': models, 'verify': verify, 'tune': tune, 'describe': describe, 'cache': cache})
