@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['compare', 'Comparison']
 
-# %% ../nbs/717_compare.ipynb #49985075
+# %% ../nbs/717_compare.ipynb #c31f9b08
 from .sound.chain import show_progress
 from .sound.errors import check_choice, SettingError
 from .pipeline.pooling import poolings as known_poolings
@@ -17,10 +17,10 @@ from .learn.choice import judged_metrics, Trials
 from .learn.contenders import cost_of, heard_by_all, open_models
 from .learn.comparison import Comparison, plain_first
 
-# %% ../nbs/717_compare.ipynb #4e493d25
+# %% ../nbs/717_compare.ipynb #f671c17b
 _all_ = ['Comparison']
 
-# %% ../nbs/717_compare.ipynb #5f51eeaa
+# %% ../nbs/717_compare.ipynb #b80f3de2
 def compare(
     sounds, # paths, arrays or clips; or a folder or a table that brings labels along
     labels=None, # one a sound: a name, or several

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/677_learn.candidates.ipynb #d527163b
+# %% ../../nbs/677_learn.candidates.ipynb #d1243c2e
 from typing import NamedTuple
 import numpy as np
 from ..sound.errors import SettingError
@@ -14,7 +14,7 @@ from ..pipeline.embedding import check_layer
 from ..transform import AudioPipeline
 from .vectors import embed_to_learn
 
-# %% ../../nbs/677_learn.candidates.ipynb #1ac143de
+# %% ../../nbs/677_learn.candidates.ipynb #1f9cca58
 _parts = {'meanstd': ('mean', 'std'), 'meanmax': ('mean', 'max')} # that are others, one after the other
 _always = 'mean', 'max', 'std'
 
@@ -59,7 +59,7 @@ class PoolingsTogether(PoolingKind):
         ends = {n:at[n]+poolings[n].width for n in at}
         return concatenate([X[...,at[n]*dim:ends[n]*dim] for n in _parts.get(name, (name,))])
 
-# %% ../../nbs/677_learn.candidates.ipynb #045b3f0f
+# %% ../../nbs/677_learn.candidates.ipynb #aa9eb643
 def find_layers_of(
     pipe:AudioPipeline, # whose model is asked
     layers, # 'all', a number, or a list of numbers
@@ -82,7 +82,7 @@ def check_layers(
     if layers!='mean': return
     raise SettingError("`layers` must be 'all', a whole number, or a list of them; got 'mean'")
 
-# %% ../../nbs/677_learn.candidates.ipynb #b04deb8c
+# %% ../../nbs/677_learn.candidates.ipynb #5345d523
 class Candidate(NamedTuple):
     "A layer of a model, and a pooling of its frames."
     model:str # name
