@@ -186,7 +186,7 @@ def tab(browser, page, request):
     opened.goto(page.out.as_uri())
     wait(opened, 'window.soundMap')
     # what plays is noted, in the place of a loudspeaker
-    opened.evaluate('HTMLMediaElement.prototype.play = function () { (window.played ??= []).push(this.src); return Promise.resolve() }')
+    opened.evaluate('() => { HTMLMediaElement.prototype.play = function () { (window.played ??= []).push(this.src); return Promise.resolve() } }')
     yield opened
     assert not opened.complaints and [u for u in opened.asked if not u.startswith('data:')] == [page.out.as_uri()]
     context.close()

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/761_page.charts.ipynb #3a491f08
+# %% ../../nbs/761_page.charts.ipynb #04a34a8d
 import html
 import numpy as np
 from ..show import colours
 
-# %% ../../nbs/761_page.charts.ipynb #eeb42354
+# %% ../../nbs/761_page.charts.ipynb #77c3202a
 _wide,_high = 360,120 # of the plot, in its own units; pages stretch it
 _left,_bottom,_top = 34,20,8 # around the plot
 
@@ -30,7 +30,7 @@ def _svg(parts, said:str, high:int)->str: # SVG
     return (f'<svg viewBox="0 0 {_left+_wide+8} {high}" role="img" aria-label="{html.escape(said)}">'
             f'{"".join(parts)}</svg>')
 
-# %% ../../nbs/761_page.charts.ipynb #8e9da648
+# %% ../../nbs/761_page.charts.ipynb #d9f035b3
 def bar_chart(
     counts:dict, # site → `(n,)` counts, which are put on top of each other
     fills:dict, # site → colour
@@ -55,8 +55,8 @@ def bar_chart(
     parts += [_text(_left+place*each, base+14, text) for place,text in ticks]
     return _svg(parts, said, _top+_high+_bottom)
 
-# %% ../../nbs/761_page.charts.ipynb #568ac265
-_row_high,_label_wide = 22,150
+# %% ../../nbs/761_page.charts.ipynb #893fb36e
+_row_high,_label_wide = 22,176
 
 def interval_chart(
     rows:list, # `(name, share, low, high)`, each between 0 and 1
