@@ -26,8 +26,7 @@ class GraphEngines:
 @patch
 def _tensor_numbers(self:GraphEngines)->list: # of the outputs that are wanted, in the order of the roles
     file = self.file.tflite
-    given = [int(i) for i in file.graph.outputs]
-    made = given+[int(i) for o in file.graph.operators for i in o.outputs]
+    made = file.outputs+file.made()
     return [next(i for i in made if file.name(i)==name) for name in self.about['outputs'].values()]
 
 @patch

@@ -18,6 +18,7 @@ from ..sound.json import parse_json
 from ..sound.whole import write_whole
 from ..sound.files import cache_folder, said_plainly
 from .registry import find_opener
+from .resources import model_threads
 from .base import AudioModel, Graph
 from .device import as_device, as_precision
 
@@ -96,9 +97,8 @@ class OnnxSession:
         device:str='cpu', # or 'cuda', 'cuda:1'
     ):
         import onnxruntime as ort
-        from joblib import cpu_count
         options = ort.SessionOptions()
-        options.log_severity_level,options.intra_op_num_threads = 3,cpu_count()
+        options.log_severity_level,options.intra_op_num_threads = 3,model_threads()
         source,providers = str(path) if isinstance(path, Path) else path,_providers(device)
         try: self.session = ort.InferenceSession(source, options, providers=providers)
         # each release of the engine raises classes of its own
@@ -124,9 +124,8 @@ class OpenVinoSession:
         path, # of an .xml or .onnx file, or what is in an .onnx file, as bytes
         dtype:str='float32', # 'float32' or 'bfloat16'
     ):
-        from joblib import cpu_count
         hint = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
-        settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': cpu_count()}
+        settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': model_threads()}
         core = _openvino_core()
         try:
             model = core.read_model(path if isinstance(path, bytes) else str(path))
