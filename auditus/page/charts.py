@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/761_page.charts.ipynb #04a34a8d
+# %% ../../nbs/761_page.charts.ipynb #cc46c186
 import html
 import numpy as np
 from ..show import colours
 
-# %% ../../nbs/761_page.charts.ipynb #77c3202a
+# %% ../../nbs/761_page.charts.ipynb #b25eda8b
 _wide,_high = 360,120 # of the plot, in its own units; pages stretch it
 _left,_bottom,_top = 34,20,8 # around the plot
 
@@ -30,7 +30,7 @@ def _svg(parts, said:str, high:int)->str: # SVG
     return (f'<svg viewBox="0 0 {_left+_wide+8} {high}" role="img" aria-label="{html.escape(said)}">'
             f'{"".join(parts)}</svg>')
 
-# %% ../../nbs/761_page.charts.ipynb #d9f035b3
+# %% ../../nbs/761_page.charts.ipynb #fc04c99f
 def bar_chart(
     counts:dict, # site → `(n,)` counts, which are put on top of each other
     fills:dict, # site → colour
@@ -45,8 +45,8 @@ def bar_chart(
              _text(_left-5, _top+4, f'{most:,}', 'end'), _text(_left-5, base+3, '0', 'end')]
     for i,name in enumerate(names):
         y,bars = base,[]
-        for site,values in counts.items():
-            if not values[i]: continue
+        for site in [s for s in fills if s in counts]:
+            if not (values := counts[site])[i]: continue
             tall = values[i]/most*_high
             y -= tall
             bars.append(f'<rect x="{_left+i*each+.1*each:.2f}" y="{y:.2f}" width="{.8*each:.2f}" '
@@ -55,7 +55,7 @@ def bar_chart(
     parts += [_text(_left+place*each, base+14, text) for place,text in ticks]
     return _svg(parts, said, _top+_high+_bottom)
 
-# %% ../../nbs/761_page.charts.ipynb #893fb36e
+# %% ../../nbs/761_page.charts.ipynb #558681ff
 _row_high,_label_wide = 22,176
 
 def interval_chart(

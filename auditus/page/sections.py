@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/762_page.sections.ipynb #f74858e4
+# %% ../../nbs/762_page.sections.ipynb #1fd2b1ca
 import csv, datetime, html, io
 from collections import Counter
 import numpy as np
@@ -15,7 +15,7 @@ from .single import data_uri
 from .detections import count_by_day, count_by_hour, day_bins
 from .charts import bar_chart, interval_chart, site_colours
 
-# %% ../../nbs/762_page.sections.ipynb #fbc7082d
+# %% ../../nbs/762_page.sections.ipynb #c0051078
 def html_rows(
     head:list, # texts; one that begins with a # is of a column of numbers
     rows:list, # of lists of values, as long as the head
@@ -46,7 +46,7 @@ def html_facts(
     "Write names and values."
     return '<dl>'+''.join(f'<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>' for k,v in facts.items())+'</dl>'
 
-# %% ../../nbs/762_page.sections.ipynb #81771bfa
+# %% ../../nbs/762_page.sections.ipynb #c39786c5
 def describe_classes(
     found:list, # of `Detection`
     judged:dict|None, # as `lowest_scores` gives it
@@ -75,7 +75,7 @@ def without_promise(
     more = f'; and {count(len(why)-20, "more class", "more classes")}' if len(why)>20 else ''
     return f'Left out, since they have no threshold: {shown}{more}.' if why else ''
 
-# %% ../../nbs/762_page.sections.ipynb #5b1b55ab
+# %% ../../nbs/762_page.sections.ipynb #456d9bd2
 _most_charts = 12 # classes: the others are in the CSV file
 
 def _legend(
@@ -111,9 +111,9 @@ def describe_activity(
     "Draw when classes were heard, by the hour and by the day, and the same as a CSV file."
     timed = [d for d in found if d.at is not None]
     if not timed: return '<p>Nothing tells when the recordings were made: no column `recorded_at`, and no times in their names.</p>'
-    order = [l for l,_ in Counter(d.label for d in timed).most_common()]
+    order = [l for l,_ in sorted(Counter(d.label for d in timed).items(), key=lambda o: (-o[1], o[0]))]
     by_class = {l:[d for d in timed if d.label==l] for l in order[:_most_charts]}
-    fills = site_colours([s for s,_ in Counter(d.site for d in timed).most_common()])
+    fills = site_colours(sorted({d.site for d in timed}))
     first,days = day_bins(timed)
     last = max(d.at for d in timed).date()
     starts = [first+datetime.timedelta(days=days*i) for i in range((last-first).days//days+1)]
@@ -131,7 +131,7 @@ def describe_activity(
             f'Bars of sites stand on each other.{html.escape(more+untimed)} {link}</p>{_legend(fills)}'
             f'<h3>By hour</h3>{hours}<h3>By {unit}</h3>{daily}')
 
-# %% ../../nbs/762_page.sections.ipynb #326aaa66
+# %% ../../nbs/762_page.sections.ipynb #8486c8fb
 def describe_detections(
     found:list, # of `Detection`
     top:int, # to show
