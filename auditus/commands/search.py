@@ -88,6 +88,7 @@ class PageOptions:
         done = write_map(index, out, self.sounds, method=method, colour=self.colour, max_mb=self.max_mb,
                          seconds=self.clip_seconds, title=Path(source).name, known=known_sounds(source))
         say_left_out([f'{name}: {error}' for name,error in done.errors])
+        if done.errors and self.sounds is None: say("note: where a table's sounds are is said with --sounds FOLDER")
         say(f'{count(done.points, "point")}, {done.heard:,} to be heard → {out}')
 
 # %% ../../nbs/890_commands.search.ipynb #d2bde41c

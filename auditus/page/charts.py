@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/761_page.charts.ipynb #cc46c186
+# %% ../../nbs/761_page.charts.ipynb #52bc570b
 import html
 import numpy as np
 from ..show import colours
 
-# %% ../../nbs/761_page.charts.ipynb #b25eda8b
+# %% ../../nbs/761_page.charts.ipynb #7d3baccd
 _wide,_high = 360,120 # of the plot, in its own units; pages stretch it
 _left,_bottom,_top = 34,20,8 # around the plot
 
@@ -30,7 +30,7 @@ def _svg(parts, said:str, high:int)->str: # SVG
     return (f'<svg viewBox="0 0 {_left+_wide+8} {high}" role="img" aria-label="{html.escape(said)}">'
             f'{"".join(parts)}</svg>')
 
-# %% ../../nbs/761_page.charts.ipynb #fc04c99f
+# %% ../../nbs/761_page.charts.ipynb #a778fe26
 def bar_chart(
     counts:dict, # site → `(n,)` counts, which are put on top of each other
     fills:dict, # site → colour
@@ -55,7 +55,7 @@ def bar_chart(
     parts += [_text(_left+place*each, base+14, text) for place,text in ticks]
     return _svg(parts, said, _top+_high+_bottom)
 
-# %% ../../nbs/761_page.charts.ipynb #558681ff
+# %% ../../nbs/761_page.charts.ipynb #a3edd645
 _row_high,_label_wide = 22,176
 
 def interval_chart(
@@ -69,7 +69,8 @@ def interval_chart(
              for v in (0, .25, .5, .75, 1)]
     for i,(name,share,low,high) in enumerate(rows):
         y = _row_high*(i+.5)+4
-        shown = name if len(name)<=24 else f'{name[:23]}…'
+        short = name if len(name)<=24 else name.split('_')[-1] # of BirdNET's labels the common name
+        shown = short if len(short)<=24 else f'{short[:23]}…'
         tip = f'{name}: {100*share:.1f} %, between {100*low:.1f} and {100*high:.1f} %'
         parts.append(f'<g><title>{html.escape(tip)}</title>{_text(_label_wide-8, y+4, shown, "end")}'
                      f'<path class="range" d="M{x(low):.1f} {y}H{x(high):.1f}"/>'
