@@ -11,9 +11,10 @@ from kit import command, installed, noise
 import auditus.models.onnx as engine
 from auditus import AudioArray, AudioClassifier, AudioEmbedding, AudioPipeline, SettingError, Windows, load_model
 from auditus.extract import extract, load
+from auditus.models.sessions import is_installed
 from auditus.pipeline.embedding import TruncationWarning
 
-backends = [pytest.param(b, marks=pytest.mark.skipif(not installed({'onnx': 'onnxruntime'}.get(b, b)), reason=f'{b} is not installed')) for b in ('onnx', 'openvino')]
+backends = [pytest.param(b, marks=pytest.mark.skipif(not is_installed(b), reason=f'{b} is not installed')) for b in ('onnx', 'openvino')]
 bands, columns = 12, 101  # of AST's patches
 context = 5.
 

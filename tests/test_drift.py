@@ -14,7 +14,7 @@ import torch
 from kit import Counting, command, installed
 
 from auditus import AudioPipeline, SettingError
-from auditus.collection import checks as kept
+from auditus.collection import budget, checks as kept
 from auditus.collection.checks import checks_key, embed_checks
 from auditus.collection.drift import DriftWarning, compare_checks, tolerance_of
 from auditus.collection.embeddings import EmbeddingTable
@@ -241,6 +241,16 @@ def test_they_cost_a_few_passes_once_and_not_before_the_first_rows(counted, tmp_
     extract(counted, tmp_path/'without', pipe, checks=False)
     assert len(heard) == 1 and checks_of(tmp_path/'without') is None
     with pytest.raises(SettingError, match='`checks` must be'): extract(counted, tmp_path/'without', pipe, checks='no')
+
+
+def test_where_the_time_is_short_they_wait_for_a_longer_run(counted, tmp_path, monkeypatch):
+    monkeypatch.setattr('auditus.collect.files_per_part', 1)
+    class Clock(budget.Clock):
+        def now(self): return Counting.heard/2  # each pass of two windows takes a second
+    monkeypatch.setattr('auditus.extract.Clock', Clock)
+    pipe = AudioPipeline(Counting(), window=.5)
+    assert extract(counted, tmp_path/'out', pipe, time_budget=2.5).files_left == 4 and Counting.heard == 4 and checks_of(tmp_path/'out') is None
+    assert extract(counted, tmp_path/'out', pipe).files_left == 0 and not check_table(tmp_path/'out', pipe).moved
 
 
 def test_a_run_that_was_stopped_keeps_them_when_it_goes_on(counted, tmp_path, monkeypatch):

@@ -34,9 +34,11 @@ class Clock:
         "Return the time."
         return time.time()
 
-    def allows_pass(self)->bool:
-        "Whether there is time for another pass of the model, which takes as long as one of the last."
-        return self.deadline is None or self.now()+max(self.passes, default=0.)<=self.deadline
+    def allows_pass(self,
+        n:int=1, # passes
+    )->bool:
+        "Whether there is time for more passes of the model, which take as long as one of the last."
+        return self.deadline is None or self.now()+n*max(self.passes, default=0.)<=self.deadline
 
     def note(self,
         size:float, # bytes that were done

@@ -95,14 +95,23 @@ def describe_engine(
 )->dict: # texts by name
     "Return what may decide which vectors come out, beside the settings: versions, engine, number format, weights."
     from auditus import __version__
-    m,found = pipe.model,{'auditus': __version__}
+    m,found = pipe.model,{'auditus': __version__} # nothing of the user's: of a device only what kind it is
     for name in _packages:
         if name.replace('-', '_') in sys.modules:
             with suppress(PackageNotFoundError): found[name] = version(name)
-    found |= {'backend': m.backend, 'precision': m.precision, 'device': str(getattr(m, 'device', '') or '')}
+    found |= {'backend': m.backend, 'precision': m.precision, 'processor': str(getattr(m, 'device', '') or '').partition(':')[0]}
     # a model that is loaded works without its files
     with suppress(OSError): found['weights'] = m.weights_hash()
     return {k:v for k,v in found.items() if v}
+
+# %% ../../nbs/523_collection.checks.ipynb #d32d8a19
+def count_check_waves(
+    pipe:AudioPipeline,
+    sounds:CheckSounds|None=None, # as in `embed_checks`
+)->int:
+    "Return how many waves the check sounds are for a model: it needs no more passes."
+    long_s,short_s,channels = sounds or check_sounds(pipe)
+    return (1 if pipe.mono else channels)*(pipe.plan.count_chunks(long_s)+2*pipe.plan.count_chunks(short_s))
 
 # %% ../../nbs/523_collection.checks.ipynb #9e37ddfa
 class CheckVectors(NamedTuple):

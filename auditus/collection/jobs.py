@@ -16,7 +16,7 @@ from .items import readable
 from ..collect import size_of
 from .store import Store
 from .table import FailedItem
-from .checks import CheckVectors, try_checks
+from .checks import CheckVectors, count_check_waves, try_checks
 from .budget import Clock, fraction_done, OutOfTime, StoredPasses
 
 # %% ../../nbs/550_collection.jobs.ipynb #6ea9d612
@@ -116,7 +116,7 @@ class JobRunner:
             part = embed_part(self.pipe, job.items, self.on_error, tick, passes, self.largest, self.least_rest)
             seconds = passes.seconds()
             # not before: who waits for the first rows does not wait for these
-            if part.complete and job.key==self.check_after and self.clock.allows_pass():
+            if part.complete and job.key==self.check_after and self.clock.allows_pass(count_check_waves(self.pipe, self.check_sounds)):
                 checks = try_checks(self.pipe, self.check_sounds)
         except KeyboardInterrupt:
             passes.keep()
