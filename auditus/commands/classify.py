@@ -36,6 +36,17 @@ class ScoreOptions:
         "Return the settings of a classifier. Raise `SettingError` if the window is none."
         return dict(window=parse_window(self.window), hop=self.hop, pooling=self.pooling)
 
+# %% ../../nbs/870_commands.classify.ipynb #cb23964c
+@dataclass(frozen=True)
+class TrustedOptions:
+    "What makes scores mean what they say, and which of them are believed."
+    calibration: Annotated[Optional[Path], typer.Option(
+        help='A .json file that makes scores mean what they say, as Calibration.save writes it.')] = None
+    thresholds: Annotated[Optional[Path], typer.Option(
+        help='A .json file of auditus thresholds: only what reaches the threshold of its class comes out.')] = None
+    unpromised: Annotated[str, typer.Option(
+        help="Classes without a threshold: 'drop' accepts nothing of them, 'keep' all.")] = 'drop'
+
 # %% ../../nbs/870_commands.classify.ipynb #afd3889d
 @dataclass(frozen=True)
 class MarkOptions:
@@ -181,6 +192,7 @@ def classify(
     labels: Annotated[Optional[str], typer.Option('--labels', '-l',
         help='Only these labels, such as the species of a place: '
              'between commas, or a text file with one in each line.')] = None,
+    trusting: TrustedOptions = TrustedOptions(),
     scoring: ScoreOptions = ScoreOptions(),
     marks: MarkOptions = MarkOptions(),
     run: ModelOptions = ModelOptions(),
@@ -191,7 +203,7 @@ def classify(
     from auditus.classify import AudioClassifier
     marks.check(scoring.out)
     if marks.format is None: check_table_path(scoring.out)
-    classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(reading),
+    classifier = AudioClassifier(model, top_k, **vars(trusting), **scoring.settings(), **vars(run), **vars(reading),
                                  **vars(trust))
     if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out, marks=marks)
     wanted = None if labels is None else choose_labels(labels, classifier.labels)
