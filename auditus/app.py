@@ -6,34 +6,18 @@
 __all__ = ['serve', 'SoundAnalyzer']
 
 # %% ../nbs/840_app.ipynb #f46571bd
-import os, shutil, socket, tempfile
+import os, shutil, tempfile
 from contextlib import contextmanager
-from .sound.errors import check_positive, SettingError
+from .sound.errors import check_positive
 from .page.workbench import SoundAnalyzer
 from .page.files import max_total_mb, max_upload_mb, PageFolder, process_folder
 from .page.gate import allowed_hosts, Gate
 from .page.desk import PageAnswers
 from .page.layout import import_gradio, make_page, page_head
+from .page.serving import check_address
 
 # %% ../nbs/840_app.ipynb #48543b75
 _all_ = ['SoundAnalyzer']
-
-# %% ../nbs/840_app.ipynb #be56b8b8
-def _check_address(
-    host:str, # name or address of this machine
-    port:int|None, # `None`: any free port
-):
-    "Raise `SettingError` if no page can be served at an address."
-    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0<port<2**16):
-        raise SettingError(f'`port` is a number from 1 to 65535, got {port!r}')
-    try:
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind((host, port or 0))
-    except OSError as e:
-        why = f"can not serve a page at {host}:{port or ''} ({e.strerror or e})"
-        raise SettingError(f'{why}: is another page there? Choose another --port, and for --host 127.0.0.1 '
-                           'or an address (IPv4) of this machine') from e
 
 # %% ../nbs/840_app.ipynb #71bd9048
 @contextmanager
@@ -100,7 +84,7 @@ def serve(
     check_positive('total_megabytes', total_megabytes, 'megabytes')
     hosts = allowed_hosts(host, allow_hosts)
     import_gradio()
-    _check_address(host, port)
+    check_address(host, port)
     import matplotlib
     matplotlib.use('Agg') # pictures are for the browser, and drawn in threads
     folder = PageFolder(tempfile.mkdtemp(dir=process_folder()), total_megabytes)
