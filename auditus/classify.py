@@ -22,6 +22,7 @@ from .pipeline.embedding import Piece, to_tensors
 from .transform import AudioPipeline
 from .pipeline.scores import Scores
 from .pipeline.classifier import class_array, SklearnClassifier
+from .pipeline.rules import ScoreRules
 from .pipeline.clips import ClipClassificationModel, ModelOutput, Outputs, soundevent_data
 from .models.base import group_graph
 
@@ -55,14 +56,22 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
         hop:float|None=None, # seconds from one window's start to the next; `None`: windows touch
         pooling:str='mean', # over the windows of a recording: 'mean' or 'max'
         confidence_threshold:float=.1, # for soundevent: tags with a score above it are kept
+        calibration=None, # `Calibration`, or the path of its file: it makes scores mean what they say
+        thresholds=None, # `Thresholds`, or the path of its file: only what can be believed comes out
+        unpromised:str='drop', # classes without a threshold: 'drop' accepts nothing of them, 'keep' all
         **kwargs, # settings of `AudioPipeline`
     ):
         # named: of a class under ABC it would take the empty __slots__ of that
-        store_attr('model_name, top_k, function_to_apply, window, hop, pooling, confidence_threshold', **kwargs)
+        store_attr('model_name, top_k, function_to_apply, window, hop, pooling, confidence_threshold, calibration, '
+                   'thresholds, unpromised', **kwargs)
         if top_k is not None: check_positive('top_k', top_k, 'labels', whole=True)
         check_choice('function_to_apply', function_to_apply, (None, *functions))
         check_choice('pooling', pooling, ('mean', 'max'))
         check_threshold(confidence_threshold)
+        self._rules = ScoreRules(calibration, thresholds, unpromised)
+        if calibration is not None and function_to_apply=='none':
+            raise SettingError("function_to_apply='none' gives no probabilities, and a calibration is for those: "
+                               "use 'softmax' or 'sigmoid'")
         set_class(self, classifier_class(type(self), model_name))
         self._pipe = self.make_pipe(model_name, window=window, hop=hop, pooling=pooling, **kwargs)
         self._known_labels = None # name → place of its class, of the labels that `fit` has seen; `None`: all
@@ -139,8 +148,9 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
     def process_waves(self, waves:Iterable)->ModelOutput:
         "Classify frames of real samples: the model fills up a short one as it was trained to."
         outputs,lengths = self.run_waves(waves)
-        made = (merge_chunks(self.pipe.kind, [getattr(o, k) for o in outputs], lengths) for k in ('scores', 'vector'))
-        return ModelOutput(*map(np.stack, made))
+        scores,vectors = (np.stack(merge_chunks(self.pipe.kind, [getattr(o, k) for o in outputs], lengths))
+                          for k in ('scores', 'vector'))
+        return ModelOutput(self.put_right(scores), vectors)
 
     @property
     def hop_s(self)->float: # seconds
@@ -204,19 +214,34 @@ def classify_sounds(self:AudioClassifier,
     self.model # whose absence, or whose want of a head, is no fault of the first sound
     return self.pipe.embed_sounds(sounds, failed, select_output=self.select_output)
 
+# %% ../nbs/440_classify.ipynb #44a41d9a
+@patch
+def put_right(self:AudioClassifier,
+    scores:np.ndarray, # `(n, classes)`, or `(classes,)`
+)->np.ndarray: # of the same shape
+    "Apply the calibration, where there is one."
+    return self._rules.put_right(scores, self.labels)
+
+@patch
+def lowest_scores(self:AudioClassifier)->np.ndarray|None: # `(classes,)`; `None`: any is accepted
+    "Return what the score of each class must reach."
+    return None if self._rules.thresholds is None else self._rules.lowest(self.labels, self.label_places())
+
+# %% ../nbs/440_classify.ipynb #336b58b7
 @patch
 def sound_scores(self:AudioClassifier,
     embedded:EmbeddedSound, # of `classify_sounds`
 )->np.ndarray: # `(classes,)`
     "Return the scores of a recording: those of its windows, by their seconds."
-    return pool_windows(self.pipe.kind, embedded.scores, [s.end-s.start for s in embedded.spans])
+    return self.put_right(pool_windows(self.pipe.kind, embedded.scores, [s.end-s.start for s in embedded.spans]))
 
 @patch
 def as_scores(self:AudioClassifier, embedded:EmbeddedSound)->Scores:
-    "Return the best labels of a recording, or of each of its windows."
+    "Return the best labels of a recording, or of each of its windows: those that reach their thresholds."
     _,item,spans,_,probs = embedded
-    if self.pipe.windowed: return Scores.of_windows(probs, self.labels, spans, self.top_k, item)
-    return Scores.of_whole(self.sound_scores(embedded), probs, self.labels, spans, self.top_k, item)
+    probs,rest = self.put_right(np.asarray(probs)),(self.labels, spans, self.top_k, item, self.lowest_scores())
+    if self.pipe.windowed: return Scores.of_windows(probs, *rest)
+    return Scores.of_whole(self.sound_scores(embedded), probs, *rest)
 
 @patch
 def each(self:AudioClassifier, xs:Iterable)->Iterator[Scores]:
@@ -234,7 +259,7 @@ def outputs(self:AudioClassifier,
 )->ModelOutput: # with labels and times
     "Probabilities and features of each window of a sound."
     with unnamed(): y = next(self.classify_sounds([x]))
-    return ModelOutput.of(y.scores, y.vectors, self.labels, y.spans, y.item)
+    return ModelOutput.of(self.put_right(np.asarray(y.scores)), y.vectors, self.labels, y.spans, y.item)
 
 # %% ../nbs/440_classify.ipynb #76e5dc97
 def check_known(

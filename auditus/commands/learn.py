@@ -42,6 +42,9 @@ def probe(
     folds: Annotated[int, typer.Option(help='Of the cross-validation.')] = 5,
     learning: LearningOptions = LearningOptions(),
     augment_variants: Annotated[int, typer.Option(help='Of each sound to learn from, with --augment.')] = 4,
+    calibrate: Annotated[Optional[str], typer.Option(
+        help="Make scores mean what they say, by what is held out: 'temperature', or 'isotonic', which takes more "
+             'labels.')] = None,
     run: ModelOptions = ModelOptions(),
     reading: ReadingOptions = ReadingOptions(),
     overwrite: Overwrite = False,
@@ -62,11 +65,13 @@ def probe(
     else:
         pipe = AudioPipeline(model or default_model, **settings)
         sounds = labelled(data, group, _problem_type(several), label_column)
-    learnt = Probe(pipe, head, folds=folds, augment_variants=augment_variants, **learning.settings())
+    learnt = Probe(pipe, head, folds=folds, augment_variants=augment_variants, calibrate=calibrate or False,
+                   **learning.settings())
     check_learnable(sounds)
     if out is not None: learnt.check_place(out, sounds_fingerprint(sounds), overwrite)
     learnt.fit(sounds) if X is None else learnt.fit_vectors(X, sounds)
     typer.echo(learnt.report or 'there are too few sounds to check what was learnt')
+    if learnt.report and calibrate: typer.echo(learnt.report.reliability())
     if out is not None:
         learnt.save(out, overwrite)
         say(f'→ {out}')

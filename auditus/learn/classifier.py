@@ -100,8 +100,9 @@ def sound_scores(self:ProbeClassifier,
     "Return the scores of a recording: those of its vector, or the highest of its windows."
     pipe = self.pipe
     if self.pooling=='mean' and not pipe.windowed:
-        return self.probe.scores_of(to_tensors(pipe.summary(embedded.spans, embedded.vectors), 'np')[None])[0]
-    return pool_windows(poolings[self.pooling], embedded.scores, [s.end-s.start for s in embedded.spans])
+        vector = to_tensors(pipe.summary(embedded.spans, embedded.vectors), 'np')
+        return self.put_right(self.probe.scores_of(vector[None])[0])
+    return self.put_right(pool_windows(poolings[self.pooling], embedded.scores, [s.end-s.start for s in embedded.spans]))
 
 # %% ../../nbs/675_learn.classifier.ipynb #6324ffd3
 @patch
@@ -119,4 +120,4 @@ def process_waves(self:ProbeClassifier, waves:Iterable)->ModelOutput:
     merged = merge_chunks(self.pipe.kind, [o.vector for o in outputs], lengths)
     vectors = np.stack([to_tensors(v, 'np') for v in merged])
     features = np.stack([self.pipe.kind.finish(v).reshape(-1) for v in vectors])
-    return ModelOutput(self.scores_of_vectors(vectors), features)
+    return ModelOutput(self.put_right(self.scores_of_vectors(vectors)), features)

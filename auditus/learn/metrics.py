@@ -12,6 +12,7 @@ from fastcore.basics import patch
 from ..sound.wording import count
 from ..sound.errors import AudioInputError, require
 from ..pipeline.classifier import as_predictions
+from ..pipeline.reliability import Reliability
 from .labelled import former_name
 
 # %% ../../nbs/620_learn.metrics.ipynb #95d3760f
@@ -121,6 +122,13 @@ def __repr__(self:Report):
     return '\n'.join(lines)
 
 # %% ../../nbs/620_learn.metrics.ipynb #976ec3a1
+@patch
+def reliability(self:Report,
+    bins:int=10, # of equal number
+)->Reliability:
+    "Say how often scores are right, against what they say."
+    return Reliability(self.scores, self.targets, self.multilabel, self.classes, bins)
+
 @patch
 def rows(self:Report)->list: # of dicts with `file`, `label`, `predicted` and `score`
     "List each sound with its label, its prediction, and the highest score."

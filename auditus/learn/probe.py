@@ -6,61 +6,37 @@
 __all__ = ['Probe']
 
 # %% ../../nbs/670_learn.probe.ipynb #e2ade64c
-import json, warnings
 from pathlib import Path
-from collections.abc import Iterator
-from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch, store_attr
-from ..sound.errors import check_choice, check_names, check_positive, SettingError, renamed, unnamed
-from ..sound.columns import iter_items
-from ..sound.chain import show_progress, Transform
-from ..sound.json import read_json
-from ..sound.files import read_whole
-from ..pipeline.embedding import to_tensors
-from ..pipeline.protocols import open_bundle, write_bundle
-from ..pipeline.scores import Scores
-from ..pipeline.classifier import class_array, not_fitted, SklearnClassifier
+from ..sound.errors import AudioInputError, check_choice, check_positive, SettingError, renamed
+from ..sound.chain import Transform
+from ..pipeline.classifier import class_array, not_fitted
+from ..calibration import Calibration
 from ..transform import AudioPipeline
-from ..collection.run import run_settings
 from .labelled import check_learnable, drop_failed, former_name, Labelled, sounds_fingerprint
-from .sources import as_labelled, is_indicator, parse_labels, sound_item
-from .metrics import Report, require_sklearn
+from .sources import as_labelled, is_indicator
+from .metrics import Report
 from .balance import check_class_weight, class_weights
-from .augment import check_augment, describe_augment
+from .augment import check_augment
 from .segments import n_segments, segment_pipeline
-from .heads import fit_head, head_logits, head_scores, logit_functions
-from .vectors import embed_to_judge, embed_to_learn
+from .heads import fit_head, head_scores
+from .vectors import embed_to_learn
 from .variants import embed_variants, with_variants
-from .saved import (
-    arrays_file, check_head_settings, check_overwrite, check_same_vectors, compared_settings,
-    head_settings, probe_file, probe_folder, read_saved, vector_settings)
-from .evaluate import evaluate_classifier
+from .saved import calibrations, check_calibrate, check_head_settings
 from .embedded import is_embedded, read_embedded
-
-# %% ../../nbs/670_learn.probe.ipynb #907c8885
-class Learnt(NamedTuple):
-    "What a probe has learnt."
-    classes:list|None = None # names; `None`: nothing was learnt yet
-    multilabel:bool = False # may a sound have several labels?
-    indicator:bool = False # did labels come as a matrix of 0 and 1?
-    arrays:dict|None = None # of the head
-    report:Report|None = None # of the cross-validation; `None`: there was none
-    learnt_from:str = '' # sounds, as `sounds_fingerprint` says them
-    settings:dict = {} # of the pipeline, by which vectors are what they are
-
-def _learnt(
-    name:str, # of a field of `Learnt`
-)->property:
-    "Return a property that gives what was learnt."
-    return property(lambda self: getattr(self._learnt, name), doc=f'What was learnt: `{name}`.')
+from .judging import ProbeScores
+from .folds import divide, held_out_scores
+from .settings import is_other, Learnt, learnt_field, ProbeSettings
+from .files import check_probe_place, read_probe, write_probe
 
 # %% ../../nbs/670_learn.probe.ipynb #d3df2737
-class Probe(SklearnClassifier, Transform):
+class Probe(ProbeSettings, ProbeScores, Transform):
     "A classifier on the vectors of a pipeline that stays as it is."
     multi = former_name('multi', 'multilabel')
     requires_fit = True
-    classes,multilabel,indicator,arrays,report,learnt_from = map(_learnt, Learnt._fields[:-1])
+    _of_parts = None # settings, and the pipeline of parts that was made with them
+    classes,multilabel,indicator,arrays,report,learnt_from,calibration = map(learnt_field, Learnt._fields[:-1])
 
     def __init__(self,
         pipeline, # `AudioPipeline`, or the name of a model
@@ -75,9 +51,11 @@ class Probe(SklearnClassifier, Transform):
         class_weight=None, # 'balanced', or a dict: what a sound counts, by its label; `None`: all the same
         augment=None, # callable `(samples, sample_rate)` that gives samples, as audiomentations' `Compose` is
         augment_variants:int=4, # of each sound to learn from, with `augment`
+        calibrate=False, # make scores mean what they say, by what is held out: True or 'temperature', or 'isotonic'
     ):
         store_attr()
         check_head_settings(head, C, k, folds, seed, class_weight)
+        check_calibrate(calibrate, folds)
         check_augment(augment, try_it=False)
         check_positive('augment_variants', augment_variants, 'variants', whole=True)
         check_choice('progress', progress, (None, True, False))
@@ -87,12 +65,16 @@ class Probe(SklearnClassifier, Transform):
         # settings are refused that give more than a row for each sound; layers and frames are for attention
         plain = dict(layer=-1, pooling='mean') if head=='attention' else {}
         (AudioPipeline(**self.pipeline.get_params() | plain) if plain else self.pipeline).fit([])
-        self._learnt = Learnt()
+        self._learnt,self._of_parts = Learnt(),None
 
     @property
     def embedder(self)->AudioPipeline:
         "The pipeline whose results the head takes: `pipeline`, or for attention one of parts of all layers."
-        return segment_pipeline(self.pipeline) if self.head=='attention' else self.pipeline
+        if self.head!='attention': return self.pipeline
+        now = self.pipeline.get_params()
+        if self._of_parts is None or any(is_other(now[k], v) for k,v in self._of_parts[0].items()):
+            self._of_parts = now,segment_pipeline(self.pipeline)
+        return self._of_parts[1]
 
     @property
     def classes_(self)->np.ndarray: # `(classes,)` of str, or of int where labels are whole numbers
@@ -110,49 +92,6 @@ class Probe(SklearnClassifier, Transform):
         if self.classes is None: return name
         report = f'\ncross-validated: {self.report!r}' if self.report else ''
         return f'{name} of {len(self.classes)} classes{report}'
-
-# %% ../../nbs/670_learn.probe.ipynb #3fba390f
-_without_effect = 'cache', 'progress' # on what is learnt
-
-@patch
-def get_params(self:Probe,
-    deep:bool=True, # those of the pipeline too?
-)->dict:
-    "Return the settings, as they were given."
-    own = Transform.get_params(self)
-    return own | {f'pipeline__{k}': v for k,v in self.pipeline.get_params().items()} if deep else own
-
-@patch
-def _vector_settings(self:Probe)->dict:
-    "Return those settings of the pipeline that vectors depend on."
-    return {k:v for k,v in self.pipeline.get_params().items() if k in vector_settings}
-
-@patch
-def set_params(self:Probe, **params)->Probe: # itself
-    "Change settings, and forget what was learnt under others. Raises `SettingError`, and keeps the old ones."
-    inner = {k.removeprefix('pipeline__'): v for k,v in params.items() if k.startswith('pipeline__')}
-    own = {k:v for k,v in params.items() if not k.startswith('pipeline__')}
-    check_names('Probe', own, [*self.defaults()])
-    now = self.get_params(False)
-    new = now | own
-    if inner:
-        pipe = new['pipeline'] if isinstance(new['pipeline'], AudioPipeline) else AudioPipeline(new['pipeline'])
-        check_names('AudioPipeline', inner, [*pipe.defaults()])
-        if any(inner[k] is not v and inner[k]!=v for k,v in pipe.get_params().items() if k in inner):
-            new['pipeline'] = AudioPipeline(**pipe.get_params() | inner) # the old one may be somebody else's too
-    changed = {k for k,v in new.items() if v is not now[k] and (k=='pipeline' or v!=now[k])}
-    type(self)(**new) # where this is refused, the old settings stay
-    learnt = self._learnt
-    self.__init__(**new)
-    if changed<={*_without_effect}: self._learnt = learnt
-    return self
-
-@patch
-def __sklearn_clone__(self:Probe)->Probe: # that has learnt nothing
-    "Return a probe of the same settings. The model is loaded here, and shared by all that are made of this one."
-    self.pipeline.model
-    own = self.get_params(False)
-    return type(self)(**own | {'pipeline': AudioPipeline(**self.pipeline.get_params())})
 
 # %% ../../nbs/670_learn.probe.ipynb #4987c8b1
 @patch
@@ -173,46 +112,29 @@ def _fit_head(self:Probe,
                     weights=weights, segments=n_segments)
 
 @patch
-def _splits(self:Probe,
-    X:np.ndarray, # `(n, dim)`
-    data:Labelled,
-)->list: # of places to learn from and places to check with; empty: there is too little to divide
-    "Divide sounds into folds, by class and by group where that is possible."
-    from sklearn import model_selection as ms
-    most = len(X) if data.multilabel else max(data.counts().values())
-    if data.groups is not None: most = min(len({*data.groups}), most)
-    if most<2: return []
-    kinds = {(False, False): ms.StratifiedKFold, (False, True): ms.StratifiedGroupKFold,
-             (True, False): ms.KFold, (True, True): ms.GroupKFold}
-    kind = kinds[data.multilabel, data.groups is not None]
-    split = kind(min(self.folds, most), shuffle=True, random_state=self.seed).split
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # of small classes: they were told of when labels were read
-        return [*split(X, None if data.multilabel else data.targets.argmax(1), data.groups)]
-
-@patch
 def _cross_validate(self:Probe,
     X:np.ndarray, # `(n, dim)`
     data:Labelled,
     failed:list, # `(name, error)` of sounds that are not among them
     variants:np.ndarray|None=None, # `(n, variants, dim)`, to learn from
-)->Report|None: # `None`: there is too little to divide
-    "Score each sound with a head that never heard it, or another of its group."
-    require_sklearn()
-    targets,multilabel = data.targets,data.multilabel
-    scores,judged = np.zeros((len(X), len(data.classes))),np.zeros(len(X), bool)
-    splits = self._splits(X, data)
-    for train,val in show_progress(splits, len(splits), self.progress, 'fold'):
-        # what was not learnt can't be asked for
-        val = val[~(targets[val].astype(bool) & ~targets[train].any(0)).any(1)]
-        if not len(val): continue
-        arrays = self._fit_head(X, data, train, variants)
-        scores[val] = head_scores(self.head, X[val], multilabel, **arrays)
-        judged[val] = True
-    if not judged.any(): return None
+)->tuple: # `Report`, and `Calibration`; `None`: there is too little to divide, and it isn't wanted
+    "Score each sound with a head that never heard it, or another of its group, and calibrate these scores."
+    splits = divide(data, self.folds, self.seed)
+    scores,fold = held_out_scores(data, splits, lambda places: self._fit_head(X, data, places, variants),
+        lambda arrays,places: head_scores(self.head, X[places], data.multilabel, **arrays), self.progress)
+    judged,method,calibration = fold>=0,calibrations[self.calibrate],None
+    if method and len({*fold[judged]})<2:
+        raise AudioInputError('there are too few sounds to calibrate on: of a class with one sound, none can be held '
+                              'out. Label more, or leave `calibrate` out')
+    if not judged.any(): return None,None
+    scores,targets = scores[judged],data.targets[judged]
+    if method:
+        about = method,data.classes,data.multilabel
+        calibration = Calibration.fit(scores, targets, *about)
+        scores = Calibration.held_out(scores, targets, fold[judged], *about) # none is judged by its own label
     names = [i.name for i,j in zip(data.items, judged) if j]
-    return Report(targets[judged], scores[judged], data.classes, multilabel, names, failed, len(splits),
-                  int((~judged).sum()))
+    report = Report(targets, scores, data.classes, data.multilabel, names, failed, len(splits), int((~judged).sum()))
+    return report,calibration
 
 # %% ../../nbs/670_learn.probe.ipynb #86a01e9c
 @patch
@@ -255,109 +177,14 @@ def fit_vectors(self:Probe,
     check_class_weight(self.class_weight, data.classes)
     learnt_from = learnt_from or sounds_fingerprint(check_learnable(data))
     arrays = self._fit_head(X, data, np.arange(len(X)), variants)
-    report = None if self.folds is None else self._cross_validate(X, data, [*failed], variants)
-    self._learnt = Learnt(data.classes, data.multilabel, indicator, arrays, report, learnt_from,
-                          self._vector_settings())
+    checked = None,None
+    if self.folds is not None: checked = self._cross_validate(X, data, [*failed], variants)
+    report,calibration = checked
+    self._learnt = Learnt(data.classes, data.multilabel, indicator, arrays, report, learnt_from, calibration,
+                          self.vector_settings())
     return self
 
-# %% ../../nbs/670_learn.probe.ipynb #c1aed265
-few_sounds = 8 # below which it takes longer to look for their vectors than to make them
-
-# %% ../../nbs/670_learn.probe.ipynb #34f010e4
-@patch
-def with_pipeline(self:Probe,
-    **changes, # settings of its pipeline, such as device='cuda'
-)->Probe: # itself, where there are none
-    "Return a probe with other settings of its pipeline. Raises `SettingError` where its vectors would differ."
-    if not changes: return self
-    pipe = AudioPipeline(**self.pipeline.get_params() | changes)
-    probe = type(self)(**self.get_params(False) | {'pipeline': pipe, 'truncated': None})
-    check_same_vectors(run_settings(self.embedder), probe.embedder)
-    probe._learnt = self._learnt._replace(settings=probe._vector_settings())
-    return probe
-
-# %% ../../nbs/670_learn.probe.ipynb #6d4475bc
-@patch
-def _vectors(self:Probe,
-    sounds, # many
-)->np.ndarray: # `(n, dim)`
-    "Embed sounds. Raises `SettingError` where the pipeline is no longer the one that was learnt with."
-    now,then = self._vector_settings(),self._check_fitted()._learnt.settings
-    if odd := [k for k in then if now[k]!=then[k]]:
-        raise SettingError(f'this probe has learnt with {odd[0]}={then[odd[0]]!r}, and its pipeline has {now[odd[0]]!r} '
-                           'now: call fit again, or set it back')
-    few = not hasattr(sounds, '__len__') or len(sounds)<few_sounds
-    if few: return to_tensors(self.embedder.many(sounds), 'np')
-    return embed_to_judge(self.embedder, [sound_item(x, i) for i,x in enumerate(iter_items(sounds))], self.cache)[0]
-
-# %% ../../nbs/670_learn.probe.ipynb #5fdfd721
-@patch
-def scores_of(self:Probe,
-    X:np.ndarray, # `(n, dim)`, made by `embedder`; of several layers `(n, layers, dim)`
-)->np.ndarray: # `(n, classes)`
-    "Return the scores of vectors."
-    return head_scores(self._check_fitted().head, np.asarray(X), self.multilabel, **self.arrays)
-
-@patch
-def class_scores(self:Probe, sounds)->np.ndarray: # `(n, classes)`
-    "Return the scores of many sounds."
-    return self.scores_of(self._vectors(sounds))
-
-@patch(as_prop=True)
-def class_logits(self:Probe): # `None` where the head has none
-    "The function that gives the logits `(n, classes)` of many sounds."
-    if self.head not in logit_functions: return None
-    return lambda sounds: head_logits(self.head, self._vectors(sounds), self.multilabel, **self.arrays)
-
-# %% ../../nbs/670_learn.probe.ipynb #7a6b8300
-@patch
-def name_labels(self:Probe, labels)->list: # as in `SklearnClassifier`
-    "Return labels as `fit` would read them."
-    if self.indicator: return [*np.asarray(labels)]
-    kind = 'multi_label_classification' if self.multilabel else None
-    names,_ = parse_labels(SklearnClassifier.name_labels(self, labels), kind)
-    if {*map(type, self.classes)}!={str}: return names
-    return [tuple(map(str, n)) if self.multilabel else str(n) for n in names]
-
-@patch
-@renamed(paths='sounds')
-def score(self:Probe,
-    sounds, # many, or what brings labels along
-    labels=None, # one a sound
-    sample_weight=None, # of each sound that has a label here; `None`: they count the same
-)->float: # from 0 to 1
-    "Return the accuracy, as scikit-learn's classifiers do."
-    if labels is not None: return SklearnClassifier.score(self, sounds, labels, sample_weight)
-    return evaluate_classifier(self, as_labelled(sounds, None)).metrics['accuracy']
-
-# %% ../../nbs/670_learn.probe.ipynb #408d009e
-@patch
-def each(self:Probe, xs)->Iterator[Scores]:
-    "Yield labels with scores of each sound, in order, as they come: those of its windows make the curves."
-    classes,pipe = self.classes_.tolist(),self.embedder
-    for y in pipe.embed_sounds(xs):
-        windows = np.stack([to_tensors(pipe.summary([s], [v]), 'np') for s,v in zip(y.spans, y.vectors)])
-        whole = to_tensors(pipe.summary(y.spans, y.vectors), 'np')
-        yield Scores.of_whole(self.scores_of(whole[None])[0], self.scores_of(windows), classes, y.spans, None, y.item)
-
-@patch
-def one(self:Probe, x)->Scores:
-    "Return labels with scores of one sound."
-    with unnamed(): return next(self.each([x]))
-
 # %% ../../nbs/670_learn.probe.ipynb #c9f651c0
-@patch
-def _file_settings(self:Probe,
-    sounds:str, # as `sounds_fingerprint` says it
-)->dict:
-    "Return what a probe is made of, as its file says it."
-    settings = {k:getattr(self, k) for k in head_settings}
-    weight = self.class_weight
-    if isinstance(weight, dict): weight = {str(k):float(v) for k,v in weight.items()}
-    variants = None if self.augment is None else self.augment_variants
-    settings |= dict(class_weight=weight, augment=describe_augment(self.augment), augment_variants=variants)
-    return json.loads(json.dumps({**settings, 'sounds': sounds, 'made_by': run_settings(self.embedder)}))
-
 @patch
 def check_place(self:Probe,
     folder, # that the probe is to be saved into
@@ -365,11 +192,7 @@ def check_place(self:Probe,
     overwrite:bool=False, # may it replace another?
 ):
     "Raise `SettingError` for a file, a folder of something else, or a probe of other sounds or settings."
-    folder = Path(folder).expanduser()
-    probe_folder.check_place(folder)
-    if overwrite or not (folder/probe_file).is_file(): return
-    before = read_json(folder/probe_file, 'Replace it with overwrite=True (--overwrite)')
-    check_overwrite(compared_settings(before), compared_settings(self._file_settings(sounds)), folder)
+    check_probe_place(self, folder, sounds, overwrite)
 
 @patch
 def save(self:Probe,
@@ -377,36 +200,7 @@ def save(self:Probe,
     overwrite:bool=True, # may it take the place of a probe of other sounds or settings?
 ):
     "Write the probe and its pipeline. Raises `SettingError` where something else lies in the folder."
-    from auditus import __version__
-    folder = Path(folder).expanduser()
-    settings = self._check_fitted()._file_settings(self.learnt_from)
-    known = {'auditus': __version__, **settings, 'classes': self.classes, 'multi': self.multilabel,
-             'indicator': self.indicator, 'arrays': arrays_file, 'sums': True}
-    self.check_place(folder, self.learnt_from, overwrite)
-    more = {}
-    if (r := self.report) is not None:
-        known['report'] = {k:getattr(r, k) for k in ('names', 'skipped', 'folds', 'unchecked')}
-        more = {'report_truth': r.targets, 'report_scores': r.scores}
-    with probe_folder.write(folder) as new:
-        write_bundle(self.pipeline, new/'pipeline')
-        with open(new/arrays_file, 'wb') as f: np.savez(f, **self.arrays, **more)
-        (new/probe_file).write_text(json.dumps(known, indent=2), encoding='utf-8')
-
-# %% ../../nbs/670_learn.probe.ipynb #cdd251ee
-def _read_probe(
-    folder:Path, # what `save` wrote, and nobody replaces meanwhile
-    pipeline:AudioPipeline|None, # as in `Probe.load`
-    **changes, # as in `Probe.load`
-)->Probe:
-    "Open a saved probe."
-    saved = read_saved(folder)
-    may_differ = ('weights',) if pipeline is None else () # a copy of weights may be of another format
-    if pipeline is None: pipeline = open_bundle(AudioPipeline, folder/'pipeline', **changes)
-    probe = Probe(pipeline, **saved.settings)
-    check_same_vectors(saved.made_by, probe.embedder, but=may_differ)
-    probe._learnt = Learnt(saved.classes, saved.multilabel, saved.indicator, saved.arrays, saved.report, saved.sounds,
-                           probe._vector_settings())
-    return probe
+    write_probe(self._check_fitted(), folder, overwrite)
 
 @patch(cls_method=True)
 def load(cls:Probe,
@@ -415,4 +209,4 @@ def load(cls:Probe,
     **changes, # settings of the saved pipeline to change, such as device='cuda'
 )->Probe:
     "Open a saved probe. Raises `ModelNotFoundError` where it is not what was saved."
-    return read_whole(Path(folder).expanduser(), lambda at: _read_probe(at, pipeline, **changes))
+    return read_probe(cls, folder, pipeline, **changes)

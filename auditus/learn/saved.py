@@ -15,6 +15,7 @@ from ..sound.errors import (
     AuditusError, check_choice, check_positive, ModelNotFoundError, SettingError)
 from ..sound.json import read_json
 from ..sound.files import FolderKind
+from ..calibration import Calibration
 from ..transform import AudioPipeline
 from ..collection.run import run_settings
 from .metrics import Report
@@ -25,7 +26,15 @@ from .balance import check_class_weight
 _max_seed = 2**32-1 # that numpy takes
 head_settings = 'head', 'C', 'k', 'folds', 'seed'
 # not in the files of earlier versions; an augmentation is told of in words, and is not saved
-later_settings = 'class_weight', 'augment', 'augment_variants'
+later_settings = 'class_weight', 'augment', 'augment_variants', 'calibrate'
+calibrations = {False: None, True: 'temperature', 'temperature': 'temperature', 'isotonic': 'isotonic'}
+
+def check_calibrate(calibrate, folds): # as in `Probe`
+    "Raise `SettingError` where there is no such calibration, or nothing is held out for it."
+    check_choice('calibrate', calibrate, tuple(calibrations))
+    if calibrate and folds is None:
+        raise SettingError('a calibration is found on what is held out in a cross-validation: give `folds`, such as '
+                           'folds=5, or leave `calibrate` out')
 
 def check_seed(seed:int):
     "Raise `SettingError` where numpy would not take a seed."
@@ -175,6 +184,19 @@ def _saved_report(
     return Report(targets, scores, known['classes'], known['multi'], names, skipped, about['folds'],
                   about['unchecked'])
 
+def _saved_calibration(
+    known:dict, # what the file of a probe says
+)->Calibration|None: # `None`: its scores are those of the head
+    "Return the calibration of a saved probe. Raises `ValueError` where it can't be right."
+    wanted,found = known.get('calibrate'),known.get('calibration')
+    if wanted is None and found is None: return None
+    if not isinstance(found, dict): raise ValueError('`calibration` is missing, or no dict')
+    made = Calibration.from_dict(found)
+    about = made.method,made.multilabel,made.classes
+    if about!=(wanted, known['multi'], [*map(str, known['classes'])]):
+        raise ValueError('its calibration is that of another probe')
+    return made
+
 # %% ../../nbs/650_learn.saved.ipynb #d0ce6c49
 probe_file,arrays_file = 'probe.json','probe.npz'
 _files = arrays_file, f"probe-{'[0-9a-f]'*8}.npz", 'pipeline', f'{probe_file}.part'
@@ -190,6 +212,7 @@ class SavedProbe(NamedTuple):
     made_by:dict # settings of its vectors
     sounds:str # that it has learnt from, as `sounds_fingerprint` says it
     indicator:bool = False # did its labels come as a matrix of 0 and 1?
+    calibration:Calibration|None = None # `None`: its scores are those of the head
 
 def _read_files(
     folder:Path,
@@ -201,13 +224,13 @@ def _read_files(
     probe_folder.check_whole(folder, known, f'{remedy}; {by_hand}')
     with np.load(folder/Path(known['arrays']).name, allow_pickle=False) as arrays: arrays = dict(arrays)
     settings,made_by = {k:known[k] for k in head_settings},known['made_by']
-    settings['class_weight'] = known.get('class_weight')
+    settings |= dict(class_weight=known.get('class_weight'), calibrate=known.get('calibrate') or False)
     targets,scores = (arrays.pop(f'report_{k}', None) for k in ('truth', 'scores'))
     _check_learnt(known, arrays)
     report = _saved_report(known, targets, scores)
     sounds = known.get('sounds', '')
     return SavedProbe(settings, known['classes'], known['multi'], arrays, report, made_by, sounds,
-                      known.get('indicator', False))
+                      known.get('indicator', False), _saved_calibration(known))
 
 def read_saved(
     folder:Path, # of a probe

@@ -22,9 +22,11 @@ class Scores(list):
     def best(
         scores:np.ndarray, # `(classes,)`
         top_k:int|None, # how many; `None`: all
+        lowest:np.ndarray|None=None, # `(classes,)`, what a score must reach; `None`: any will do
     )->np.ndarray: # places of the best, the best first
         "Find the classes with the highest scores; the first of equals comes first."
-        return np.argsort(-scores, kind='stable')[:top_k]
+        order = np.argsort(-scores, kind='stable')
+        return (order if lowest is None else order[(scores>=lowest)[order]])[:top_k]
 
     @classmethod
     def of_windows(cls,
@@ -33,9 +35,10 @@ class Scores(list):
         spans:list, # `Window` of each
         top_k:int|None, # classes of each window
         item=None, # the sound
+        lowest:np.ndarray|None=None, # as in `best`
     )->'Scores':
         "Make a table with the best classes of each window."
-        best = [cls.best(p, top_k) for p in probs]
+        best = [cls.best(p, top_k, lowest) for p in probs]
         if not best: return cls()
         made = cls({'start': s.start, 'end': s.end, 'label': labels[i], 'score': float(p[i])}
                    for s,p,places in zip(spans, probs, best) for i in places)
@@ -49,9 +52,10 @@ class Scores(list):
         spans:list, # `Window` of each
         top_k:int|None, # classes
         item=None, # the sound
+        lowest:np.ndarray|None=None, # as in `best`
     )->'Scores':
         "Make a list of the best classes of a recording."
-        places = cls.best(score, top_k)
+        places = cls.best(score, top_k, lowest)
         made = cls({'label': labels[i], 'score': float(score[i])} for i in places)
         return made.with_curves(probs, labels, spans, places, item)
 
@@ -80,6 +84,7 @@ def plot(self:Scores,
     check_positive('top_k', top_k, 'labels', whole=True)
     if self.curves is None:
         raise AudioInputError('there is nothing to plot: these scores were put together by hand')
+    if not len(self.labels): raise AudioInputError('there is nothing to plot: no score reached its threshold')
     order = Scores.best(self.curves.max(0), top_k)
     panels = 1 if self.item is None else 2
     size = 9,2.4*panels # inches
