@@ -3095,6 +3095,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'auditus.review.Session.export': ('review.html#session.export', 'auditus/review.py'),
                                 'auditus.review.Session.fit': ('review.html#session.fit', 'auditus/review.py'),
                                 'auditus.review.Session.found': ('review.html#session.found', 'auditus/review.py'),
+                                'auditus.review.Session.learn': ('review.html#session.learn', 'auditus/review.py'),
                                 'auditus.review.Session.merge': ('review.html#session.merge', 'auditus/review.py'),
                                 'auditus.review.Session.probe': ('review.html#session.probe', 'auditus/review.py'),
                                 'auditus.review.Session.report': ('review.html#session.report', 'auditus/review.py'),

@@ -30,10 +30,10 @@ class Session(Judging):
 
 # %% ../nbs/754_review.ipynb #356f1623
 @patch
-def fit(self:Session,
+def learn(self:Session,
     label:str|None=None, # `None`: all that there is a yes of
-)->Probe|None: # `None`: the pipeline of the table isn't known; scores are there all the same
-    "Learn from what was judged, and score the whole table. Raises `SettingError` where nothing was judged yes."
+):
+    "Learn from what was judged, and score the whole table; no model is opened. Raises as `fit` does."
     places,B,mean,scale = self.background
     wanted = self.labels if label is None else [self._label(label)]
     for l in wanted:
@@ -48,6 +48,13 @@ def fit(self:Session,
     if not wanted: raise SettingError('there is nothing to learn from: give examples to `add`')
     self._forget(wanted)
     self._logits |= dict(zip(wanted, linear_logits(self.X, self._head(wanted))))
+
+@patch
+def fit(self:Session,
+    label:str|None=None, # `None`: all that there is a yes of
+)->Probe|None: # `None`: the pipeline of the table isn't known; scores are there all the same
+    "Learn from what was judged, and score the whole table. Raises `SettingError` where nothing was judged yes."
+    self.learn(label)
     return self.probe if self.source is not None or self.given is not None else None
 
 @patch
