@@ -66,7 +66,7 @@ def _learn(self:Learner):
     "Learn, and find out how well it goes."
     with self.lock:
         self.waiting,self.learning = False,True
-        self.session.fit()
+        self.session.learn()
         self.fits += 1
     self.report = {row['label']: row for row in self.session.report().rows}
 
@@ -102,7 +102,7 @@ def _write_scores(self:Learner, labels:list, out:Path):
         for i,label in enumerate(labels):
             step(2*i*n, f'{label}: learning')
             with self.lock:
-                self.session.fit(label)
+                self.session.learn(label)
                 scored = self.session.score(label)
             if writer is None: writer = opened.enter_context(pq.ParquetWriter(out, scored.schema))
             for at in range(0, n, _rows_written):
