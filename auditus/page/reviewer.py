@@ -33,12 +33,13 @@ class Reviewer:
     "A labelling session as a page uses it."
     def __init__(self,
         session, # `auditus.review.Session`
+        labels=(), # classes to look for, besides those that were judged
         refit_every:int=10, # judgements of a class, after which it learns anew
     ):
         self.session,self.refit_every,self.learner = session,refit_every,Learner(session)
         self.lock,self.places = self.learner.lock,SoundPlaces(session.rows.sounds)
         self.cards_ahead = CardMaker(self._make)
-        self.names = [*session.labels] # of classes; those that nobody judged yet are known here only
+        self.names = [*dict.fromkeys([*session.labels, *labels])] # those that nobody judged yet are known here only
         self.since = {} # class → judgements after it learnt last
         self.started,self.key = uuid4().hex[:8],session_key(session)
         if any(knows_yes(session, l) for l in self.names): self.learner.learn_soon()
