@@ -61,8 +61,13 @@ function drop(card) {
   card.dropped = true;
   if (card.audio) { card.audio.pause(); URL.revokeObjectURL(card.audio.src) }
 }
-const heldRows = () => [...new Set([current, ...queue].filter(Boolean).map(c => c.row).concat(
-  outbox.filter(o => o.path === 'judge' && o.body.label === label).map(o => o.body.row), [...skipped]))];
+// rows that must not come (again): what is shown, was just judged or is on its way, was skipped
+function busyRows() {
+  const said = [...past.filter(p => p.card.label === label).map(p => p.card.row),
+    ...outbox.filter(o => o.path === 'judge' && o.body.label === label).map(o => o.body.row)];
+  return new Set([...(current ? [current.row] : []), ...said, ...skipped]);
+}
+const heldRows = () => [...new Set([...queue.map(c => c.row), ...busyRows()])];
 
 async function fill() {
   if (filling || label === null || exhausted || queue.length >= ahead) return;
@@ -77,7 +82,8 @@ async function fill() {
       if (mine !== round) return;
     }
     exhausted = !cards.length;
-    cards.forEach(prepareInQueue);
+    const known = new Set(heldRows());
+    cards.filter(c => !known.has(c.row)).forEach(prepareInQueue);
     trouble(offline);
     if (!current) next();
   } catch (e) {
@@ -103,13 +109,13 @@ function renew(keep) {
 async function exchange() {
   const mine = round;
   let cards;
-  try { ({cards} = await ask('cards', {label, by, n: ahead, held: heldRows().filter(r => !queue.some(c => c.row === r))})) }
+  try { ({cards} = await ask('cards', {label, by, n: ahead, held: [...busyRows()]})) }
   catch (e) { return }
   if (mine !== round) return;
   const known = new Map(queue.map(c => [c.row, c]));
   await Promise.all(cards.map(c => known.has(c.row) ? 0 : prepare(c)));
-  const gone = new Set([...heldRows().filter(r => !queue.some(c => c.row === r)), ...past.filter(p => p.card.label === label).map(p => p.card.row)]);
   if (mine !== round) return;
+  const gone = busyRows();
   round++;
   const fresh = cards.map(c => known.get(c.row) || c).filter(c => !gone.has(c.row) && (c.ready || !c.dropped));
   queue.filter(c => !fresh.includes(c)).forEach(drop);
@@ -146,7 +152,7 @@ function draw() {
   shown.replaceChildren(c.img);
   for (const [hz, share] of c.hz) {
     const tick = document.createElement('span');
-    tick.textContent = hz < 1000 ? `${hz} Hz` : `${hz/1000} kHz`;
+    tick.textContent = `${hz/1000}${hz === c.hz[c.hz.length-1][0] ? ' kHz' : ''}`;
     tick.style.bottom = `${100*share}%`;
     $('hz').append(tick);
   }
@@ -218,11 +224,10 @@ function judge(value) {
   card.was = nameOf(value);
   past.push({card, value});
   while (past.length > 50) drop(past.shift().card);
-  const c = state.labels.find(l => l.name === label);
-  c[nameOf(value)]++;
+  state.labels.find(l => l.name === label)[nameOf(value)]++;
   next();
-  counts();
   post('judge', {row: card.row, label, value}, value);
+  counts();
 }
 function skip() {
   if (!current) return;
@@ -301,13 +306,19 @@ function options() {
     return a;
   }));
 }
+// strategies by the names that they have on this page
+const plain = text => text.replace(/(?:by=)?'(\w+)'/g, (all, name) => {
+  const s = state.strategies.find(s => s.name === name);
+  return s ? `“${s.words}”` : all;
+});
 function counts() {
   const c = state.labels.find(l => l.name === label);
   const n = c ? c.yes+c.no+c.unsure : 0;
+  offer(c);
   $('counts').textContent = c ? `${n} of ${state.rows.toLocaleString('en')}: ${c.yes} yes, ${c.no} no, ${c.unsure} unsure`
     + (c.examples ? `; ${c.examples} examples` : '') : '';
   for (const k of Object.keys(words)) $('shares').querySelector(`.${k}`).style.width = n ? `${100*c[k]/n}%` : 0;
-  $('advice').textContent = state.fitting ? 'Learning…' : state.trouble || (c && c.advice) || '';
+  $('advice').textContent = state.fitting ? 'Learning…' : state.trouble || (c && plain(c.advice)) || '';
   $('fit').disabled = state.fitting || !c;
   $('score').disabled = state.fitting || Boolean(state.scoring) || !c;
   $('scoring').hidden = !state.scoring;
@@ -339,12 +350,13 @@ function curve(points) {
   svg.append(make('text', {x: 34, y: 116}, 'judgements'), make('text', {x: 274, y: 116, 'text-anchor': 'end'}, String(most)));
   box.replaceChildren(svg);
 }
+function offer(c) { for (const o of $('by').options) o.disabled = Boolean(c) && !c.ways.includes(o.value) }
 function choose(name, kept) {
   label = name;
   $('label').value = name;
   const c = state.labels.find(l => l.name === name);
   by = c && !c.ways.includes(by || '') ? c.ways[0] : by;
-  for (const o of $('by').options) o.disabled = c && !c.ways.includes(o.value);
+  offer(c);
   $('by').value = by;
   renew(kept);
   counts();
