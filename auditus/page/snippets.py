@@ -26,6 +26,8 @@ _picture_quality = 40 # of WebP, up to 100
 
 def encode_picture(
     x:AudioArray, # channels are averaged
+    size:tuple=picture_size, # dots
+    quality:int=_picture_quality, # of WebP, up to 100
 )->bytes: # a WebP file
     "Draw a spectrogram without axes, for looking at beside others."
     import matplotlib
@@ -33,8 +35,7 @@ def encode_picture(
     share = 1+np.clip(mel_db(x), -range_db, 0)/range_db
     dots = matplotlib.colormaps['magma'](np.uint8(255*share[::-1]))[...,:3]
     out = io.BytesIO()
-    Image.fromarray(np.uint8(255*dots)).resize(picture_size, Image.Resampling.BILINEAR).save(out, 'WEBP',
-                                                                                             quality=_picture_quality)
+    Image.fromarray(np.uint8(255*dots)).resize(size, Image.Resampling.BILINEAR).save(out, 'WEBP', quality=quality)
     return out.getvalue()
 
 _opus_sr = 48000 # Hz
