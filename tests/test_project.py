@@ -163,7 +163,7 @@ def test_layers_are_told_apart(name, line, wrong): assert wrong_imports(line, na
 
 def test_every_module_has_its_notebook():
     by_hand = {'auditus', 'auditus._modidx', 'auditus.collection', 'auditus.commands', 'auditus.index', 'auditus.learn',
-               'auditus.models', 'auditus.pipeline', 'auditus.page', 'auditus.sound'}
+               'auditus.models', 'auditus.pipeline', 'auditus.page', 'auditus.session', 'auditus.sound'}
     assert {module_name(p) for p in modules} == {*module_number()} | by_hand
 
 

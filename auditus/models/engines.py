@@ -13,7 +13,8 @@ from .device import as_device, as_precision, configure_torch
 from .tensors import NotReadable
 from .tflite import read_tflite
 from .litert import LitertSession
-from .onnx import OnnxSession, OpenVinoSession, check_backend, on_fastest, serve
+from .sessions import OnnxSession, OpenVinoSession, check_backend
+from .onnx import on_fastest, serve
 from .ports import with_inner_outputs
 
 # %% ../../nbs/317_models.engines.ipynb #77cf90ca

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from ..sound.errors import ModelNotFoundError, SettingError
 from ..sound.wording import brief
-from .onnx import look_into
+from .sessions import look_into
 from .tflite import TfliteFile
 
 # %% ../../nbs/310_models.ports.ipynb #cd050337
