@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/752_session.judging.ipynb #e16142b2
+# %% ../../nbs/752_session.judging.ipynb #0c072ecf
 import getpass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from .choice import by_chance, make_queue, strategies
 from .examples import list_examples, pack, read_example
 from .state import LabelState, States
 
-# %% ../../nbs/752_session.judging.ipynb #2f5dbade
+# %% ../../nbs/752_session.judging.ipynb #1ad47ba4
 class Judging:
     "The side of a session that somebody sits at. Its judgements are in a folder, and none is lost."
     def __init__(self,
@@ -82,7 +82,7 @@ class Judging:
             return f'{l}: {len(s.rows(True))+len(s.examples)} yes, {len(s.rows(False))} no, {len(s.rows(None))} unsure'
         return '\n'.join([f'{type(self).__name__}({count(len(self), "row")} of {self.X.shape[1]} dims, {str(self.folder)!r})', *map(said, self.labels)])
 
-# %% ../../nbs/752_session.judging.ipynb #672a9501
+# %% ../../nbs/752_session.judging.ipynb #3eb331d2
 @patch
 def _label(self:Judging,
     label:str|None, # `None`: the only one
@@ -105,7 +105,7 @@ def _append(self:Judging, record:dict):
     own.append(record)
     self.states = self._states.read(self.logs)
 
-# %% ../../nbs/752_session.judging.ipynb #c184565f
+# %% ../../nbs/752_session.judging.ipynb #961ccdd4
 @patch
 def add(self:Judging,
     label:str, # what is sought
@@ -134,7 +134,7 @@ def _forget(self:Judging,
         if logits: self._logits.pop(l, None)
     self._queues = {k:q for k,q in self._queues.items() if k[0] not in labels}
 
-# %% ../../nbs/752_session.judging.ipynb #1c4671ca
+# %% ../../nbs/752_session.judging.ipynb #75be02a9
 @patch
 def likeness(self:Judging, label:str)->np.ndarray|None: # `(n,)`; `None`: there are no examples
     "Return how much each row is like the examples and what was judged yes."
@@ -170,7 +170,7 @@ def _choose(self:Judging, label:str, by:str, n:int)->list: # of numbers of rows
         self._offered[label,r] = {'by': by} | ({} if weight is None else {'weight': weight, 'of': of, 'known': known})
     return chosen
 
-# %% ../../nbs/752_session.judging.ipynb #72dc74cf
+# %% ../../nbs/752_session.judging.ipynb #7f152a56
 @patch
 def next(self:Judging,
     n:int=1, # clips
@@ -183,11 +183,11 @@ def next(self:Judging,
     label = self._label(label)
     chosen = self._choose(label, by, n)
     if len(chosen)<n and (label, by) in self._queues and (by!='threshold' or not chosen):
-        del self._queues[label,by] # what was sorted is used up
+        self._queues.pop((label, by), None) # what was sorted is used up
         chosen = self._choose(label, by, n)
     return [self.rows.clip(r) for r in chosen]
 
-# %% ../../nbs/752_session.judging.ipynb #1324655c
+# %% ../../nbs/752_session.judging.ipynb #33b40593
 @patch
 def judge(self:Judging,
     clip, # that `next` gave, or a row of the table: a dict with `file`, `start` and `end`, or its number
