@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SoundMap', 'write_map']
 
-# %% ../nbs/758_map.ipynb #03c2b4fb
+# %% ../nbs/758_map.ipynb #de268b4f
 import datetime
 from collections import Counter
 from pathlib import Path
@@ -24,7 +24,7 @@ from .search import SoundIndex, find_index, holds_vectors, name_folders
 from .page.single import fill_template, to_json
 from .page.snippets import SoundPlaces, make_snippets
 
-# %% ../nbs/758_map.ipynb #3631b5da
+# %% ../nbs/758_map.ipynb #1d2aaacd
 _most_names = 60 # of a column: with more the eye can't tell them apart
 
 class MapColumn(NamedTuple):
@@ -81,7 +81,7 @@ def _named_times(
     starts = table['start'].to_pylist() if 'start' in table.column_names else [0.]*table.num_rows
     return [known[f] and known[f]+datetime.timedelta(seconds=s or 0.) for f,s in zip(table['file'].to_pylist(), starts)]
 
-# %% ../nbs/758_map.ipynb #f2ef65d5
+# %% ../nbs/758_map.ipynb #cc0a7bed
 _grid = 10_000 # steps along the longer side of a map: finer than any screen
 
 def map_points(
@@ -101,7 +101,7 @@ def pick_rows(
     "Choose rows evenly, where there are more than a map can show."
     return np.unique(np.linspace(0, n-1, min(n, most)).astype(int))
 
-# %% ../nbs/758_map.ipynb #ab5efbed
+# %% ../nbs/758_map.ipynb #67de1560
 def map_data(
     index:SoundIndex,
     rows:np.ndarray, # that are points
@@ -121,7 +121,7 @@ def map_data(
             'start': seconds('start'), 'end': seconds('end'), 'columns': [c._asdict() for c in columns],
             'colour': colour or (columns[0].name if columns else None)}
 
-# %% ../nbs/758_map.ipynb #27d638a1
+# %% ../nbs/758_map.ipynb #846e2fa9
 def _embed_snippets(
     snippets:list, # of `Snippet`
     seconds:float, # that each lasts at most
@@ -145,7 +145,7 @@ def describe_snippets(
     if failed: text += f' {count(len(failed), "sound")} could not be read, such as {failed[0]}.'
     return text+' Each is played as loud as the others.'*bool(heard)
 
-# %% ../nbs/758_map.ipynb #0ffadc02
+# %% ../nbs/758_map.ipynb #43eab561
 class SoundMap(NamedTuple):
     "What became of a map."
     out:Path # the page
@@ -165,6 +165,7 @@ def write_map(
     seconds:float=6., # that a sound is heard at most
     max_points:int=5000, # of more rows, so many are chosen evenly
     title:str|None=None, # of the page; `None`: the name of the source
+    known:dict|None=None, # name → path of the sounds of an index; `None`: those of a collection are known
     progress:bool|None=None, # a bar; `None`: where somebody is watching
     **changes, # settings of the pipeline to change, such as layer=3
 )->SoundMap:
@@ -174,7 +175,7 @@ def write_map(
     check_positive('max_points', max_points, 'points', whole=True)
     check_choice('method', method, ('pca', 'umap'))
     index = source if isinstance(source, SoundIndex) else find_index(source, pipeline, progress=progress, **changes)
-    places = SoundPlaces(sounds, {} if sounds is not None else _known_sounds(source))
+    places = SoundPlaces(sounds, {} if sounds is not None else (known_sounds(source) if known is None else known))
     rows = pick_rows(len(index), max_points)
     data = map_data(index, rows, method, colour)
     name = title or (source.name if isinstance(source, Path) else Path(source).name if isinstance(source, str) else 'sounds')
@@ -189,7 +190,7 @@ def write_map(
     errors = [(r['file'], s.error) for r,s in zip(listed, snippets) if s.error]
     return SoundMap(out, len(rows), sum(s.sound is not None for s in snippets), errors, texts['note'])
 
-# %% ../nbs/758_map.ipynb #9c1b743b
+# %% ../nbs/758_map.ipynb #4ffc011a
 _note_bytes = 2000 # that a note has at most
 
 def _check_page(
@@ -200,7 +201,7 @@ def _check_page(
     if path.suffix.lower() in ('.html', '.htm') and not path.is_dir(): return path
     raise SettingError(f'`out` must be a file that ends in .html, got {brief(str(out))}')
 
-def _known_sounds(
+def known_sounds(
     source, # as in `write_map`
 )->dict: # name → sound of a collection
     "Return where the sounds of a collection are."

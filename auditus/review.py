@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Session']
 
-# %% ../nbs/754_review.ipynb #47b83b2d
+# %% ../nbs/754_review.ipynb #e1aeb15f
 import numpy as np
 from fastcore.basics import patch
 from .sound.errors import SettingError
@@ -24,16 +24,16 @@ from .session.export import found_rows, write_found
 from .session.report import report_label, SessionReport
 from .session.judging import Judging
 
-# %% ../nbs/754_review.ipynb #01034523
+# %% ../nbs/754_review.ipynb #a47a3a50
 class Session(Judging):
     "A labelling session over a table of embeddings. Its judgements are in a folder, and none is lost."
 
-# %% ../nbs/754_review.ipynb #356f1623
+# %% ../nbs/754_review.ipynb #d1fd5fc5
 @patch
 def learn(self:Session,
     label:str|None=None, # `None`: all that there is a yes of
-):
-    "Learn from what was judged, and score the whole table; no model is opened. Raises as `fit` does."
+)->Session: # itself
+    "Learn from what was judged, and score the whole table. Raises `SettingError` where nothing was judged yes."
     places,B,mean,scale = self.background
     wanted = self.labels if label is None else [self._label(label)]
     for l in wanted:
@@ -48,14 +48,15 @@ def learn(self:Session,
     if not wanted: raise SettingError('there is nothing to learn from: give examples to `add`')
     self._forget(wanted)
     self._logits |= dict(zip(wanted, linear_logits(self.X, self._head(wanted))))
+    return self
 
 @patch
 def fit(self:Session,
-    label:str|None=None, # `None`: all that there is a yes of
+    label:str|None=None, # as in `learn`
 )->Probe|None: # `None`: the pipeline of the table isn't known; scores are there all the same
-    "Learn from what was judged, and score the whole table. Raises `SettingError` where nothing was judged yes."
+    "Learn as `learn` does, and return what was learnt as a probe."
     self.learn(label)
-    return self.probe if self.source is not None or self.given is not None else None
+    return self.probe if self.settings or self.given is not None else None
 
 @patch
 def _head(self:Session, labels:list)->dict: # arrays
@@ -64,14 +65,14 @@ def _head(self:Session, labels:list)->dict: # arrays
     weight,bias = zip(*(self._heads[l] for l in labels))
     return {'mean': mean, 'scale': scale, 'weight': np.stack(weight), 'bias': np.array(bias)}
 
-# %% ../nbs/754_review.ipynb #e021cb71
+# %% ../nbs/754_review.ipynb #92bb36fa
 @patch
 def _scores(self:Session, label:str)->np.ndarray: # `(n,)`
     "Return the scores of all rows. Raises `SettingError` where nothing was learnt."
     if label not in self._logits: raise SettingError(f'nothing was learnt of {label!r} yet: call fit() first')
     return apply_function(self._logits[label].astype(float), 'sigmoid')
 
-# %% ../nbs/754_review.ipynb #b485175b
+# %% ../nbs/754_review.ipynb #21b15f4b
 @patch
 def score(self:Session,
     label:str|None=None, # `None`: the only one
@@ -86,7 +87,7 @@ def score(self:Session,
     return (kept.append_column('label', pa.array([label]).take(pa.array(np.zeros(n, np.int32))))
             .append_column('score', pa.array(scores)).append_column('judged', pa.array(judged, pa.string())))
 
-# %% ../nbs/754_review.ipynb #39e48e7a
+# %% ../nbs/754_review.ipynb #9db4f514
 @patch(as_prop=True)
 def probe(self:Session)->Probe:
     "Return what was learnt as a probe. Raises `SettingError` before `fit`, and where the model isn't known."
@@ -104,7 +105,7 @@ def probe(self:Session)->Probe:
     probe._learnt = Learnt(labels, True, False, self._head(labels), None, learnt_from, None, probe.vector_settings())
     return probe
 
-# %% ../nbs/754_review.ipynb #27c58f9f
+# %% ../nbs/754_review.ipynb #29906729
 @patch
 def _threshold_row(self:Session, label:str, precision:float, confidence:float)->dict|None: # `None`: nothing was judged for it
     "Return a row of `Thresholds`."
@@ -114,7 +115,7 @@ def _threshold_row(self:Session, label:str, precision:float, confidence:float)->
     found = Thresholds.fit(self._scores(label)[d['row'][sample]], d['value'][sample], precision, confidence, d['weight'][sample])
     return {**found.rows[0], 'class': label}
 
-# %% ../nbs/754_review.ipynb #9d20c3d1
+# %% ../nbs/754_review.ipynb #e4144a8f
 @patch
 def thresholds(self:Session,
     precision:float=.9, # that is asked for, of rows that nobody judged
@@ -125,7 +126,7 @@ def thresholds(self:Session,
     if rows: return Thresholds(rows, precision, confidence)
     raise SettingError("a threshold needs clips that chance picked: call fit(), and judge those of next(40, by='threshold')")
 
-# %% ../nbs/754_review.ipynb #e942b6ef
+# %% ../nbs/754_review.ipynb #ee35a9d0
 @patch
 def report(self:Session,
     precision:float=.9, # that is asked for, as in `thresholds`
@@ -136,7 +137,7 @@ def report(self:Session,
                                    self._threshold_row(l, precision, .95), self.seed)
     return SessionReport([*map(of, self.labels)], len(self))
 
-# %% ../nbs/754_review.ipynb #686a14d9
+# %% ../nbs/754_review.ipynb #f778fef7
 @patch
 def found(self:Session,
     label:str|None=None, # `None`: all
@@ -163,7 +164,7 @@ def export(self:Session,
     "Write what was found, for other programs."
     return write_found(self.found(label, threshold), out, format, self.rows.sounds, merge, gap, **settings)
 
-# %% ../nbs/754_review.ipynb #31c904ee
+# %% ../nbs/754_review.ipynb #b8068f15
 @patch
 def merge(self:Session, *folders)->Session: # itself
     "Take in the judgements of other sessions. Raises `SettingError` where a folder holds none."

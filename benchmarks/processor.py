@@ -3,8 +3,7 @@ import platform
 import time
 from pathlib import Path
 
-from joblib import cpu_count
-
+from auditus.models.resources import usable_cores
 from auditus.models.tuned import processor_kind
 
 
@@ -15,7 +14,7 @@ def model_name():
     return next((l.split(':', 1)[1].strip() for l in lines if l.startswith('model name')), platform.machine())
 
 
-def heading(): return f'{processor_kind()}: {model_name()}, {cpu_count()} cores'
+def heading(): return f'{processor_kind()}: {model_name()}, {usable_cores()} cores'
 
 
 def roof(dtype='float32', n=3072, tries=5):

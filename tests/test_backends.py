@@ -15,10 +15,11 @@ from tiny_models import architectures, headed, make_folder, seeded_encoder
 
 import auditus.models.onnx as engine
 from auditus import AudioArray, AudioClassifier, AudioEmbedding, AudioPipeline, ModelNotFoundError, SettingError, load_model
-from auditus.models import base
+from auditus.models import base, sessions
+from auditus.models.sessions import is_installed
 from auditus.extract import extract, load
 
-backends = [pytest.param(b, marks=pytest.mark.skipif(engine.find_spec(engine.extras[b][0]) is None, reason=f'{b} is not installed')) for b in ('onnx', 'openvino')]
+backends = [pytest.param(b, marks=pytest.mark.skipif(not is_installed(b), reason=f'{b} is not installed')) for b in ('onnx', 'openvino')]
 every = [*architectures, *(f'head-{k}' for k in headed)]
 # a recording of these holds for the length of its example only, or OpenVINO gets it wrong; it is found out
 refused = {('speech-to-text', 'openvino'), ('sew', 'openvino'), ('sew', 'onnx')}
@@ -180,13 +181,13 @@ def test_auto_takes_what_is_there(shallow, monkeypatch, rng):
     folder, x = shallow('hubert-group'), AudioArray(noise(rng, 1., 16000), 16000)
     reference = AudioPipeline(folder)(x)
     for missing, wanted in (((), 'openvino'), (('openvino',), 'torch'), (('openvino', 'onnxruntime'), 'torch')):
-        monkeypatch.setattr(engine, 'find_spec', lambda p: None if p in missing else True)
+        monkeypatch.setattr(sessions, 'find_spec', lambda p: None if p in missing else True)
         base._loaded.clear()
         pipe = AudioPipeline(folder, backend='auto')
         assert pipe.model.backend == wanted and np.abs(pipe(x)-reference).max() < 1e-4 and pipe.model.precision == 'float32'
     with pytest.raises(SettingError, match=r"needs the package openvino, which is not installed: pip install 'auditus\[openvino\]'"): load_model(folder, backend='openvino')
     for missing, wanted in (((), 'onnx'), (('onnxruntime',), 'openvino'), (('openvino', 'onnxruntime'), 'torch')):
-        monkeypatch.setattr(engine, 'find_spec', lambda p: None if p in missing else True)
+        monkeypatch.setattr(sessions, 'find_spec', lambda p: None if p in missing else True)
         base._loaded.clear()
         assert AudioPipeline('birdnet', backend='auto').model.backend == wanted
     monkeypatch.undo()

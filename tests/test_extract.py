@@ -245,7 +245,7 @@ def test_urls_are_read_and_written(pipe, folder, tmp_path):
     extract(['memory://in/sounds/site0/000.wav'], 'memory://results/one.parquet', pipe)
     assert load('memory://results/one.parquet')[1]['file'].to_pylist() == ['memory://in/sounds/site0/000.wav']*load('memory://results/one.parquet')[1].num_rows
     left = [f for f in memory.find('/results') if 'part-' not in f]
-    assert sorted(left) == ['/results/one.parquet', '/results/out.auditus/errors.parquet', '/results/out.auditus/settings.json']
+    assert sorted(left) == ['/results/one.parquet', '/results/out.auditus/checks.json', '/results/out.auditus/errors.parquet', '/results/out.auditus/settings.json']
     class Failing(Exception): pass
     import fsspec.implementations.memory as m
     real = m.MemoryFile.read, m.MemoryFile.readinto

@@ -623,3 +623,24 @@ def test_a_tflite_graph_is_asked_on_each_engine(rng, tmp_path):
 def test_a_window_that_a_graph_can_not_be_run_on_is_named(tmp_path):
     path = levels_onnx(tmp_path/'a.onnx', shape=[1, 30, 800])
     with pytest.raises(ModelNotFoundError, match='can not be run on a window of 16,000 samples, 2 s at 8000 Hz: '): load_model(path, **known)
+
+
+# Inner tensors on LiteRT
+
+@pytest.mark.parametrize('labels', [None, ['wren', 'robin', 'owl', 'crow', 'gull']])
+def test_litert_gives_out_every_inner_tensor_as_when_it_keeps_them_all(labels, rng, tmp_path):
+    "The graph's own list of what it gives out is written anew; labels behind the graph make the file longer, by an odd number of bytes."
+    from ai_edge_litert.interpreter import Interpreter
+    from auditus.models.litert import LitertSession, with_outputs
+    path = spectrogram_tflite(tmp_path/'a.tflite', rng, batch=False, labels=labels)
+    file, x = TfliteFile(path), rng.standard_normal(4000).astype(np.float32)
+    kept = Interpreter(str(path), num_threads=1, experimental_preserve_all_tensors=True)
+    kept.allocate_tensors()
+    kept.set_tensor(kept.get_input_details()[0]['index'], x)
+    kept.invoke()
+    given = Interpreter(model_content=with_outputs(path.read_bytes(), [i for i in file.made() if file.kind(i) == 'FLOAT32']), num_threads=1)
+    wanted = [d['index'] for d in given.get_output_details()]
+    assert len(wanted) > len(file.outputs)+10
+    for i, a in zip(wanted, LitertSession(path, wanted)({'waves': x})): assert np.array_equal(a, kept.get_tensor(i))
+    short = TfliteFile(path)
+    assert short.made() == [int(i) for o in short.graph.operators for i in o.outputs] and short.outputs == [int(i) for i in short.graph.outputs]

@@ -78,7 +78,7 @@ def test_a_run_goes_on_as_it_was_begun(shallow, sounds, tmp_path, rng):
 
 @needs_onnx
 def test_a_run_whose_engine_is_gone_names_it(shallow, sounds, tmp_path, monkeypatch, rng):
-    import auditus.models.onnx as engine
+    import auditus.models.sessions as engine
     folder, out = shallow('hubert-group'), tmp_path/'out'
     keep(folder, ('onnx', 'float32', 1.))
     extract(sounds, out, AudioPipeline(folder, backend='auto'), progress=False)

@@ -9,6 +9,7 @@ __all__ = ['formats', 'read_annotations', 'merge_windows', 'write_annotations']
 import os, re
 from pathlib import Path
 from ..sound.wording import brief, count
+from ..sound.arrow import arrow_column
 from ..sound.errors import (
     AudioDecodeError, AudioInputError, AudioNotFoundError, SettingError, check_choice)
 from ..sound.whole import write_whole
@@ -64,11 +65,11 @@ def read_table(
     if kind=='.json': return as_table(soundevent_rows(path))
     if kind=='.parquet':
         import pyarrow.parquet as pq
-        try: return pq.read_table(path)
+        try: return pq.ParquetFile(path).read()
         except (pa.ArrowException, OSError) as e: raise AudioDecodeError(f'{brief(path)} can not be read '
                                                                          f'as a list of recordings: {e}') from e
     text = read_text(path)
-    if kind=='.txt' and is_list_of_paths(text): return pa.table({'path': pa.array([l for l in text.splitlines() if l.strip()], pa.string())})
+    if kind=='.txt' and is_list_of_paths(text): return pa.table({'path': arrow_column([l for l in text.splitlines() if l.strip()], pa.string())})
     if kind!='.csv' and is_audacity(text): return as_table(audacity_rows(text, path))
     table = parse_table(text, path)
     if is_raven(table.column_names): return as_table(raven_rows(table, path))

@@ -11,6 +11,7 @@ from collections import deque
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief, count
+from ..sound.arrow import arrow_column, arrow_numbers
 from ..sound.sums import is_sealed
 from ..pipeline.embedding import Passes
 from ..transform import AudioPipeline
@@ -33,9 +34,11 @@ class Clock:
         "Return the time."
         return time.time()
 
-    def allows_pass(self)->bool:
-        "Whether there is time for another pass of the model, which takes as long as one of the last."
-        return self.deadline is None or self.now()+max(self.passes, default=0.)<=self.deadline
+    def allows_pass(self,
+        n:int=1, # passes
+    )->bool:
+        "Whether there is time for more passes of the model, which take as long as one of the last."
+        return self.deadline is None or self.now()+n*max(self.passes, default=0.)<=self.deadline
 
     def note(self,
         size:float, # bytes that were done
@@ -132,7 +135,7 @@ def read_file(self:StoredPasses,
     with self.store.open(path) as f:
         if is_sealed(f) is not True: return False
         f.seek(0)
-        table = pq.read_table(f)
+        table = pq.ParquetFile(f).read()
     one = json.loads((table.schema.metadata or {}).get(b'auditus_shape', b'[-1]')) # of several layers: more axes than one
     vectors = table['vector'].combine_chunks().flatten().to_numpy().reshape(table.num_rows, *one)
     passes = {}
@@ -158,8 +161,9 @@ def keep(self:StoredPasses):
     new = [names for names in self.found if names not in self.kept]
     if not new or self.store is None: return
     X = np.concatenate([self.found[names] for names in new])
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), X[0].size)
-    number,item,wave = zip(*((n, *name) for n,names in enumerate(new) for name in names))
+    vectors = pa.FixedSizeListArray.from_arrays(arrow_numbers(X.ravel(), pa.from_numpy_dtype(X.dtype)), X[0].size)
+    names = [(n, *name) for n,names in enumerate(new) for name in names]
+    number,item,wave = (arrow_column([*c], pa.int64()) for c in zip(*names))
     table = pa.table({'pass': number, 'item': item, 'wave': wave, 'vector': vectors},
                      metadata={'auditus_shape': json.dumps(X.shape[1:])})
     path = self.store.state/f'passes-{self.key}-{len(self.kept):08}.parquet'

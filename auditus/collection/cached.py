@@ -17,6 +17,10 @@ from ..models.callable import named_meanwhile
 from ..transform import AudioPipeline
 from ..collect import digest
 from .store import state_folder
+from .remote import open_store
+from .checks import CheckVectors
+from .drift import check_once
+from .embeddings import EmbeddingTable
 from .run import run_settings
 from ..extract import extract, load
 
@@ -61,6 +65,11 @@ class VectorCache:
         for row,key in enumerate(found[1]['file'].to_pylist()): rows.setdefault(key, []).append(row)
         self.rows.update({k:(len(self.tables)-1, r) for k,r in rows.items()})
 
+    def checks(self)->CheckVectors|None: # `None`: there are none yet
+        "Return the vectors of the check sounds, which one of the tables keeps."
+        folders = [f for f in sorted(self.home.glob('*')) if not f.name.endswith('.auditus')]
+        return next((c for f in folders if (c := EmbeddingTable(open_store(f)).checks()) is not None), None)
+
 # %% ../../nbs/590_collection.cached.ipynb #05708e64
 def embed_cached(
     pipe:AudioPipeline, # embeds them
@@ -71,13 +80,14 @@ def embed_cached(
     "Embed sounds, and keep their vectors for the next time."
     with named_meanwhile(pipe.model) as nameless, TemporaryDirectory() as passing:
         place = passing if nameless else cache or cache_folder()/'embeddings' # no other time would know it
-        return _embed_cached(pipe, items, Path(place).expanduser()/digest(run_settings(pipe)), progress)
+        return _embed_cached(pipe, items, Path(place).expanduser()/digest(run_settings(pipe)), progress, checks=not nameless)
 
 def _embed_cached(
     pipe:AudioPipeline, # as in `embed_cached`
     items:list, # as in `embed_cached`
     home:Path, # folder of this pipeline's vectors
     progress:bool|None, # as in `embed_cached`
+    checks:bool=True, # keep what another time's vectors are compared with?
 )->CachedVectors: # rows in the order of the sounds
     "Embed those of the sounds that are not in a folder yet."
     import pyarrow as pa
@@ -85,8 +95,12 @@ def _embed_cached(
     failed,missing = [],{k:i for k,i in zip(keys, items) if k not in known.rows}
     if missing:
         # a folder of its own for each run: others may be at work on the same sounds
-        folder = home/uuid.uuid4().hex
-        done = extract([i._replace(name=k, more={}) for k,i in missing.items()], folder, pipe, progress=progress)
+        folder,then = home/uuid.uuid4().hex,known.checks()
+        if len(missing)<len({*keys}):
+            check_once(pipe, then, home, 'Those that were kept are used beside new ones: remove them with `auditus cache --clear`',
+                       stacklevel=4)
+        done = extract([i._replace(name=k, more={}) for k,i in missing.items()], folder, pipe, checks=checks and then is None,
+                       progress=progress)
         failed = [(missing[e.file].name, e.message) for e in done.errors]
         known.read(folder)
     found = [(place, *known.rows[k]) for place,k in enumerate(keys) if k in known.rows]

@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
+from ..sound.arrow import numpy_dtype
 from ..sound.wording import brief
 from ..sound.errors import (
     AudioDecodeError, AudioNotFoundError, AuditusError, check_choice, SettingError)
 from ..sound.sums import file_digest, find_seal, is_sealed
 from ..sound.json import read_json
 from ..models.registry import shareable
+from ..transform import AudioPipeline
 from .store import Store
 from .remote import open_store, RemoteStore
-from .table import find_vectors, numpy_dtype, read_stats, stats_key, TableStats
+from .table import find_vectors, read_stats, stats_key, TableStats
+from .checks import checks_key, CheckVectors, read_checks
+from .drift import Drift, measure_drift, warn_of_drift
 
 # %% ../../nbs/530_collection.embeddings.ipynb #6094b780
 class EmbeddingTable:
@@ -121,7 +125,7 @@ def recordings(self:EmbeddingTable)->set: # of names
     for p in paths:
         if p in odd or (stats := self.stats(p)) is None: continue
         found.update(e.file for e in stats.errors)
-        with store.open(p) as f: found.update(pq.read_table(f, columns=['file'])['file'].to_pylist())
+        with store.open(p) as f: found.update(pq.ParquetFile(f).read(['file'])['file'].to_pylist())
     return found
 
 # %% ../../nbs/530_collection.embeddings.ipynb #40076209
@@ -255,6 +259,46 @@ def mapped(self:EmbeddingTable,
         self.store.write(note, lambda p: p.write_text(json.dumps(known), encoding='utf-8'))
     return np.load(matrix, mmap_mode='r').reshape(rows, len(places), layout.dim)
 
+# %% ../../nbs/530_collection.embeddings.ipynb #1b4cc351
+_first_parts = 20 # of which one may hold them
+
+@patch
+def checks(self:EmbeddingTable,
+    joined:bool=True, # also those of a single file, which parts may be about to replace?
+)->CheckVectors|None: # `None`: it keeps none
+    "Read the vectors of the check sounds."
+    if (text := self.store.read_checks_text()) is not None:
+        with suppress(ValueError, RecursionError): # what is damaged is as good as missing
+            if (found := read_checks(json.loads(text))) is not None: return found
+    held = (read_checks(self.read_metadata(p, checks_key)) for p in [*self.store.parts(), *(self.paths() if joined else ())][:_first_parts])
+    return next((c for c in held if c is not None), None)
+
+# %% ../../nbs/530_collection.embeddings.ipynb #a23793b9
+_rows_looked_at = 5000 # among which neighbours are looked for
+
+@patch
+def first_rows(self:EmbeddingTable,
+    layer=None, # of those that the table holds
+)->np.ndarray|None: # `(n, dim)`; `None`: there is no single vector a row
+    "Read some rows, from the start of the table."
+    for path,table in zip(self.paths(), self.opened()):
+        layout = find_layout(table.schema_arrow, find_vectors(table.schema_arrow), self.read_metadata(path) or {})
+        if layout.several and layer not in layout.layers: return None
+        (name,),(inside,) = layout.locate([layout.layers.index(layer) if layout.several else 0])
+        for batch in table.iter_batches(_rows_looked_at, columns=[name]):
+            return batch[name].flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1, layout.dim)[:,inside]
+
+# %% ../../nbs/530_collection.embeddings.ipynb #1da6ad46
+@patch
+def check(self:EmbeddingTable,
+    pipeline:AudioPipeline, # that is to make the same vectors
+)->Drift:
+    "Tell how far the vectors of a pipeline are from those of the table. Raises `SettingError` where it keeps none to compare."
+    if (then := self.checks()) is None:
+        raise SettingError(f'{brief(self.store.name)} keeps no vectors of check sounds: version 0.1.0 made it, its run was '
+                           "stopped in its first part, or its pipeline can't embed them. `extract` keeps them in new tables")
+    return measure_drift(pipeline, then, self.first_rows(pipeline.layer))
+
 # %% ../../nbs/530_collection.embeddings.ipynb #c9ba0e50
 fits_in_memory = 2**28 # bytes of embeddings that are read into memory without a second thought
 
@@ -304,10 +348,25 @@ def load(
     mmap:bool|None=None, # map the matrix from a file beside the parts? `None`: where it is large, in a folder of this machine
     verify:bool=True, # compare checksums, which reads all of it? `False` trusts the disk
     layer=None, # of those that the table holds: a number, or a list of them; `None`: all that there are
+    pipeline:AudioPipeline|None=None, # warn where it makes other vectors than those of the table; `None`: nothing is embedded
 )->tuple: # `X` `(rows, dim)`, or of several layers `(rows, layers, dim)`, and a pyarrow table of the other columns
     "Open a table of embeddings. Raises `AudioDecodeError` where it is not what was written."
     check_choice('mmap', mmap, (None, True, False))
     check_choice('verify', verify, (True, False))
     table = EmbeddingTable(open_store(out))
     if not table.paths(): raise AudioNotFoundError(f'{brief(table.store.name)} holds no table of embeddings')
-    return table.read(mmap, verify, layer)
+    found = table.read(mmap, verify, layer)
+    if pipeline is not None and table.checks() is not None: warn_of_drift(table.check(pipeline), out, _remedy)
+    return found
+
+# %% ../../nbs/530_collection.embeddings.ipynb #ec64dfe9
+_remedy = 'Use what made it, or embed the sounds again'
+
+def check_table(
+    out, # what `extract` wrote: a folder, or a file; may be a URL
+    pipeline:AudioPipeline, # that is to make the same vectors
+)->Drift: # `.moved` is the answer, and printed it says how far
+    "Tell whether a pipeline still makes the vectors of a table. Raises `SettingError` where the table keeps none to compare."
+    table = EmbeddingTable(open_store(out))
+    if not table.paths(): raise AudioNotFoundError(f'{brief(table.store.name)} holds no table of embeddings')
+    return table.check(pipeline)

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/560_collection.engines.ipynb #16497b54
 from collections.abc import Iterator
 from ..sound.errors import AuditusError, SettingError, require
+from ..models.resources import usable_cores
 from .jobs import Job, JobRunner
 from .parents import end_with_parent
 
@@ -42,7 +43,7 @@ def run_job(runner:JobRunner, job:Job)->tuple: # job and `JobResult`
 # %% ../../nbs/560_collection.engines.ipynb #c00d7f1b
 def run_processes(runner:JobRunner, jobs:list, workers:int, tick)->Iterator[tuple]: # job and `JobResult`
     "Run the jobs in processes of this machine. Raises `SettingError` where they die, or can't be sent the model."
-    from joblib import Parallel, cpu_count, delayed, parallel_config
+    from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
     from pickle import PicklingError
     left,deaths = {j.key:j for j in jobs},0
@@ -50,7 +51,7 @@ def run_processes(runner:JobRunner, jobs:list, workers:int, tick)->Iterator[tupl
         for job in list(left.values()): yield delayed(run_job)(runner, job) # asked for when a process is free
     while left:
         try:
-            shared = dict(inner_max_num_threads=max(1, cpu_count()//workers), initializer=end_with_parent)
+            shared = dict(inner_max_num_threads=max(1, usable_cores()//workers), initializer=end_with_parent)
             how = dict(return_as='generator_unordered', pre_dispatch=workers, batch_size=1, max_nbytes=None)
             with parallel_config('loky', n_jobs=workers, **shared):
                 for job,result in Parallel(**how)(tasks()):

@@ -16,6 +16,7 @@ from .items import readable
 from ..collect import size_of
 from .store import Store
 from .table import FailedItem
+from .checks import CheckVectors, count_check_waves, try_checks
 from .budget import Clock, fraction_done, OutOfTime, StoredPasses
 
 # %% ../../nbs/550_collection.jobs.ipynb #6ea9d612
@@ -89,6 +90,7 @@ class JobResult(NamedTuple):
     slowest:float # seconds of its longest pass
     size:float # bytes that were done, of those of the recordings
     left:float # bytes that are left
+    checks:CheckVectors|None = None # of the sounds by which it is told later whether numbers have moved
 
 class JobRunner:
     "Runs jobs, as far as there is time for them."
@@ -99,6 +101,8 @@ class JobRunner:
         store:Store|None=None, # keeps passes; `None`: they are not kept
         largest:float=np.inf, # number that the table can hold
         least_rest:float=0., # as in `embed_part`
+        check_after:str|None=None, # key of the part after which the check sounds are embedded; `None`: they are not
+        check_sounds=None, # `CheckSounds`; `None`: those for this pipeline
     ): store_attr()
 
     def __call__(self,
@@ -107,8 +111,13 @@ class JobRunner:
     )->tuple: # the job, and `JobResult`, or `None` where there was no time to begin
         "Run a job."
         if not self.clock.allows_pass(): return job,None
-        passes = StoredPasses(self.store, job.key, self.clock)
-        try: part = embed_part(self.pipe, job.items, self.on_error, tick, passes, self.largest, self.least_rest)
+        passes,checks = StoredPasses(self.store, job.key, self.clock),None
+        try:
+            part = embed_part(self.pipe, job.items, self.on_error, tick, passes, self.largest, self.least_rest)
+            seconds = passes.seconds()
+            # not before: who waits for the first rows does not wait for these
+            if part.complete and job.key==self.check_after and self.clock.allows_pass(count_check_waves(self.pipe, self.check_sounds)):
+                checks = try_checks(self.pipe, self.check_sounds)
         except KeyboardInterrupt:
             passes.keep()
             raise
@@ -116,6 +125,6 @@ class JobRunner:
         n,size = passes.n_waves(),size_of(job.items)
         share = 1. if part.complete else fraction_done(self.pipe, job.items, n)
         new = size*share*(n-passes.known)/n if n else 0.
-        result = JobResult(part, passes.seconds(), passes.slowest, new, size*(1-share))
+        result = JobResult(part, seconds, passes.slowest, new, size*(1-share), checks)
         self.clock.note(result.size, result.seconds)
         return job,result

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief
+from ..sound.arrow import arrow_column
 from ..sound.errors import AudioDecodeError, SettingError
 from ..sound.chain import progress_bar
 from ..sound.sums import no_seal, seal, seal_key
@@ -23,12 +24,14 @@ from ..collect import cut_parts, digest, part_key, size_of
 from .store import check_same_settings, Store
 from .remote import RemoteStore
 from .table import FailedItem, rows_to_table, stats_key, TableStats, write_sealed
+from .checks import CheckVectors, checks_key
+from .drift import compare_checks, note_checked, warn_of_drift
 from .embeddings import EmbeddingTable
 from .jobs import Job, JobResult, JobRunner
 
 # %% ../../nbs/570_collection.run.ipynb #6700d2f2
 # settings that came after the first tables: as long as they are these, nothing is said of them
-later_settings = {'channel': None, 'truncated': 'raise', 'truncate_dim': None}
+later_settings = {'channel': None, 'truncated': 'raise', 'truncate_dim': None, 'context': None}
 
 def _named(
     v, # of a setting, that JSON has no word for
@@ -123,7 +126,10 @@ class Run:
         jobs:dict, # `Job` by key, all parts of the collection
         settings:dict, # that decide what comes out
         schema, # pyarrow schema of the table
-    ): self.store,self.jobs,self.settings,self.schema,self.table = store,jobs,settings,schema,EmbeddingTable(store)
+        checks:bool=True, # embed the check sounds?
+    ):
+        self.store,self.jobs,self.settings,self.schema,self.checks = store,jobs,settings,schema,checks
+        self.table = EmbeddingTable(store)
 
     def holds_others(self)->bool:
         "Whether not one of the collection's recordings is among those that are there."
@@ -224,6 +230,20 @@ class Progress(NamedTuple):
     left:list = [] # of `Item`, that the time was not enough for
     left_bytes:float = 0. # of them
 
+# %% ../../nbs/570_collection.run.ipynb #71640237
+@patch
+def take_checks(self:Run,
+    checks:CheckVectors, # of this run
+    then:CheckVectors|None, # of earlier runs; `None`: there are none
+    pipe:AudioPipeline, # that made those of this run
+):
+    "Keep the vectors of the check sounds. Warn where an earlier run of this table had others."
+    note_checked(pipe, then or checks)
+    with self.store.writing(): self.store.keep_checks_text((then or checks).to_json())
+    if then is not None:
+        warn_of_drift(compare_checks(then, checks), self.store.name, 'What is added now lies among other vectors: go on '
+                      'with what began the table, or begin anew with resume=False', stacklevel=6)
+
 # %% ../../nbs/570_collection.run.ipynb #ba1546f1
 @patch
 def write_part(self:Run,
@@ -234,7 +254,9 @@ def write_part(self:Run,
     part,store = result.part,self.store
     stats = TableStats(len(job.items)-len(part.errors), len(part.rows), part.seconds, part.errors,
                        is_passing(job.items, part.errors), key=job.key, sealed=True, rests=part.rests)
-    schema = self.schema.with_metadata({**self.schema.metadata, stats_key: stats.to_json()})
+    said = {stats_key: stats.to_json()}
+    if result.checks is not None: said[checks_key] = store.read_checks_text()
+    schema = self.schema.with_metadata({**self.schema.metadata, **said})
     table = rows_to_table(part.rows, schema, self.settings['window'])
     with store.writing():
         store.write(store.folder/part_name(job.place, job.key), lambda p: write_sealed(table, p))
@@ -249,15 +271,20 @@ def run_missing(self:Run,
 )->Progress:
     "Run the jobs whose parts are missing."
     store = self.store
-    with store.writing(): kept = self.keep_parts()
+    with store.writing():
+        kept = self.keep_parts()
+        if not kept: store.keep_checks_text(None)
+    then = self.table.checks(joined=False) if kept else None
     left,heard = {k:job for k,job in self.jobs.items() if k not in kept},0.
     files,begun = sum(len(j.items) for j in self.jobs.values()),{} # bytes left of parts which there was some time for
+    runner.check_after,runner.check_sounds = next(iter(left), None) if self.checks else None,then and then.sounds
     with meter(files, files-sum(len(j.items) for j in left.values()), progress) as tick:
         for job,result in engine(runner, list(left.values()), workers, tick) if left else ():
             if result is None: continue
             if not result.part.complete:
                 begun[job.key] = result.left
                 continue
+            if result.checks is not None: self.take_checks(result.checks, then, runner.pipe)
             self.write_part(job, result)
             del left[job.key]
             heard += result.part.seconds
@@ -279,11 +306,14 @@ def join_parts(self:Run,
     errors = [e for s in stats for e in s.errors]
     said = TableStats(total('files'), total('rows'), total('seconds'), errors, False,
                       keys=digest(sorted(self.jobs)), sealed=True, rests=total('rests'))
-    schema = self.schema.with_metadata({**self.schema.metadata, stats_key: said.to_json(), seal_key: no_seal})
+    more = {stats_key: said.to_json(), seal_key: no_seal}
+    if (checks := self.store.read_checks_text()) is not None: more[checks_key] = checks
+    schema = self.schema.with_metadata({**self.schema.metadata, **more})
     def join(path):
         with pq.ParquetWriter(path, schema) as w:
             for p in self.store.parts():
-                with self.store.open(p) as f: w.write_table(pq.read_table(f).replace_schema_metadata(schema.metadata))
+                # `pq.read_table` imports a module of datasets, and pandas with it
+                with self.store.open(p) as f: w.write_table(pq.ParquetFile(f).read().replace_schema_metadata(schema.metadata))
         seal(path)
     self.store.write(self.store.out, join)
 
@@ -300,7 +330,7 @@ def finish(self:Run,
         store.remove_state()
         raise AudioDecodeError(f'none of the {len(errors)} files could be embedded, so {brief(store.name)} was not '
                                f'written; the first is {errors[0].file}: {errors[0].message}')
-    table = pa.table({k:pa.array([getattr(e, k) for e in errors], pa.string()) for k in FailedItem._fields})
+    table = pa.table({k:arrow_column([getattr(e, k) for e in errors], pa.string()) for k in FailedItem._fields})
     beside = store.out.with_name(f'{store.out.stem}.errors.parquet')
     errors_file = beside if joined else store.state/'errors.parquet'
     if errors or not joined: store.write(errors_file, lambda p: write_sealed(table, p))
@@ -314,4 +344,4 @@ def remove_results(
     "Remove what a run left, and nothing else."
     for f in [*store.parts(), *store.parts(aside=True), *store.passes()]: store.remove(f)
     copies = [] if isinstance(store, RemoteStore) else [p.name for p in store.state.glob('embeddings*')]
-    for name in ('settings.json', 'errors.parquet', *copies): store.remove(store.state/name)
+    for name in ('settings.json', 'checks.json', 'errors.parquet', *copies): store.remove(store.state/name)

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 from ..sound.wording import brief
+from ..sound.arrow import arrow_column
 from ..sound.errors import AudioDecodeError, AudioNotFoundError
 from ..sound.containers import sound_suffixes
 
@@ -285,7 +286,7 @@ def parse_table(
             raise AudioDecodeError(f'{brief(path)}, line {at+1+n}: {len(r)} fields where there are '
                                    f'{len(names)} columns')
     columns = ([r[i] if i<len(r) else '' for _,r in rows] for i in range(len(names)))
-    return pa.table({c:pa.array(v, pa.string()) for c,v in zip(names, columns)})
+    return pa.table({c:arrow_column(v, pa.string()) for c,v in zip(names, columns)})
 
 def _rows(lines:list, how:dict):
     "Yield the number of the line that a row ends at, and its fields."

@@ -190,3 +190,20 @@ def keep_settings(self:Store,
     "Keep the settings of a run that begins; those of a run that goes on must be the same."
     if (before := self.read_settings()) is not None: return check_same_settings(self.name, before, settings)
     self.write(self.state/'settings.json', lambda p: p.write_text(json.dumps(settings, indent=2), encoding='utf-8'))
+
+# %% ../../nbs/500_collection.store.ipynb #2716de26
+@patch
+def read_checks_text(self:Store)->str|None: # `None`: there are none
+    "Read what is kept of the check sounds."
+    file = self.state/'checks.json'
+    if not self.exists(file): return None
+    with self.open(file) as f: return f.read().decode(errors='replace')
+
+@patch
+def keep_checks_text(self:Store,
+    text:str|None, # `None`: what is kept belongs to rows that are gone
+):
+    "Keep what came out of the check sounds."
+    file = self.state/'checks.json'
+    if text is None: self.remove(file)
+    else: self.write(file, lambda p: p.write_text(text, encoding='utf-8'))

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
+from ..sound.arrow import arrow_column, arrow_numbers, infer_fields
 from ..sound.errors import AudioInputError
 from ..sound.sums import no_seal, seal, seal_key
 from ..sound.whole import write_whole
@@ -47,10 +48,10 @@ def extra_columns(
     "Return the columns that came with the recordings."
     import pyarrow as pa
     if not items[0].more: return []
-    try: schema = pa.Table.from_pylist([dict(i.more) for i in items]).schema
+    try: found = infer_fields([i.more for i in items])
     except pa.ArrowException as e:
         raise AudioInputError(f'the other columns of the table of recordings make no table: {e}') from e
-    return [pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in schema]
+    return [pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in found]
 
 def _row_time(
     items:list, # as `recorded_columns` gives them
@@ -89,12 +90,6 @@ def _is_row_time(
     "Whether a column is the time of each row, and not just another that came with the recordings."
     return (field.metadata or {}).get(b'auditus')==b'row time'
 
-def numpy_dtype(
-    kind, # pyarrow type of floats
-)->np.dtype:
-    "Return numpy's type of the same numbers; pyarrow's own answer wants pandas in some of its versions."
-    return np.dtype(f'f{kind.bit_width//8}')
-
 def rows_to_table(
     rows:list, # of `Row`, the `file` of each an `Item`
     schema, # pyarrow schema
@@ -110,11 +105,11 @@ def rows_to_table(
             'channel': lambda r: r.channel, 'row_id': lambda r: readable(f'{Path(r.file.name).stem}_{nominal_end(r):g}')}
     def column(f):
         if f.name in vectors:
-            flat = X[:,vectors.index(f.name)].ravel().astype(numpy_dtype(f.type.value_type))
-            return pa.FixedSizeListArray.from_arrays(pa.array(flat), type=f.type)
+            flat = arrow_numbers(X[:,vectors.index(f.name)].ravel(), f.type.value_type)
+            return pa.FixedSizeListArray.from_arrays(flat, type=f.type)
         value = made.get(f.name, lambda r: r.file.more[f.name])
         if _is_row_time(f): value = lambda r: (at := r.file.more[f.name]) and at+timedelta(seconds=float(r.start))
-        return pa.array([value(r) for r in rows], f.type)
+        return arrow_column([value(r) for r in rows], f.type)
     return pa.table([column(f) for f in schema], schema=schema)
 
 # %% ../../nbs/520_collection.table.ipynb #1ab71e03
@@ -168,10 +163,11 @@ def write_table(
     rows:list, # dicts of equal keys
     out:Path, # ends in .csv or .parquet
     schema=None, # pyarrow schema; `None`: that of the rows
+    about:dict|None=None, # key → text or bytes, kept in the metadata of a Parquet file
 ):
     "Write rows, as a whole or not at all. Raises `SettingError` where that can't be done."
     import pyarrow as pa
-    table = pa.Table.from_pylist(rows, schema=schema)
+    table = pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata(about)
     with said_plainly(out), write_whole(out) as new:
         if out.suffix.lower()=='.csv':
             import pyarrow.csv

@@ -43,6 +43,39 @@ def _describe_sound(
             f'  {x.sr} Hz, {count(x.channels, "channel")}, {x.duration:.3f} s ({len(x):,} samples)\n'
             f'  peak {_format_level(peak)}, RMS {_format_level(rms)}')
 
+# %% ../../nbs/850_commands.about.ipynb #4699079d
+def _describe_table(
+    table, # `EmbeddingTable`
+)->str: # four lines
+    "Say what is in a table of embeddings."
+    import pyarrow.parquet as pq
+    from auditus.collection.table import find_vectors
+    stats = [s for p in table.paths() if (s := table.stats(p)) is not None]
+    path,settings = table.paths()[0],table.read_metadata(table.paths()[0])
+    with table.store.open(path) as f: schema = pq.read_schema(f)
+    columns = find_vectors(schema)
+    wide = schema.field(next(iter(columns))).type.list_size if columns else 0
+    chain = ', '.join(f'{k} {settings[k]}' for k in ('pooling', 'layer', 'window', 'hop') if settings.get(k) is not None)
+    checks = table.checks()
+    made_with = '' if checks is None else ', made with '+', '.join(f'{k} {v}' for k,v in checks.made_with.items())
+    kept = 'no vectors of check sounds' if checks is None else count(len(checks.X), 'vector')+' of check sounds'+made_with
+    return (f'{table.store.name}\n  table of embeddings: {sum(s.rows for s in stats):,} rows of {sum(s.files for s in stats):,} files, '
+            f'{" + ".join([str(wide)]*len(columns))} numbers each\n  {settings.get("model_name")}: {chain}\n  {kept}')
+
+# %% ../../nbs/850_commands.about.ipynb #fad7b132
+def _as_tables(
+    paths:list, # files and folders
+)->list: # of pairs of a path and its `EmbeddingTable`, or `None` of another
+    "Tell tables of embeddings from sounds."
+    from auditus.collection.embeddings import EmbeddingTable
+    from auditus.collection.remote import open_store
+    from auditus.collection.sources import user_path
+    def table(p):
+        if p.suffix.lower()!='.parquet' and not user_path(p).is_dir(): return None
+        found = EmbeddingTable(open_store(p))
+        return found if (files := found.paths()) and found.read_metadata(files[0]) is not None else None
+    return [(p, table(p)) for p in paths]
+
 # %% ../../nbs/850_commands.about.ipynb #e4ff0281
 def _find_files(
     paths:list, # files and folders
@@ -63,10 +96,15 @@ def _find_files(
 
 @as_command
 def info(
-    files: Annotated[list[Path], typer.Argument(help='Sounds, or folders of sounds.')],
+    files: Annotated[list[Path], typer.Argument(help='Sounds, folders of sounds, or what auditus embed wrote.')],
 ):
-    "Say what is in sound files: format, rate, channels, length, level."
+    "Say what is in sound files (format, rate, channels, length, level), and what a table of embeddings is."
     from auditus.load import AudioLoader
+    told = _as_tables(files)
+    for _,table in told:
+        if table is not None: typer.echo(_describe_table(table))
+    files = [p for p,table in told if table is None]
+    if not files: return
     load,found,seconds,failed = AudioLoader(mono=False),_find_files(files),0.,0
     for file in found:
         try: x = load(file)

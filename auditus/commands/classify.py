@@ -36,6 +36,17 @@ class ScoreOptions:
         "Return the settings of a classifier. Raise `SettingError` if the window is none."
         return dict(window=parse_window(self.window), hop=self.hop, pooling=self.pooling)
 
+# %% ../../nbs/870_commands.classify.ipynb #cb23964c
+@dataclass(frozen=True)
+class TrustedOptions:
+    "What makes scores mean what they say, and which of them are believed."
+    calibration: Annotated[Optional[Path], typer.Option(
+        help='A .json file that makes scores mean what they say, as Calibration.save writes it.')] = None
+    thresholds: Annotated[Optional[Path], typer.Option(
+        help='A .json file of auditus thresholds: only what reaches the threshold of its class comes out.')] = None
+    unpromised: Annotated[str, typer.Option(
+        help="Classes without a threshold: 'drop' accepts nothing of them, 'keep' all.")] = 'drop'
+
 # %% ../../nbs/870_commands.classify.ipynb #afd3889d
 @dataclass(frozen=True)
 class MarkOptions:
@@ -115,6 +126,17 @@ def select_scores(
         kept.append(row)
     return type(scores)(kept)
 
+# %% ../../nbs/870_commands.classify.ipynb #e30a30a8
+def _describe_run(
+    classifier, # `AudioClassifier`
+    out:Path, # a table
+)->dict|None: # metadata of a Parquet file; `None`: other files have no place for it
+    "Tell by which model and settings scores were made, for who reads the table: `auditus report` does."
+    if out.suffix.lower()!='.parquet': return None
+    import json
+    from auditus.report import classifier_settings, settings_key
+    return {settings_key: json.dumps(classifier_settings(classifier))}
+
 # %% ../../nbs/870_commands.classify.ipynb #4921159c
 def _table_rows(
     scores, # `Scores`
@@ -166,7 +188,7 @@ def report_scores(
     say_left_out([str(e) for _,_,e in failed])
     if len(failed)==len(items): raise AudioDecodeError(f'none of the {len(items)} files could be classified')
     if marks is not None and marks.format is not None: marks.write([{**r, 'file': str(p)} for r,p in zip(rows, places)], out)
-    elif out is not None: write_table(rows, out, None if rows else _score_schema())
+    elif out is not None: write_table(rows, out, None if rows else _score_schema(), _describe_run(classifier, out))
     done = f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}'
     say(done + (f' → {out}' if out else ''))
 
@@ -181,6 +203,7 @@ def classify(
     labels: Annotated[Optional[str], typer.Option('--labels', '-l',
         help='Only these labels, such as the species of a place: '
              'between commas, or a text file with one in each line.')] = None,
+    trusting: TrustedOptions = TrustedOptions(),
     scoring: ScoreOptions = ScoreOptions(),
     marks: MarkOptions = MarkOptions(),
     run: ModelOptions = ModelOptions(),
@@ -191,7 +214,7 @@ def classify(
     from auditus.classify import AudioClassifier
     marks.check(scoring.out)
     if marks.format is None: check_table_path(scoring.out)
-    classifier = AudioClassifier(model, top_k, **scoring.settings(), **vars(run), **vars(reading),
+    classifier = AudioClassifier(model, top_k, **vars(trusting), **scoring.settings(), **vars(run), **vars(reading),
                                  **vars(trust))
     if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out, marks=marks)
     wanted = None if labels is None else choose_labels(labels, classifier.labels)

@@ -93,6 +93,14 @@ def _parse_layer(
         raise SettingError(f"`--layer` must be a number, several as in 3,6,9, or 'mean' or 'all', got {text!r}") from e
     return layers if ',' in text else layers[0]
 
+def _parse_workers(
+    text:str, # what was typed
+)->int|str: # as `extract` takes it
+    "Parse a number of processes. Raise `SettingError` if it is none."
+    if text.lower()=='auto': return 'auto'
+    try: return int(text)
+    except ValueError as e: raise SettingError(f"`--workers` must be a positive whole number, or 'auto', got {text!r}") from e
+
 @as_command
 def embed(
     paths: Paths,
@@ -115,7 +123,7 @@ def embed(
     time_budget: Annotated[Optional[str], typer.Option(
         help='Stop cleanly before this has passed: 90s, 85m, 1.5h.')] = None,
     mono: Annotated[bool, typer.Option(help='Average the channels, or embed each by itself.')] = True,
-    workers: Annotated[int, typer.Option(help='Processes, or actors of Ray.')] = 1,
+    workers: Annotated[str, typer.Option(help="Processes, or actors of Ray; 'auto': as many processes as cores and memory are good for.")] = '1',
     engine: Annotated[str, typer.Option(help="'local', or 'ray' for a cluster.")] = 'local',
     raw_rate: Annotated[Optional[int], typer.Option(
         help="Rate (Hz) of raw 16-bit samples on standard input (-); without it, a sound file is read from there.")] = None,
@@ -138,5 +146,5 @@ def embed(
     budget = parse_duration(time_budget)
     if budget is not None: budget = max(1., budget-(time.perf_counter()-began))
     with stdin_in_folder(raw_rate, raw_channels) if paths==['-'] else nullcontext(paths) as paths:
-        _embed_into(paths, out, pipe, resume=resume, workers=workers, engine=engine, row_id=row_id,
+        _embed_into(paths, out, pipe, resume=resume, workers=_parse_workers(workers), engine=engine, row_id=row_id,
                     recorded_at=recorded_at, time_budget=budget, embedding_dtype='float16' if float16 else 'float32')

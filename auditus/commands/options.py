@@ -198,9 +198,11 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class ModelOptions(RunOptions):
-    "How a model is run, and where its weights are."
+    "How a model is run, how much it hears at once, and where its weights are."
     checkpoint: Annotated[Optional[str], typer.Option(
         help='File or folder of weights, for models such as clmr.')] = None
+    context: Annotated[Optional[float], typer.Option(
+        help='Seconds that AST or Whisper hears at once: with short windows, the rest need not be computed.')] = None
 
 @dataclass(frozen=True)
 class TrustOptions:

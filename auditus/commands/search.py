@@ -6,13 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/890_commands.search.ipynb #e27dd840
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief, count
 from ..sound.errors import SettingError, check_choice
 from .options import (Device, ReadingOptions, RunOptions, TableFile, TrustOptions, as_command, check_exists,
-                                      check_table_path, make_parent, model_help, save_table, say)
+                                      check_table_path, make_parent, model_help, save_table, say, say_left_out)
 
 # %% ../../nbs/890_commands.search.ipynb #569b7fcf
 Layer = Annotated[Optional[int], typer.Option(help='Of a table that holds several layers.')]
@@ -53,16 +54,42 @@ def search(
     save_table(found, out)
 
 # %% ../../nbs/890_commands.search.ipynb #5f462fc9
-_picture_suffixes = '.png', '.svg', '.pdf'
+_picture_suffixes,_page_suffix = ('.png', '.svg', '.pdf'),'.html'
 
 def _check_picture_path(
     out:Path, # of a picture
 ):
-    "Raise `SettingError` if no picture can be written to a path. Make its folder."
-    if out.suffix.lower() not in _picture_suffixes or out.is_dir():
-        suffixes = ', '.join(_picture_suffixes)
+    "Raise `SettingError` if no picture and no page can be written to a path. Make its folder."
+    if out.suffix.lower() not in (*_picture_suffixes, _page_suffix) or out.is_dir():
+        suffixes = ', '.join((*_picture_suffixes, _page_suffix))
         raise SettingError(f'`--out` must be a file that ends in {suffixes}, got {brief(out)}')
     make_parent(out)
+
+# %% ../../nbs/890_commands.search.ipynb #6f4d7c4c
+@dataclass(frozen=True)
+class PageOptions:
+    "What a map that is a page holds."
+    sounds: Annotated[Optional[str], typer.Option(
+        help='The folder of the sounds that a table names, for a page that plays them.')] = None
+    colour: Annotated[Optional[str], typer.Option('--colour', '--color',
+        help='The column that colours the points of a page at first; others can be chosen there.')] = None
+    max_mb: Annotated[float, typer.Option(
+        help='Megabytes that a page may have: of what has no room, there is no sound.')] = 20.
+    clip_seconds: Annotated[float, typer.Option(help='That a sound is heard at most, on a page.')] = 6.
+
+    def write(self,
+        index, # `SoundIndex`
+        source:str, # of the index
+        out:Path, # the page
+        method:str, # as in `write_map`
+    ):
+        "Write a page, and say what is on it."
+        from auditus.map import known_sounds, write_map
+        done = write_map(index, out, self.sounds, method=method, colour=self.colour, max_mb=self.max_mb,
+                         seconds=self.clip_seconds, title=Path(source).name, known=known_sounds(source))
+        say_left_out([f'{name}: {error}' for name,error in done.errors])
+        if done.errors and self.sounds is None: say("note: where a table's sounds are is said with --sounds FOLDER")
+        say(f'{count(done.points, "point")}, {done.heard:,} to be heard → {out}')
 
 # %% ../../nbs/890_commands.search.ipynb #d2bde41c
 @as_command
@@ -75,10 +102,12 @@ def draw_map(
     method: Annotated[str, typer.Option(help="'pca', or 'umap' (pip install umap-learn).")] = 'pca',
     run: RunOptions = RunOptions(),
     reading: ReadingOptions = ReadingOptions(),
-    out: Annotated[Path, typer.Option('--out', '-o', help='A .png, .svg or .pdf file.')] = Path('map.png'),
+    out: Annotated[Path, typer.Option('--out', '-o',
+        help='A .png, .svg or .pdf file; or .html, a page to look and listen, in one file.')] = Path('map.png'),
+    page: PageOptions = PageOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
-    "Draw sounds as points on a map."
+    "Draw sounds as points on a map, as a picture or as a page to look and listen."
     from auditus.search import find_index, holds_vectors
     from auditus.show import umap_class
     from auditus.transform import AudioPipeline
@@ -96,6 +125,7 @@ def draw_map(
     settings = dict(layer=-1 if layer is None else layer, **vars(run), **vars(reading), **vars(trust))
     pipe = None if model is None else AudioPipeline(model, **settings)
     index = find_index(source, pipe, **({} if pipe else changes))
+    if out.suffix.lower()==_page_suffix: return page.write(index, source, out, method)
     index.plot(method=method).figure.savefig(out, dpi=120)
     say(f'{count(len(index), "point")} → {out}')
 

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/745_index.query.ipynb #f4ce5baf
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -27,6 +28,7 @@ class QueryEmbedder(NamedTuple):
     "Embeds what is searched for."
     pipeline:AudioPipeline|None # that the rows were embedded with; `None`: vectors only
     dim:int # of the rows
+    check:Callable|None = None # called before a sound or words are embedded
 
     def embed(self,
         query, # a sound, words, or a vector `(dim,)`
@@ -40,6 +42,7 @@ class QueryEmbedder(NamedTuple):
         if self.pipeline is None:
             raise SettingError('this index was made of a matrix and knows no model: give it a `pipeline`, '
                                'or search with a vector')
+        if self.check is not None: self.check()
         if isinstance(query, str) and not is_url(query) and not user_path(query).exists():
             return self.embed_words(query)
         return self.embed_sound(query)

@@ -17,6 +17,8 @@ from ..sound.files import FolderKind
 from ..pipeline.protocols import open_bundle, saved_as, write_bundle
 from ..transform import AudioPipeline
 from ..collection.items import is_url
+from ..collection.checks import read_checks, try_checks
+from ..collection.drift import TableChecks
 from ..collection.run import run_settings
 from ..learn.saved import check_same_vectors
 from .vectors import VectorIndex, make_graph
@@ -36,18 +38,38 @@ def is_saved_index(
     if not folder.exists(): recover(folder)
     return (folder/index_file).is_file()
 
+# %% ../../nbs/740_index.saved.ipynb #cc3ccda0
+def own_checks(
+    pipeline:AudioPipeline|None, # that embedded the rows
+)->TableChecks:
+    "Embed the check sounds for rows that are of no table."
+    return TableChecks(None, {}, '') if pipeline is None else TableChecks(try_checks(pipeline), pipeline.get_params(), '')
+
+def read_index_checks(
+    known:dict, # what the file of an index says
+    name, # of the index
+)->TableChecks:
+    "Return what tells whether a pipeline makes vectors like those of an index."
+    cut = known.get('cut')
+    return TableChecks(read_checks(known.get('checks')), cut if isinstance(cut, dict) else {}, str(name), query_settings)
+
 # %% ../../nbs/740_index.saved.ipynb #b8a79ac3
 def write_index(
     folder, # made where it isn't there; an index in it is replaced, and notes beside that are kept
     index:VectorIndex, # to save
     table, # pyarrow table of its rows
     pipeline:AudioPipeline|None, # embeds queries
+    checks:TableChecks|None=None, # of the table that it was built of; `None`: those of the pipeline
 ):
     "Write an index into a folder. Raises `SettingError` where something else lies in it."
     import pyarrow as pa
     from auditus import __version__
     made_by = None if pipeline is None else run_settings(pipeline)
+    checks = checks or own_checks(pipeline)
     known = {'auditus': __version__, 'exact_up_to': index.exact_up_to, 'made_by': made_by, 'sums': True}
+    if checks.then is not None:
+        cut = {k:checks.settings[k] for k in query_settings if k in checks.settings}
+        known |= {'checks': json.loads(checks.then.to_json()), 'cut': cut}
     with _folder_kind.write(Path(folder).expanduser()) as new:
         np.save(new/'vectors.npy', np.asarray(index.X))
         with pa.OSFile(str(new/'rows.arrow'), 'wb') as f, pa.ipc.new_file(f, table.schema) as w:
@@ -77,7 +99,7 @@ def read_index(
     pipeline:AudioPipeline|None=None, # embeds queries; `None`: the one that was saved
     verify:bool=True, # compare checksums, which reads all of it once?
     **changes, # settings of the saved pipeline to change
-)->tuple: # `X` `(rows, dim)`, a pyarrow table of the rows, the pipeline, and `exact_up_to`
+)->tuple: # `X` `(rows, dim)`, a pyarrow table of the rows, the pipeline, `exact_up_to`, and `TableChecks`
     "Open a saved index that nobody replaces meanwhile. Raises `AudioDecodeError` where it is damaged."
     import pyarrow as pa
     try:
@@ -86,7 +108,8 @@ def read_index(
         if verify: _folder_kind.check_whole(folder, known, remedy, AudioDecodeError)
         X = np.load(folder/'vectors.npy', mmap_mode='r')
         table = pa.ipc.open_file(pa.memory_map(str(folder/'rows.arrow'))).read_all()
-        return X,table,_open_pipeline(folder, known, pipeline, **changes),known['exact_up_to']
+        pipe = _open_pipeline(folder, known, pipeline, **changes)
+        return X,table,pipe,known['exact_up_to'],read_index_checks(known, folder)
     except AuditusError: raise # which may be a ValueError too
     except OSError as e:
         reason = e.strerror or e

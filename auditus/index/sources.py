@@ -15,7 +15,9 @@ from ..pipeline.embedding import is_whole
 from ..transform import AudioPipeline
 from ..collection.sources import describe_left_out
 from ..collect import collect
-from ..collection.embeddings import load
+from ..collection.drift import TableChecks
+from ..collection.remote import open_store
+from ..collection.embeddings import EmbeddingTable, load
 from ..collection.cached import embed_cached
 from ..learn.saved import check_same_vectors
 from ..learn.embedded import table_settings
@@ -110,3 +112,12 @@ def read_source(
     if several: settings['layer'] = layer
     if pipeline is not None: check_same_vectors(settings, pipeline, but=query_settings)
     return X,table,settings
+
+# %% ../../nbs/730_index.sources.ipynb #4d189a88
+def read_table_checks(
+    source, # what `extract` wrote, or a collection
+    settings:dict|None, # of a table; `None`: it is a collection
+)->TableChecks|None: # `None`: there is no table
+    "Return what tells whether a pipeline makes vectors like those of a table."
+    if settings is None: return None
+    return TableChecks(EmbeddingTable(open_store(source)).checks(), settings, str(source), query_settings)

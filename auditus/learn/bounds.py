@@ -60,18 +60,26 @@ def precision_p_value(
     return count_p_value(good, len(right)-good, precision, total)
 
 # %% ../../nbs/662_learn.bounds.ipynb #7ee33dea
+def share_of_alike(
+    good:int, # right ones
+    n:int, # of how many that had the same chance to be drawn
+    confidence:float=.95,
+)->tuple: # estimate, lower and upper bound
+    "Estimate a share by the interval of Clopper and Pearson (1934)."
+    from scipy.stats import beta
+    rest = (1-confidence)/2
+    low = beta.ppf(rest, good, n-good+1) if good else 0.
+    high = beta.ppf(1-rest, good+1, n-good) if good<n else 1.
+    return float(good/n),float(low),float(high)
+
 def share_interval(
     right:np.ndarray, # `(n,)`, 1 or 0
     weights:np.ndarray, # `(n,)`
     confidence:float=.95,
 )->tuple: # estimate, lower and upper bound
     "Estimate the share of right ones among all that clips were drawn from."
-    from scipy.stats import beta
-    n,good,rest = len(right),right.sum(),(1-confidence)/2
-    if np.ptp(weights)<=1e-9*weights.max():
-        low = beta.ppf(rest, good, n-good+1) if good else 0.
-        high = beta.ppf(1-rest, good+1, n-good) if good<n else 1.
-        return float(good/n),float(low),float(high)
+    if np.ptp(weights)<=1e-9*weights.max(): return share_of_alike(right.sum(), len(right), confidence)
+    rest = (1-confidence)/2
     w = weights/weights.max()
     def is_more(share): return log_wealth(w*(right-share), 1/share)>=-np.log(rest)
     def is_less(share): return log_wealth(w*(share-right), 1/(1-share))>=-np.log(rest)
@@ -87,3 +95,32 @@ def _edge(
         mid = (low+high)/2
         low,high = (mid,high) if is_ruled_out(mid) else (low,mid)
     return low
+
+# %% ../../nbs/662_learn.bounds.ipynb #def0a3fc
+def strata_of(
+    weights:np.ndarray, # `(n,)`, in any unit
+    total:int|None, # clips in all; `None`: not known
+)->dict|None: # weight, as a share of all weights → how many there are of its stratum; `None`: they were not drawn from strata
+    "Find the strata that clips were drawn from."
+    if total is None: return None
+    kinds,n = np.unique(weights/weights.sum(), return_counts=True)
+    sizes = kinds*n*total
+    is_whole = np.abs(sizes-np.round(sizes))<1e-6*sizes
+    if len(kinds)>len(weights)/4 or not is_whole.all(): return None
+    return {float(k):int(round(size)) for k,size in zip(kinds, sizes)}
+
+def stratified_interval(
+    right:np.ndarray, # `(n,)`, 1 or 0
+    weights:np.ndarray, # `(n,)`
+    confidence:float=.95,
+    total:int|None=None, # clips in all
+)->tuple: # estimate, lower and upper bound
+    "Estimate the share of right ones among all clips, stratum by stratum where there are some."
+    if (strata := strata_of(weights, total)) is None: return share_interval(right, weights, confidence)
+    of = {k:right[weights/weights.sum()==k] for k in strata}
+    found,unsure = np.zeros(3),sum(len(of[k])<size for k,size in strata.items())
+    for k,size in strata.items():
+        n,good = len(of[k]),of[k].sum()
+        each = (good/n,)*3 if n==size else share_of_alike(good, n, 1-(1-confidence)/unsure) # all of it was judged
+        found += np.array(each)*size/total
+    return tuple(map(float, found))

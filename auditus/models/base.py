@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from weakref import WeakValueDictionary
 from ..sound.wording import brief
-from ..sound.errors import check_choice, SettingError
+from ..sound.errors import check_choice, check_positive, SettingError
 from .registry import find_entry, load_entry, registered
 from .tuned import tuned_settings
 
@@ -259,6 +259,7 @@ def _check_settings(
     backend:str|None, # as in `load_model`
     feature_kwargs, # as in `load_model`
     graph, # as in `load_model`
+    context, # as in `load_model`
 ):
     "Raise `SettingError` for what no model could take."
     if not isinstance(name, (str, os.PathLike)) and not callable(name):
@@ -267,6 +268,7 @@ def _check_settings(
     check_choice('backend', backend, (None, 'torch', 'openvino', 'onnx', 'litert', 'auto'))
     for k,v in (('feature_kwargs', feature_kwargs), ('graph', graph)):
         if v is not None and not isinstance(v, dict): raise SettingError(f'`{k}` must be a dict, got {v!r}')
+    if context is not None: check_positive('context', context, 'seconds')
 
 def _only_backend(
     make, # what an entry point names
@@ -310,7 +312,8 @@ def load_model(
     trust_remote_code:bool=False, # run code that the model's folder brings along
     # what must be known of an ONNX or TFLite file that others made, as `open_graph` takes it, or of a callable
     graph:dict|None=None,
-    **of_graph, # the same, one by one: `sr=32000, pooled='embedding'`
+    context:float|None=None, # seconds that it hears at once, where that can be chosen; `None`: as it was made
+    **of_graph, # what must be known of a graph, one by one: `sr=32000, pooled='embedding'`
 )->AudioModel:
     """Find a model by its name and load it, once.
     Raises `ModelNotFoundError` where it can't be had, and `SettingError` for settings that do not fit it."""
@@ -320,7 +323,7 @@ def load_model(
         if odd := _changed({k:v for k,v in settings.items() if k!='name'}):
             raise SettingError(f'{name.name} is loaded already: `{odd[0]}` has to be given when it is')
         return name
-    _check_settings(name, backend, feature_kwargs, settings['graph'])
+    _check_settings(name, backend, feature_kwargs, settings['graph'], context)
     # modules of one shape have one text
     known = sorted((k, str(v) if k!='name' or not callable(v) else str(id(v))) for k,v in settings.items())
     # a graph may be described by a file beside it

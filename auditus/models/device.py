@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 from ..sound.errors import check_choice, SettingError
 from .tuned import processor
+from .resources import model_threads
 from .arithmetic import can_pack, medium, medium_is_exact
 
 # %% ../../nbs/190_models.device.ipynb #ae52f326
@@ -154,7 +155,14 @@ def _keep_freed_memory():
     if mallopt(m_mmap_threshold, _kept_memory) or mallopt(m_mmap_threshold, 2**25):
         mallopt(m_trim_threshold, 2*_kept_memory)
 
+@cache
+def _keep_to_quota():
+    "Have torch use no more threads than this process may: it knows of bound cores, and not of a container's quota."
+    import torch
+    if torch.get_num_threads()>model_threads(): torch.set_num_threads(model_threads())
+
 def configure_torch():
     "Prepare this process to run a network in torch. More than once does nothing."
+    _keep_to_quota()
     _survive_fork()
     _keep_freed_memory()

@@ -13,7 +13,8 @@ from .device import as_device, as_precision, configure_torch
 from .tensors import NotReadable
 from .tflite import read_tflite
 from .litert import LitertSession
-from .onnx import OnnxSession, OpenVinoSession, check_backend, on_fastest, serve
+from .sessions import OnnxSession, OpenVinoSession, check_backend
+from .onnx import on_fastest, serve
 from .ports import with_inner_outputs
 
 # %% ../../nbs/317_models.engines.ipynb #77cf90ca
@@ -26,8 +27,7 @@ class GraphEngines:
 @patch
 def _tensor_numbers(self:GraphEngines)->list: # of the outputs that are wanted, in the order of the roles
     file = self.file.tflite
-    given = [int(i) for i in file.graph.outputs]
-    made = given+[int(i) for o in file.graph.operators for i in o.outputs]
+    made = file.outputs+file.made()
     return [next(i for i in made if file.name(i)==name) for name in self.about['outputs'].values()]
 
 @patch

@@ -14,14 +14,14 @@ from .weights import quiet, read_weights, read_tokenizer
 from .encoder import HFModel, is_served_plainly
 from .words import find_measured
 from .features import FeaturesInTorch, mel_energies
+from .context import ShorterAST, ShorterWhisper
 
 # %% ../../nbs/240_models.families.ipynb #055ccbc3
 _smallest_step = 1.192092955078125e-07 # of float32 at 1, as in Kaldi
 
-class ASTModel(FeaturesInTorch, HFModel):
+class ASTModel(ShorterAST, FeaturesInTorch, HFModel):
     "Audio Spectrogram Transformer (arXiv 2104.01778)."
     padding_counts = True # it has no mask
-    hop_s = .01 # seconds from one row of its spectrogram to the next
     @property
     def context(self): return self.extractor.max_length*self.hop_s
     @property
@@ -50,7 +50,7 @@ class ASTModel(FeaturesInTorch, HFModel):
         return {'input_values': (rows-e.mean)/(e.std*2) if e.do_normalize else rows}
 
 # %% ../../nbs/240_models.families.ipynb #da10739d
-class WhisperModel(HFModel):
+class WhisperModel(ShorterWhisper, HFModel):
     "The encoder of Whisper (arXiv 2212.04356)."
     frames_per_token = 2 # the second convolution has a stride of two
     min_samples = 1
@@ -74,6 +74,7 @@ class CLAPModel(FeaturesInTorch, HFModel):
     "CLAP: sounds and words in one space (arXiv 2211.06687)."
     padding_counts = True # a short sound is repeated, or filled up
     n_layers,layers_trouble = None,'its stages differ in size'
+    context_trouble = 'its network takes a picture of one size' # why it has no shorter one
     min_samples = 1
     @property
     def context(self): return float(self.extractor.max_length_s)

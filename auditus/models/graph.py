@@ -128,7 +128,7 @@ def save(self:GraphModel, folder:Path)->dict: # arguments for `load_model`
     settings = None if self.file is None else json.dumps(self.settings(), ensure_ascii=False, indent=1)
     for f in self.weight_files(): shutil.copyfile(f, folder/f.name)
     if settings is not None: description_file(folder/self.path.name).write_text(settings+'\n', encoding='utf-8')
-    return {'name': f'{{folder}}/{self.path.name}', 'graph': None}
+    return {'name': f'{{folder}}/{self.path.name}', 'graph': None, 'context': None}
 
 # %% ../../nbs/320_models.graph.ipynb #af4d42a9
 def describe_graph(

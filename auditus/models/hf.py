@@ -15,6 +15,7 @@ from .device import as_device, as_dtype, as_precision, configure_torch, packing_
 from .weights import (
     check_folder, check_settings, find_files, find_folder, quiet, read_config, safe_weights)
 from .encoder import HFModel
+from .context import shorten_context
 from .families import check_agreement, find_family
 from .measured import MeasuredModel
 from .passport import check_opened
@@ -63,6 +64,7 @@ def huggingface(
     local_files_only:bool=False, # never ask the hub
     allow_pickle:bool=False, # take weights that only come as pickles
     feature_kwargs:dict|None=None, # settings of the feature extractor to change
+    context:float|None=None, # seconds that it hears at once, where it could hear more; `None`: all that it can
     trust_remote_code:bool=False, # run code that the folder brings along
 )->HFModel:
     "Load an audio model of `transformers`. Raises `ModelNotFoundError` where it can't be had or served."
@@ -78,14 +80,15 @@ def huggingface(
         raise ModelNotFoundError(f'{name} is no audio model: '
                                  f'its {type(extractor).__name__} has no sampling rate')
     check_agreement(config, extractor, name)
-    extractor = _change_extractor(extractor, feature_kwargs or {}, name)
+    family,extractor = find_family(config),_change_extractor(extractor, feature_kwargs or {}, name)
+    if context is not None: config,extractor = shorten_context(family, config, extractor, context, name)
     safe = bool(find_files(folder, safe_weights))
     reading = dict(use_safetensors=safe, trust_remote_code=trust_remote_code)
     if not safe: reading['weights_only'] = True
     configure_torch()
     def make(bare=False, dtype=None):
         settings = str(name),folder,config,extractor,device,as_dtype(dtype)
-        return find_family(config)(*settings, bare=bare, **reading)
+        return family(*settings, bare=bare, **reading)
     model = _make_fastest(make, precision, backend, device)
     if feature_kwargs:
         try: model.try_out()

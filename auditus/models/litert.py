@@ -11,32 +11,35 @@ from pathlib import Path
 import numpy as np
 from ..sound.errors import ModelNotFoundError, require
 from ..sound.wording import brief
+from .resources import model_threads
 from .tflite import to_install
 
 # %% ../../nbs/295_models.litert.ipynb #446ac27a
-_outputs_slot = 8 # of a subgraph's table, in the format's scheme
+def _field(data, table:int, number:int)->int: # where a field of a flatbuffer's table lies
+    layout = table-struct.unpack_from('<i', data, table)[0]
+    return table+struct.unpack_from('<H', data, layout+4+2*number)[0]
 
-def giving(
-    path:Path, # of a TFLite file
+def _follow(data, at:int)->int: # where an offset leads: it counts from itself
+    return at+struct.unpack_from('<I', data, at)[0]
+
+def with_outputs(
+    data:bytes, # of a TFLite file, a flatbuffer
     outputs:list, # numbers of tensors
-): # the path, where the graph gives them; or else bytes of a graph that does
-    """Have a graph give what lies between its operators.
-    A list of outputs is put behind the file's content, and the first graph refers to it in the place of its own."""
-    schema = require('ai_edge_litert.schema_py_generated', 'TFLite files are read by ai-edge-litert', to_install, ModelNotFoundError)
-    data = path.read_bytes()
-    graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
-    if {*map(int, graph.OutputsAsNumpy())}.issuperset(outputs): return str(path)
-    at = graph._tab.Pos+graph._tab.Offset(_outputs_slot)
-    new = bytearray(data)+bytes(-len(data)%4)
-    struct.pack_into('<I', new, at, len(new)-at) # how far ahead the list is
-    return bytes(new+struct.pack(f'<I{len(outputs)}i', len(outputs), *outputs))
+)->bytes: # of a file whose graph gives these
+    "Write anew which tensors the first graph of a file gives out; the list is put behind all else."
+    subgraphs,graph_outputs = 2,2 # numbers of the fields in schema.fbs
+    graphs = _follow(data, _field(data, _follow(data, 0), subgraphs))
+    at = _field(data, _follow(data, graphs+4), graph_outputs) # a vector starts with its length
+    end = len(data)+-len(data)%4 # numbers of four bytes lie at multiples of that
+    listed = bytes(end-len(data))+struct.pack(f'<{1+len(outputs)}I', len(outputs), *outputs)
+    source = memoryview(data) # of some fifty megabytes, which are copied once
+    return b''.join([source[:at], struct.pack('<I', end-at), source[at+4:], listed])
 
-def _interpreter(path:Path, outputs:list): # of LiteRT, that gives these tensors
-    from joblib import cpu_count # knows of the limits that a container or a parent process sets
+# %% ../../nbs/295_models.litert.ipynb #1f26593c
+def _interpreter(source, path:Path): # of a file's path, or of what is in one
     litert = require('ai_edge_litert.interpreter', f'{brief(path)} is run by ai-edge-litert', to_install, ModelNotFoundError)
-    graph = giving(path, outputs)
-    source = {'model_path': graph} if isinstance(graph, str) else {'model_content': graph}
-    try: return litert.Interpreter(num_threads=cpu_count(), **source)
+    given = {'model_path': str(source)} if isinstance(source, Path) else {'model_content': source}
+    try: return litert.Interpreter(**given, num_threads=model_threads())
     except (ValueError, RuntimeError) as e: raise ModelNotFoundError(f'{brief(path)} can not be opened: {e}') from e
 
 # %% ../../nbs/295_models.litert.ipynb #10e323ea
@@ -48,7 +51,10 @@ class LitertSession:
         sizes:dict|None=None, # shapes of inputs that the file leaves open, by name
     ):
         self.lock,self.outputs = threading.Lock(),outputs
-        self.interpreter = _interpreter(path, outputs)
+        self.interpreter = _interpreter(path, path)
+        given = [d['index'] for d in self.interpreter.get_output_details()]
+        if more := [i for i in outputs if i not in given]:
+            self.interpreter = _interpreter(with_outputs(path.read_bytes(), given+more), path)
         self.inputs = {d['name']:d for d in self.interpreter.get_input_details()}
         for name,shape in (sizes or {}).items():
             self.interpreter.resize_tensor_input(self.inputs[name]['index'], shape)

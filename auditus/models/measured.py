@@ -8,22 +8,20 @@ __all__ = ['MeasuredModel']
 # %% ../../nbs/224_models.measured.ipynb #e5eeaa7b
 import inspect
 from functools import cached_property
-import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import ModelNotFoundError, SettingError
+from ..sound.errors import SettingError
 from .base import ModelFrames
 from .encoder import HFModel
 from .ragged import Features, merge_passes
-from .layers import are_of_one_shape, caught_layers, find_layers, states_of
-from .tokens import receptive_field
+from .layers import caught_layers, states_of
 from .weights import read_weights
 from .towers import choose_tower, cut_class, submodule
 from .forms import (
-    ask_mask, CaughtError, find_context, find_multiple, find_time_axis, last_hidden, long_s, main_key, mask_names, marks_padding, noise,
-    packing, shaped_masks, stop_at_codes)
+    ask_mask, CaughtError, last_hidden, main_key, mask_names, marks_padding, packing, shaped_masks, stop_at_codes)
+from .behaviour import FoundBehaviour
 
 # %% ../../nbs/224_models.measured.ipynb #c72b5f84
-class MeasuredModel(HFModel):
+class MeasuredModel(FoundBehaviour, HFModel):
     "A model of `transformers` that is used as it was found to behave when it was opened."
     context = None
     fixed = False # whether features have one length, whatever the sound's is
@@ -203,129 +201,3 @@ def infer_one(self:MeasuredModel, features:Features, layer=-1)->ModelFrames:
     out = HFModel.infer(self, features, layer)
     if not self.packed: return out
     return out._replace(mask=out.mask.new_ones(out.mask.shape)) # none of padding is among them
-
-# %% ../../nbs/224_models.measured.ipynb #b02ce731
-_tried_s = .1, .2, .4, .8, 1.6 # lengths that are tried, in seconds, where the least is not known
-
-# %% ../../nbs/224_models.measured.ipynb #6ac6a530
-@patch
-def measure(self:MeasuredModel)->dict: # attributes by name
-    "Find out how the model behaves. Raises `ModelNotFoundError` where it gives no frames of sound."
-    # what it raises depends on what it expected, which may be text, or an input of another rank
-    try: return {**self.measure_features(), **self.measure_network()}
-    except Exception as e:
-        encoder,extractor = type(self.encoder).__name__,type(self.extractor).__name__
-        why = f'{type(e).__name__}: {" ".join(str(e).split()):.300}'
-        raise ModelNotFoundError(f'{self.name} can not be served: its {encoder} does not make frames '
-                                 f'of what its {extractor} makes ({why}). '
-                                 'CONTRIBUTING.md says how to add a model') from e
-
-@patch
-def measure_features(self:MeasuredModel)->dict:
-    "Find out what the extractor does with the length of a sound."
-    def rows(wave): return self.inputs([wave])['sound']
-    short,long = (rows(noise(s*self.sr)) for s in (1, 2))
-    axis = find_time_axis(short.shape, long.shape)
-    ways = {'fixed': axis is None, 'context': None}
-    asks = inspect.signature(self.extractor.__call__).parameters
-    if axis is None: ways['context'] = float(find_context(self.extractor, self.sr, rows))
-    elif 'truncation' in asks and asks['truncation'].default is True:
-        heard = 2*rows(noise(long_s*self.sr)).shape[axis]/long.shape[axis]
-        limit = asks['max_length'].default if 'max_length' in asks else None
-        if heard<.95*long_s: ways['context'] = limit/self.sr if limit else round(heard, 1)
-    for k,v in ways.items(): setattr(self, k, v)
-    return ways
-
-@patch
-def try_lengths(self:MeasuredModel)->int: # samples
-    "Return the shortest of a few lengths that the encoder takes. Raises what the longest one raised."
-    least = receptive_field(self.tower_config, self.extractor, self.sr)
-    # what is padded anyway may be as short as a sample
-    tried = [*((1, 2) if self.fixed else ()), least, *(n for s in _tried_s if (n := round(s*self.sr))>least)]
-    for n in tried:
-        try: self.run_torch(self.inputs([noise(n)]))
-        # each encoder has its own way of not taking a sound
-        except Exception:
-            if n==tried[-1]: raise
-        else: return n
-
-@patch
-def find_multiple(self:MeasuredModel,
-    n:int, # samples that the encoder takes
-)->int: # 1: any number
-    "Find of how many samples an encoder that takes the samples themselves wants a multiple."
-    def takes(m):
-        # each encoder has its own way of not taking a sound
-        try: self.run_torch(self.inputs([noise(m)]))
-        except Exception: return False
-        return True
-    if self.multiple>1 or self.fixed or not self.is_wave(self.inputs([noise(n)])['sound']): return self.multiple
-    return find_multiple(takes, n)
-
-@patch
-def measure_network(self:MeasuredModel)->dict:
-    "Find out what the encoder takes and gives."
-    self.multiple = ways_multiple = 1
-    try: least = self.try_lengths()
-    except Exception:
-        self.multiple = ways_multiple = getattr(self.tower_config, 'subsampling_factor', 1)
-        if ways_multiple==1: raise
-        least = self.try_lengths()
-    n = max(least, self.sr)
-    self.multiple = ways_multiple = self.find_multiple(n)
-    self.time_axis = 1
-    found,caught = zip(*(self.run_plain(noise(m)) for m in ((n,) if self.fixed else (n, 2*n))))
-    shapes = [tuple(last_hidden(o).shape) for o in found]
-    packed = len(shapes[0])==2
-    axis = 1 if self.fixed or packed else find_time_axis(shapes[0], shapes[1])
-    if axis not in (1, 2): raise ModelNotFoundError(f'it gives {shapes[0]} of {n/self.sr:g} s, and the same of twice as much')
-    ways = dict(multiple=ways_multiple, min_samples=least, time_axis=axis, packed=packed)
-    for k,v in ways.items(): setattr(self, k, v)
-    frames = self.tokens(last_hidden(found[0]))
-    summary = getattr(found[0], 'pooler_output', None)
-    sums_up = frames.shape[1]>1 and summary is not None and summary.ndim==2 and len(summary)==1
-    return {**ways, 'pooled_dim': self.size_of_summary(summary) if sums_up else None, 'frame_dim': frames.shape[-1],
-            **self.measure_layers(found, caught, summary is not None)}
-
-@patch
-def measure_layers(self:MeasuredModel,
-    found:list, # what the encoder gave of a sound, and where it hears any length, of another
-    caught:list, # what went through its lists of layers
-    sums_up:bool, # whether it gives a summary too
-)->dict: # attributes by name
-    "Find out where the hidden layers are, and how their states lie."
-    states,path = [getattr(o, 'hidden_states', None) for o in found],''
-    if not all(map(are_of_one_shape, states)):
-        path = find_layers(self.encoder, caught[0])
-        states = [states_of(c[path]) if path else None for c in caught]
-    if not all(map(are_of_one_shape, states)): return {}
-    shapes = [tuple(s[0].shape) for s in states]
-    flat,counts = len(shapes[0])==2,[self.tokens(last_hidden(o)).shape[1] for o in found]
-    axis = 1 if self.fixed or flat else find_time_axis(*shapes)
-    if axis not in (1, 2) or len(shapes[0])>3: return {}
-    # of a summary that runs through the layers with the tokens
-    more = {s[axis]-n for s,n in zip(shapes, counts)} if sums_up and not flat else {0}
-    lead = more.pop() if len(more)==1 else 0
-    return {'layer_list': path, 'layer_axis': axis, 'lead': lead if lead in (1, 2) else 0, 'depth': len(states[0])-1,
-            'layer_width': shapes[0][-1 if flat else 3-axis]}
-
-@patch
-def size_of_summary(self:MeasuredModel,
-    summary, # `(1, dim)`, what the encoder sums a sound up in
-)->int:
-    "Return the size of a model's own summary."
-    return summary.shape[1]
-
-@patch
-def run_plain(self:MeasuredModel,
-    wave:np.ndarray, # `(n,)`
-)->tuple: # what the encoder gives, with its hidden layers where it has them, and what goes through all lists of layers
-    "Run the encoder as it is."
-    kept,self.pick_layer,self.beside_frames = [],lambda out, *_: kept.append(out) or 0,lambda out: {}
-    def run(*layer):
-        with caught_layers(self.encoder) as caught: self.run_torch(self.inputs([wave]), *layer)
-        return kept[0],caught
-    try:
-        try: return run(0)
-        except TypeError: return run()
-    finally: del self.pick_layer,self.beside_frames

@@ -6,10 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/300_models.onnx.ipynb #48c63a78
-import json, os, threading, warnings
-import numpy as np
-from functools import cache
-from importlib.util import find_spec
+import json, warnings
 from pathlib import Path
 from ..sound.wording import brief
 from ..sound.errors import AuditusError, ModelNotFoundError, SettingError, require
@@ -20,130 +17,8 @@ from ..sound.files import cache_folder, said_plainly
 from .registry import find_opener
 from .base import AudioModel, Graph
 from .device import as_device, as_precision
-
-# %% ../../nbs/300_models.onnx.ipynb #df8d5a36
-extras = {'onnx': ('onnxruntime', "pip install 'auditus[onnx]'"), 'openvino': ('openvino', "pip install 'auditus[openvino]'")}
-precisions = {'onnx': ('float32', 'int8'), 'openvino': ('float32', 'bfloat16')}
-
-def check_installed(
-    backend:str, # 'onnx' or 'openvino'
-):
-    "Refuse an engine that isn't installed."
-    package,remedy = extras[backend]
-    if find_spec(package) is None: raise SettingError(f"backend={backend!r} needs the package {package}, which is not installed: {remedy}")
-
-def check_backend(
-    backend:str, # 'onnx' or 'openvino'
-    dtype:str, # of the arithmetic
-    device, # torch device, or its name
-):
-    "Refuse what an engine can't do, or one that isn't installed."
-    check_installed(backend)
-    if not str(device).startswith('cpu'): raise SettingError(f"backend={backend!r} runs on the CPU here, got device {str(device)!r}: use backend='torch'")
-    if dtype not in precisions[backend]:
-        raise SettingError(f"backend={backend!r} computes in {' or '.join(precisions[backend])}, got dtype {dtype!r}: use backend='torch', or another dtype")
-
-def _import_openvino(): # the module
-    "Import OpenVINO without its telemetry: from a forked process it would tell its maker of each import and conversion."
-    import sys
-    quiet = {'openvino', 'openvino_telemetry'}.isdisjoint(sys.modules)
-    if quiet: sys.modules['openvino_telemetry'] = None # as if it were not installed
-    try: import openvino
-    finally:
-        if quiet: del sys.modules['openvino_telemetry']
-    return openvino
-
-@cache
-def _openvino_core(): # of OpenVINO, one for all models
-    """Return OpenVINO's core, which is never given up.
-
-    A core sets a stack for signals, and unmaps it when it goes. Of several that come and go, the last may leave the
-    process with a stack that is no longer there, and the next signal ends it.
-
-    oneDNN's variable that limits instructions is out of its sight while it starts: only a part of OpenVINO's kernels
-    would keep to it, and the process ends in a segmentation fault where they meet.
-    """
-    limit = os.environ.pop('ONEDNN_MAX_CPU_ISA', None)
-    try:
-        core = _import_openvino().Core()
-        core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES') # starts it
-        return core
-    finally:
-        if limit is not None: os.environ['ONEDNN_MAX_CPU_ISA'] = limit
-
-def _providers(device)->list: # that ONNX Runtime may use, by name
-    if str(device).startswith('cpu'): return ['CPUExecutionProvider']
-    import onnxruntime as ort
-    kind,_,place = str(device).partition(':')
-    if kind!='cuda' or 'CUDAExecutionProvider' not in ort.get_available_providers():
-        raise SettingError(f"this ONNX Runtime has nothing for device {str(device)!r}: use 'cpu', or for 'cuda' "
-                           'install onnxruntime-gpu in the place of onnxruntime')
-    return [('CUDAExecutionProvider', {'device_id': int(place or 0)}), 'CPUExecutionProvider']
-
-def _as_numpy(v): # tensor or numpy array, as a numpy array
-    return v if isinstance(v, np.ndarray) else v.numpy()
-
-def _as_given(found:list, inputs:dict)->list: # numpy arrays, or tensors where the inputs are some
-    if all(isinstance(v, np.ndarray) for v in inputs.values()): return found
-    import torch
-    return [torch.from_numpy(a) for a in found]
-
-class OnnxSession:
-    "A graph on ONNX Runtime. What comes out is what went in: tensors of torch, or numpy arrays."
-    def __init__(self,
-        path, # of an .onnx file, or what is in one, as bytes
-        dtype:str='float32', # as it was converted
-        device:str='cpu', # or 'cuda', 'cuda:1'
-    ):
-        import onnxruntime as ort
-        from joblib import cpu_count
-        options = ort.SessionOptions()
-        options.log_severity_level,options.intra_op_num_threads = 3,cpu_count()
-        source,providers = str(path) if isinstance(path, Path) else path,_providers(device)
-        try: self.session = ort.InferenceSession(source, options, providers=providers)
-        # each release of the engine raises classes of its own
-        except Exception as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by ONNX Runtime: {e}') from e
-        self.names = {i.name for i in self.session.get_inputs()}
-    def __call__(self,
-        inputs:dict, # tensors or numpy arrays, by name
-        outputs:list|None=None, # names of what is wanted; `None`: all
-    )->list: # as the inputs
-        "Run the graph."
-        # what doesn't matter to the result is no input of the graph
-        found = self.session.run(outputs, {k:_as_numpy(v) for k,v in inputs.items() if k in self.names})
-        return _as_given(found, inputs)
-
-def _divide_exactly(model): # of OpenVINO, as it was read
-    "Have a graph divide, where OpenVINO would multiply by an inverse: a mark of its own that its files don't keep."
-    for op in model.get_ops():
-        if op.get_type_name()=='Divide': op.get_rt_info()['nonconvertable_divide_0'] = True
-
-class OpenVinoSession:
-    "A graph on OpenVINO."
-    def __init__(self,
-        path, # of an .xml or .onnx file, or what is in an .onnx file, as bytes
-        dtype:str='float32', # 'float32' or 'bfloat16'
-    ):
-        from joblib import cpu_count
-        hint = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
-        settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': cpu_count()}
-        core = _openvino_core()
-        try:
-            model = core.read_model(path if isinstance(path, bytes) else str(path))
-            _divide_exactly(model)
-            self.compiled = core.compile_model(model, 'CPU', settings)
-        except RuntimeError as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by OpenVINO: {e}') from e
-        self.names,self.lock = {n for i in self.compiled.inputs for n in i.names},threading.Lock()
-    def __call__(self, inputs:dict, outputs:list|None=None)->list: # as in `OnnxSession`
-        "Run the graph."
-        with self.lock:
-            found = self.compiled({k:_as_numpy(v) for k,v in inputs.items() if k in self.names})
-            ports = range(len(self.compiled.outputs)) if outputs is None else outputs
-            found = [found[i].copy() for i in ports]
-        return _as_given(found, inputs)
-
-sessions = {'onnx': OnnxSession, 'openvino': OpenVinoSession}
-files = {'onnx': 'model.onnx', 'openvino': 'model.xml'}
+from .sessions import (
+    _import_openvino, check_backend, extras, files, is_installed, look_into, precisions, sessions)
 
 # %% ../../nbs/300_models.onnx.ipynb #76e1bdb0
 close_enough = 1e-4 # of outputs in float32, relative to their largest
@@ -272,7 +147,7 @@ def on_openvino(make, dtype:str, device)->AudioModel: # as `serve`
 def on_fastest(make, dtype:str, device)->AudioModel|None: # as `serve`; `None`: nothing here is faster than torch
     "A model on the fastest engine that is installed and says the same as torch."
     for backend in make(bare=True).fast_order:
-        if find_spec(extras[backend][0]) is None or not str(device).startswith('cpu') or dtype not in precisions[backend]: continue
+        if not is_installed(backend) or not str(device).startswith('cpu') or dtype not in precisions[backend]: continue
         try: return serve(make, backend, dtype, device)
         except SettingError as e: warnings.warn(f"backend='auto' goes on without {backend}: {e}", stacklevel=3)
 
@@ -309,7 +184,7 @@ def open_file(
     # without torch, where nothing asks for it
     precision = 'float32' if dtype is None else as_precision(dtype, as_device(device))
     if backend in (None, 'torch'): backend = 'auto' # a file is no torch
-    if backend=='auto': backend = next((b for b in ('openvino', 'onnx') if find_spec(extras[b][0]) and precision in precisions[b]), 'onnx')
+    if backend=='auto': backend = next((b for b in ('openvino', 'onnx') if is_installed(b) and precision in precisions[b]), 'onnx')
     check_backend(backend, precision, device)
     about = read_description(path)
     opener = find_opener(about['kind'])
@@ -322,18 +197,6 @@ def open_file(
         raise ModelNotFoundError(f'what {brief(path)} says of its model can not be used: {type(e).__name__}: {e}') from e
     model.session,model.backend,model.precision = sessions[backend](path, precision),backend,precision
     return model
-
-def look_into(
-    path:Path, # of an .onnx file
-): # `InferenceSession`, to ask what the file says of itself
-    "Open a file without preparing its graph."
-    check_installed('onnx')
-    import onnxruntime as ort
-    options = ort.SessionOptions()
-    options.log_severity_level,options.graph_optimization_level = 4,ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try: return ort.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
-    # each release of the engine raises classes of its own
-    except Exception as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by ONNX Runtime: {e}') from e
 
 def read_description(
     path:Path, # of an .onnx file

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from ..sound.errors import ModelNotFoundError, SettingError
 from ..sound.wording import brief
-from .onnx import look_into
+from .sessions import look_into
 from .tflite import TfliteFile
 
 # %% ../../nbs/310_models.ports.ipynb #cd050337
@@ -151,13 +151,11 @@ def read_tflite_ports(
     "Read from a TFLite file what it takes and gives."
     file = TfliteFile(path)
     def port(i):
-        i = int(i)
         shape = tuple(None if d<=0 else d for d in file.shape(i))
         return Port(file.name(i), shape, file.kind(i).lower())
-    outputs = [*map(port, file.graph.outputs)]
-    made = {int(i) for o in file.graph.operators for i in o.outputs}
-    inner = {p.name:p for p in map(port, sorted(made))}
-    return GraphFile(path, [*map(port, file.graph.inputs)], outputs, inner, {}, _archived_labels(path), file, file.is_quantized())
+    outputs = [*map(port, file.outputs)]
+    inner = {p.name:p for p in map(port, sorted({*file.made()}))}
+    return GraphFile(path, [*map(port, file.inputs)], outputs, inner, {}, _archived_labels(path), file, file.is_quantized())
 
 def read_ports(
     name, # path of an .onnx or .tflite file
@@ -208,8 +206,8 @@ def _birdnet_3(file):
 
 def _last_dense_input(file): # name of what the last linear layer of a TFLite graph takes
     if file.tflite is None: return None
-    for name,op in reversed([*zip(file.tflite.operators(), file.tflite.graph.operators)]):
-        if name=='FULLY_CONNECTED': return file.tflite.name(int(op.inputs[0]))
+    for step in reversed(file.tflite.steps):
+        if step.name=='FULLY_CONNECTED': return file.tflite.name(step.inputs[0])
 
 def _yamnet(file):
     scores = _of_width(file, 521)

@@ -7,7 +7,9 @@ __all__ = []
 
 # %% ../../nbs/290_models.tflite.ipynb #2fe868b8
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np
+from fastcore.basics import patch
 from ..sound.errors import ModelNotFoundError, require
 from ..sound.wording import brief
 from .tensors import Const, NotReadable, Value
@@ -23,61 +25,119 @@ def _schema(): # module
     return require('ai_edge_litert.schema_py_generated', 'TFLite files are read by ai-edge-litert', to_install,
                    ModelNotFoundError)
 
+class TfliteTensor(NamedTuple):
+    "What a file says of a tensor."
+    name:str
+    shape:list # -1 where a size is open
+    kind:str # number format, such as 'FLOAT32'
+
+class TfliteOperator(NamedTuple):
+    "What a graph runs: an operator, and the numbers of the tensors that it takes and gives."
+    name:str
+    inputs:list
+    outputs:list
+
+# %% ../../nbs/290_models.tflite.ipynb #5f254dff
+def _as_list(a)->list: # of what the classes of the schema give: an array, or 0 for one that is not there
+    return [] if isinstance(a, int) else a.tolist()
+
 class TfliteFile:
     "The first graph of a TFLite file."
+    _model = None # read when it is first asked for
     def __init__(self,
         path:Path,
     ):
-        self.path,self.schema = path,_schema()
-        data = path.read_bytes()
+        self.path,self.schema,data = path,_schema(),path.read_bytes()
         # the marker is part of the format: of anything else the classes would make something
         try:
             if data[4:8]!=b'TFL3': raise ValueError('it does not start as one')
-            self.model = self.schema.ModelT.InitFromPackedBuf(data, 0)
-            self.graph = self.model.subgraphs[0]
-            self.names = [self._operator(c) for c in self.model.operatorCodes]
+            model = self.schema.Model.GetRootAs(data, 0)
+            graph = model.Subgraphs(0)
+            self.inputs,self.outputs = (_as_list(f()) for f in (graph.InputsAsNumpy, graph.OutputsAsNumpy))
+            self.tensors = self._read_tensors(graph)
+            self.steps = self._read_operators(model, graph)
         # a damaged file makes the classes raise what they will
-        except Exception as e: raise ModelNotFoundError(f'{brief(path)} is no TFLite file that can be read: {e}') from e
+        except Exception as e: raise self._damaged(e) from e
 
-    def _operator(self, code)->str: # its name
-        n = max(code.builtinCode, code.deprecatedBuiltinCode) # older files keep it in another place
-        name = numbers_of(self.schema.BuiltinOperator).get(n, f'number {n}')
-        return f"{name} {(code.customCode or b'').decode(errors='replace')}" if name=='CUSTOM' else name
+    def _damaged(self, e)->ModelNotFoundError:
+        return ModelNotFoundError(f'{brief(self.path)} is no TFLite file that can be read: {e}')
 
-    def name(self, i:int)->str:
-        "Return the name of a tensor."
-        return self.graph.tensors[i].name.decode(errors='replace')
+    def _read_tensors(self, graph)->list: # of `TfliteTensor`
+        kinds,found = numbers_of(self.schema.TensorType),[]
+        for t in map(graph.Tensors, range(graph.TensorsLength())):
+            shape = t.ShapeAsNumpy() if t.ShapeSignatureIsNone() else t.ShapeSignatureAsNumpy()
+            found.append(TfliteTensor((t.Name() or b'').decode(errors='replace'), _as_list(shape), kinds[t.Type()]))
+        return found
 
-    def shape(self, i:int)->list:
-        "Return the shape of a tensor, -1 where it is open."
-        t = self.graph.tensors[i]
-        given = t.shape if t.shapeSignature is None else t.shapeSignature
-        return [] if given is None else [int(d) for d in given]
+    def _read_operators(self, model, graph)->list: # of `TfliteOperator`
+        known = numbers_of(self.schema.BuiltinOperator)
+        def named(code):
+            n = max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) # older files keep it in another place
+            name = known.get(n, f'number {n}')
+            return f"{name} {(code.CustomCode() or b'').decode(errors='replace')}" if name=='CUSTOM' else name
+        names = [named(model.OperatorCodes(i)) for i in range(model.OperatorCodesLength())]
+        return [TfliteOperator(names[o.OpcodeIndex()], _as_list(o.InputsAsNumpy()), _as_list(o.OutputsAsNumpy()))
+                for o in map(graph.Operators, range(graph.OperatorsLength()))]
 
-    def kind(self, i:int)->str:
-        "Return the number format of a tensor, such as 'FLOAT32'."
-        return numbers_of(self.schema.TensorType)[self.graph.tensors[i].type]
+# %% ../../nbs/290_models.tflite.ipynb #3240a369
+_whole_kinds = {'INT8', 'UINT8', 'INT16', 'INT4'}
 
-    def operators(self)->list: # names, in order
-        "Return the operators that the graph runs."
-        return [self.names[o.opcodeIndex] for o in self.graph.operators]
+@patch(as_prop=True)
+def model(self:TfliteFile): # `ModelT` of the schema
+    "Return all that the file holds. Raises `ModelNotFoundError` for one that is damaged."
+    if self._model is None:
+        try: self._model = self.schema.ModelT.InitFromPackedBuf(self.path.read_bytes(), 0)
+        # as above
+        except Exception as e: raise self._damaged(e) from e
+    return self._model
 
-    def is_quantized(self)->bool:
-        "Whether its numbers are whole numbers with a scale."
-        kinds = {self.kind(i) for i in range(len(self.graph.tensors))}
-        return not kinds.isdisjoint({'INT8', 'UINT8', 'INT16', 'INT4'})
+@patch(as_prop=True)
+def graph(self:TfliteFile): # `SubGraphT` of the schema
+    "Return all that the file holds of its first graph."
+    return self.model.subgraphs[0]
 
-    def content(self, i:int): # numpy array, or `None` where the tensor is computed
-        "Return what the file says that a tensor holds."
-        t = self.graph.tensors[i]
-        data = self.model.buffers[t.buffer].data
-        shape = [] if t.shape is None else [int(d) for d in t.shape]
-        if data is None or not len(data):
-            if 0 not in shape: return None
-            data = np.zeros(0, np.uint8)
-        kinds = {'FLOAT32': 'f4', 'FLOAT16': 'f2', 'INT32': 'i4', 'INT64': 'i8', 'BOOL': '?'}
-        if (kind := self.kind(i)) not in kinds: raise NotReadable(f'a tensor of the type {kind}')
-        return np.frombuffer(np.asarray(data, np.uint8).tobytes(), kinds[kind]).reshape(shape).copy()
+@patch
+def name(self:TfliteFile, i:int)->str:
+    "Return the name of a tensor."
+    return self.tensors[i].name
+
+@patch
+def shape(self:TfliteFile, i:int)->list:
+    "Return the shape of a tensor, -1 where it is open."
+    return self.tensors[i].shape
+
+@patch
+def kind(self:TfliteFile, i:int)->str:
+    "Return the number format of a tensor, such as 'FLOAT32'."
+    return self.tensors[i].kind
+
+@patch
+def operators(self:TfliteFile)->list: # names, in order
+    "Return the operators that the graph runs."
+    return [s.name for s in self.steps]
+
+@patch
+def made(self:TfliteFile)->list: # of int
+    "Return the numbers of the tensors that the operators give."
+    return [i for s in self.steps for i in s.outputs]
+
+@patch
+def is_quantized(self:TfliteFile)->bool:
+    "Whether its numbers are whole numbers with a scale."
+    return not _whole_kinds.isdisjoint(t.kind for t in self.tensors)
+
+@patch
+def content(self:TfliteFile, i:int): # numpy array, or `None` where the tensor is computed
+    "Return what the file says that a tensor holds."
+    t = self.graph.tensors[i]
+    data = self.model.buffers[t.buffer].data
+    shape = [] if t.shape is None else [int(d) for d in t.shape]
+    if data is None or not len(data):
+        if 0 not in shape: return None
+        data = np.zeros(0, np.uint8)
+    kinds = {'FLOAT32': 'f4', 'FLOAT16': 'f2', 'INT32': 'i4', 'INT64': 'i8', 'BOOL': '?'}
+    if (kind := self.kind(i)) not in kinds: raise NotReadable(f'a tensor of the type {kind}')
+    return np.frombuffer(np.asarray(data, np.uint8).tobytes(), kinds[kind]).reshape(shape).copy()
 
 # %% ../../nbs/290_models.tflite.ipynb #395a0922
 class TfliteReader(AxisBuilder):
@@ -88,7 +148,7 @@ class TfliteReader(AxisBuilder):
     ):
         super().__init__()
         self.file,self.schema,self.known,self.padded = file,file.schema,{},{}
-        for i in file.graph.inputs: self.known[int(i)] = self.add_input(f'input_{i}', (sizes or {}).get(file.name(int(i)), file.shape(int(i))))
+        for i in file.inputs: self.known[i] = self.add_input(f'input_{i}', (sizes or {}).get(file.name(i), file.shape(i)))
         for name,op in zip(file.operators(), file.graph.operators): self._step(name, op)
 
     def _step(self, name, op):

@@ -11,7 +11,7 @@ const shapes = 4, bins = 24, radius = 4.5;
 const ramp = ['#440154', '#472d7b', '#3b528b', '#2c728e', '#21918c', '#28ae80', '#5ec962', '#addc30', '#fde725'];
 const ring = ['#2a2f7c', '#5b3c98', '#b05a8c', '#ef9e5b', '#f4d35e', '#8cc084', '#3f8fa8', '#2f5d9b', '#2a2f7c'];
 
-const view = {x: 0, y: 0, k: 1}; // the middle, and pixels a unit
+const view = {x: 0, y: 0, k: 1, w: 1, h: 1}; // the middle, pixels a unit, and the size of the canvas: to ask for that takes time
 const selected = new Set(), off = new Set();
 let column = 0, current = -1, mode = 'pan', needle = '', lasso = null, waiting = false, ink = '#000', soft = '#888', playing = null;
 let groups = [], shown = new Uint8Array(n);
@@ -74,29 +74,42 @@ const words = data.file.map((f, i) => facts(i).map(t => t[1]).join('\n').toLower
 
 // drawing
 
-const across = i => (data.x[i]-view.x)*view.k+canvas.clientWidth/2;
-const down = i => (view.y-data.y[i])*view.k+canvas.clientHeight/2;
+const across = i => (data.x[i]-view.x)*view.k+view.w/2;
+const down = i => (view.y-data.y[i])*view.k+view.h/2;
+function measure() { view.w = canvas.clientWidth; view.h = canvas.clientHeight }
 function trace(path, x, y, shape, r) {
   if (shape === 0) { path.moveTo(x+r, y); path.arc(x, y, r, 0, 7) }
   else if (shape === 1) path.rect(x-.88*r, y-.88*r, 1.76*r, 1.76*r);
   else if (shape === 2) { path.moveTo(x, y-1.2*r); path.lineTo(x+1.1*r, y+.8*r); path.lineTo(x-1.1*r, y+.8*r); path.closePath() }
   else { path.moveTo(x, y-1.3*r); path.lineTo(x+1.3*r, y); path.lineTo(x, y+1.3*r); path.lineTo(x-1.3*r, y); path.closePath() }
 }
+// a mark is drawn once, and then stamped: thousands of outlines would take too long
+function stampOf(g, dpr) {
+  if (g.stamp && g.dpr === dpr) return g.stamp;
+  const stamp = g.stamp = document.createElement('canvas'), pen = stamp.getContext('2d'), half = Math.ceil(1.5*radius*dpr);
+  g.dpr = dpr;
+  stamp.width = stamp.height = 2*half;
+  pen.setTransform(dpr, 0, 0, dpr, half, half);
+  pen.fillStyle = g.colour;
+  pen.beginPath();
+  trace(pen, 0, 0, g.shape, radius);
+  pen.fill();
+  return stamp;
+}
 function draw() {
   waiting = false;
-  const dpr = window.devicePixelRatio || 1, w = canvas.clientWidth, h = canvas.clientHeight;
+  measure();
+  const dpr = window.devicePixelRatio || 1, {w, h} = view;
   if (canvas.width !== Math.round(w*dpr) || canvas.height !== Math.round(h*dpr)) { canvas.width = Math.round(w*dpr); canvas.height = Math.round(h*dpr) }
   ctx.setTransform(dpr, 0, 0, dpr, 0, 0);
   ctx.clearRect(0, 0, w, h);
   ctx.globalAlpha = .85;
   for (const g of groups) {
-    ctx.fillStyle = g.colour;
-    ctx.beginPath();
+    const stamp = stampOf(g, dpr), half = stamp.width/dpr/2;
     for (const i of g.rows) {
       const x = across(i), y = down(i);
-      if (x > -9 && y > -9 && x < w+9 && y < h+9) trace(ctx, x, y, g.shape, radius);
+      if (x > -9 && y > -9 && x < w+9 && y < h+9) ctx.drawImage(stamp, x-half, y-half, 2*half, 2*half);
     }
-    ctx.fill();
   }
   ctx.globalAlpha = 1;
   ctx.strokeStyle = ink;
@@ -130,6 +143,7 @@ function readTheme() {
   redraw();
 }
 function fit() {
+  measure();
   let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
   for (let i = 0; i < n; i++) {
     x0 = Math.min(x0, data.x[i]); x1 = Math.max(x1, data.x[i]); y0 = Math.min(y0, data.y[i]); y1 = Math.max(y1, data.y[i]);
@@ -137,11 +151,11 @@ function fit() {
   const room = 40;
   view.x = (x0+x1)/2;
   view.y = (y0+y1)/2;
-  view.k = Math.min(Math.max(50, canvas.clientWidth-room)/(x1-x0 || 1), Math.max(50, canvas.clientHeight-room)/(y1-y0 || 1));
+  view.k = Math.min(Math.max(50, view.w-room)/(x1-x0 || 1), Math.max(50, view.h-room)/(y1-y0 || 1));
   redraw();
 }
-function zoom(by, x = canvas.clientWidth/2, y = canvas.clientHeight/2) {
-  const dx = x-canvas.clientWidth/2, dy = y-canvas.clientHeight/2, k = Math.min(Math.max(view.k*by, 1e-4), 1e4);
+function zoom(by, x = view.w/2, y = view.h/2) {
+  const dx = x-view.w/2, dy = y-view.h/2, k = Math.min(Math.max(view.k*by, 1e-4), 1e4);
   view.x += dx/view.k-dx/k;
   view.y -= dy/view.k-dy/k;
   view.k = k;
@@ -225,7 +239,7 @@ function inside(path, x, y) {
   }
   return is;
 }
-const selectView = add => select((x, y) => x >= 0 && y >= 0 && x <= canvas.clientWidth && y <= canvas.clientHeight, add);
+const selectView = add => select((x, y) => x >= 0 && y >= 0 && x <= view.w && y <= view.h, add);
 function table(separator, quote) {
   const head = ['file', 'start', 'end', ...data.columns.map(c => c.name)];
   const rows = [...selected].sort((a, b) => a-b).map(i => [fileOf(i), data.start[i] ?? '', data.end[i] ?? '', ...data.columns.map(c => inWords(c, c.values[i]))]);
@@ -311,8 +325,8 @@ function hover(x, y) {
     tip.replaceChildren(...shape ? [shape] : [], ...facts(i).slice(0, 6).map(([name, value]) => element('div', name === 'file' ? value : `${name}: ${value}`)));
     tip.dataset.row = i;
   }
-  tip.style.left = `${x+tip.offsetWidth+24 > canvas.clientWidth ? Math.max(0, x-tip.offsetWidth-16) : x+16}px`;
-  tip.style.top = `${Math.max(0, Math.min(y+12, canvas.clientHeight-tip.offsetHeight-4))}px`;
+  tip.style.left = `${x+tip.offsetWidth+24 > view.w ? Math.max(0, x-tip.offsetWidth-16) : x+16}px`;
+  tip.style.top = `${Math.max(0, Math.min(y+12, view.h-tip.offsetHeight-4))}px`;
 }
 canvas.addEventListener('pointerdown', e => {
   canvas.setPointerCapture(e.pointerId);
@@ -359,7 +373,7 @@ canvas.addEventListener('wheel', e => { e.preventDefault(); zoom(Math.exp(-e.del
 // keys
 
 function step(dx, dy) {
-  if (current < 0 || !shown[current]) { const i = nearest(canvas.clientWidth/2, canvas.clientHeight/2, 1e9); if (i >= 0) choosePoint(i, true); return }
+  if (current < 0 || !shown[current]) { const i = nearest(view.w/2, view.h/2, 1e9); if (i >= 0) choosePoint(i, true); return }
   const x = across(current), y = down(current);
   let best = -1, least = Infinity;
   for (let i = 0; i < n; i++) {
@@ -370,8 +384,8 @@ function step(dx, dy) {
   if (best < 0) return;
   choosePoint(best, true);
   const beyond = (v, most) => v < 20 ? v-20 : v > most-20 ? v-most+20 : 0;
-  view.x += beyond(across(best), canvas.clientWidth)/view.k;
-  view.y -= beyond(down(best), canvas.clientHeight)/view.k;
+  view.x += beyond(across(best), view.w)/view.k;
+  view.y -= beyond(down(best), view.h)/view.k;
 }
 function setMode(to) {
   mode = to;

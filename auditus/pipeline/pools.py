@@ -6,12 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/401_pipeline.pools.ipynb #3c7c5dfa
-import math, os, queue, warnings
+import math, queue, warnings
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ..sound.errors import AuditusError, SettingError
 from ..sound.chain import progress_bar
 from ..models.base import AudioModel
+from ..models.resources import usable_cores
 
 # %% ../../nbs/401_pipeline.pools.ipynb #8deef126
 idle_s = 300 # seconds that a process waits for work
@@ -37,17 +38,16 @@ def find_devices()->list: # of names
     "Return all GPUs of CUDA, or else the CPU for each of its cores, four times at most."
     import torch
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return [f'cuda:{i}' for i in range(n)] or ['cpu']*min(4, os.cpu_count() or 1)
+    return [f'cuda:{i}' for i in range(n)] or ['cpu']*min(4, usable_cores())
 
 def start_pool(
     devices:list|None=None, # names of devices, one for each process; `None`: as `find_devices` says
 )->dict: # with the key 'processes'
     "Start a process for each device."
-    from joblib import cpu_count
     from joblib.externals.loky import ProcessPoolExecutor
     devices = find_devices() if devices is None else [*map(str, devices)]
     if not devices: raise SettingError('a pool has at least one device, got an empty list')
-    threads = max(1, cpu_count()//len(devices))
+    threads = max(1, usable_cores()//len(devices))
     settings = dict(timeout=idle_s, initializer=_start_worker, initargs=(threads,))
     made = [ProcessPoolExecutor(1, **settings) for _ in devices]
     return {'devices': devices, 'processes': made}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/752_session.judging.ipynb #d85f3dc9
+# %% ../../nbs/752_session.judging.ipynb #e16142b2
 import getpass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from .choice import by_chance, make_queue, strategies
 from .examples import list_examples, pack, read_example
 from .state import LabelState, States
 
-# %% ../../nbs/752_session.judging.ipynb #385e4ff8
+# %% ../../nbs/752_session.judging.ipynb #2f5dbade
 class Judging:
     "The side of a session that somebody sits at. Its judgements are in a folder, and none is lost."
     def __init__(self,
@@ -82,7 +82,7 @@ class Judging:
             return f'{l}: {len(s.rows(True))+len(s.examples)} yes, {len(s.rows(False))} no, {len(s.rows(None))} unsure'
         return '\n'.join([f'{type(self).__name__}({count(len(self), "row")} of {self.X.shape[1]} dims, {str(self.folder)!r})', *map(said, self.labels)])
 
-# %% ../../nbs/752_session.judging.ipynb #e131c183
+# %% ../../nbs/752_session.judging.ipynb #672a9501
 @patch
 def _label(self:Judging,
     label:str|None, # `None`: the only one
@@ -105,7 +105,7 @@ def _append(self:Judging, record:dict):
     own.append(record)
     self.states = self._states.read(self.logs)
 
-# %% ../../nbs/752_session.judging.ipynb #554286d8
+# %% ../../nbs/752_session.judging.ipynb #c184565f
 @patch
 def add(self:Judging,
     label:str, # what is sought
@@ -134,7 +134,7 @@ def _forget(self:Judging,
         if logits: self._logits.pop(l, None)
     self._queues = {k:q for k,q in self._queues.items() if k[0] not in labels}
 
-# %% ../../nbs/752_session.judging.ipynb #75935d4b
+# %% ../../nbs/752_session.judging.ipynb #1c4671ca
 @patch
 def likeness(self:Judging, label:str)->np.ndarray|None: # `(n,)`; `None`: there are no examples
     "Return how much each row is like the examples and what was judged yes."
@@ -150,7 +150,8 @@ def _queue(self:Judging, label:str, by:str)->tuple: # rows, and weights or `None
     if (label, by) not in self._queues:
         state,unjudged = self._state(label),np.ones(len(self), bool)
         unjudged[[*state.judged, *state.disputed]] = False
-        likeness = None if by in by_chance else self.likeness(label)
+        by_likeness = by=='similar' or by not in by_chance and label not in self._logits # else a pass over all rows is saved
+        likeness = self.likeness(label) if by_likeness else None
         seed = int(digest([self.seed, label, by, len(state.judged)]), 16)%2**32
         self._queues[label,by] = make_queue(by, self.X, likeness, self._logits.get(label), np.flatnonzero(unjudged), seed)
     return self._queues[label,by]
@@ -169,7 +170,7 @@ def _choose(self:Judging, label:str, by:str, n:int)->list: # of numbers of rows
         self._offered[label,r] = {'by': by} | ({} if weight is None else {'weight': weight, 'of': of, 'known': known})
     return chosen
 
-# %% ../../nbs/752_session.judging.ipynb #eed64212
+# %% ../../nbs/752_session.judging.ipynb #72dc74cf
 @patch
 def next(self:Judging,
     n:int=1, # clips
@@ -186,7 +187,7 @@ def next(self:Judging,
         chosen = self._choose(label, by, n)
     return [self.rows.clip(r) for r in chosen]
 
-# %% ../../nbs/752_session.judging.ipynb #71f0f3fe
+# %% ../../nbs/752_session.judging.ipynb #1324655c
 @patch
 def judge(self:Judging,
     clip, # that `next` gave, or a row of the table: a dict with `file`, `start` and `end`, or its number

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/718_session.log.ipynb #2bdd9a2a
+# %% ../../nbs/718_session.log.ipynb #e9893ca7
 import json, os, warnings
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..sound.locks import hold_lock
 from ..sound.whole import sync_folder, write_whole
 from ..sound.wording import brief, count
 
-# %% ../../nbs/718_session.log.ipynb #89ec4e6c
+# %% ../../nbs/718_session.log.ipynb #dcd6148e
 def parse_lines(
     data:bytes, # of a log
     name, # path, for the warning
@@ -31,10 +31,10 @@ def parse_lines(
         else:
             damaged += 1
             records.append({'kind': 'damaged'}) # a line keeps its number
-    if damaged: warnings.warn(f'{count(damaged, "line")} of {brief(name)} are damaged, and left out', stacklevel=3)
+    if damaged: warnings.warn(f'left out of {brief(name)}, since damaged: {count(damaged, "line")}', stacklevel=3)
     return records,end
 
-# %% ../../nbs/718_session.log.ipynb #cb61e8ce
+# %% ../../nbs/718_session.log.ipynb #2866e4df
 class Log:
     "A file of records that is only added to."
     def __init__(self,
@@ -59,7 +59,7 @@ class Log:
         self.read_to += end
         return bool(new)
 
-# %% ../../nbs/718_session.log.ipynb #ef29eb2b
+# %% ../../nbs/718_session.log.ipynb #14a0517a
 def now()->str:
     "Return the time, in UTC."
     return datetime.now(timezone.utc).isoformat(timespec='milliseconds')
@@ -87,7 +87,7 @@ def append(self:Log,
             self.read_to += len(line)
     return new[-1]
 
-# %% ../../nbs/718_session.log.ipynb #d2760d2a
+# %% ../../nbs/718_session.log.ipynb #906e61d7
 undoable = 'judgement', 'example'
 
 def standing(
@@ -101,7 +101,7 @@ def standing(
             del kept[last]
     return kept
 
-# %% ../../nbs/718_session.log.ipynb #9a96c15f
+# %% ../../nbs/718_session.log.ipynb #e43e03db
 def _last_words(
     logs:list, # of `Log`
 )->tuple: # `(clip, label)` → `(log, who)` → `(number, record)`; and log → `(number, lengths of others that were merged)`
@@ -132,7 +132,7 @@ def decide(
         else: agreed.append(max(sure or [r for _,_,r in said], key=lambda r: r['at']))
     return agreed,disputed
 
-# %% ../../nbs/718_session.log.ipynb #3a9369e8
+# %% ../../nbs/718_session.log.ipynb #8f531c3d
 def read_logs(
     folder:Path, # of a session
     who:str='', # adds to its own log

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/713_session.measures.ipynb #ddcfe20d
+# %% ../../nbs/713_session.measures.ipynb #87e42ed7
 import numpy as np
 from typing import NamedTuple
 from ..learn.bounds import share_interval
 from ..sound.wording import count
 from .heads import fit_linear
 
-# %% ../../nbs/713_session.measures.ipynb #5a3e3167
+# %% ../../nbs/713_session.measures.ipynb #d6392d94
 folds = 3
 curve_points = 5
 
@@ -50,7 +50,7 @@ def learning_curve(
         if s is not None: found.append((first, float(average_precision_score(y, s))))
     return found,s
 
-# %% ../../nbs/713_session.measures.ipynb #88a2845e
+# %% ../../nbs/713_session.measures.ipynb #9ae5abf0
 def precision_at(
     scores:np.ndarray, # `(n,)` of judged clips, by a classifier that never heard them
     y:np.ndarray, # `(n,)`, bool
@@ -60,7 +60,7 @@ def precision_at(
     right = y[np.argsort(-scores, kind='stable')]
     return {n: float(right[:n].mean()) for n in sizes if n<=len(y)}
 
-# %% ../../nbs/713_session.measures.ipynb #5de019d5
+# %% ../../nbs/713_session.measures.ipynb #6a3b3e4c
 class Density(NamedTuple):
     "How many rows have a call, as far as judgements tell."
     rows:float|None # estimate; `None`: chance picked none
@@ -85,18 +85,21 @@ def call_density(
     within = lambda x: float(min(max(x, least), most))
     return Density(within(base+(weight*value).mean()), within(base+low*all_of), within(base+high*all_of), len(value))
 
-# %% ../../nbs/713_session.measures.ipynb #0cd3cd9a
+# %% ../../nbs/713_session.measures.ipynb #2e6fa14a
 least_judged = 10 # of yes and of no, before anything is said
+enough_misses = 10 # of the highest scores, one after the other
 still_rising = .02 # of average precision, from one point of the curve to the next
 
 def advise(
     n_yes:int, n_no:int, # judgements
     curve:list, # as `learning_curve` gives it
     threshold, # row of `Thresholds`, or `None`: nothing was judged for it
+    misses:int=0, # how many of the last clips that by='top' gave were no, one after the other
 )->str:
     "Say what to do next, and why."
     if n_yes<least_judged:
         return f"go on: {count(n_yes, 'clip')} judged yes, {least_judged} tell something (by='similar' or 'top')"
+    if misses>=enough_misses: return f"stop: the last {misses} with the highest scores were no, so what it can find is found"
     if n_no<least_judged:
         return f"go on: {count(n_no, 'clip')} judged no, {least_judged} tell something (by='uncertain')"
     if len(curve)>1 and curve[-1][1]-curve[-2][1]>still_rising:

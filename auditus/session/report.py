@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['SessionReport']
 
-# %% ../../nbs/751_session.report.ipynb #6e9ec628
+# %% ../../nbs/751_session.report.ipynb #0f1a7e9a
 import numpy as np
 from ..sound.wording import count
 from .measures import advise, call_density, learning_curve, precision_at
 from .state import draws, LabelState
 
-# %% ../../nbs/751_session.report.ipynb #ecec131e
+# %% ../../nbs/751_session.report.ipynb #4cdcda40
 def report_label(
     label:str,
     state:LabelState,
@@ -28,14 +28,16 @@ def report_label(
     curve,held = learning_curve(V, y, np.concatenate([given, *state.examples]), weak, mean, scale, C, seed)
     yes,no = len(state.rows(True)),len(state.rows(False))
     d = draws(state)
+    highest = [j['value'] for j in state.judged.values() if j.get('by')=='top' and j['value'] is not None]
+    misses = next((i for i,v in enumerate(reversed(highest)) if v), len(highest))
     density = call_density(d['value'], d['weight'], d['of'], d['known'], yes, len(X), no)
     return {'label': label, 'judged': len(state.judged)-len(state.rows(True, 'example')), 'yes': int(y.sum()), 'no': int((~y).sum()),
             'unsure': len(state.rows(None)), 'examples': len(given)+len(state.examples), 'disputed': len(state.disputed),
             'sample': int(d['is_sample'].sum()), 'sample_yes': int(d['value'][d['is_sample']].sum()),
             'curve': curve, 'precision_at': {} if held is None else precision_at(held, y), 'density': density,
-            'threshold': None if threshold is None else threshold['threshold'], 'advice': advise(int(y.sum()), int((~y).sum()), curve, threshold)}
+            'threshold': None if threshold is None else threshold['threshold'], 'advice': advise(int(y.sum()), int((~y).sum()), curve, threshold, misses)}
 
-# %% ../../nbs/751_session.report.ipynb #ffa795f8
+# %% ../../nbs/751_session.report.ipynb #d11a4c26
 class SessionReport:
     "What is known of each label of a session."
     def __init__(self,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/719_session.rows.ipynb #dcc78df9
+# %% ../../nbs/719_session.rows.ipynb #bc151270
 import os
 from pathlib import Path
 import numpy as np
@@ -14,8 +14,9 @@ from ..sound.errors import AudioInputError
 from ..sound.wording import brief
 from ..core import Clip
 
-# %% ../../nbs/719_session.rows.ipynb #9daeeeb5
+# %% ../../nbs/719_session.rows.ipynb #6e10efae
 same_time = 2e-3 # s by which two ends of a clip may differ: tables and programs round
+no_end = 1e12 # s, of a row that lasts as long as its file
 
 class Rows:
     "The rows of a table of embeddings, found by file and time."
@@ -45,7 +46,7 @@ class Rows:
 
     def __len__(self): return len(self.code)
 
-# %% ../../nbs/719_session.rows.ipynb #516634d4
+# %% ../../nbs/719_session.rows.ipynb #502da5f5
 @patch
 def clip(self:Rows,
     row:int, # number
@@ -74,7 +75,7 @@ def file_number(self:Rows,
     base = os.path.abspath(self.sounds or '.')
     return self.numbers.get(os.path.relpath(os.path.abspath(os.path.expanduser(name)), base).replace(os.sep, '/'))
 
-# %% ../../nbs/719_session.rows.ipynb #552d3eda
+# %% ../../nbs/719_session.rows.ipynb #2bb6d004
 @patch
 def overlapping(self:Rows,
     file:int, # its number
@@ -95,10 +96,10 @@ def find(self:Rows,
     if file is None: return None
     end = np.inf if end is None else end
     near = self.overlapping(file, start, max(end, start+same_time))
-    off = np.maximum(np.abs(self.start[near]-start), np.abs(np.where(np.isinf(self.end[near]) & np.isinf(end), 0, self.end[near]-end)))
+    off = np.maximum(np.abs(self.start[near]-start), np.abs(np.minimum(self.end[near], no_end)-min(end, no_end)))
     return int(near[off.argmin()]) if len(near) and off.min()<=same_time else None
 
-# %% ../../nbs/719_session.rows.ipynb #b6b7d492
+# %% ../../nbs/719_session.rows.ipynb #9329a8ec
 @patch
 def locate(self:Rows,
     item, # `Clip`, dict with `file`, `start` and `end`, or number of a row
@@ -114,7 +115,7 @@ def locate(self:Rows,
     raise AudioInputError(f'the table has no row {brief(source)} from {start:g} s to {"its end" if end is None else f"{end:g} s"}: '
                           'judge a clip that `next` gave, or give calls of your own to `add`')
 
-# %% ../../nbs/719_session.rows.ipynb #9529190b
+# %% ../../nbs/719_session.rows.ipynb #d7455233
 @patch
 def containing(self:Rows,
     file:int, # its number
@@ -129,7 +130,7 @@ def containing(self:Rows,
     chosen = near[shared>=enough-same_time]
     return (chosen if len(chosen) else near[[np.nan_to_num(shared, posinf=1e9).argmax()]]).tolist()
 
-# %% ../../nbs/719_session.rows.ipynb #ee3b95b6
+# %% ../../nbs/719_session.rows.ipynb #3d0808a0
 @patch
 def without_overlaps(self:Rows,
     candidates, # iterable of numbers of rows, the best first

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/748_session.state.ipynb #61221433
+# %% ../../nbs/748_session.state.ipynb #f2719263
 import warnings
 from typing import NamedTuple
 import numpy as np
@@ -14,7 +14,7 @@ from .log import decide, standing
 from .rows import Rows
 from .examples import unpack
 
-# %% ../../nbs/748_session.state.ipynb #831df2c5
+# %% ../../nbs/748_session.state.ipynb #7c1ab868
 class LabelState(NamedTuple):
     "What is known of a label."
     judged:dict # row → record, in the order of judging
@@ -34,7 +34,7 @@ class LabelState(NamedTuple):
         "Return the rows that a classifier learns from: those that measure it are left out."
         return [r for r,j in self.judged.items() if j['value'] is value and j.get('by')!='threshold']
 
-# %% ../../nbs/748_session.state.ipynb #059ff059
+# %% ../../nbs/748_session.state.ipynb #b563935d
 class _Finder:
     "Finds the rows of clips, each once."
     def __init__(self, rows:Rows): self.rows,self.found,self.lost = rows,{},set()
@@ -78,11 +78,11 @@ class States:
         "Tell once what can't be used with this table."
         if lost+foreign==self.told: return
         self.told = lost+foreign
-        if lost: warnings.warn(f'{count(lost, "judged clip")} are not among the rows of this table, and are left out', stacklevel=5)
-        if foreign: warnings.warn(f'{count(foreign, "example")} were embedded by another model or with other settings, and are left '
-                                  'out: add them again', stacklevel=5)
+        if lost: warnings.warn(f'left out, since not among the rows of this table: {count(lost, "judged clip")}', stacklevel=5)
+        if foreign: warnings.warn(f'left out, since made by another model or with other settings: {count(foreign, "example")}; '
+                                  'add them again', stacklevel=5)
 
-# %% ../../nbs/748_session.state.ipynb #9c34c1d2
+# %% ../../nbs/748_session.state.ipynb #b7d3b39a
 def training_rows(
     state:LabelState,
     background:np.ndarray, # numbers of rows that stand for the table
