@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
-from kit import root
+from kit import Loudness, root
 
-from auditus import AudioLoader
+from auditus import AudioLoader, AudioPipeline
 from auditus.app import serve_review
 from auditus.core import Clip
+from auditus.extract import extract
 from auditus.page.cards import CardMaker
 from auditus.page.files import process_folder
 from auditus.page.gate import allowed_hosts
@@ -271,6 +272,28 @@ def test_serving(night, tmp_path):
     with pytest.raises(AudioNotFoundError, match='--sounds'):
         serve_review(Session((np.eye(1), pa.table({'file': ['a.wav'], 'start': [0.], 'end': [1.]})), tmp_path, tmp_path/'s'))
     with pytest.raises(SettingError): serve_review(open_session(night, tmp_path/'s'), allow_hosts=['http://x'])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no such signals')
+def test_the_command(night, tmp_path):
+    from urllib.request import Request, urlopen
+    extract(night[0], tmp_path/'table', AudioPipeline(Loudness(), window=1), progress=False)
+    args = ['app', tmp_path/'table', '--review', tmp_path/'owls', '--sounds', night[0], '--label', 'owl', '--examples', tmp_path/'calls.csv']
+    (tmp_path/'calls.csv').write_text('file,start,end,label\na.wav,3.1,3.8,owl\n')
+    made = subprocess.Popen([sys.executable, '-m', 'auditus', *map(str, args)], stderr=subprocess.PIPE, text=True)
+    try:
+        for line in made.stderr:
+            if line.startswith('http'): break
+        at = line.split()[0]
+        state = json.loads(urlopen(f'{at}state').read())
+        assert [(label['name'], label['examples']) for label in state['labels']] == [('owl', 1)]
+        body = json.dumps({'key': state['key'], 'row': 5, 'label': 'owl', 'value': False}).encode()
+        urlopen(Request(f'{at}judge', body, {'X-Auditus-Review': '1'}))
+        made.send_signal(signal.SIGTERM)
+        assert made.wait() == 128+signal.SIGTERM
+    finally: made.kill()
+    assert [r['kind'] for r in records(tmp_path/'owls')] == ['log', 'example', 'judgement']
 
 
 # in the browser, by keys only
