@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
-from kit import root
+from kit import Loudness, root
 
-from auditus import AudioLoader
+from auditus import AudioLoader, AudioPipeline
 from auditus.app import serve_review
 from auditus.core import Clip
+from auditus.extract import extract
 from auditus.page.cards import CardMaker
 from auditus.page.files import process_folder
 from auditus.page.gate import allowed_hosts
@@ -271,3 +272,178 @@ def test_serving(night, tmp_path):
     with pytest.raises(AudioNotFoundError, match='--sounds'):
         serve_review(Session((np.eye(1), pa.table({'file': ['a.wav'], 'start': [0.], 'end': [1.]})), tmp_path, tmp_path/'s'))
     with pytest.raises(SettingError): serve_review(open_session(night, tmp_path/'s'), allow_hosts=['http://x'])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no such signals')
+def test_the_command(night, tmp_path):
+    from urllib.request import Request, urlopen
+    extract(night[0], tmp_path/'table', AudioPipeline(Loudness(), window=1), progress=False)
+    args = ['app', tmp_path/'table', '--review', tmp_path/'owls', '--sounds', night[0], '--label', 'owl', '--examples', tmp_path/'calls.csv']
+    (tmp_path/'calls.csv').write_text('file,start,end,label\na.wav,3.1,3.8,owl\n')
+    made = subprocess.Popen([sys.executable, '-m', 'auditus', *map(str, args)], stderr=subprocess.PIPE, text=True)
+    try:
+        for line in made.stderr:
+            if line.startswith('http'): break
+        at = line.split()[0]
+        state = json.loads(urlopen(f'{at}state').read())
+        assert [(label['name'], label['examples']) for label in state['labels']] == [('owl', 1)]
+        body = json.dumps({'key': state['key'], 'row': 5, 'label': 'owl', 'value': False}).encode()
+        urlopen(Request(f'{at}judge', body, {'X-Auditus-Review': '1'}))
+        made.send_signal(signal.SIGTERM)
+        assert made.wait() == 128+signal.SIGTERM
+    finally: made.kill()
+    assert [r['kind'] for r in records(tmp_path/'owls')] == ['log', 'example', 'judgement']
+
+
+# in the browser, by keys only
+
+program = """
+import sys, numpy as np, pyarrow.parquet as pq
+from auditus.app import serve_review
+from auditus.review import Session
+at, sounds, folder, port = sys.argv[1:]
+session = Session((np.load(f'{at}/X.npy'), pq.read_table(f'{at}/rows.parquet')), sounds, folder, who='ada')
+page = serve_review(session, port=int(port) or None, labels=['whistle', 'hum'])
+print(page.server_port, flush=True)
+page.block_thread()
+"""
+
+
+class Server:
+    "The page in a process of its own, which can be killed and comes again at the same address."
+    def __init__(self, night, folder): self.args, self.port = [night[0].parent, night[0], folder], 0
+
+    def start(self):
+        self.process = subprocess.Popen([sys.executable, '-c', program, *map(str, self.args), str(self.port)], stdout=subprocess.PIPE, text=True, cwd=root)
+        self.port = int(self.process.stdout.readline())
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL if os.name != 'nt' else signal.SIGTERM)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(night, tmp_path):
+    made = Server(night, tmp_path/'whistles')
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def tab(browser, server):
+    opened = browser.new_page(viewport={'width': 1200, 'height': 800})
+    opened.asked, opened.errors = [], []
+    opened.on('request', lambda r: opened.asked.append(r.url))
+    opened.on('pageerror', lambda e: opened.errors.append(str(e)))
+    opened.set_default_timeout(60_000)
+    opened.goto(f'http://127.0.0.1:{server.port}/')
+    yield opened
+    opened.close()
+
+
+def shown(tab, after=None):
+    "The row of the clip that is shown, once it is another one."
+    tab.wait_for_selector('body:not([data-row=""])'+('' if after is None else f':not([data-row="{after}"])'))
+    return int(tab.locator('body').get_attribute('data-row'))
+
+
+def judge_by_keys(tab, has, n, said):
+    row = shown(tab)
+    for _ in range(n):
+        said.append((row, bool(has[row])))
+        tab.keyboard.press('y' if has[row] else 'n')
+        row = shown(tab, row)
+
+
+def test_judging_by_keys(tab, night, tmp_path):
+    from playwright.sync_api import expect
+    said = []
+    judge_by_keys(tab, night[1], 12, said)
+    assert len({row for row, _ in said}) == 12  # none came twice
+    expect(tab.locator('#saved')).to_have_text('All saved.')
+    assert [(r['start']+60*(r['file'] == 'b.wav'), r['value']) for r in records(tmp_path/'whistles') if r['kind'] == 'judgement'] == said
+    row = shown(tab)
+    tab.keyboard.press('z')  # the last one is back
+    assert shown(tab, row) == said[-1][0]
+    expect(tab.locator('#facts')).to_contain_text('was no' if not said[-1][1] else 'was yes')
+    tab.keyboard.press('u')
+    assert shown(tab, said[-1][0]) == row
+    tab.keyboard.press('ArrowRight')
+    shown(tab, row)
+    expect(tab.locator('#counts')).to_contain_text('12 of 120')
+    expect(tab.locator('#counts')).to_contain_text('1 unsure')
+    tab.keyboard.press('2')  # another class
+    expect(tab.locator('#label')).to_have_value('hum')
+    expect(tab.locator('#counts')).to_contain_text('0 of 120')
+    shown(tab)
+    tab.keyboard.press('n')
+    expect(tab.locator('#counts')).to_contain_text('1 no')
+    tab.keyboard.press('z')
+    expect(tab.locator('#counts')).to_contain_text('0 no')
+    expect(tab.locator('#saved')).to_have_text('All saved.')
+    assert not tab.errors and all(url.startswith(('data:', 'blob:', f'http://{tab.url.split("/")[2]}/')) for url in tab.asked)
+
+
+def test_the_space_bar_plays_and_letters_can_be_typed(tab):
+    from playwright.sync_api import expect
+    shown(tab)
+    tab.keyboard.press('Space')
+    expect(tab.locator('#at')).to_be_visible()  # where it plays
+    expect(tab.locator('#at')).to_be_hidden()  # after a second
+    tab.locator('#name').focus()
+    tab.keyboard.type('a yny hum')
+    tab.keyboard.press('Enter')
+    expect(tab.locator('#label')).to_have_value('a yny hum')
+    expect(tab.locator('#counts')).to_contain_text('0 of 120')
+    shown(tab)
+    tab.locator('#no').click()
+    expect(tab.locator('#counts')).to_contain_text('1 no')
+    tab.keyboard.press('Space')  # plays, and does not judge again
+    expect(tab.locator('#at')).to_be_visible()
+    expect(tab.locator('#counts')).to_contain_text('1 of 120')
+
+
+def test_a_killed_server_loses_no_judgement(tab, server, night, tmp_path):
+    from playwright.sync_api import expect
+    said = []
+    judge_by_keys(tab, night[1], 4, said)
+    for _ in range(2):
+        server.kill()
+        for _ in range(3):  # what was ready can be judged
+            row = shown(tab)
+            said.append((row, bool(night[1][row])))
+            tab.keyboard.press('y' if night[1][row] else 'n')
+            shown(tab, row)
+        expect(tab.locator('#trouble')).to_contain_text('does not answer')
+        expect(tab.locator('#saved')).to_contain_text('not saved yet')
+        server.start()
+        expect(tab.locator('#saved')).to_have_text('All saved.')
+        judge_by_keys(tab, night[1], 3, said)
+    expect(tab.locator('#saved')).to_have_text('All saved.')
+    kept = open_session(night, tmp_path/'whistles').states['whistle'].judged
+    assert {row: r['value'] for row, r in kept.items()} == dict(said) and len(said) == 16
+    assert sum(r['kind'] == 'judgement' for r in records(tmp_path/'whistles')) == 16
+
+
+def test_learning_and_everything_on_a_phone(tab, night, server, tmp_path):
+    from playwright.sync_api import expect
+    tab.set_viewport_size({'width': 390, 'height': 844})
+    judge_by_keys(tab, night[1], 25, [])
+    tab.keyboard.press('l')
+    expect(tab.locator('#advice')).to_contain_text('go on')
+    expect(tab.locator('#by option[value=threshold]')).to_be_enabled()
+    tab.locator('#by').select_option('top')
+    assert night[1][shown(tab)]
+    assert tab.evaluate('document.documentElement.scrollWidth') <= 390
+    for name in ('yes', 'no', 'unsure', 'play', 'skip', 'undo'):
+        box = tab.locator(f'#{name}').bounding_box()
+        assert box['x'] >= 0 and box['x']+box['width'] <= 390 and box['y']+box['height'] <= 844
+    tab.get_by_role('link', name='all scores').click()
+    expect(tab.locator('#trouble')).to_contain_text('run over everything first')
+    tab.locator('#score').click()
+    expect(tab.locator('#found')).to_contain_text('judged yes')
+    with tab.expect_download() as taken: tab.get_by_role('link', name='all scores').click()
+    assert pq.read_table(taken.value.path()).num_rows == n_rows and taken.value.suggested_filename == 'whistles-scores.parquet'
+    assert not tab.errors

@@ -124,6 +124,20 @@ async function exchange() {
   if (!current) next(); else fill();
 }
 
+// a file, or why there is none
+async function download(from) {
+  try {
+    const r = await fetch(from);
+    if (!r.ok) return trouble(await r.text());
+    const a = document.createElement('a');
+    a.href = URL.createObjectURL(await r.blob());
+    a.download = (r.headers.get('content-disposition') || '').replace(/.*filename="?([^"]*)"?.*/, '$1') || 'found';
+    a.click();
+    trouble(offline);
+    setTimeout(() => URL.revokeObjectURL(a.href), 60000);
+  } catch (e) { trouble(e.message) }
+}
+
 // the clip that is shown
 
 function next() {
@@ -269,7 +283,7 @@ function back(card) {
 
 function take(told) { // news of the program
   if (!told.labels) return;
-  const learnt = state && label && told.fits !== state.fits && told.fits > 0;
+  const started = state && told.started !== state.started, learnt = state && told.fits !== state.fits && told.fits > 0;
   state = told;
   // what is on its way counts as well
   for (const o of outbox.slice(o0())) {
@@ -278,7 +292,7 @@ function take(told) { // news of the program
   }
   options();
   counts();
-  if (learnt) exchange();
+  if (label !== null && (learnt || started)) exchange();
   if (state.busy) poll();
 }
 const o0 = () => sending ? 1 : 0; // the first is the one that was answered
@@ -303,6 +317,7 @@ function options() {
     a.href = `export/${e.name}`;
     a.textContent = e.words;
     a.setAttribute('download', '');
+    a.addEventListener('click', event => { event.preventDefault(); download(a.href) });
     return a;
   }));
 }

@@ -39,6 +39,7 @@ class Reviewer:
         self.session,self.refit_every,self.learner = session,refit_every,Learner(session)
         self.lock,self.places = self.learner.lock,SoundPlaces(session.rows.sounds)
         self.cards_ahead = CardMaker(self._make)
+        self.cards_ahead.prepare([0]) # what draws is loaded with the first
         self.names = [*dict.fromkeys([*session.labels, *labels])] # those that nobody judged yet are known here only
         self.since = {} # class → judgements after it learnt last
         self.started,self.key = uuid4().hex[:8],session_key(session)
