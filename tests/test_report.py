@@ -48,7 +48,7 @@ class Seen(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        if tag not in ('meta', 'path', 'rect', 'circle', 'br') or self.get_starttag_text().endswith('/>'): self.open.append(tag)
+        if tag not in ('meta', 'path', 'rect', 'circle', 'wbr') or self.get_starttag_text().endswith('/>'): self.open.append(tag)
     def handle_startendtag(self, tag, attrs): self.tags.append(tag)
     def handle_endtag(self, tag): assert self.open.pop() == tag
     def handle_data(self, data): self.text.append(data)

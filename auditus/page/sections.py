@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/762_page.sections.ipynb #18538621
+# %% ../../nbs/762_page.sections.ipynb #2e2d8385
 import csv, datetime, html, io
 from collections import Counter
 import numpy as np
@@ -15,7 +15,7 @@ from .single import data_uri
 from .detections import count_by_day, count_by_hour, day_bins
 from .charts import bar_chart, interval_chart, site_colours
 
-# %% ../../nbs/762_page.sections.ipynb #1b8344d1
+# %% ../../nbs/762_page.sections.ipynb #173ec999
 def html_rows(
     head:list, # texts; one that begins with a # is of a column of numbers
     rows:list, # of lists of values, as long as the head
@@ -53,7 +53,7 @@ def html_facts(
     rows = (f'<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>' for k,v in facts.items())
     return f'<dl>{"".join(rows)}</dl>'
 
-# %% ../../nbs/762_page.sections.ipynb #022ec088
+# %% ../../nbs/762_page.sections.ipynb #8c3c384f
 def describe_classes(
     found:list, # of `Detection`
     judged:dict|None, # as `lowest_scores` gives it
@@ -85,7 +85,7 @@ def without_promise(
     more = f'; and {len(why)-_most_named:,} more' if len(why)>_most_named else ''
     return f'Left out, since they have no threshold: {shown}{more}.' if why else ''
 
-# %% ../../nbs/762_page.sections.ipynb #b8febb9a
+# %% ../../nbs/762_page.sections.ipynb #a03f5f07
 _most_charts = 12 # classes: the others are in the CSV file
 
 def _legend(
@@ -137,7 +137,7 @@ def _day_charts(by_class, fills, timed)->str: # HTML
     return f'<h3>By {by}</h3>'+_figures(by_class, lambda ds: count_by_day(ds, first, last, days), starts, ticks,
                                         fills, by)
 
-# %% ../../nbs/762_page.sections.ipynb #f0dd52da
+# %% ../../nbs/762_page.sections.ipynb #55615002
 def _activity_csv(timed)->str: # HTML
     "Write what is drawn, and what is not drawn, as a CSV file."
     counts = Counter((d.label, d.site, d.at.date().isoformat(), d.at.hour) for d in timed)
@@ -164,7 +164,9 @@ def describe_activity(
     return (f'<p>{html.escape(" ".join(said))} {_activity_csv(timed)}</p>{_legend(fills)}'
             f'{_hour_charts(by_class, fills)}{_day_charts(by_class, fills, timed)}')
 
-# %% ../../nbs/762_page.sections.ipynb #70ccc94f
+# %% ../../nbs/762_page.sections.ipynb #d49ffd1d
+_most_in_csv = 100_000 # detections, which take some 10 MB
+
 def describe_detections(
     found:list, # of `Detection`
     top:int, # to show
@@ -172,10 +174,11 @@ def describe_detections(
     "Write the detections with the highest scores, and all of them as a CSV file."
     def at(d): return None if d.at is None else d.at.isoformat(' ', 'seconds')
     order = sorted(found, key=lambda d: (-(d.score or 0.), d.file, d.start, d.label))
-    everything = [[d.file, d.start, d.end, d.label, d.score, d.site, at(d)]
-                  for d in sorted(found, key=lambda d: (d.file, d.start, d.label))]
+    kept = [[d.file, d.start, d.end, d.label, d.score, d.site, at(d)]
+            for d in sorted(order[:_most_in_csv], key=lambda d: (d.file, d.start, d.label))]
     columns = ['file', 'start', 'end', 'label', 'score', 'site', 'recorded_at']
-    link = csv_link(columns, everything, 'detections.csv', 'detections.csv')
+    link = csv_link(columns, kept, 'detections.csv', 'detections.csv')
+    if len(found)>_most_in_csv: link += f' (the {_most_in_csv:,} with the highest scores)'
     shown = 'all of them' if len(found)<=top else f'the {top:,} with the highest scores'
     rows = [[d.label, d.score, at(d), d.site, d.file, f'{d.start:.1f} to {d.end:.1f}'] for d in order[:top]]
     return f'<p>{count(len(found), "detection")}; here are {shown}. {link}</p>' + html_rows(
