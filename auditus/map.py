@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SoundMap', 'write_map']
 
-# %% ../nbs/758_map.ipynb #23805d63
+# %% ../nbs/758_map.ipynb #3b561939
 import datetime
 from collections import Counter
 from pathlib import Path
@@ -24,7 +24,7 @@ from .search import SoundIndex, find_index, holds_vectors, name_folders
 from .page.single import check_page_path, fill_template, to_json
 from .page.snippets import SoundPlaces, make_snippets
 
-# %% ../nbs/758_map.ipynb #c7e58f7d
+# %% ../nbs/758_map.ipynb #6f37db31
 _most_names = 60 # of a column: with more the eye can't tell them apart
 
 class MapColumn(NamedTuple):
@@ -58,7 +58,7 @@ def _as_numbers(name, values)->MapColumn:
     def number(v): return None if v is None or not np.isfinite(v) else float(f'{v:.6g}')
     return MapColumn(name, 'number', [*map(number, values)])
 
-# %% ../nbs/758_map.ipynb #c6a3a012
+# %% ../nbs/758_map.ipynb #6b3f974a
 def _column(
     name:str,
     column, # of a pyarrow table
@@ -91,7 +91,7 @@ def map_columns(
     for c in dict.fromkeys([o for o in first if o in names]+names): found += _column(c, table[c])
     return sorted(filter(None, found), key=lambda c: c.name!=first[0])
 
-# %% ../nbs/758_map.ipynb #783e3a18
+# %% ../nbs/758_map.ipynb #f7194f8e
 _grid = 10_000 # steps along the longer side of a map: finer than any screen
 
 def map_points(
@@ -111,7 +111,7 @@ def pick_rows(
     "Choose rows evenly, where there are more than a map can show."
     return np.unique(np.linspace(0, n-1, min(n, most)).astype(int))
 
-# %% ../nbs/758_map.ipynb #c9bfce63
+# %% ../nbs/758_map.ipynb #22971c1c
 def map_data(
     index:SoundIndex,
     rows:np.ndarray, # that are points
@@ -121,8 +121,10 @@ def map_data(
     "Collect what is known of the points. Raises `SettingError` where the column to begin with is none."
     table = index.table.take(rows)
     columns,places = map_columns(table),index.locate_rows(rows)
-    if colour is not None and colour not in (names := [c.name for c in columns]):
-        raise SettingError(f'`colour` must be one of {", ".join(names) or "none"}, got {colour!r}')
+    names = [c.name for c in columns]
+    if colour is not None and colour not in names:
+        if not names: raise SettingError(f'`colour`: nothing in the table tells its sounds apart, got {colour!r}')
+        raise SettingError(f'`colour` must be one of {", ".join(names)}, got {colour!r}')
     files = [*dict.fromkeys(p['file'] for p in places)]
     number = {f:i for i,f in enumerate(files)}
     points = map_points(np.asarray(index.X[rows]), method)
@@ -132,7 +134,7 @@ def map_data(
             'file': [number[p['file']] for p in places], 'start': seconds('start'), 'end': seconds('end'),
             'columns': [c._asdict() for c in columns], 'colour': colour or (columns[0].name if columns else None)}
 
-# %% ../nbs/758_map.ipynb #212c7f5c
+# %% ../nbs/758_map.ipynb #3a80e80f
 def _embed_snippets(
     snippets:list, # of `Snippet`
     seconds:float, # that each lasts at most
@@ -157,7 +159,7 @@ def describe_snippets(
     if failed: text += f' {count(len(failed), "sound")} could not be read, such as {failed[0]}.'
     return text+' Each is played as loud as the others.'*bool(heard)
 
-# %% ../nbs/758_map.ipynb #e6575c39
+# %% ../nbs/758_map.ipynb #661bac59
 class SoundMap(NamedTuple):
     "What became of a map."
     out:Path # the page
@@ -201,10 +203,11 @@ def write_map(
     texts['note'] = describe_snippets(snippets, [r['file'] for r in listed], max_mb)
     page = _fill(texts, data, snippets, seconds)
     with said_plainly(out), write_whole(out) as new: new.write_text(page, encoding='utf-8')
-    errors = [(r['file'], s.error) for r,s in zip(listed, snippets) if s.error]
+    # a recording that can't be found is told once, however many rows it has
+    errors = list(dict.fromkeys((r['file'], s.error) for r,s in zip(listed, snippets) if s.error))
     return SoundMap(out, len(listed), sum(s.sound is not None for s in snippets), errors, texts['note'])
 
-# %% ../nbs/758_map.ipynb #5850cbae
+# %% ../nbs/758_map.ipynb #69d79a6f
 _note_bytes,_row_bytes = 2000,10 # that a note has at most, and what is around the snippets of a row
 
 def _room_left(
