@@ -12,6 +12,7 @@ from .commands.models import describe, tune, verify
 from .commands.embed import embed
 from .commands.classify import classify, zeroshot
 from .commands.learn import evaluate, finetune, probe
+from .commands.compare import compare
 from .commands.segments import write_segments
 from .commands.review import review, thresholds
 from .commands.search import draw_map, open_page, search
@@ -21,6 +22,7 @@ from .commands.report import write_report
 # in the order of the help
 app = make_app({'embed': embed, 'classify': classify, 'zeroshot': zeroshot,
                 'segments': write_segments, 'info': info, 'probe': probe,
-                'finetune': finetune, 'evaluate': evaluate, 'review': review, 'thresholds': thresholds,
+                'finetune': finetune, 'evaluate': evaluate, 'compare': compare,
+                'review': review, 'thresholds': thresholds,
                 'report': write_report, 'search': search, 'map': draw_map,
                 'app': open_page, 'models': models, 'verify': verify, 'tune': tune, 'describe': describe, 'cache': cache})

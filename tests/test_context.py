@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
+from graphs import cut_short
 from kit import command, installed, noise
 
 import auditus.models.onnx as engine
@@ -198,6 +199,15 @@ def test_an_exported_file_hears_what_was_exported(shallow, rng, tmp_path):
     pipe = AudioPipeline(tmp_path/'short.onnx', backend='onnx')
     assert pipe.model.context == 5 and np.abs(pipe(x)-AudioPipeline(shallow('ast'), context=5)(x)).max() < 1e-4
     with pytest.raises(SettingError, match='`context` can not be given'): load_model(tmp_path/'short.onnx', context=3)
+
+
+@pytest.mark.skipif(not (installed('onnxruntime') and installed('onnx')), reason='the extra auditus[onnx] is not installed')
+def test_a_graph_that_was_told_its_context_is_saved_with_it(rng, tmp_path):
+    known = dict(sr=8000, pooled='pooled', frames='given')
+    pipe = AudioPipeline(cut_short(tmp_path/'a.onnx', samples=None), context=1., window=1., **known)
+    pipe.save(tmp_path/'kept')
+    again, x = AudioPipeline.load(tmp_path/'kept'), (noise(rng, 2.5, 8000), 8000)
+    assert again.model.context == 1 and np.array_equal(again(x), pipe(x))
 
 
 def test_the_weights_of_one_context_are_not_those_of_another(checkpoint, rng, tmp_path):

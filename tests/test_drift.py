@@ -13,7 +13,7 @@ import soxr
 import torch
 from kit import Counting, command, installed
 
-from auditus import AudioPipeline, SettingError
+from auditus import AudioClassifier, AudioPipeline, Probe, SettingError
 from auditus.collection import budget, checks as kept
 from auditus.collection.checks import checks_key, embed_checks
 from auditus.collection.drift import DriftWarning, compare_checks, tolerance_of
@@ -390,3 +390,45 @@ def test_whisper_tells_number_formats_and_noise(tmp_path):
     for batch_size in (1, 8): assert not compare_checks(before, embed_checks(AudioPipeline(tmp_path/'whisper', batch_size=batch_size))).moved
     for dtype in ('bfloat16', 'int8', 'float16'): assert compare_checks(before, embed_checks(AudioPipeline(tmp_path/'whisper', dtype=dtype))).moved, dtype
     assert compare_checks(before, embed_checks(AudioPipeline(noisy(tmp_path/'whisper')))).distance > 2e-3
+
+
+# Probes
+
+@pytest.fixture
+def tones(tmp_path):
+    "Twelve sounds of two kinds in folders named after them."
+    for label, hz in (('low', 200), ('high', 2000)):
+        (tmp_path/'tones'/label).mkdir(parents=True)
+        for i in range(6): sf.write(tmp_path/'tones'/label/f'{i}.wav', .3*np.sin(2*np.pi*(hz+hz*i/20)*np.arange(24000)/24000), 24000)
+    return tmp_path/'tones'
+
+
+@pytest.mark.parametrize('learnt_from, head', [('sounds', 'logistic'), ('sounds', 'attention'), ('table', 'logistic')])
+def test_a_saved_probe_asks_its_model_before_it_judges(learnt_from, head, model, tones, tmp_path):
+    whole = dict(window='auto', hop=None)
+    if learnt_from == 'table': extract(tones, tmp_path/'table', pipeline(model, **whole))
+    probe = Probe(pipeline(model, **whole), head, folds=None, cache=tmp_path/'cache').fit(tmp_path/'table' if learnt_from == 'table' else tones)
+    probe.save(tmp_path/'probe')
+    sound = tones/'low'/'0.wav'
+    for opened in (Probe.load(tmp_path/'probe'), Probe.load(tmp_path/'probe', pipeline(model, **whole))):
+        assert drifts(lambda: opened(sound)) == drifts(lambda: opened.predict([sound])) == []
+    assert drifts(lambda: AudioClassifier(tmp_path/'probe', window=.5)(sound)) == []
+    unlevelled(model)
+    other = Probe.load(tmp_path/'probe', pipeline(model, **whole))
+    message, = drifts(lambda: other.predict([sound]))
+    assert 'probe' in message and 'made by a model that gave other vectors' in message and drifts(lambda: other(sound)) == []
+    if head == 'attention': return
+    rewrite(tmp_path/'probe'/'pipeline'/'model', 'preprocessor_config.json', do_normalize=False)
+    with_sums = json.loads((tmp_path/'probe'/'probe.json').read_text())
+    (tmp_path/'probe'/'probe.json').write_text(json.dumps(with_sums | {'sums': False}))
+    classifier = AudioClassifier(tmp_path/'probe', window=.5)
+    assert len(drifts(lambda: classifier(sound))) == 1
+
+
+def test_a_probe_of_an_earlier_version_opens_in_silence(model, tones, tmp_path):
+    Probe(pipeline(model, window='auto', hop=None), folds=None, cache=tmp_path/'cache').fit(tones).save(tmp_path/'probe')
+    known = json.loads((tmp_path/'probe'/'probe.json').read_text())
+    without = {k: v for k, v in known.items() if k not in ('checks', 'cut')}
+    for found in (without, known | {'checks': 'no'}, known | {'cut': 5}):
+        (tmp_path/'probe'/'probe.json').write_text(json.dumps(found | {'sums': False}))
+        assert drifts(lambda: Probe.load(tmp_path/'probe').predict([tones/'low'/'0.wav'])) == []

@@ -73,6 +73,7 @@ def ended(request, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group('notebooks')  # where tests run side by side, these are left to one process
 @pytest.mark.skipif(sys.platform != 'linux', reason='they run in forks of one process')
 @pytest.mark.parametrize('path', [pytest.param(p, id=p.stem, marks=[pytest.mark.arithmetic] if p.stem in by_processor else []) for p in notebooks])
 def test_notebook_runs(path, request):
@@ -163,7 +164,7 @@ def test_layers_are_told_apart(name, line, wrong): assert wrong_imports(line, na
 
 def test_every_module_has_its_notebook():
     by_hand = {'auditus', 'auditus._modidx', 'auditus.collection', 'auditus.commands', 'auditus.index', 'auditus.learn',
-               'auditus.models', 'auditus.pipeline', 'auditus.page', 'auditus.sound'}
+               'auditus.models', 'auditus.pipeline', 'auditus.page', 'auditus.session', 'auditus.sound'}
     assert {module_name(p) for p in modules} == {*module_number()} | by_hand
 
 

@@ -5,7 +5,6 @@ import datetime
 import io
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 from importlib.util import find_spec
 
@@ -207,17 +206,6 @@ def test_what_is_wrong_is_said(wrong, error):
 
 
 # in a browser
-
-@pytest.fixture(scope='module')
-def browser():
-    api = pytest.importorskip('playwright.sync_api')
-    found = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-    if not found: pytest.skip('no Chromium is installed')
-    with api.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=found, args=['--no-sandbox'])
-        yield opened
-        opened.close()
-
 
 def test_in_a_browser(browser, tmp_path):
     out = tmp_path/'report.html'

@@ -80,13 +80,14 @@ def embed_cached(
     "Embed sounds, and keep their vectors for the next time."
     with named_meanwhile(pipe.model) as nameless, TemporaryDirectory() as passing:
         place = passing if nameless else cache or cache_folder()/'embeddings' # no other time would know it
-        return _embed_cached(pipe, items, Path(place).expanduser()/digest(run_settings(pipe)), progress)
+        return _embed_cached(pipe, items, Path(place).expanduser()/digest(run_settings(pipe)), progress, checks=not nameless)
 
 def _embed_cached(
     pipe:AudioPipeline, # as in `embed_cached`
     items:list, # as in `embed_cached`
     home:Path, # folder of this pipeline's vectors
     progress:bool|None, # as in `embed_cached`
+    checks:bool=True, # keep what another time's vectors are compared with?
 )->CachedVectors: # rows in the order of the sounds
     "Embed those of the sounds that are not in a folder yet."
     import pyarrow as pa
@@ -98,7 +99,7 @@ def _embed_cached(
         if len(missing)<len({*keys}):
             check_once(pipe, then, home, 'Those that were kept are used beside new ones: remove them with `auditus cache --clear`',
                        stacklevel=4)
-        done = extract([i._replace(name=k, more={}) for k,i in missing.items()], folder, pipe, checks=then is None,
+        done = extract([i._replace(name=k, more={}) for k,i in missing.items()], folder, pipe, checks=checks and then is None,
                        progress=progress)
         failed = [(missing[e.file].name, e.message) for e in done.errors]
         known.read(folder)

@@ -129,6 +129,25 @@ def draw_map(
     index.plot(method=method).figure.savefig(out, dpi=120)
     say(f'{count(len(index), "point")} → {out}')
 
+# %% ../../nbs/890_commands.search.ipynb #cd200ab2
+def _check_review_options(
+    index:str|None, review:Path|None, label:str|None, examples:list|None, # as in `open_page`
+):
+    "Raise `SettingError` where options for reviewing are without what they need."
+    if review is None and (label or examples): raise SettingError('`--label` and `--examples` are for judging: give `--review FOLDER` as well')
+    if review is not None and index is None: raise SettingError('`--review` needs the table whose clips are judged: what auditus embed wrote')
+    if examples and not label: raise SettingError('say with `--label` what the examples are of')
+
+def _open_session(
+    table:str, sounds:str|None, folder:Path, label:str|None, examples:list|None, # as in `open_page`
+): # `auditus.review.Session`
+    "Open a labelling session, and give it its examples."
+    from auditus.review import Session
+    session = Session(table, sounds, folder)
+    if examples and label not in session.labels: session.add(label, examples)
+    say(repr(session))
+    return session
+
 # %% ../../nbs/890_commands.search.ipynb #ba9d31c2
 @as_command
 def open_page(
@@ -142,6 +161,11 @@ def open_page(
              'without it the model, where it reads.')] = None,
     sounds: Annotated[Optional[str], typer.Option(
         help="The folder of the index's sounds, to hear them.")] = None,
+    review: Annotated[Optional[Path], typer.Option(
+        help='A folder for judgements: open the page on which clips of the table are judged yes or no, with keys.')] = None,
+    label: Annotated[Optional[str], typer.Option(help='With --review, a class to look for.')] = None,
+    examples: Annotated[Optional[list[str]], typer.Option(
+        help='With --review, sounds of that class: files, folders, or a selection table of Raven; may be given again.')] = None,
     port: Annotated[Optional[int], typer.Option(
         help='Without it the first that is free from 7860 on.')] = None,
     host: Annotated[str, typer.Option(
@@ -163,23 +187,33 @@ def open_page(
     trust: TrustOptions = TrustOptions(),
 ):
     "Open a page: see, hear, classify and embed sounds, and find their like."
-    from auditus.app import SoundAnalyzer, serve
+    from auditus.app import serve, serve_review, SoundAnalyzer
     from auditus.page.files import exit_on_signals
     from auditus.page.layout import import_gradio
     from auditus.page.workbench import place_for_vectors
+    _check_review_options(index, review, label, examples)
     with exit_on_signals():
         if index is not None: check_exists(index)
+        if review is not None:
+            session = _open_session(index, sounds, review, label, examples)
+            return _show_page(serve_review(session, host, port, browser, allow_host or (), [label] if label else ()), host)
         import_gradio() # says what is missing before a folder is embedded, which may take an hour
         # what is not given is left to the index
         settings = vars(run) | {k:v or None for k,v in vars(trust).items()}
         analyzer = SoundAnalyzer(model, index, sounds, words_model, max_minutes, settings, max_seconds,
                                  cache=None if index is None else place_for_vectors(index))
         say('; '.join(analyzer.describe())+(f', kept in {analyzer.cache}' if analyzer.cache else ''))
-        page = serve(analyzer, host, port, max_mb, browser, max_total_mb, allow_host or ())
-        try:
-            _say_where(page, host)
-            page.block_thread()
-        finally: page.close(verbose=False) # which takes uploads with it
+        _show_page(serve(analyzer, host, port, max_mb, browser, max_total_mb, allow_host or ()), host)
+
+def _show_page(
+    page, # that is served
+    host:str, # who may come
+):
+    "Say where a page is, and wait for its end."
+    try:
+        _say_where(page, host)
+        page.block_thread()
+    finally: page.close(verbose=False) # which takes uploads with it
 
 def _say_where(
     page, # that is served

@@ -91,6 +91,7 @@ def classify_sounds(self:ProbeClassifier,
     failed=None, # as in `AudioPipeline.embed_sounds`
 )->Iterator[EmbeddedSound]: # with scores
     "Classify the windows of each sound, as they come."
+    self.probe.check_drift(self.pipe)
     for y in self.pipe.embed_sounds(sounds, failed): yield y._replace(scores=self.scores_of_vectors(y.vectors))
 
 @patch

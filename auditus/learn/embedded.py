@@ -14,6 +14,7 @@ from ..collection.sources import find_column
 from ..collection.annotations import label_columns
 from ..collection.items import Item
 from ..collection.remote import open_store
+from ..collection.checks import CheckVectors
 from ..collection.embeddings import EmbeddingTable, load
 from .labelled import find_classes, Labelled
 from .sources import parse_labels
@@ -30,6 +31,13 @@ def table_settings(
     settings = next((s for p in found if (s := table.read_metadata(p)) is not None), None)
     if found and settings is None and not table.store.single: table.refuse_damage()
     return settings
+
+# %% ../../nbs/665_learn.embedded.ipynb #c971fa9d
+def read_checks_of(
+    path, # of what `extract` wrote
+)->CheckVectors|None: # `None`: the table keeps none
+    "Read the vectors of the check sounds of a table."
+    return EmbeddingTable(open_store(path)).checks()
 
 # %% ../../nbs/665_learn.embedded.ipynb #75978856
 def _label_values(

@@ -13,11 +13,12 @@ from ..sound.json import read_json
 from ..sound.files import read_whole
 from ..pipeline.protocols import open_bundle, write_bundle
 from ..transform import AudioPipeline
+from ..collection.drift import TableChecks
 from ..collection.run import run_settings
 from .augment import describe_augment
 from .saved import (arrays_file, calibrations, check_overwrite, check_same_vectors, compared_settings,
                                  head_settings, probe_file, probe_folder, read_saved)
-from .settings import Learnt
+from .settings import cut_settings, Learnt
 
 # %% ../../nbs/669_learn.files.ipynb #c83e8f98
 def probe_settings(
@@ -60,6 +61,9 @@ def write_probe(
     check_probe_place(probe, folder, probe.learnt_from, overwrite)
     more = {}
     if probe.calibration is not None: known['calibration'] = probe.calibration.as_dict()
+    if (checks := probe.kept_checks()).then is not None:
+        cut = {k:checks.settings[k] for k in cut_settings if k in checks.settings}
+        known |= {'checks': json.loads(checks.then.to_json()), 'cut': cut}
     if (r := probe.report) is not None:
         known['report'] = {k:getattr(r, k) for k in ('names', 'skipped', 'folds', 'unchecked')}
         more = {'report_truth': r.targets, 'report_scores': r.scores}
@@ -83,6 +87,7 @@ def _read(
     check_same_vectors(saved.made_by, probe.embedder, but=may_differ)
     probe._learnt = Learnt(saved.classes, saved.multilabel, saved.indicator, saved.arrays, saved.report, saved.sounds,
                            saved.calibration, probe.vector_settings())
+    probe.checks = TableChecks(saved.checks, saved.cut, str(folder), cut_settings)
     return probe
 
 def read_probe(

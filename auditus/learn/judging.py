@@ -26,11 +26,15 @@ class ProbeScores(SklearnClassifier):
     "The side of a probe that judges sounds: with its `head`, `arrays`, `classes`, `multilabel` and `embedder`."
     calibration = None # `Calibration`; `None`: scores are those of the head
 
+    def check_drift(self):
+        "Called before sounds are embedded; who knows what its vectors were may warn where its model makes others."
+
     def vectors_of(self,
         sounds, # many
     )->np.ndarray: # `(n, dim)`
         "Embed sounds. Raises `SettingError` where the pipeline is no longer the one that was learnt with."
         self._check_fitted().check_settings()
+        self.check_drift()
         few = not hasattr(sounds, '__len__') or len(sounds)<few_sounds
         if few: return to_tensors(self.embedder.many(sounds), 'np')
         items = [sound_item(x, i) for i,x in enumerate(iter_items(sounds))]
@@ -83,6 +87,7 @@ def score(self:ProbeScores,
 def each(self:ProbeScores, xs)->Iterator[Scores]:
     "Yield labels with scores of each sound, in order, as they come: those of its windows make the curves."
     classes,pipe = self.classes_.tolist(),self.embedder
+    self.check_drift()
     for y in pipe.embed_sounds(xs):
         windows = np.stack([to_tensors(pipe.summary([s], [v]), 'np') for s,v in zip(y.spans, y.vectors)])
         whole = to_tensors(pipe.summary(y.spans, y.vectors), 'np')

@@ -14,6 +14,7 @@ from ..sound.chain import Transform
 from ..pipeline.classifier import class_array, not_fitted
 from ..calibration import Calibration
 from ..transform import AudioPipeline
+from ..collection.drift import TableChecks
 from .labelled import check_learnable, drop_failed, former_name, Labelled, sounds_fingerprint
 from .sources import as_labelled, is_indicator
 from .metrics import Report
@@ -24,10 +25,10 @@ from .heads import fit_head, head_scores
 from .vectors import embed_to_learn
 from .variants import embed_variants, with_variants
 from .saved import calibrations, check_calibrate, check_head_settings
-from .embedded import is_embedded, read_embedded
+from .embedded import is_embedded, read_checks_of, read_embedded, table_settings
 from .judging import ProbeScores
 from .folds import divide, held_out_scores
-from .settings import is_other, Learnt, learnt_field, ProbeSettings
+from .settings import cut_settings, is_other, Learnt, learnt_field, ProbeSettings
 from .files import check_probe_place, read_probe, write_probe
 
 # %% ../../nbs/670_learn.probe.ipynb #d3df2737
@@ -149,7 +150,9 @@ def fit(self:Probe,
     "Learn from labelled sounds, and find out how well. Raises `AudioInputError` where they can't be "
     "learnt from."
     if labels is None and isinstance(sounds, (str, Path)) and is_embedded(sounds):
-        return self.fit_vectors(*read_embedded(sounds, groups, problem_type, label_column, self.pipeline))
+        self.fit_vectors(*read_embedded(sounds, groups, problem_type, label_column, self.pipeline))
+        self.checks = TableChecks(read_checks_of(sounds), table_settings(sounds), str(sounds), cut_settings)
+        return self
     data = check_learnable(as_labelled(sounds, labels, groups, problem_type, label_column))
     learnt_from = sounds_fingerprint(data)
     check_head_settings(self.head, self.C, self.k, self.folds, self.seed, self.class_weight, data.classes)
@@ -182,6 +185,7 @@ def fit_vectors(self:Probe,
     report,calibration = checked
     self._learnt = Learnt(data.classes, data.multilabel, indicator, arrays, report, learnt_from, calibration,
                           self.vector_settings())
+    self.checks = None
     return self
 
 # %% ../../nbs/670_learn.probe.ipynb #c9f651c0

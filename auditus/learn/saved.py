@@ -17,6 +17,7 @@ from ..sound.json import read_json
 from ..sound.files import FolderKind
 from ..calibration import Calibration
 from ..transform import AudioPipeline
+from ..collection.checks import CheckVectors, read_checks
 from ..collection.run import run_settings
 from .metrics import Report
 from .heads import array_shapes, learners, weighted_heads
@@ -213,6 +214,8 @@ class SavedProbe(NamedTuple):
     sounds:str # that it has learnt from, as `sounds_fingerprint` says it
     indicator:bool = False # did its labels come as a matrix of 0 and 1?
     calibration:Calibration|None = None # `None`: its scores are those of the head
+    checks:CheckVectors|None = None # by which it is told whether its model still makes such vectors; `None`: there are none
+    cut:dict = {} # settings by which the check sounds were cut
 
 def _read_files(
     folder:Path,
@@ -230,7 +233,8 @@ def _read_files(
     report = _saved_report(known, targets, scores)
     sounds = known.get('sounds', '')
     return SavedProbe(settings, known['classes'], known['multi'], arrays, report, made_by, sounds,
-                      known.get('indicator', False), _saved_calibration(known))
+                      known.get('indicator', False), _saved_calibration(known), read_checks(known.get('checks')),
+                      known['cut'] if isinstance(known.get('cut'), dict) else {})
 
 def read_saved(
     folder:Path, # of a probe

@@ -12,6 +12,8 @@ from ..sound.errors import check_names, SettingError
 from ..sound.chain import Transform
 from ..calibration import Calibration
 from ..transform import AudioPipeline
+from ..collection.checks import try_checks
+from ..collection.drift import TableChecks
 from ..collection.run import run_settings
 from .metrics import Report
 from .saved import check_same_vectors, vector_settings
@@ -45,6 +47,7 @@ def is_other(
 class ProbeSettings:
     "The side of a probe that keeps settings. A `Transform` whose first setting is `pipeline` inherits it."
     _without_effect = {'cache', 'progress'} # on what is learnt
+    checks = None # `TableChecks` of the vectors that it has learnt from; `None`: of its own model
 
     def get_params(self,
         deep:bool=True, # those of the pipeline too?
@@ -56,6 +59,32 @@ class ProbeSettings:
     def vector_settings(self)->dict:
         "Return those settings of the pipeline that vectors depend on."
         return {k:v for k,v in self.pipeline.get_params().items() if k in vector_settings}
+
+# %% ../../nbs/668_learn.settings.ipynb #7a7a52ec
+cut_settings = 'window', 'hop', 'max_seconds', 'pad', 'mono', 'channel', 'truncated' # a recording may be cut in another way
+
+@patch
+def checked_pipeline(self:ProbeSettings,
+    pipeline:AudioPipeline|None=None, # that embeds; `None`: the probe's own
+)->AudioPipeline:
+    "Return the pipeline whose vectors of the check sounds are kept: of one with many vectors a sound, a plain one."
+    pipe = pipeline or self.pipeline
+    if self.head!='attention': return pipe
+    steps = {k:v for k,v in (pipe.custom_steps or {}).items() if k!='pooling'}
+    return AudioPipeline(**pipe.get_params() | dict(pooling='mean', layer=-1, custom_steps=steps or None))
+
+@patch
+def kept_checks(self:ProbeSettings)->TableChecks:
+    "Return what is to be saved of the check sounds: that of the table which it has learnt from, or of its model."
+    pipe = self.checked_pipeline()
+    return self.checks or TableChecks(try_checks(pipe), pipe.get_params(), '')
+
+@patch
+def check_drift(self:ProbeSettings,
+    pipeline:AudioPipeline|None=None, # that is to embed; `None`: the probe's own
+):
+    "Warn, once, where a model makes other vectors than those that were learnt from."
+    if self.checks is not None: self.checks.check_once(self.checked_pipeline(pipeline), stacklevel=4)
 
 # %% ../../nbs/668_learn.settings.ipynb #e8bcdba4
 @patch
@@ -96,6 +125,7 @@ def with_pipeline(self:ProbeSettings,
     probe = type(self)(**self.get_params(False) | {'pipeline': pipe, 'truncated': None})
     check_same_vectors(run_settings(self.embedder), probe.embedder)
     probe._learnt = self._learnt._replace(settings=probe.vector_settings())
+    probe.checks = self.checks
     return probe
 
 @patch

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/757_page.snippets.ipynb #6c2241dd
+# %% ../../nbs/757_page.snippets.ipynb #be238cbb
 import io, os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,20 +20,22 @@ from ..load import AudioLoader
 from ..show import mel_db, range_db
 from ..collection.sources import user_path
 
-# %% ../../nbs/757_page.snippets.ipynb #87fbc145
+# %% ../../nbs/757_page.snippets.ipynb #830a5409
 picture_size = 160,80 # dots
 _picture_quality = 40 # of WebP, up to 100
 
 def encode_picture(
     x:AudioArray, # channels are averaged
+    size:tuple=picture_size, # dots
+    quality:int=_picture_quality, # of WebP, up to 100
 )->bytes: # a WebP file
     "Draw a spectrogram without axes, for looking at beside others."
     import matplotlib
     from PIL import Image
     share,out = 1+np.clip(mel_db(x), -range_db, 0)/range_db,io.BytesIO()
     dots = matplotlib.colormaps['magma'](np.uint8(255*share[::-1]))[...,:3]
-    picture = Image.fromarray(np.uint8(255*dots)).resize(picture_size, Image.Resampling.BILINEAR)
-    picture.save(out, 'WEBP', quality=_picture_quality)
+    picture = Image.fromarray(np.uint8(255*dots)).resize(size, Image.Resampling.BILINEAR)
+    picture.save(out, 'WEBP', quality=quality)
     return out.getvalue()
 
 _opus_sr = 48000 # Hz
@@ -56,7 +58,7 @@ def encode_sound(
         for part in (frame, None): f.mux(stream.encode(part)) # the last one gives what is left
     return out.getvalue()
 
-# %% ../../nbs/757_page.snippets.ipynb #f78c06ae
+# %% ../../nbs/757_page.snippets.ipynb #573b2a93
 class SoundPlaces:
     "Where the sounds of a table are."
     def __init__(self,
@@ -80,7 +82,7 @@ class SoundPlaces:
         if path.is_relative_to(self.folder): return path
         raise AudioNotFoundError(f'{brief(name)} lies outside of {brief(str(self.folder))}')
 
-# %% ../../nbs/757_page.snippets.ipynb #546c4742
+# %% ../../nbs/757_page.snippets.ipynb #9efee808
 class Snippet(NamedTuple):
     "What a page holds of a sound."
     picture:bytes|None = None # WebP
@@ -106,7 +108,7 @@ def make_snippet(
         return Snippet(encode_picture(x), encode_sound(x) if heard else None, cut)
     except AuditusError as e: return Snippet(error=str(e))
 
-# %% ../../nbs/757_page.snippets.ipynb #b20ef2ae
+# %% ../../nbs/757_page.snippets.ipynb #7c55a935
 _picture_room = 1800 # bytes that are kept for the picture of each row to come
 
 def _base64_size(data)->int: return 0 if data is None else 4*(-(-len(data)//3))
@@ -129,7 +131,7 @@ class _Room:
         self.left -= picture+sound
         return s
 
-# %% ../../nbs/757_page.snippets.ipynb #d45fbede
+# %% ../../nbs/757_page.snippets.ipynb #d749be21
 _golden = (5**.5-1)/2
 _at_once = 32 # rows between two looks at the room that is left
 
