@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['SoundMap', 'write_map']
 
-# %% ../nbs/758_map.ipynb #de268b4f
+# %% ../nbs/758_map.ipynb #3b561939
 import datetime
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
-from .sound.wording import brief, count
+from .sound.wording import count
 from .sound.errors import AudioInputError, SettingError, check_choice, check_positive
 from .sound.files import said_plainly
 from .sound.recorded import time_in_name
@@ -21,10 +21,10 @@ from .collection.annotations import label_columns, score_columns
 from .collection.recorded import time_column
 from .collection.sources import find_column
 from .search import SoundIndex, find_index, holds_vectors, name_folders
-from .page.single import fill_template, to_json
+from .page.single import check_page_path, fill_template, to_json
 from .page.snippets import SoundPlaces, make_snippets
 
-# %% ../nbs/758_map.ipynb #1d2aaacd
+# %% ../nbs/758_map.ipynb #6f37db31
 _most_names = 60 # of a column: with more the eye can't tell them apart
 
 class MapColumn(NamedTuple):
@@ -50,38 +50,48 @@ def _as_times(name, values)->list: # of `MapColumn`
     if not known: return []
     def seconds(t): return None if t is None else t.replace(tzinfo=datetime.timezone.utc).timestamp()
     def hour(t): return None if t is None else round(t.hour+t.minute/60+t.second/3600, 4)
-    return [MapColumn('time of day', 'hour', [*map(hour, values)]), MapColumn(name, 'time', [*map(seconds, values)])]
+    return [MapColumn('time of day', 'hour', [*map(hour, values)]),
+            MapColumn(name, 'time', [*map(seconds, values)])]
 
-def map_columns(
-    table, # pyarrow table of the points
-)->list: # of `MapColumn`
-    "Find the columns that points can be coloured by: labels first, then folders, times and scores, then the others."
+def _as_numbers(name, values)->MapColumn:
+    "Make a column of numbers."
+    def number(v): return None if v is None or not np.isfinite(v) else float(f'{v:.6g}')
+    return MapColumn(name, 'number', [*map(number, values)])
+
+# %% ../nbs/758_map.ipynb #6b3f974a
+def _column(
+    name:str,
+    column, # of a pyarrow table
+)->list: # of `MapColumn`, or of `None`
+    "Make what a column colours by: nothing of a kind that tells no sounds apart."
     import pyarrow.types as kinds
-    names = [c for c in table.column_names if c not in ('file', 'start', 'end')]
-    files = table['file'].to_pylist()
-    if time_column not in names: times = _as_times('recorded', _named_times(table))
-    else: times = []
-    first = [find_column(names, label_columns), time_column, find_column(names, score_columns)]
-    found = [_as_names('folder', [f or None for f in name_folders(files)]), *times]
-    for c in [*dict.fromkeys(o for o in first if o in names), *(o for o in names if o not in first)]:
-        kind,values = table.schema.field(c).type,table[c].to_pylist()
-        if kinds.is_timestamp(kind): found += _as_times(c, values)
-        elif kinds.is_floating(kind) or kinds.is_integer(kind): found.append(MapColumn(c, 'number', [
-            None if v is None or not np.isfinite(v) else float(f'{v:.6g}') for v in values]))
-        elif kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_boolean(kind) or kinds.is_list(kind):
-            found.append(_as_names(c, values))
-    label = first[0]
-    return sorted(filter(None, found), key=lambda c: c.name!=label)
+    kind,values = column.type,column.to_pylist()
+    if kinds.is_timestamp(kind): return _as_times(name, values)
+    if kinds.is_floating(kind) or kinds.is_integer(kind): return [_as_numbers(name, values)]
+    of_names = kinds.is_string, kinds.is_large_string, kinds.is_boolean, kinds.is_list
+    return [_as_names(name, values)] if any(is_kind(kind) for is_kind in of_names) else []
 
 def _named_times(
     table, # pyarrow table with `file`, and perhaps `start`
 )->list: # of datetime; `None`: the name says no time
     "Read from the names of files when each row was recorded."
-    known = {f:time_in_name(f) for f in set(table['file'].to_pylist())}
-    starts = table['start'].to_pylist() if 'start' in table.column_names else [0.]*table.num_rows
-    return [known[f] and known[f]+datetime.timedelta(seconds=s or 0.) for f,s in zip(table['file'].to_pylist(), starts)]
+    files = table['file'].to_pylist()
+    known = {f:time_in_name(f) for f in set(files)}
+    starts = table['start'].to_pylist() if 'start' in table.column_names else [0.]*len(files)
+    return [known[f] and known[f]+datetime.timedelta(seconds=s or 0.) for f,s in zip(files, starts)]
 
-# %% ../nbs/758_map.ipynb #cc0a7bed
+def map_columns(
+    table, # pyarrow table of the points
+)->list: # of `MapColumn`
+    "Find the columns that points can be coloured by: labels first, then folders, times, scores, others."
+    names = [c for c in table.column_names if c not in ('file', 'start', 'end')]
+    first = [find_column(names, label_columns), time_column, find_column(names, score_columns)]
+    found = [_as_names('folder', [f or None for f in name_folders(table['file'].to_pylist())])]
+    if time_column not in names: found += _as_times('recorded', _named_times(table))
+    for c in dict.fromkeys([o for o in first if o in names]+names): found += _column(c, table[c])
+    return sorted(filter(None, found), key=lambda c: c.name!=first[0])
+
+# %% ../nbs/758_map.ipynb #f7194f8e
 _grid = 10_000 # steps along the longer side of a map: finer than any screen
 
 def map_points(
@@ -101,7 +111,7 @@ def pick_rows(
     "Choose rows evenly, where there are more than a map can show."
     return np.unique(np.linspace(0, n-1, min(n, most)).astype(int))
 
-# %% ../nbs/758_map.ipynb #67de1560
+# %% ../nbs/758_map.ipynb #22971c1c
 def map_data(
     index:SoundIndex,
     rows:np.ndarray, # that are points
@@ -111,17 +121,20 @@ def map_data(
     "Collect what is known of the points. Raises `SettingError` where the column to begin with is none."
     table = index.table.take(rows)
     columns,places = map_columns(table),index.locate_rows(rows)
-    if colour is not None and colour not in (names := [c.name for c in columns]):
-        raise SettingError(f'`colour` must be one of {", ".join(names) or "none"}, got {colour!r}')
+    names = [c.name for c in columns]
+    if colour is not None and colour not in names:
+        if not names: raise SettingError(f'`colour`: nothing in the table tells its sounds apart, got {colour!r}')
+        raise SettingError(f'`colour` must be one of {", ".join(names)}, got {colour!r}')
     files = [*dict.fromkeys(p['file'] for p in places)]
     number = {f:i for i,f in enumerate(files)}
     points = map_points(np.asarray(index.X[rows]), method)
-    def seconds(k): return [round(p[k], 3) if p[k] is not None and np.isfinite(p[k]) else None for p in places]
-    return {'x': points[:,0].tolist(), 'y': points[:,1].tolist(), 'files': files, 'file': [number[p['file']] for p in places],
-            'start': seconds('start'), 'end': seconds('end'), 'columns': [c._asdict() for c in columns],
-            'colour': colour or (columns[0].name if columns else None)}
+    def rounded(v): return round(v, 3) if v is not None and np.isfinite(v) else None
+    def seconds(k): return [rounded(p[k]) for p in places]
+    return {'x': points[:,0].tolist(), 'y': points[:,1].tolist(), 'files': files,
+            'file': [number[p['file']] for p in places], 'start': seconds('start'), 'end': seconds('end'),
+            'columns': [c._asdict() for c in columns], 'colour': colour or (columns[0].name if columns else None)}
 
-# %% ../nbs/758_map.ipynb #846e2fa9
+# %% ../nbs/758_map.ipynb #3a80e80f
 def _embed_snippets(
     snippets:list, # of `Snippet`
     seconds:float, # that each lasts at most
@@ -140,12 +153,13 @@ def describe_snippets(
     "Say what can be heard, and what is missing."
     heard,failed = sum(s.sound is not None for s in snippets),[n for n,s in zip(names, snippets) if s.error]
     full = len(snippets)-len(failed)
-    text = 'Every sound can be heard.' if heard==len(snippets) else f'{heard:,} of {len(snippets):,} sounds can be heard.'
+    who = 'Every sound' if heard==len(snippets) else f'{heard:,} of {len(snippets):,} sounds'
+    text = f'{who} can be heard.'
     if heard<full: text += f' For the others there was no room in {max_mb:g} MB.'
     if failed: text += f' {count(len(failed), "sound")} could not be read, such as {failed[0]}.'
     return text+' Each is played as loud as the others.'*bool(heard)
 
-# %% ../nbs/758_map.ipynb #43eab561
+# %% ../nbs/758_map.ipynb #661bac59
 class SoundMap(NamedTuple):
     "What became of a map."
     out:Path # the page
@@ -170,36 +184,43 @@ def write_map(
     **changes, # settings of the pipeline to change, such as layer=3
 )->SoundMap:
     "Write a map of sounds as one page to look at and listen to, which needs no server and no network."
-    out = _check_page(out)
-    for k,v,unit in (('max_mb', max_mb, 'megabytes'), ('seconds', seconds, 'seconds')): check_positive(k, v, unit)
+    out = check_page_path(out)
+    check_positive('max_mb', max_mb, 'megabytes')
+    check_positive('seconds', seconds, 'seconds')
     check_positive('max_points', max_points, 'points', whole=True)
     check_choice('method', method, ('pca', 'umap'))
-    index = source if isinstance(source, SoundIndex) else find_index(source, pipeline, progress=progress, **changes)
-    places = SoundPlaces(sounds, {} if sounds is not None else (known_sounds(source) if known is None else known))
-    rows = pick_rows(len(index), max_points)
-    data = map_data(index, rows, method, colour)
-    name = title or (source.name if isinstance(source, Path) else Path(source).name if isinstance(source, str) else 'sounds')
-    texts = {'title': f'{name}: a map of sounds', 'summary': _summary(data, len(index)), 'note': ''}
-    left = round(max_mb*1e6)-len(_fill(texts, data, [], seconds).encode())-_note_bytes
-    if left<0: raise SettingError(f'`max_mb` must be more than {max_mb-left/1e6:.2f}, what {count(len(rows), "point")} take '
-                                  f'without pictures and sounds, got {max_mb:g}')
-    listed = [{'file': data['files'][f], 'start': a, 'end': b} for f,a,b in zip(data['file'], data['start'], data['end'])]
-    snippets = make_snippets(listed, places, left-10*len(rows), seconds, progress)
+    if sounds is not None: known = {}
+    elif known is None: known = known_sounds(source)
+    places = SoundPlaces(sounds, known)
+    if isinstance(source, SoundIndex): index = source
+    else: index = find_index(source, pipeline, progress=progress, **changes)
+    data = map_data(index, pick_rows(len(index), max_points), method, colour)
+    if title is None: title = Path(source).name if isinstance(source, (str, Path)) else 'sounds'
+    texts = {'title': f'{title}: a map of sounds', 'summary': _summary(data, len(index)), 'note': ''}
+    listed = [{'file': data['files'][f], 'start': a, 'end': b}
+              for f,a,b in zip(data['file'], data['start'], data['end'])]
+    snippets = make_snippets(listed, places, _room_left(texts, data, max_mb), seconds, progress)
     texts['note'] = describe_snippets(snippets, [r['file'] for r in listed], max_mb)
-    with said_plainly(out), write_whole(out) as new: new.write_text(_fill(texts, data, snippets, seconds), encoding='utf-8')
-    errors = [(r['file'], s.error) for r,s in zip(listed, snippets) if s.error]
-    return SoundMap(out, len(rows), sum(s.sound is not None for s in snippets), errors, texts['note'])
+    page = _fill(texts, data, snippets, seconds)
+    with said_plainly(out), write_whole(out) as new: new.write_text(page, encoding='utf-8')
+    # a recording that can't be found is told once, however many rows it has
+    errors = list(dict.fromkeys((r['file'], s.error) for r,s in zip(listed, snippets) if s.error))
+    return SoundMap(out, len(listed), sum(s.sound is not None for s in snippets), errors, texts['note'])
 
-# %% ../nbs/758_map.ipynb #4ffc011a
-_note_bytes = 2000 # that a note has at most
+# %% ../nbs/758_map.ipynb #69d79a6f
+_note_bytes,_row_bytes = 2000,10 # that a note has at most, and what is around the snippets of a row
 
-def _check_page(
-    out, # path of a page
-)->Path:
-    "Raise `SettingError` if no page can be written to a path."
-    path = Path(out).expanduser()
-    if path.suffix.lower() in ('.html', '.htm') and not path.is_dir(): return path
-    raise SettingError(f'`out` must be a file that ends in .html, got {brief(str(out))}')
+def _room_left(
+    texts:dict, # of the page
+    data:dict, # as `map_data` gives it
+    max_mb:float, # megabytes that the page may have
+)->int: # bytes
+    "Return how much room there is for snippets. Raises `SettingError` where the points alone take more."
+    n,most = len(data['x']),round(max_mb*1e6)
+    needed = len(_fill(texts, data, [], 0).encode())+_note_bytes+_row_bytes*n
+    if needed<=most: return most-needed
+    raise SettingError(f'`max_mb` must be more than {needed/1e6:.2f}, what {count(n, "point")} take '
+                       f'without pictures and sounds, got {max_mb:g}')
 
 def known_sounds(
     source, # as in `write_map`

@@ -3,7 +3,6 @@ import csv
 import datetime
 import json
 import re
-import shutil
 from importlib.util import find_spec
 
 import numpy as np
@@ -159,17 +158,6 @@ def test_command(beeps, tmp_path):
 
 
 # in the browser
-
-@pytest.fixture(scope='module')
-def browser():
-    api = pytest.importorskip('playwright.sync_api')
-    found = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-    if not found: pytest.skip('no Chromium is installed')
-    with api.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=found, args=['--no-sandbox'])
-        yield opened
-        opened.close()
-
 
 @pytest.fixture
 def tab(browser, page, request):

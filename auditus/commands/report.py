@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/892_commands.report.ipynb #b914f335
+# %% ../../nbs/892_commands.report.ipynb #eb029b5e
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
@@ -13,18 +13,23 @@ from ..sound.errors import SettingError
 from ..sound.wording import brief
 from .options import as_command, check_exists, make_parent, say
 
-# %% ../../nbs/892_commands.report.ipynb #447e4334
+# %% ../../nbs/892_commands.report.ipynb #d594ee25
 @as_command
 def write_report(
     scores: Annotated[str, typer.Argument(
-        help='A CSV or Parquet file of scores, such as auditus classify --out writes; Parquet tells the model and settings, too.')],
-    out: Annotated[Path, typer.Option('--out', '-o', help='A .html file: one page, which prints and needs no network.')] = Path('report.html'),
+        help='A CSV or Parquet file of scores, such as auditus classify --out writes; '
+             'Parquet tells the model and settings, too.')],
+    out: Annotated[Path, typer.Option('--out', '-o',
+        help='A .html file: one page, which prints and needs no network.')] = Path('report.html'),
     thresholds: Annotated[Optional[str], typer.Option(
-        help='What auditus thresholds wrote, or what auditus review wrote, filled in: only detections that can be believed count.')] = None,
-    min_score: Annotated[Optional[float], typer.Option(help='Leave out detections with a lower score.')] = None,
+        help='What auditus thresholds wrote, or what auditus review wrote, filled in: '
+             'only detections that can be believed count.')] = None,
+    min_score: Annotated[Optional[float], typer.Option(
+        help='Leave out detections with a lower score.')] = None,
     site: Annotated[Optional[str], typer.Option(
         help='The column of sites; without it, one that is called so, or the folders of the recordings.')] = None,
-    top: Annotated[int, typer.Option(help='Detections in the table; all are in the CSV file on the page.')] = 100,
+    top: Annotated[int, typer.Option(
+        help='Detections in the table; all are in the CSV file on the page.')] = 100,
     title: Annotated[str, typer.Option(help='Of the page.')] = 'Detections in recordings',
 ):
     "Write a report of detections: activity by hour and day, tables, call density, and what made it."

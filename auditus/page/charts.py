@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/761_page.charts.ipynb #52bc570b
+# %% ../../nbs/761_page.charts.ipynb #d7e5006a
 import html
 import numpy as np
 from ..show import colours
 
-# %% ../../nbs/761_page.charts.ipynb #7d3baccd
+# %% ../../nbs/761_page.charts.ipynb #69b79909
 _wide,_high = 360,120 # of the plot, in its own units; pages stretch it
 _left,_bottom,_top = 34,20,8 # around the plot
 
 def site_colours(
     sites:list, # names
 )->dict: # site → colour
-    "Give each site a colour, which it keeps in all charts; those past the colours share the last one, the text's."
+    "Give each site a colour, which it keeps in all charts; those past the colours share the text's."
     shown = colours[:-1]
     return {s:shown[i] if i<len(shown) else 'currentColor' for i,s in enumerate(sites)}
 
@@ -30,7 +30,7 @@ def _svg(parts, said:str, high:int)->str: # SVG
     return (f'<svg viewBox="0 0 {_left+_wide+8} {high}" role="img" aria-label="{html.escape(said)}">'
             f'{"".join(parts)}</svg>')
 
-# %% ../../nbs/761_page.charts.ipynb #a778fe26
+# %% ../../nbs/761_page.charts.ipynb #e94b2387
 def bar_chart(
     counts:dict, # site → `(n,)` counts, which are put on top of each other
     fills:dict, # site → colour
@@ -55,7 +55,7 @@ def bar_chart(
     parts += [_text(_left+place*each, base+14, text) for place,text in ticks]
     return _svg(parts, said, _top+_high+_bottom)
 
-# %% ../../nbs/761_page.charts.ipynb #a3edd645
+# %% ../../nbs/761_page.charts.ipynb #9e56b7e5
 _row_high,_label_wide = 22,176
 
 def interval_chart(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/759_page.detections.ipynb #494516e7
+# %% ../../nbs/759_page.detections.ipynb #c11e0403
 import datetime, os
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from ..collection.annotations import annotation_rows, read_table, tables
 from ..collection.recorded import time_column
 from ..collection.sources import find_column
 
-# %% ../../nbs/759_page.detections.ipynb #4a9013b4
+# %% ../../nbs/759_page.detections.ipynb #82677c60
 site_columns = 'site', 'station', 'location', 'locality', 'plot', 'point', 'recorder', 'device', 'deployment'
 
 class Detection(NamedTuple):
@@ -30,7 +30,7 @@ class Detection(NamedTuple):
     site:str # '': nothing tells it
     at:datetime.datetime|None # by the recorder's clock; `None`: nothing tells it
 
-# %% ../../nbs/759_page.detections.ipynb #09f2b079
+# %% ../../nbs/759_page.detections.ipynb #17511c92
 def _as_time(
     value, # of a column, a time or a text
 )->datetime.datetime|None: # `None`: it is none
@@ -63,9 +63,17 @@ def _site_of(
     folder = os.path.relpath(os.path.dirname(row['file']) or '.', within or '.')
     return '' if folder=='.' else Path(folder).parts[0]
 
-# %% ../../nbs/759_page.detections.ipynb #ccd36f82
+# %% ../../nbs/759_page.detections.ipynb #48ba6533
+def _common_folder(
+    files, # paths
+)->str: # '': none
+    "Return the folder that all files lie in."
+    folders = {os.path.dirname(f) for f in files}
+    if len({os.path.isabs(f) for f in folders})>1: return ''
+    return os.path.commonpath(folders)
+
 def read_scores(
-    scores, # the path of what `auditus classify -o` wrote, or any other table with `file`, `start`, `end`, `label`
+    scores, # the path of what `auditus classify -o` wrote, or another table with `file`, `start`, `end`, `label`
 ): # rows of a kind that `annotation_rows` takes
     "Open a table of scores. Raises an error of ours for what is none."
     if not isinstance(scores, (str, os.PathLike)): return scores
@@ -78,19 +86,19 @@ def find_detections(
     scores, # as in `read_scores`
     site:str|None=None, # column of sites; `None`: one that is called so, or the folders
 )->list: # of `Detection`
-    "Read detections from a table of scores. Raises `AudioInputError` or `SettingError` where it doesn't say enough."
+    "Read detections from a table of scores. Raises an error of ours where it doesn't say enough."
     rows = annotation_rows(read_scores(scores))
     if not rows: return []
     columns = list(dict.fromkeys(k for r in rows for k in r))
-    if 'label' not in columns: raise AudioInputError(f'scores need a column of labels, got {", ".join(columns)}')
-    if site is not None and site not in columns: raise SettingError(f'`site` must be a column, one of {", ".join(columns)}; got {site!r}')
-    site,when = site or find_column(columns, site_columns),_Times()
-    folders = {os.path.dirname(r['file']) for r in rows}
-    within = os.path.commonpath(folders) if len(folders)>1 and len({os.path.isabs(f) for f in folders})==1 else next(iter(folders), '')
-    return [Detection(r['file'], r['start'], r['end'], str(r['label']), r.get('score'), _site_of(r, site, within), when(r))
-            for r in rows if r['label'] is not None]
+    have = ', '.join(columns)
+    if 'label' not in columns: raise AudioInputError(f'scores need a column of labels, got {have}')
+    if site is not None and site not in columns:
+        raise SettingError(f'`site` must be a column, one of {have}; got {site!r}')
+    site,when,within = site or find_column(columns, site_columns),_Times(),_common_folder(r['file'] for r in rows)
+    return [Detection(r['file'], r['start'], r['end'], str(r['label']), r.get('score'), _site_of(r, site, within),
+                      when(r)) for r in rows if r['label'] is not None]
 
-# %% ../../nbs/759_page.detections.ipynb #e2bc130e
+# %% ../../nbs/759_page.detections.ipynb #98815787
 def lowest_scores(
     labels, # classes that were detected
     thresholds, # `Thresholds`
@@ -115,7 +123,7 @@ def believed(
         return lowest is not None and d.score>=lowest
     return [d for d in found if holds(d)]
 
-# %% ../../nbs/759_page.detections.ipynb #d19823fc
+# %% ../../nbs/759_page.detections.ipynb #21282f7d
 def count_by_hour(
     found:list, # of `Detection`
 )->dict: # site → `(24,)` counts

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/762_page.sections.ipynb #1fd2b1ca
+# %% ../../nbs/762_page.sections.ipynb #2e2d8385
 import csv, datetime, html, io
 from collections import Counter
 import numpy as np
@@ -15,17 +15,23 @@ from .single import data_uri
 from .detections import count_by_day, count_by_hour, day_bins
 from .charts import bar_chart, interval_chart, site_colours
 
-# %% ../../nbs/762_page.sections.ipynb #c0051078
+# %% ../../nbs/762_page.sections.ipynb #173ec999
 def html_rows(
     head:list, # texts; one that begins with a # is of a column of numbers
     rows:list, # of lists of values, as long as the head
 )->str: # HTML
     "Write a table."
     def kind(i): return ' class="n"' if head[i].startswith('#') else ' class="name"'
-    def shown(v): return '' if v is None else f'{v:,}' if isinstance(v, int) else f'{v:.3f}' if isinstance(v, float) else str(v)
+    def cell(i, v):
+        number = f'{v:,}' if isinstance(v, int) else f'{v:.3f}' if isinstance(v, float) else str(v)
+        shown = '' if v is None else number
+        return f'<td{kind(i)}>{html.escape(shown).replace("_", "_<wbr>")}</td>'
     top = ''.join(f'<th scope="col"{kind(i)}>{html.escape(h.lstrip("#"))}</th>' for i,h in enumerate(head))
-    body = ''.join('<tr>'+''.join(f'<td{kind(i)}>{html.escape(shown(v))}</td>' for i,v in enumerate(r))+'</tr>' for r in rows)
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = ''.join(f'<tr>{"".join(cell(i, v) for i,v in enumerate(r))}</tr>' for r in rows)
+    return (f'<div class="wide" tabindex="0"><table><thead><tr>{top}</tr></thead>'
+            f'<tbody>{body}</tbody></table></div>')
+
+_formula_starts = tuple('=+-@\t\r\n＝＋－＠')
 
 def csv_link(
     head:list, # texts
@@ -35,18 +41,19 @@ def csv_link(
 )->str: # HTML
     "Write a link that holds a CSV file."
     out = io.StringIO()
-    def plain(v): return f"'{v}" if isinstance(v, str) and v.startswith(tuple('=+-@\t\r\n＝＋－＠')) else v
+    def plain(v): return f"'{v}" if isinstance(v, str) and v.startswith(_formula_starts) else v
     csv.writer(out, lineterminator='\n').writerows([head, *([plain(v) for v in r] for r in rows)])
-    return (f'<a class="screen" download="{html.escape(name)}" href="{data_uri(out.getvalue().encode(), "text/csv")}">'
-            f'{html.escape(text)}</a>')
+    link = data_uri(out.getvalue().encode(), 'text/csv')
+    return f'<a class="screen" download="{html.escape(name)}" href="{link}">{html.escape(text)}</a>'
 
 def html_facts(
     facts:dict, # name → value
 )->str: # HTML
     "Write names and values."
-    return '<dl>'+''.join(f'<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>' for k,v in facts.items())+'</dl>'
+    rows = (f'<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>' for k,v in facts.items())
+    return f'<dl>{"".join(rows)}</dl>'
 
-# %% ../../nbs/762_page.sections.ipynb #c39786c5
+# %% ../../nbs/762_page.sections.ipynb #8c3c384f
 def describe_classes(
     found:list, # of `Detection`
     judged:dict|None, # as `lowest_scores` gives it
@@ -54,14 +61,16 @@ def describe_classes(
     "Write a table of the classes, the most frequent first."
     by_class = {}
     for d in found: by_class.setdefault(d.label, []).append(d)
+    head = ['Class', '#Detections', '#Recordings', '#Sites', '#Days', '#Best score']
     def row(label, ds):
-        times = [d.at for d in ds if d.at is not None]
+        days = {d.at.date() for d in ds if d.at is not None}
         best = max((d.score for d in ds if d.score is not None), default=None)
-        r = (judged or {}).get(label, {})
-        return [label, len(ds), len({d.file for d in ds}), len({d.site for d in ds}), len({t.date() for t in times}) if times else None,
-                best, *([] if judged is None else [r.get('threshold')])]
-    head = ['Class', '#Detections', '#Recordings', '#Sites', '#Days', '#Best score', *['#Threshold']*(judged is not None)]
-    return html_rows(head, [row(l, ds) for l,ds in sorted(by_class.items(), key=lambda o: (-len(o[1]), o[0]))])
+        return [label, len(ds), len({d.file for d in ds}), len({d.site for d in ds}), len(days) or None, best]
+    rows = [row(l, ds) for l,ds in sorted(by_class.items(), key=lambda o: (-len(o[1]), o[0]))]
+    if judged is None: return html_rows(head, rows)
+    return html_rows([*head, '#Threshold'], [[*r, judged.get(r[0], {}).get('threshold')] for r in rows])
+
+_most_named = 20 # classes in one sentence
 
 def without_promise(
     found:list, # of `Detection`, before anything was left out
@@ -71,11 +80,12 @@ def without_promise(
     n = Counter(d.label for d in found)
     why = {l:judged[l].get('missing') or 'nothing can be promised' if l in judged else 'nothing was judged'
            for l in n if judged.get(l, {}).get('threshold') is None}
-    shown = '; '.join(f'{l} ({count(n[l], "detection")}: {why[l]})' for l in sorted(why, key=lambda l: -n[l])[:20])
-    more = f'; and {count(len(why)-20, "more class", "more classes")}' if len(why)>20 else ''
+    named = sorted(why, key=lambda l: (-n[l], l))[:_most_named]
+    shown = '; '.join(f'{l} ({count(n[l], "detection")}: {why[l]})' for l in named)
+    more = f'; and {len(why)-_most_named:,} more' if len(why)>_most_named else ''
     return f'Left out, since they have no threshold: {shown}{more}.' if why else ''
 
-# %% ../../nbs/762_page.sections.ipynb #456d9bd2
+# %% ../../nbs/762_page.sections.ipynb #a03f5f07
 _most_charts = 12 # classes: the others are in the CSV file
 
 def _legend(
@@ -83,9 +93,10 @@ def _legend(
 )->str: # HTML
     "Say which colour is which site, where there are several."
     if len(fills)<2: return ''
-    keys = ''.join(f'<li><svg viewBox="0 0 12 12" aria-hidden="true"><rect width="12" height="12" fill="{c}"/></svg>'
-                   f'{html.escape(s or "no site")}</li>' for s,c in fills.items())
-    return f'<ul class="key">{keys}</ul>'
+    def key(site, colour):
+        box = f'<svg viewBox="0 0 12 12" aria-hidden="true"><rect width="12" height="12" fill="{colour}"/></svg>'
+        return f'<li>{box}{html.escape(site or "no site")}</li>'
+    return f'<ul class="key">{"".join(key(*o) for o in fills.items())}</ul>'
 
 def _figures(
     by_class:dict, # label → its detections
@@ -101,46 +112,73 @@ def _figures(
         counts = counted(ds)
         total = sum(counts.values()) if counts else np.zeros(len(names), int)
         most = int(total.argmax())
-        said = f'{label} by {by}: {count(int(total.sum()), "detection")}, most at {names[most]} ({total[most]:,})'
-        charts.append(f'<figure><h3>{html.escape(label)}</h3>{bar_chart(counts, fills, names, ticks, said)}</figure>')
+        n = count(int(total.sum()), 'detection')
+        said = f'{label} by {by}: {n}, most at {names[most]} ({total[most]:,})'
+        chart = bar_chart(counts, fills, names, ticks, said)
+        charts.append(f'<figure><h3>{html.escape(label)}</h3>{chart}</figure>')
     return f'<div class="charts">{"".join(charts)}</div>'
+
+def _hour_charts(by_class, fills)->str: # HTML
+    "Draw each class by the hour."
+    names,ticks = [f'{h:02}:00' for h in range(24)],[(h, h) for h in (0, 6, 12, 18, 24)]
+    return '<h3>By hour</h3>'+_figures(by_class, count_by_hour, names, ticks, fills, 'hour')
+
+_date_wide = .13 # half of a date below a chart, as a share of its width
+
+def _day_charts(by_class, fills, timed)->str: # HTML
+    "Draw each class by the day, or by longer times where there are many."
+    first,days = day_bins(timed)
+    last = max(d.at for d in timed).date()
+    n = (last-first).days//days+1
+    starts = [(first+datetime.timedelta(days=days*i)).isoformat() for i in range(n)]
+    if n<=3: ticks = [(i+.5, s) for i,s in enumerate(starts)]
+    else: ticks = [(_date_wide*n, starts[0]), (n-_date_wide*n, starts[-1])]
+    by = {1: 'day', 7: 'week'}.get(days, f'{days} days')
+    return f'<h3>By {by}</h3>'+_figures(by_class, lambda ds: count_by_day(ds, first, last, days), starts, ticks,
+                                        fills, by)
+
+# %% ../../nbs/762_page.sections.ipynb #55615002
+def _activity_csv(timed)->str: # HTML
+    "Write what is drawn, and what is not drawn, as a CSV file."
+    counts = Counter((d.label, d.site, d.at.date().isoformat(), d.at.hour) for d in timed)
+    head = ['class', 'site', 'day', 'hour', 'detections']
+    return csv_link(head, [[*k, n] for k,n in sorted(counts.items())], 'activity.csv', 'activity.csv')
 
 def describe_activity(
     found:list, # of `Detection`
 )->str: # HTML
-    "Draw when classes were heard, by the hour and by the day, and the same as a CSV file."
+    "Draw when classes were heard, by the hour and by the day, and give the same as a CSV file."
     timed = [d for d in found if d.at is not None]
-    if not timed: return '<p>Nothing tells when the recordings were made: no column `recorded_at`, and no times in their names.</p>'
+    if not timed:
+        return ('<p>Nothing tells when the recordings were made: no column <code>recorded_at</code>, '
+                'and no times in their names.</p>')
     order = [l for l,_ in sorted(Counter(d.label for d in timed).items(), key=lambda o: (-o[1], o[0]))]
     by_class = {l:[d for d in timed if d.label==l] for l in order[:_most_charts]}
-    fills = site_colours(sorted({d.site for d in timed}))
-    first,days = day_bins(timed)
-    last = max(d.at for d in timed).date()
-    starts = [first+datetime.timedelta(days=days*i) for i in range((last-first).days//days+1)]
-    hours = _figures(by_class, count_by_hour, [f'{h:02}:00' for h in range(24)], [(h, f'{h}') for h in (0, 6, 12, 18, 24)], fills, 'hour')
-    unit = {1: 'day', 7: 'week'}.get(days, f'{days} days')
-    ticks = [(i+.5, starts[i].isoformat()) for i in dict.fromkeys((0, len(starts)-1))] if len(starts)>3 else [
-        (i+.5, s.strftime('%m-%d')) for i,s in enumerate(starts)]
-    if len(starts)>3: ticks = [(3.2*len(starts)/24, ticks[0][1]), (len(starts)-3.2*len(starts)/24, ticks[-1][1])]
-    daily = _figures(by_class, lambda ds: count_by_day(ds, first, last, days), [s.isoformat() for s in starts], ticks, fills, 'day')
-    counts = Counter((d.label, d.site, d.at.date().isoformat(), d.at.hour) for d in timed)
-    link = csv_link(['class', 'site', 'day', 'hour', 'detections'], [[*k, n] for k,n in sorted(counts.items())], 'activity.csv', 'activity.csv')
-    more = '' if len(order)<=_most_charts else f' Of {len(order):,} classes, the {_most_charts} most frequent are drawn.'
-    untimed = '' if len(timed)==len(found) else f' {count(len(found)-len(timed), "detection")} of unknown time are not in it.'
-    return (f'<p>Detections by the hour of the recorders’ clocks, and by the {unit}; how long was recorded is not in the table of scores. '
-            f'Bars of sites stand on each other.{html.escape(more+untimed)} {link}</p>{_legend(fills)}'
-            f'<h3>By hour</h3>{hours}<h3>By {unit}</h3>{daily}')
+    fills,said = site_colours(sorted({d.site for d in timed})),[
+        'Detections by the recorders’ clocks; how long was recorded, a table of scores does not tell.']
+    if len(fills)>1: said.append('Bars of sites stand on each other.')
+    if len(order)>_most_charts:
+        said.append(f'Of {len(order):,} classes, the {_most_charts} most frequent are drawn.')
+    untimed = len(found)-len(timed)
+    if untimed: said.append(f'{count(untimed, "detection")} of unknown time are not in it.')
+    return (f'<p>{html.escape(" ".join(said))} {_activity_csv(timed)}</p>{_legend(fills)}'
+            f'{_hour_charts(by_class, fills)}{_day_charts(by_class, fills, timed)}')
 
-# %% ../../nbs/762_page.sections.ipynb #8486c8fb
+# %% ../../nbs/762_page.sections.ipynb #d49ffd1d
+_most_in_csv = 100_000 # detections, which take some 10 MB
+
 def describe_detections(
     found:list, # of `Detection`
     top:int, # to show
 )->str: # HTML
     "Write the detections with the highest scores, and all of them as a CSV file."
     def at(d): return None if d.at is None else d.at.isoformat(' ', 'seconds')
-    order = sorted(found, key=lambda d: (-(d.score or 0.), d.file, d.start))
-    everything = [[d.file, d.start, d.end, d.label, d.score, d.site, at(d)] for d in sorted(found, key=lambda d: (d.file, d.start, d.label))]
-    link = csv_link(['file', 'start', 'end', 'label', 'score', 'site', 'recorded_at'], everything, 'detections.csv', 'detections.csv')
+    order = sorted(found, key=lambda d: (-(d.score or 0.), d.file, d.start, d.label))
+    kept = [[d.file, d.start, d.end, d.label, d.score, d.site, at(d)]
+            for d in sorted(order[:_most_in_csv], key=lambda d: (d.file, d.start, d.label))]
+    columns = ['file', 'start', 'end', 'label', 'score', 'site', 'recorded_at']
+    link = csv_link(columns, kept, 'detections.csv', 'detections.csv')
+    if len(found)>_most_in_csv: link += f' (the {_most_in_csv:,} with the highest scores)'
     shown = 'all of them' if len(found)<=top else f'the {top:,} with the highest scores'
     rows = [[d.label, d.score, at(d), d.site, d.file, f'{d.start:.1f} to {d.end:.1f}'] for d in order[:top]]
     return f'<p>{count(len(found), "detection")}; here are {shown}. {link}</p>' + html_rows(
@@ -153,9 +191,11 @@ def describe_density(
     rows = [r for r in thresholds.rows if r.get('prevalence') is not None]
     if not rows: return '<p>Nothing was judged.</p>'
     names = [r['class'] or 'the class' for r in rows]
-    chart = interval_chart([(n, r['prevalence'], r['low'], r['high']) for n,r in zip(names, rows)], 'call density of each class, with intervals')
-    table = html_rows(['Class', '#Judged', '#Right', '#Threshold', '#Call density', '#From', '#To'],
-                      [[n, r['judged'], r['right'], r['threshold'], *(float(r[k]) for k in ('prevalence', 'low', 'high'))] for n,r in zip(names, rows)])
-    return (f'<p>The share of clips in which a class is, out of what was judged; the interval holds with {100*thresholds.confidence:g} % confidence. '
-            f'A threshold promises that {100*thresholds.precision:g} % of the detections above it are right.</p>'
+    shares = [[n, *(float(r[k]) for k in ('prevalence', 'low', 'high'))] for n,r in zip(names, rows)]
+    chart = interval_chart(shares, 'call density of each class, with intervals')
+    head = ['Class', '#Judged', '#Right', '#Threshold', '#Call density', '#From', '#To']
+    table = html_rows(head, [[s[0], r['judged'], r['right'], r['threshold'], *s[1:]] for s,r in zip(shares, rows)])
+    return (f'<p>The share of clips in which a class is, out of what was judged; the interval holds with '
+            f'{100*thresholds.confidence:g} % confidence. A threshold promises that '
+            f'{100*thresholds.precision:g} % of the detections above it are right.</p>'
             f'<div class="shares">{chart}</div>{table}')

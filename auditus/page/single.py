@@ -5,11 +5,14 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/756_page.single.ipynb #cfdc2e08
+# %% ../../nbs/756_page.single.ipynb #72d2fd51
 import base64, hashlib, html, json, re
 from importlib.resources import files
+from pathlib import Path
+from ..sound.errors import SettingError
+from ..sound.wording import brief
 
-# %% ../../nbs/756_page.single.ipynb #1724c5b1
+# %% ../../nbs/756_page.single.ipynb #bb84f3f5
 def to_json(
     data, # of numbers, texts, lists and dicts
 )->str: # that may lie in a `<script>`
@@ -26,7 +29,15 @@ def data_uri(
     "Return a link that holds what it leads to."
     return f'data:{kind};base64,{base64.b64encode(data).decode()}'
 
-# %% ../../nbs/756_page.single.ipynb #03175cbd
+# %% ../../nbs/756_page.single.ipynb #08e62c73
+def check_page_path(
+    out, # path of a page
+)->Path:
+    "Raise `SettingError` if no page can be written to a path."
+    path = Path(out).expanduser()
+    if path.suffix.lower() in ('.html', '.htm') and not path.is_dir(): return path
+    raise SettingError(f'`out` must be a file that ends in .html, got {brief(str(out))}')
+
 def read_template(
     name:str, # of a file beside this module
 )->str:
@@ -42,7 +53,7 @@ def page_policy(
     return (f"default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data:; "
             "media-src data:; base-uri 'none'; form-action 'none'")
 
-# %% ../../nbs/756_page.single.ipynb #583bab0e
+# %% ../../nbs/756_page.single.ipynb #aa908a31
 def fill_template(
     name:str, # of the template, such as 'map': it has a style, and may have a script
     texts:dict, # name of a place → text, which is escaped

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/757_page.snippets.ipynb #4848cc1e
+# %% ../../nbs/757_page.snippets.ipynb #be238cbb
 import io, os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..load import AudioLoader
 from ..show import mel_db, range_db
 from ..collection.sources import user_path
 
-# %% ../../nbs/757_page.snippets.ipynb #7725deae
+# %% ../../nbs/757_page.snippets.ipynb #830a5409
 picture_size = 160,80 # dots
 _picture_quality = 40 # of WebP, up to 100
 
@@ -32,10 +32,10 @@ def encode_picture(
     "Draw a spectrogram without axes, for looking at beside others."
     import matplotlib
     from PIL import Image
-    share = 1+np.clip(mel_db(x), -range_db, 0)/range_db
+    share,out = 1+np.clip(mel_db(x), -range_db, 0)/range_db,io.BytesIO()
     dots = matplotlib.colormaps['magma'](np.uint8(255*share[::-1]))[...,:3]
-    out = io.BytesIO()
-    Image.fromarray(np.uint8(255*dots)).resize(size, Image.Resampling.BILINEAR).save(out, 'WEBP', quality=quality)
+    picture = Image.fromarray(np.uint8(255*dots)).resize(size, Image.Resampling.BILINEAR)
+    picture.save(out, 'WEBP', quality=quality)
     return out.getvalue()
 
 _opus_sr = 48000 # Hz
@@ -58,14 +58,15 @@ def encode_sound(
         for part in (frame, None): f.mux(stream.encode(part)) # the last one gives what is left
     return out.getvalue()
 
-# %% ../../nbs/757_page.snippets.ipynb #c89f5eb8
+# %% ../../nbs/757_page.snippets.ipynb #573b2a93
 class SoundPlaces:
     "Where the sounds of a table are."
     def __init__(self,
         folder=None, # that they lie in; `None`: where their names say
         known:dict|None=None, # name → path or bytes of those of a collection
     ):
-        self.folder,self.known = None if folder is None else Path(os.path.realpath(user_path(folder))),known or {}
+        self.folder = None if folder is None else Path(os.path.realpath(user_path(folder)))
+        self.known = known or {}
         if self.folder is not None and not self.folder.is_dir():
             raise AudioNotFoundError(f'there is no folder {brief(str(folder))}')
 
@@ -74,13 +75,14 @@ class SoundPlaces:
     ): # as `AudioLoader` takes it
         "Return where a sound is. Raises `AudioNotFoundError` where it isn't in its folder."
         if self.folder is None and name in self.known: return self.known[name]
-        if '://' in name: raise AudioNotFoundError(f'{brief(name)} is elsewhere, and is not fetched for a page')
+        if '://' in name:
+            raise AudioNotFoundError(f'{brief(name)} is elsewhere, and is not fetched for a page')
         if self.folder is None: return user_path(name)
         path = Path(os.path.realpath(self.folder/name))
         if path.is_relative_to(self.folder): return path
         raise AudioNotFoundError(f'{brief(name)} lies outside of {brief(str(self.folder))}')
 
-# %% ../../nbs/757_page.snippets.ipynb #0edb871d
+# %% ../../nbs/757_page.snippets.ipynb #9efee808
 class Snippet(NamedTuple):
     "What a page holds of a sound."
     picture:bytes|None = None # WebP
@@ -94,7 +96,7 @@ def make_snippet(
     seconds:float=6., # that it lasts at most
     heard:bool=True, # with a sound?
 )->Snippet:
-    "Load a sound, or the beginning of it, and make a picture and a piece to hear. What can't be read is told in `error`."
+    "Load a sound, or its beginning, and make a picture and a piece to hear. What can't be read has an `error`."
     start,end = row.get('start') or 0.,row.get('end')
     cut = end is None or end-start>seconds+1e-6
     try:
@@ -106,7 +108,7 @@ def make_snippet(
         return Snippet(encode_picture(x), encode_sound(x) if heard else None, cut)
     except AuditusError as e: return Snippet(error=str(e))
 
-# %% ../../nbs/757_page.snippets.ipynb #c61536ce
+# %% ../../nbs/757_page.snippets.ipynb #7c55a935
 _picture_room = 1800 # bytes that are kept for the picture of each row to come
 
 def _base64_size(data)->int: return 0 if data is None else 4*(-(-len(data)//3))
@@ -129,7 +131,7 @@ class _Room:
         self.left -= picture+sound
         return s
 
-# %% ../../nbs/757_page.snippets.ipynb #89945e43
+# %% ../../nbs/757_page.snippets.ipynb #d749be21
 _golden = (5**.5-1)/2
 _at_once = 32 # rows between two looks at the room that is left
 
