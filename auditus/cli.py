@@ -16,11 +16,13 @@ from .commands.compare import compare
 from .commands.segments import write_segments
 from .commands.review import review, thresholds
 from .commands.search import draw_map, open_page, search
+from .commands.report import write_report
 
 # %% ../nbs/900_cli.ipynb #0fbbfef0
 # in the order of the help
 app = make_app({'embed': embed, 'classify': classify, 'zeroshot': zeroshot,
                 'segments': write_segments, 'info': info, 'probe': probe,
                 'finetune': finetune, 'evaluate': evaluate, 'compare': compare,
-                'review': review, 'thresholds': thresholds, 'search': search, 'map': draw_map,
+                'review': review, 'thresholds': thresholds,
+                'report': write_report, 'search': search, 'map': draw_map,
                 'app': open_page, 'models': models, 'verify': verify, 'tune': tune, 'describe': describe, 'cache': cache})

@@ -1,5 +1,6 @@
 "Fixtures that several test files share: sounds, and small checkpoints."
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,16 @@ def clap_folder(tmp_path_factory):
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token='<pad>', unk_token='<unk>', model_max_length=64).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope='module')
+def browser():
+    "A Chromium that is on this machine."
+    api = pytest.importorskip('playwright.sync_api')
+    found = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if not found: pytest.skip('no Chromium is installed')
+    api.expect.set_options(timeout=60_000)
+    with api.sync_playwright() as p:
+        opened = p.chromium.launch(executable_path=found, args=['--no-sandbox'])
+        yield opened
+        opened.close()

@@ -56,18 +56,6 @@ def page(analyzer):
     served.close()
 
 
-@pytest.fixture(scope='module')
-def browser():
-    api = pytest.importorskip('playwright.sync_api')
-    found = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-    if not found: pytest.skip('no Chromium is installed')
-    api.expect.set_options(timeout=60_000)
-    with api.sync_playwright() as p:
-        opened = p.chromium.launch(executable_path=found, args=['--no-sandbox'])
-        yield opened
-        opened.close()
-
-
 def open_tab(browser, page):
     "The page in a browser, and all that it asked for."
     opened = browser.new_page(viewport={'width': 1200, 'height': 1500})

@@ -119,13 +119,21 @@ def test_info_describes_all_sounds_of_a_folder(sounds, tmp_path):
     assert done.exit_code == 1 and 'error: no sounds in' in done.stderr
 
 
-@pytest.mark.parametrize('args', [('search', '{no}', 'x.wav'), ('map', '{no}'), ('map', '{no}', '-m', 'birdnet'), ('app', '{no}'),
+@pytest.mark.parametrize('args', [('search', '{no}', 'x.wav'), ('map', '{no}'), ('map', '{no}', '-m', 'birdnet'), ('app', '{no}'), ('app', '{no}', '--review', 'owls'),
                                   ('embed', '{no}', '-m', '{model}'), ('classify', '{no}', '-m', 'birdnet'), ('probe', '{no}', '-m', 'birdnet')])
 def test_a_typo_in_a_name_is_a_file_that_is_not_there(args, model, tmp_path):
     "Whatever a command could do with a folder, a table or an index of that name: there is none, and no model is opened for it."
     done = command(*[a.format(no=tmp_path/'tabel', model=model) for a in args])
     assert done.exit_code == 1 and 'there is no file or folder' in done.stderr.splitlines()[-1] and 'tabel' in done.stderr, done.output
     assert str(AudioPipeline(model).model) not in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('args, said', [(('--review', 'owls'), 'needs the table'), (('x', '--label', 'owl'), 'give `--review FOLDER` as well'),
+                                        (('x', '--review', 'owls', '--examples', 'a.wav'), 'say with `--label`')])
+def test_judging_needs_a_table_and_a_class_for_examples(args, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = command('app', *args)
+    assert done.exit_code == 1 and said in done.stderr and not list(tmp_path.iterdir())
 
 
 def test_no_message_of_a_command_speaks_python_about_a_folder(model, sounds, tmp_path):

@@ -163,10 +163,11 @@ def write_table(
     rows:list, # dicts of equal keys
     out:Path, # ends in .csv or .parquet
     schema=None, # pyarrow schema; `None`: that of the rows
+    about:dict|None=None, # key → text or bytes, kept in the metadata of a Parquet file
 ):
     "Write rows, as a whole or not at all. Raises `SettingError` where that can't be done."
     import pyarrow as pa
-    table = pa.Table.from_pylist(rows, schema=schema)
+    table = pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata(about)
     with said_plainly(out), write_whole(out) as new:
         if out.suffix.lower()=='.csv':
             import pyarrow.csv

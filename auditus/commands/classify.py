@@ -126,6 +126,17 @@ def select_scores(
         kept.append(row)
     return type(scores)(kept)
 
+# %% ../../nbs/870_commands.classify.ipynb #e30a30a8
+def _describe_run(
+    classifier, # `AudioClassifier`
+    out:Path, # a table
+)->dict|None: # metadata of a Parquet file; `None`: other files have no place for it
+    "Tell by which model and settings scores were made, for who reads the table: `auditus report` does."
+    if out.suffix.lower()!='.parquet': return None
+    import json
+    from auditus.report import classifier_settings, settings_key
+    return {settings_key: json.dumps(classifier_settings(classifier))}
+
 # %% ../../nbs/870_commands.classify.ipynb #4921159c
 def _table_rows(
     scores, # `Scores`
@@ -177,7 +188,7 @@ def report_scores(
     say_left_out([str(e) for _,_,e in failed])
     if len(failed)==len(items): raise AudioDecodeError(f'none of the {len(items)} files could be classified')
     if marks is not None and marks.format is not None: marks.write([{**r, 'file': str(p)} for r,p in zip(rows, places)], out)
-    elif out is not None: write_table(rows, out, None if rows else _score_schema())
+    elif out is not None: write_table(rows, out, None if rows else _score_schema(), _describe_run(classifier, out))
     done = f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}'
     say(done + (f' → {out}' if out else ''))
 

@@ -6,13 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/890_commands.search.ipynb #e27dd840
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief, count
 from ..sound.errors import SettingError, check_choice
 from .options import (Device, ReadingOptions, RunOptions, TableFile, TrustOptions, as_command, check_exists,
-                                      check_table_path, make_parent, model_help, save_table, say)
+                                      check_table_path, make_parent, model_help, save_table, say, say_left_out)
 
 # %% ../../nbs/890_commands.search.ipynb #569b7fcf
 Layer = Annotated[Optional[int], typer.Option(help='Of a table that holds several layers.')]
@@ -53,16 +54,42 @@ def search(
     save_table(found, out)
 
 # %% ../../nbs/890_commands.search.ipynb #5f462fc9
-_picture_suffixes = '.png', '.svg', '.pdf'
+_picture_suffixes,_page_suffix = ('.png', '.svg', '.pdf'),'.html'
 
 def _check_picture_path(
     out:Path, # of a picture
 ):
-    "Raise `SettingError` if no picture can be written to a path. Make its folder."
-    if out.suffix.lower() not in _picture_suffixes or out.is_dir():
-        suffixes = ', '.join(_picture_suffixes)
+    "Raise `SettingError` if no picture and no page can be written to a path. Make its folder."
+    if out.suffix.lower() not in (*_picture_suffixes, _page_suffix) or out.is_dir():
+        suffixes = ', '.join((*_picture_suffixes, _page_suffix))
         raise SettingError(f'`--out` must be a file that ends in {suffixes}, got {brief(out)}')
     make_parent(out)
+
+# %% ../../nbs/890_commands.search.ipynb #6f4d7c4c
+@dataclass(frozen=True)
+class PageOptions:
+    "What a map that is a page holds."
+    sounds: Annotated[Optional[str], typer.Option(
+        help='The folder of the sounds that a table names, for a page that plays them.')] = None
+    colour: Annotated[Optional[str], typer.Option('--colour', '--color',
+        help='The column that colours the points of a page at first; others can be chosen there.')] = None
+    max_mb: Annotated[float, typer.Option(
+        help='Megabytes that a page may have: of what has no room, there is no sound.')] = 20.
+    clip_seconds: Annotated[float, typer.Option(help='That a sound is heard at most, on a page.')] = 6.
+
+    def write(self,
+        index, # `SoundIndex`
+        source:str, # of the index
+        out:Path, # the page
+        method:str, # as in `write_map`
+    ):
+        "Write a page, and say what is on it."
+        from auditus.map import known_sounds, write_map
+        done = write_map(index, out, self.sounds, method=method, colour=self.colour, max_mb=self.max_mb,
+                         seconds=self.clip_seconds, title=Path(source).name, known=known_sounds(source))
+        say_left_out([f'{name}: {error}' for name,error in done.errors])
+        if done.errors and self.sounds is None: say("note: where a table's sounds are is said with --sounds FOLDER")
+        say(f'{count(done.points, "point")}, {done.heard:,} to be heard → {out}')
 
 # %% ../../nbs/890_commands.search.ipynb #d2bde41c
 @as_command
@@ -75,10 +102,12 @@ def draw_map(
     method: Annotated[str, typer.Option(help="'pca', or 'umap' (pip install umap-learn).")] = 'pca',
     run: RunOptions = RunOptions(),
     reading: ReadingOptions = ReadingOptions(),
-    out: Annotated[Path, typer.Option('--out', '-o', help='A .png, .svg or .pdf file.')] = Path('map.png'),
+    out: Annotated[Path, typer.Option('--out', '-o',
+        help='A .png, .svg or .pdf file; or .html, a page to look and listen, in one file.')] = Path('map.png'),
+    page: PageOptions = PageOptions(),
     trust: TrustOptions = TrustOptions(),
 ):
-    "Draw sounds as points on a map."
+    "Draw sounds as points on a map, as a picture or as a page to look and listen."
     from auditus.search import find_index, holds_vectors
     from auditus.show import umap_class
     from auditus.transform import AudioPipeline
@@ -96,8 +125,28 @@ def draw_map(
     settings = dict(layer=-1 if layer is None else layer, **vars(run), **vars(reading), **vars(trust))
     pipe = None if model is None else AudioPipeline(model, **settings)
     index = find_index(source, pipe, **({} if pipe else changes))
+    if out.suffix.lower()==_page_suffix: return page.write(index, source, out, method)
     index.plot(method=method).figure.savefig(out, dpi=120)
     say(f'{count(len(index), "point")} → {out}')
+
+# %% ../../nbs/890_commands.search.ipynb #cd200ab2
+def _check_review_options(
+    index:str|None, review:Path|None, label:str|None, examples:list|None, # as in `open_page`
+):
+    "Raise `SettingError` where options for reviewing are without what they need."
+    if review is None and (label or examples): raise SettingError('`--label` and `--examples` are for judging: give `--review FOLDER` as well')
+    if review is not None and index is None: raise SettingError('`--review` needs the table whose clips are judged: what auditus embed wrote')
+    if examples and not label: raise SettingError('say with `--label` what the examples are of')
+
+def _open_session(
+    table:str, sounds:str|None, folder:Path, label:str|None, examples:list|None, # as in `open_page`
+): # `auditus.review.Session`
+    "Open a labelling session, and give it its examples."
+    from auditus.review import Session
+    session = Session(table, sounds, folder)
+    if examples and label not in session.labels: session.add(label, examples)
+    say(repr(session))
+    return session
 
 # %% ../../nbs/890_commands.search.ipynb #ba9d31c2
 @as_command
@@ -112,6 +161,11 @@ def open_page(
              'without it the model, where it reads.')] = None,
     sounds: Annotated[Optional[str], typer.Option(
         help="The folder of the index's sounds, to hear them.")] = None,
+    review: Annotated[Optional[Path], typer.Option(
+        help='A folder for judgements: open the page on which clips of the table are judged yes or no, with keys.')] = None,
+    label: Annotated[Optional[str], typer.Option(help='With --review, a class to look for.')] = None,
+    examples: Annotated[Optional[list[str]], typer.Option(
+        help='With --review, sounds of that class: files, folders, or a selection table of Raven; may be given again.')] = None,
     port: Annotated[Optional[int], typer.Option(
         help='Without it the first that is free from 7860 on.')] = None,
     host: Annotated[str, typer.Option(
@@ -133,23 +187,33 @@ def open_page(
     trust: TrustOptions = TrustOptions(),
 ):
     "Open a page: see, hear, classify and embed sounds, and find their like."
-    from auditus.app import SoundAnalyzer, serve
+    from auditus.app import serve, serve_review, SoundAnalyzer
     from auditus.page.files import exit_on_signals
     from auditus.page.layout import import_gradio
     from auditus.page.workbench import place_for_vectors
+    _check_review_options(index, review, label, examples)
     with exit_on_signals():
         if index is not None: check_exists(index)
+        if review is not None:
+            session = _open_session(index, sounds, review, label, examples)
+            return _show_page(serve_review(session, host, port, browser, allow_host or (), [label] if label else ()), host)
         import_gradio() # says what is missing before a folder is embedded, which may take an hour
         # what is not given is left to the index
         settings = vars(run) | {k:v or None for k,v in vars(trust).items()}
         analyzer = SoundAnalyzer(model, index, sounds, words_model, max_minutes, settings, max_seconds,
                                  cache=None if index is None else place_for_vectors(index))
         say('; '.join(analyzer.describe())+(f', kept in {analyzer.cache}' if analyzer.cache else ''))
-        page = serve(analyzer, host, port, max_mb, browser, max_total_mb, allow_host or ())
-        try:
-            _say_where(page, host)
-            page.block_thread()
-        finally: page.close(verbose=False) # which takes uploads with it
+        _show_page(serve(analyzer, host, port, max_mb, browser, max_total_mb, allow_host or ()), host)
+
+def _show_page(
+    page, # that is served
+    host:str, # who may come
+):
+    "Say where a page is, and wait for its end."
+    try:
+        _say_where(page, host)
+        page.block_thread()
+    finally: page.close(verbose=False) # which takes uploads with it
 
 def _say_where(
     page, # that is served

@@ -41,7 +41,7 @@ def allowed_hosts(
     return allowed
 
 # %% ../../nbs/790_page.gate.ipynb #11af257b
-def _check_hosts(
+def check_hosts(
     headers:list, # pairs of bytes, names in lower case
     hosts:set, # allowed names
 )->tuple|None: # HTTP status and message; `None`: the request is accepted
@@ -70,7 +70,7 @@ def _check_request(
     hosts:set, # allowed names
 )->tuple|None: # HTTP status and message; `None`: the request is accepted
     "Check whether a request is one that this page needs."
-    if refused := _check_hosts(headers, hosts): return refused
+    if refused := check_hosts(headers, hosts): return refused
     if re.search(r'/(proxy=|file=https?:)', path): return 403,'This page fetches nothing from elsewhere.'
     if method in ('GET', 'HEAD', 'OPTIONS', 'websocket'): return None
     if method!='POST' or not path.endswith(_allowed_posts): return 403,'This page takes no such requests.'
