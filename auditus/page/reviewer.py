@@ -77,13 +77,27 @@ def summary(self:Reviewer)->str:
 
 # %% ../../nbs/813_page.reviewer.ipynb #58a4465e
 _words = {'similar': 'most like the examples', 'uncertain': 'what it is unsure of', 'top': 'the highest scores',
-          'diverse': 'different from each other', 'random': 'any, by chance', 'threshold': 'by chance, for a threshold'}
+          'diverse': 'different from each other', 'random': 'any, by chance', 'threshold': 'by chance, for a threshold',
+          'disputed': 'what people disagree on'}
 
 @patch
 def _ways(self:Reviewer, label:str)->list:
     "List the strategies that a class has something for, the best to begin with first."
     guided = ('similar', 'top', 'uncertain') if knows_yes(self.session, label) else ()
-    return [*guided, 'diverse', 'random', *(('threshold',) if label in self.learner.report else ())]
+    state = self.session.states.get(label)
+    return [*guided, 'diverse', 'random', *(('threshold',) if label in self.learner.report else ()),
+            *(('disputed',) if state and state.disputed else ())]
+
+def _in_numbers(
+    report:dict, # of a class; empty: none was made yet
+)->list:
+    "Say in sentences what was measured."
+    if not report: return []
+    density,held = report['density'],report['precision_at']
+    right = [f'right among the best of those judged: {", ".join(f"{100*v:.0f} % of {n}" for n,v in held.items())}'] if held else []
+    common = [f'rows with it: about {density.rows:,.0f} ({density.low:,.0f} to {density.high:,.0f})'] if density.rows is not None else []
+    believed = [] if report['threshold'] is None else [f"scores from {report['threshold']:.3g} on can be believed"]
+    return right+common+believed
 
 @patch
 def _told(self:Reviewer, label:str)->dict:
@@ -94,7 +108,8 @@ def _told(self:Reviewer, label:str)->dict:
         given = len(state.rows(True, 'example'))
         known = {'yes': len(state.rows(True))-given, 'no': len(state.rows(False)), 'unsure': len(state.rows(None)),
                  'examples': given+len(state.examples)}
-    return {'name': label, **known, 'ways': self._ways(label), 'curve': report.get('curve', []), 'advice': report.get('advice', '')}
+    return {'name': label, **known, 'ways': self._ways(label), 'curve': report.get('curve', []), 'advice': report.get('advice', ''),
+            'numbers': _in_numbers(report)}
 
 @patch
 def state(self:Reviewer)->dict:
@@ -102,7 +117,7 @@ def state(self:Reviewer)->dict:
     l = self.learner
     fitting = l.waiting or l.learning
     return {'key': self.key, 'started': self.started, 'rows': len(self.session), 'labels': [*map(self._told, self.names)],
-            'strategies': [{'name': n, 'words': _words[n]} for n in strategies],
+            'strategies': [{'name': n, 'words': w} for n,w in _words.items()],
             'exports': [{'name': n, 'words': w} for n,w in exports.items()],
             'fits': l.fits, 'fitting': fitting, 'scoring': l.scoring, 'busy': fitting or l.scoring is not None,
             'found': l.found, 'trouble': l.trouble}
@@ -143,21 +158,25 @@ def _check(self:Reviewer, label, key=None):
 @patch
 def cards(self:Reviewer,
     label:str, # a class
-    by:str, # a strategy
+    by:str, # a strategy, or 'disputed'
     n:int, # clips
     held:list=(), # numbers of rows that the page holds, or that were skipped
 )->dict: # with `cards`: `row`, `file`, `start` and `end` of each
     "Choose the clips to judge next."
     self._check(label)
-    check_choice('by', by, strategies)
+    check_choice('by', by, [*strategies, 'disputed'])
     if not isinstance(n, int) or not 0<n<=_most_at_once: raise SettingError(f'a page may ask for 1 to {_most_at_once} clips, got {n!r}')
     held = {*map(self._row, held)}
-    with self.lock:
-        clips = self.session.next(n+len(held), label, by)
-        rows = [self.session.rows.locate(c) for c in clips]
-    rows = [row for row in rows if row not in held][:n]
+    with self.lock: rows = [row for row in self._candidates(label, by, n+len(held)) if row not in held][:n]
     self.cards_ahead.prepare(rows)
     return {'cards': [*map(self._named, rows)]}
+
+@patch
+def _candidates(self:Reviewer, label:str, by:str, n:int)->list:
+    "Choose rows, those that are held among them."
+    if by!='disputed': return [self.session.rows.locate(c) for c in self.session.next(n, label, by)]
+    state = self.session.states.get(label)
+    return [*state.disputed] if state else []
 
 @patch
 def _named(self:Reviewer, row:int)->dict:
