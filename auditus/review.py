@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Session']
 
-# %% ../nbs/754_review.ipynb #e1aeb15f
+# %% ../nbs/754_review.ipynb #a7c8d1cb
 import numpy as np
 from fastcore.basics import patch
 from .sound.errors import SettingError
@@ -24,11 +24,11 @@ from .session.export import found_rows, write_found
 from .session.report import report_label, SessionReport
 from .session.judging import Judging
 
-# %% ../nbs/754_review.ipynb #a47a3a50
+# %% ../nbs/754_review.ipynb #8b01a50a
 class Session(Judging):
     "A labelling session over a table of embeddings. Its judgements are in a folder, and none is lost."
 
-# %% ../nbs/754_review.ipynb #d1fd5fc5
+# %% ../nbs/754_review.ipynb #edd014c9
 @patch
 def learn(self:Session,
     label:str|None=None, # `None`: all that there is a yes of
@@ -40,7 +40,8 @@ def learn(self:Session,
         state = self._state(l)
         yes,no,weak = training_rows(state, places)
         yes = np.concatenate([np.asarray(self.X[np.array(yes, int)], np.float32), *state.examples])
-        if len(yes): self._heads[l] = fit_linear(yes, np.asarray(self.X[np.array(no, int)], np.float32), B[weak], mean, scale, self.C)
+        no = np.asarray(self.X[np.array(no, int)], np.float32)
+        if len(yes): self._heads[l] = fit_linear(yes, no, B[weak], mean, scale, self.C)
         elif label is not None or len(wanted)==1:
             raise SettingError(f'nothing was judged yes of {l!r}: give examples to `add`, or find the first one with '
                                "next(by='diverse')")
@@ -65,14 +66,14 @@ def _head(self:Session, labels:list)->dict: # arrays
     weight,bias = zip(*(self._heads[l] for l in labels))
     return {'mean': mean, 'scale': scale, 'weight': np.stack(weight), 'bias': np.array(bias)}
 
-# %% ../nbs/754_review.ipynb #92bb36fa
+# %% ../nbs/754_review.ipynb #a5ed4fb6
 @patch
 def _scores(self:Session, label:str)->np.ndarray: # `(n,)`
     "Return the scores of all rows. Raises `SettingError` where nothing was learnt."
     if label not in self._logits: raise SettingError(f'nothing was learnt of {label!r} yet: call fit() first')
     return apply_function(self._logits[label].astype(float), 'sigmoid')
 
-# %% ../nbs/754_review.ipynb #21b15f4b
+# %% ../nbs/754_review.ipynb #bf0a7f4e
 @patch
 def score(self:Session,
     label:str|None=None, # `None`: the only one
@@ -87,7 +88,7 @@ def score(self:Session,
     return (kept.append_column('label', pa.array([label]).take(pa.array(np.zeros(n, np.int32))))
             .append_column('score', pa.array(scores)).append_column('judged', pa.array(judged, pa.string())))
 
-# %% ../nbs/754_review.ipynb #9db4f514
+# %% ../nbs/754_review.ipynb #b0c4dcc5
 @patch(as_prop=True)
 def probe(self:Session)->Probe:
     "Return what was learnt as a probe. Raises `SettingError` before `fit`, and where the model isn't known."
@@ -105,17 +106,18 @@ def probe(self:Session)->Probe:
     probe._learnt = Learnt(labels, True, False, self._head(labels), None, learnt_from, None, probe.vector_settings())
     return probe
 
-# %% ../nbs/754_review.ipynb #29906729
+# %% ../nbs/754_review.ipynb #10525a68
 @patch
 def _threshold_row(self:Session, label:str, precision:float, confidence:float)->dict|None: # `None`: nothing was judged for it
     "Return a row of `Thresholds`."
     d = draws(self._state(label))
     sample = d['is_sample']
     if not sample.any() or label not in self._logits: return None
-    found = Thresholds.fit(self._scores(label)[d['row'][sample]], d['value'][sample], precision, confidence, d['weight'][sample])
+    scores,right,weights = self._scores(label)[d['row'][sample]],d['value'][sample],d['weight'][sample]
+    found = Thresholds.fit(scores, right, precision, confidence, weights)
     return {**found.rows[0], 'class': label}
 
-# %% ../nbs/754_review.ipynb #e4144a8f
+# %% ../nbs/754_review.ipynb #4b6bd137
 @patch
 def thresholds(self:Session,
     precision:float=.9, # that is asked for, of rows that nobody judged
@@ -126,7 +128,7 @@ def thresholds(self:Session,
     if rows: return Thresholds(rows, precision, confidence)
     raise SettingError("a threshold needs clips that chance picked: call fit(), and judge those of next(40, by='threshold')")
 
-# %% ../nbs/754_review.ipynb #ee35a9d0
+# %% ../nbs/754_review.ipynb #defca224
 @patch
 def report(self:Session,
     precision:float=.9, # that is asked for, as in `thresholds`
@@ -137,7 +139,7 @@ def report(self:Session,
                                    self._threshold_row(l, precision, .95), self.seed)
     return SessionReport([*map(of, self.labels)], len(self))
 
-# %% ../nbs/754_review.ipynb #f778fef7
+# %% ../nbs/754_review.ipynb #333bcf2d
 @patch
 def found(self:Session,
     label:str|None=None, # `None`: all
@@ -164,7 +166,7 @@ def export(self:Session,
     "Write what was found, for other programs."
     return write_found(self.found(label, threshold), out, format, self.rows.sounds, merge, gap, **settings)
 
-# %% ../nbs/754_review.ipynb #b8068f15
+# %% ../nbs/754_review.ipynb #ddf82f9e
 @patch
 def merge(self:Session, *folders)->Session: # itself
     "Take in the judgements of other sessions. Raises `SettingError` where a folder holds none."

@@ -79,7 +79,8 @@ def test_the_time_in_a_file_counts_more_than_its_name(tmp_path):
 
 @pytest.mark.parametrize('files, sites', [
     (['A/x.wav', 'B/x.wav'], ['A', 'B']), (['d/A/x.wav', 'd/B/2023/x.wav'], ['A', 'B']), (['x.wav', 'y.wav'], ['', '']),
-    (['/d/A/x.wav', '/d/B/x.wav'], ['A', 'B']), (['A/x.wav', 'A/y.wav'], ['', ''])])
+    (['/d/A/x.wav', '/d/B/x.wav'], ['A', 'B']), (['A/x.wav', 'A/y.wav'], ['', '']),
+    (['/d/A/x.wav', 'B/y.wav'], ['A', 'B'])])
 def test_sites_are_folders(files, sites): assert [d.site for d in find_detections([row(f) for f in files])] == sites
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/759_page.detections.ipynb #c11e0403
+# %% ../../nbs/759_page.detections.ipynb #a56550cf
 import datetime, os
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from ..collection.annotations import annotation_rows, read_table, tables
 from ..collection.recorded import time_column
 from ..collection.sources import find_column
 
-# %% ../../nbs/759_page.detections.ipynb #82677c60
+# %% ../../nbs/759_page.detections.ipynb #0d61c509
 site_columns = 'site', 'station', 'location', 'locality', 'plot', 'point', 'recorder', 'device', 'deployment'
 
 class Detection(NamedTuple):
@@ -30,7 +30,7 @@ class Detection(NamedTuple):
     site:str # '': nothing tells it
     at:datetime.datetime|None # by the recorder's clock; `None`: nothing tells it
 
-# %% ../../nbs/759_page.detections.ipynb #17511c92
+# %% ../../nbs/759_page.detections.ipynb #4cfd8d04
 def _as_time(
     value, # of a column, a time or a text
 )->datetime.datetime|None: # `None`: it is none
@@ -60,10 +60,12 @@ def _site_of(
 )->str:
     "Return where the recording of a row was made."
     if column is not None: return '' if row.get(column) is None else str(row[column])
-    folder = os.path.relpath(os.path.dirname(row['file']) or '.', within or '.')
+    folder = os.path.dirname(row['file'])
+    if os.path.isabs(folder) and not within: return os.path.basename(folder)
+    folder = os.path.relpath(folder or '.', within or '.')
     return '' if folder=='.' else Path(folder).parts[0]
 
-# %% ../../nbs/759_page.detections.ipynb #48ba6533
+# %% ../../nbs/759_page.detections.ipynb #6b5e9a45
 def _common_folder(
     files, # paths
 )->str: # '': none
@@ -98,7 +100,7 @@ def find_detections(
     return [Detection(r['file'], r['start'], r['end'], str(r['label']), r.get('score'), _site_of(r, site, within),
                       when(r)) for r in rows if r['label'] is not None]
 
-# %% ../../nbs/759_page.detections.ipynb #98815787
+# %% ../../nbs/759_page.detections.ipynb #4db9df38
 def lowest_scores(
     labels, # classes that were detected
     thresholds, # `Thresholds`
@@ -123,7 +125,7 @@ def believed(
         return lowest is not None and d.score>=lowest
     return [d for d in found if holds(d)]
 
-# %% ../../nbs/759_page.detections.ipynb #21282f7d
+# %% ../../nbs/759_page.detections.ipynb #1f624740
 def count_by_hour(
     found:list, # of `Detection`
 )->dict: # site → `(24,)` counts

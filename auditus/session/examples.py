@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/747_session.examples.ipynb #aa0de2de
+# %% ../../nbs/747_session.examples.ipynb #3788a401
 import os
 from base64 import b64decode, b64encode
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..collection.items import is_url
 from ..collect import collect
 from .rows import Rows
 
-# %% ../../nbs/747_session.examples.ipynb #ab1eb42c
+# %% ../../nbs/747_session.examples.ipynb #a5871168
 def annotated_calls(
     path, # a selection table of Raven, labels of Audacity, a CSV with times
     label:str, # that is sought
@@ -51,7 +51,7 @@ def list_examples(
         if path.suffix.lower() in tables: return annotated_calls(path, label)
     return [clips]
 
-# %% ../../nbs/747_session.examples.ipynb #b308246d
+# %% ../../nbs/747_session.examples.ipynb #125d3316
 def rows_of(
     rows:Rows, # of the table
     example, # one of `list_examples`
@@ -69,11 +69,11 @@ def rows_of(
     if file is None: return []
     found = rows.containing(file, start, end)
     if end is None and len(found)>1:
-        raise AudioInputError(f'{brief(source)} is a recording of {count(len(found), "row")}: say which seconds of it are the call, '
-                              'such as Clip(path, 3.2, 3.9)')
+        raise AudioInputError(f'{brief(source)} is a recording of {count(len(found), "row")}: say which seconds '
+                              'are the call, such as Clip(path, 3.2, 3.9)')
     return found
 
-# %% ../../nbs/747_session.examples.ipynb #dff3ce97
+# %% ../../nbs/747_session.examples.ipynb #626935a3
 def embed_example(
     pipeline, # `AudioPipeline` that made the table
     example, # a sound, or a vector `(dim,)`
@@ -82,8 +82,8 @@ def embed_example(
     "Embed an example; of its windows those count that are at least half full. Raises `SettingError` without a pipeline."
     if isinstance(example, np.ndarray) and example.ndim==1: V = example[None].astype(np.float32)
     elif pipeline is None:
-        raise SettingError('an example that is not in the table has to be embedded, and no model is known: give a `pipeline`, '
-                           'a table that `extract` wrote, or a vector')
+        raise SettingError('an example that is not in the table has to be embedded, and no model is known: '
+                           'give a `pipeline`, a table that `extract` wrote, or a vector')
     else:
         found = list(pipeline.stream([example]))
         longest = max(r.end-r.start for r in found)
@@ -92,7 +92,7 @@ def embed_example(
     raise AudioInputError(f'an example must give vectors of {dim} numbers, as the table holds, got {V.shape[1]}'
                           +('' if np.isfinite(V).all() else ', not all of them finite'))
 
-# %% ../../nbs/747_session.examples.ipynb #b85366ed
+# %% ../../nbs/747_session.examples.ipynb #14e01fcc
 def pack(
     V:np.ndarray, # `(n, dim)`
 )->dict: # of what JSON can hold

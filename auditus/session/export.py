@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/749_session.export.ipynb #775b40d7
+# %% ../../nbs/749_session.export.ipynb #f72d39d5
 from pathlib import Path
 import numpy as np
 from ..sound.errors import SettingError, check_choice
@@ -15,7 +15,7 @@ from ..segments import segments
 from .rows import Rows
 from .state import LabelState
 
-# %% ../../nbs/749_session.export.ipynb #eec41f9c
+# %% ../../nbs/749_session.export.ipynb #e7c3f849
 def found_rows(
     rows:Rows, # of the table
     label:str,
@@ -32,7 +32,7 @@ def found_rows(
         return {**rows.key(i), 'label': label, 'score': score, 'judged': 'yes' if judged else ''}
     return [row(i, i in state.judged) for i in sorted([*yes, *new])]
 
-# %% ../../nbs/749_session.export.ipynb #748f5c28
+# %% ../../nbs/749_session.export.ipynb #05fdd08a
 kinds = (*programs, 'csv', 'parquet', 'clips')
 
 def write_found(
@@ -46,7 +46,8 @@ def write_found(
 ): # paths of what was written; of clips what `segments` gives
     "Write what was found."
     check_choice('format', format, kinds)
-    if settings and format!='clips': raise SettingError(f'{", ".join(settings)} are settings of format=\'clips\', got {format!r}')
+    if settings and format!='clips':
+        raise SettingError(f"{', '.join(settings)} goes with format='clips', got {format!r}")
     if format in programs: return write_annotations(found, out, format, merge=merge, gap=gap, audio_dir=sounds)
     if merge: found = merge_windows(found, gap)
     if format=='clips':
@@ -54,8 +55,10 @@ def write_found(
         at = Path(sounds or '.').expanduser()
         return segments([r|{'file': str(at/r['file'])} for r in found], out, **{'best': None, **settings})
     out = Path(out).expanduser()
-    if out.suffix.lower()!=f'.{format}': raise SettingError(f'`out` of format={format!r} ends in .{format}, got {str(out)!r}')
+    if out.suffix.lower()!=f'.{format}':
+        raise SettingError(f'`out` of format={format!r} ends in .{format}, got {str(out)!r}')
     import pyarrow as pa
-    kind = dict(file=pa.string(), start=pa.float64(), end=pa.float64(), label=pa.string(), score=pa.float64(), judged=pa.string())
+    text,number = pa.string(),pa.float64()
+    kind = dict(file=text, start=number, end=number, label=text, score=number, judged=text)
     write_table(found, out, pa.schema(kind))
     return [out]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/752_session.judging.ipynb #0c072ecf
+# %% ../../nbs/752_session.judging.ipynb #3907b9b4
 import getpass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from .choice import by_chance, make_queue, strategies
 from .examples import list_examples, pack, read_example
 from .state import LabelState, States
 
-# %% ../../nbs/752_session.judging.ipynb #1ad47ba4
+# %% ../../nbs/752_session.judging.ipynb #b774fb78
 class Judging:
     "The side of a session that somebody sits at. Its judgements are in a folder, and none is lost."
     def __init__(self,
@@ -44,7 +44,7 @@ class Judging:
         self.source,self.settings = (None, {}) if isinstance(table, tuple) else (table, table_settings(table) or {})
         self.X,rows = table if isinstance(table, tuple) and len(table)==2 else load(table)
         if self.X.ndim!=2 or len(self.X)!=rows.num_rows:
-            raise AudioInputError('a session takes one vector for each row of a table (choose a layer where there are several), '
+            raise AudioInputError('a session takes one vector for each row of a table (of several layers, choose one), '
                                   f'got vectors of shape {self.X.shape} and {count(rows.num_rows, "row")}')
         self.rows,self.folder,self.C,self.seed = Rows(rows, sounds),Path(folder).expanduser(),C,seed
         self.who = who or getpass.getuser()
@@ -80,9 +80,10 @@ class Judging:
         def said(l):
             s = self.states[l]
             return f'{l}: {len(s.rows(True))+len(s.examples)} yes, {len(s.rows(False))} no, {len(s.rows(None))} unsure'
-        return '\n'.join([f'{type(self).__name__}({count(len(self), "row")} of {self.X.shape[1]} dims, {str(self.folder)!r})', *map(said, self.labels)])
+        rows = f'{count(len(self), "row")} of {self.X.shape[1]} dims'
+        return '\n'.join([f'{type(self).__name__}({rows}, {str(self.folder)!r})', *map(said, self.labels)])
 
-# %% ../../nbs/752_session.judging.ipynb #3eb331d2
+# %% ../../nbs/752_session.judging.ipynb #d2bbfbb6
 @patch
 def _label(self:Judging,
     label:str|None, # `None`: the only one
@@ -105,7 +106,7 @@ def _append(self:Judging, record:dict):
     own.append(record)
     self.states = self._states.read(self.logs)
 
-# %% ../../nbs/752_session.judging.ipynb #961ccdd4
+# %% ../../nbs/752_session.judging.ipynb #9b7b2dae
 @patch
 def add(self:Judging,
     label:str, # what is sought
@@ -134,7 +135,7 @@ def _forget(self:Judging,
         if logits: self._logits.pop(l, None)
     self._queues = {k:q for k,q in self._queues.items() if k[0] not in labels}
 
-# %% ../../nbs/752_session.judging.ipynb #75be02a9
+# %% ../../nbs/752_session.judging.ipynb #911300ef
 @patch
 def likeness(self:Judging, label:str)->np.ndarray|None: # `(n,)`; `None`: there are no examples
     "Return how much each row is like the examples and what was judged yes."
@@ -164,13 +165,13 @@ def _choose(self:Judging, label:str, by:str, n:int)->list: # of numbers of rows
             and (label, r) not in self._skipped]
     if by in by_chance: chosen = [r for _,r in free[:n]]
     else: chosen = self.rows.without_overlaps((r for _,r in free), n, taken=state.judged)
-    of,known,place = len(self)-len(state.judged),len(state.rows(True)),{r:i for i,r in free}
+    of,known,place = len(self)-len(state.judged)-len(state.disputed),len(state.rows(True)),{r:i for i,r in free}
     for r in chosen:
         weight = None if by not in by_chance else float(of if weights is None else weights[place[r]])
         self._offered[label,r] = {'by': by} | ({} if weight is None else {'weight': weight, 'of': of, 'known': known})
     return chosen
 
-# %% ../../nbs/752_session.judging.ipynb #7f152a56
+# %% ../../nbs/752_session.judging.ipynb #62370234
 @patch
 def next(self:Judging,
     n:int=1, # clips
@@ -187,7 +188,7 @@ def next(self:Judging,
         chosen = self._choose(label, by, n)
     return [self.rows.clip(r) for r in chosen]
 
-# %% ../../nbs/752_session.judging.ipynb #33b40593
+# %% ../../nbs/752_session.judging.ipynb #0b73b581
 @patch
 def judge(self:Judging,
     clip, # that `next` gave, or a row of the table: a dict with `file`, `start` and `end`, or its number

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['SessionReport']
 
-# %% ../../nbs/751_session.report.ipynb #0f1a7e9a
+# %% ../../nbs/751_session.report.ipynb #5608f53d
 import numpy as np
 from ..sound.wording import count
 from .measures import advise, call_density, learning_curve, precision_at
 from .state import draws, LabelState
 
-# %% ../../nbs/751_session.report.ipynb #4cdcda40
+# %% ../../nbs/751_session.report.ipynb #9a4e39ea
 def report_label(
     label:str,
     state:LabelState,
@@ -21,7 +21,8 @@ def report_label(
     seed:int, # of the folds
 )->dict: # a row of a `SessionReport`
     "Collect what judgements say of a label."
-    learnt = [(r, j['value']) for r,j in state.judged.items() if j['value'] is not None and j.get('by') not in ('threshold', 'example')]
+    learnt = [(r, j['value']) for r,j in state.judged.items()
+              if j['value'] is not None and j.get('by') not in ('threshold', 'example')]
     given = np.asarray(X[np.array(state.rows(True, 'example'), int)], np.float32)
     y = np.array([v for _,v in learnt], bool)
     V = np.asarray(X[np.array([r for r,_ in learnt], int)], np.float32)
@@ -31,13 +32,16 @@ def report_label(
     highest = [j['value'] for j in state.judged.values() if j.get('by')=='top' and j['value'] is not None]
     misses = next((i for i,v in enumerate(reversed(highest)) if v), len(highest))
     density = call_density(d['value'], d['weight'], d['of'], d['known'], yes, len(X), no)
-    return {'label': label, 'judged': len(state.judged)-len(state.rows(True, 'example')), 'yes': int(y.sum()), 'no': int((~y).sum()),
-            'unsure': len(state.rows(None)), 'examples': len(given)+len(state.examples), 'disputed': len(state.disputed),
+    yes_here,no_here = int(y.sum()),int((~y).sum())
+    return {'label': label, 'judged': len(state.judged)-len(given), 'yes': yes_here, 'no': no_here,
+            'unsure': len(state.rows(None)), 'examples': len(given)+len(state.examples),
+            'disputed': len(state.disputed),
             'sample': int(d['is_sample'].sum()), 'sample_yes': int(d['value'][d['is_sample']].sum()),
             'curve': curve, 'precision_at': {} if held is None else precision_at(held, y), 'density': density,
-            'threshold': None if threshold is None else threshold['threshold'], 'advice': advise(int(y.sum()), int((~y).sum()), curve, threshold, misses)}
+            'threshold': None if threshold is None else threshold['threshold'],
+            'advice': advise(yes_here, no_here, curve, threshold, misses)}
 
-# %% ../../nbs/751_session.report.ipynb #d11a4c26
+# %% ../../nbs/751_session.report.ipynb #f0adeb9e
 class SessionReport:
     "What is known of each label of a session."
     def __init__(self,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/719_session.rows.ipynb #bc151270
+# %% ../../nbs/719_session.rows.ipynb #31ca3810
 import os
 from pathlib import Path
 import numpy as np
@@ -14,7 +14,7 @@ from ..sound.errors import AudioInputError
 from ..sound.wording import brief
 from ..core import Clip
 
-# %% ../../nbs/719_session.rows.ipynb #6e10efae
+# %% ../../nbs/719_session.rows.ipynb #ae869799
 same_time = 2e-3 # s by which two ends of a clip may differ: tables and programs round
 no_end = 1e12 # s, of a row that lasts as long as its file
 
@@ -46,7 +46,7 @@ class Rows:
 
     def __len__(self): return len(self.code)
 
-# %% ../../nbs/719_session.rows.ipynb #502da5f5
+# %% ../../nbs/719_session.rows.ipynb #3096d6bd
 @patch
 def clip(self:Rows,
     row:int, # number
@@ -75,7 +75,7 @@ def file_number(self:Rows,
     base = os.path.abspath(self.sounds or '.')
     return self.numbers.get(os.path.relpath(os.path.abspath(os.path.expanduser(name)), base).replace(os.sep, '/'))
 
-# %% ../../nbs/719_session.rows.ipynb #2bb6d004
+# %% ../../nbs/719_session.rows.ipynb #c4304df3
 @patch
 def overlapping(self:Rows,
     file:int, # its number
@@ -99,7 +99,7 @@ def find(self:Rows,
     off = np.maximum(np.abs(self.start[near]-start), np.abs(np.minimum(self.end[near], no_end)-min(end, no_end)))
     return int(near[off.argmin()]) if len(near) and off.min()<=same_time else None
 
-# %% ../../nbs/719_session.rows.ipynb #9329a8ec
+# %% ../../nbs/719_session.rows.ipynb #262ac0d6
 @patch
 def locate(self:Rows,
     item, # `Clip`, dict with `file`, `start` and `end`, or number of a row
@@ -109,13 +109,15 @@ def locate(self:Rows,
         if 0<=item<len(self): return int(item)
         raise AudioInputError(f'the table has the rows 0 to {len(self)-1}, got {item}')
     if isinstance(item, dict) and 'file' in item: source,start,end = item['file'],item.get('start', 0.),item.get('end')
-    elif isinstance(item, Clip) and isinstance(item.source, (str, os.PathLike)): source,start,end = item.source,item.start,item.end
+    elif isinstance(item, Clip) and isinstance(item.source, (str, os.PathLike)):
+        source,start,end = item.source,item.start,item.end
     else: raise AudioInputError(f'a judgement is of a clip that `next` gave, or of a row, got {brief(item)}')
     if (row := self.find(self.file_number(source), start, end)) is not None: return row
-    raise AudioInputError(f'the table has no row {brief(source)} from {start:g} s to {"its end" if end is None else f"{end:g} s"}: '
+    until = 'its end' if end is None else f'{end:g} s'
+    raise AudioInputError(f'the table has no row {brief(source)} from {start:g} s to {until}: '
                           'judge a clip that `next` gave, or give calls of your own to `add`')
 
-# %% ../../nbs/719_session.rows.ipynb #d7455233
+# %% ../../nbs/719_session.rows.ipynb #f41628a6
 @patch
 def containing(self:Rows,
     file:int, # its number
@@ -130,7 +132,7 @@ def containing(self:Rows,
     chosen = near[shared>=enough-same_time]
     return (chosen if len(chosen) else near[[np.nan_to_num(shared, posinf=1e9).argmax()]]).tolist()
 
-# %% ../../nbs/719_session.rows.ipynb #3d0808a0
+# %% ../../nbs/719_session.rows.ipynb #b2e48c81
 @patch
 def without_overlaps(self:Rows,
     candidates, # iterable of numbers of rows, the best first
