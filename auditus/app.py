@@ -110,8 +110,8 @@ def _check_sounds(
     "Raise `AudioNotFoundError` if the sounds of a table aren't where they are looked for."
     rows = session.rows
     if os.path.exists(SoundPlaces(rows.sounds).find(rows.files[0])): return
-    raise AudioNotFoundError(f'{brief(rows.files[0])}, the first sound of the table, is not in {brief(rows.sounds or os.getcwd())}: '
-                             'say with `sounds` (--sounds) in which folder the sounds are')
+    raise AudioNotFoundError(f'{brief(rows.files[0])}, the first sound of the table, is not in '
+                             f'{brief(rows.sounds or os.getcwd())}: say with `sounds` (--sounds) in which folder the sounds are')
 
 def serve_review(
     session, # `auditus.review.Session`
@@ -123,7 +123,8 @@ def serve_review(
 )->ServedPage: # `local_url` is its address, `close` ends it, `block_thread` waits
     "Serve the page of a labelling session in the background. Raises `SettingError` if that is not possible."
     hosts = allowed_hosts(host, allow_hosts)
-    for package in 'uvicorn', 'starlette': require(package, 'the page needs gradio and its server', "pip install 'auditus[app]'")
+    for package in 'uvicorn', 'starlette':
+        require(package, 'the page needs gradio and its server', "pip install 'auditus[app]'")
     _check_sounds(session)
     address = take_address(host, port)
     reviewer = Reviewer(session, labels)

@@ -204,6 +204,30 @@ def test_it_goes_on_where_it_was_left(client, reviewer, night, tmp_path):
     again.close()
 
 
+def test_what_two_people_disagree_on_comes_again(client, reviewer, night, tmp_path):
+    judge(client, 3, True)
+    judge(client, 4, False)
+    open_session(night, tmp_path/'hers', who='eva').judge(3, 'whistle', False).judge(4, 'whistle', False)
+    both = Reviewer(open_session(night, tmp_path/'whistles').merge(tmp_path/'hers'))
+    assert 'disputed' in both.state()['labels'][0]['ways'] and 'disputed' not in reviewer.state()['labels'][0]['ways']
+    assert [c['row'] for c in both.cards('whistle', 'disputed', 6)['cards']] == [3]
+    both.judge(both.key, 3, 'whistle', True)
+    assert both.cards('whistle', 'disputed', 6)['cards'] == [] and both.state()['labels'][0]['yes'] == 1
+    both.close()
+
+
+def test_what_was_measured_is_told(client, reviewer, night):
+    has = night[1]
+    for row in range(1, n_rows, 2): judge(client, row, bool(has[row]))
+    reviewer.learner.wait()
+    rows = [c['row'] for c in client.post('/cards', json={'label': 'whistle', 'by': 'threshold', 'n': 40}).json()['cards']]
+    for row in rows: judge(client, row, bool(has[row]))
+    client.post('/fit', json={})
+    reviewer.learner.wait()
+    said = ' '.join(client.get('/state').json()['labels'][0]['numbers'])
+    assert '100 % of 10' in said and 'rows with it: about 12 ' in said
+
+
 def test_what_went_wrong_in_the_background_is_told(client, reviewer):
     for path in ('fit', 'score'):
         client.post(f'/{path}', json={})

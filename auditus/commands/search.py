@@ -134,8 +134,10 @@ def _check_review_options(
     index:str|None, review:Path|None, label:str|None, examples:list|None, # as in `open_page`
 ):
     "Raise `SettingError` where options for reviewing are without what they need."
-    if review is None and (label or examples): raise SettingError('`--label` and `--examples` are for judging: give `--review FOLDER` as well')
-    if review is not None and index is None: raise SettingError('`--review` needs the table whose clips are judged: what auditus embed wrote')
+    if review is None and (label or examples):
+        raise SettingError('`--label` and `--examples` are for judging: give `--review FOLDER` as well')
+    if review is not None and index is None:
+        raise SettingError('`--review` needs the table whose clips are judged: what auditus embed wrote')
     if examples and not label: raise SettingError('say with `--label` what the examples are of')
 
 def _open_session(
@@ -162,10 +164,12 @@ def open_page(
     sounds: Annotated[Optional[str], typer.Option(
         help="The folder of the index's sounds, to hear them.")] = None,
     review: Annotated[Optional[Path], typer.Option(
-        help='A folder for judgements: open the page on which clips of the table are judged yes or no, with keys.')] = None,
+        help='A folder for judgements: open the page on which clips of the table are judged yes or no, '
+             'with keys.')] = None,
     label: Annotated[Optional[str], typer.Option(help='With --review, a class to look for.')] = None,
     examples: Annotated[Optional[list[str]], typer.Option(
-        help='With --review, sounds of that class: files, folders, or a selection table of Raven; may be given again.')] = None,
+        help='With --review, sounds of that class: files, folders, or a selection table of Raven; '
+             'may be given again.')] = None,
     port: Annotated[Optional[int], typer.Option(
         help='Without it the first that is free from 7860 on.')] = None,
     host: Annotated[str, typer.Option(
@@ -196,7 +200,8 @@ def open_page(
         if index is not None: check_exists(index)
         if review is not None:
             session = _open_session(index, sounds, review, label, examples)
-            return _show_page(serve_review(session, host, port, browser, allow_host or (), [label] if label else ()), host)
+            labels = [label] if label else ()
+            return _show_page(serve_review(session, host, port, browser, allow_host or (), labels), host)
         import_gradio() # says what is missing before a folder is embedded, which may take an hour
         # what is not given is left to the index
         settings = vars(run) | {k:v or None for k,v in vars(trust).items()}

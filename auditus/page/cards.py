@@ -82,7 +82,8 @@ def make_card(
     "Load a clip, draw it and encode it."
     try:
         x,cut = _load_clip(places.find(file), start, end, most)
-        return Card(encode_picture(x, _card_size, _card_quality), encode_wave(x), mark_frequencies(x.sr), cut)
+        picture = encode_picture(x, _card_size, _card_quality)
+        return Card(picture, encode_wave(x), mark_frequencies(x.sr), cut)
     except AuditusError as e: return Card(error=str(e))
 
 # %% ../../nbs/811_page.cards.ipynb #f4e664b2

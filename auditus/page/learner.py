@@ -31,7 +31,7 @@ class Learner:
     ):
         self.session,self.lock = session,threading.RLock()
         self.pool = ThreadPoolExecutor(1, thread_name_prefix='learner')
-        self.fits,self.waiting,self.learning = 0,False,False # times that it learnt; is it about to, does it now?
+        self.fits,self.waiting,self.learning = 0,False,False # times it learnt; is it about to, does it now?
         self.report,self.trouble = {},'' # label → what is known of it; what went wrong last
         self.scoring,self.found = None,'' # how far it is; what came out
 
@@ -114,8 +114,9 @@ def _describe_found(self:Learner, label:str)->str:
     "Say how many rows a class was found in."
     with self.lock: found = self.session.found(label)
     yes = sum(f['judged']=='yes' for f in found)
-    if label in self._with_threshold(): return f'{label}: {yes:,} judged yes, {len(found)-yes:,} more that can be believed'
-    return f'{label}: {yes:,} judged yes; which others can be believed is not known yet: judge some by chance, for a threshold'
+    said = f'{label}: {yes:,} judged yes'
+    if label in self._with_threshold(): return f'{said}, {len(found)-yes:,} more that can be believed'
+    return f'{said}; which others can be believed is not known yet: judge some by chance, for a threshold'
 
 @patch
 def _with_threshold(self:Learner)->list:
@@ -124,7 +125,8 @@ def _with_threshold(self:Learner)->list:
     except SettingError: return [] # nothing was judged for one
 
 # %% ../../nbs/812_page.learner.ipynb #c0512940
-exports = {'raven': 'Raven', 'audacity': 'Audacity', 'kaleidoscope': 'Kaleidoscope', 'csv': 'CSV', 'clips': 'clips', 'scores': 'all scores'}
+exports = {'raven': 'Raven', 'audacity': 'Audacity', 'kaleidoscope': 'Kaleidoscope', 'csv': 'CSV', 'clips': 'clips',
+           'scores': 'all scores'}
 
 def export_found(
     session, # `auditus.review.Session`
@@ -135,7 +137,8 @@ def export_found(
     check_choice('kind', kind, [*exports])
     name = f'{session.folder.name}-{kind}'
     if kind=='scores':
-        if (made := session.folder/scores_name).is_file(): return Path(shutil.copy(made, folder/f'{name}.parquet'))
+        made = session.folder/scores_name
+        if made.is_file(): return Path(shutil.copy(made, folder/f'{name}.parquet'))
         raise SettingError('there are no scores yet: run over everything first')
     if not session.found(): raise SettingError('nothing was found yet: judge a clip yes first')
     out = folder/('found.csv' if kind=='csv' else 'found')

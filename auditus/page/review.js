@@ -334,6 +334,11 @@ function counts() {
     + (c.examples ? `; ${c.examples} examples` : '') : '';
   for (const k of Object.keys(words)) $('shares').querySelector(`.${k}`).style.width = n ? `${100*c[k]/n}%` : 0;
   $('advice').textContent = state.fitting ? 'Learning…' : state.trouble || (c && plain(c.advice)) || '';
+  $('numbers').replaceChildren(...(c && c.numbers || []).map(text => {
+    const line = document.createElement('li');
+    line.textContent = text;
+    return line;
+  }));
   $('fit').disabled = state.fitting || !c;
   $('score').disabled = state.fitting || Boolean(state.scoring) || !c;
   $('scoring').hidden = !state.scoring;

@@ -29,7 +29,8 @@ def check_review_request(
     "Check whether a request is one that this page makes."
     if refused := check_hosts(headers, hosts): return refused
     told = dict(headers)
-    if path!='/' and told.get(b'sec-fetch-site')==b'cross-site': return 403,'This request comes from another page.'
+    is_elsewhere = told.get(b'sec-fetch-site')==b'cross-site'
+    if is_elsewhere and path!='/': return 403,'This request comes from another page.'
     if method in ('GET', 'HEAD'): return None
     if method!='POST' or _own_header not in told: return 403,'This page takes no such requests.'
     size = told.get(b'content-length', b'')
@@ -37,13 +38,13 @@ def check_review_request(
     if int(size)>_most_bytes: return 413,'This request is too large.'
 
 # %% ../../nbs/814_page.review.ipynb #3bdb1ffe
-_policy = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; connect-src 'self'; "
-           "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-_headers = {'Content-Security-Policy': _policy, 'Cross-Origin-Resource-Policy': 'same-origin', 'Cache-Control': 'no-store',
-            'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer'}
+_policy = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; "
+           "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+_headers = {'Content-Security-Policy': _policy, 'Cross-Origin-Resource-Policy': 'same-origin',
+            'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer'}
 
 class ReviewGate:
-    "ASGI middleware that checks each request before the page gets it, and says what a browser may do with the answer."
+    "ASGI middleware that checks each request, and says what a browser may do with the answer."
     def __init__(self,
         app, # ASGI application
         hosts:set, # allowed names
@@ -102,7 +103,8 @@ def _download(
     except BaseException:
         remove()
         raise
-    return FileResponse(file, media_type='application/octet-stream', filename=file.name, background=BackgroundTask(remove))
+    return FileResponse(file, media_type='application/octet-stream', filename=file.name,
+                        background=BackgroundTask(remove))
 
 def make_review(
     reviewer, # `Reviewer`
@@ -115,14 +117,17 @@ def make_review(
     from starlette.routing import Route
     def fixed(body, kind): return lambda request: Response(body, media_type=kind)
     def question(name):
-        async def answer(request): return await run_in_threadpool(_answer, getattr(reviewer, name), await request.body())
+        ask = partial(_answer, getattr(reviewer, name))
+        async def answer(request): return await run_in_threadpool(ask, await request.body())
         return Route(f'/{name}', answer, methods=['POST'])
     def state(request): return JSONResponse(reviewer.state())
-    def card(request): return JSONResponse(reviewer.card(request.path_params['row']).told())
-    def sound(request): return Response(reviewer.card(request.path_params['row']).wave, media_type='audio/wav')
+    def made(request): return reviewer.card(request.path_params['row'])
+    def card(request): return JSONResponse(made(request).told())
+    def sound(request): return Response(made(request).wave, media_type='audio/wav')
     def export(request): return _download(reviewer, request.path_params['kind'])
-    routes = [*(Route(path, fixed(body, kind)) for path,body,kind in _files(reviewer)), *map(question, _questions),
-              Route('/state', state), Route('/card/{row:int}', card), Route('/sound/{row:int}', sound), Route('/export/{kind}', export)]
+    routes = [*(Route(path, fixed(body, kind)) for path,body,kind in _files(reviewer)),
+              *map(question, _questions), Route('/state', state), Route('/card/{row:int}', card),
+              Route('/sound/{row:int}', sound), Route('/export/{kind}', export)]
     return ReviewGate(Starlette(routes=routes, exception_handlers={AuditusError: _refuse}), hosts)
 
 def _refuse(request, error):

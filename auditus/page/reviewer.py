@@ -26,7 +26,8 @@ def session_key(
 )->str:
     "Name a session by its folder, and by the rows that its table has."
     h,rows = sha256(str(session.folder.absolute()).encode()),session.rows
-    for part in (np.ascontiguousarray(rows.code), rows.start, rows.end, '\n'.join(rows.files).encode()): h.update(part)
+    names = '\n'.join(rows.files).encode()
+    for part in (np.ascontiguousarray(rows.code), rows.start, rows.end, names): h.update(part)
     return h.hexdigest()[:16]
 
 class Reviewer:
@@ -40,7 +41,8 @@ class Reviewer:
         self.lock,self.places = self.learner.lock,SoundPlaces(session.rows.sounds)
         self.cards_ahead = CardMaker(self._make)
         self.cards_ahead.prepare([0]) # what draws is loaded with the first
-        self.names = [*dict.fromkeys([*session.labels, *labels])] # those that nobody judged yet are known here only
+        # those that nobody judged yet are known here only
+        self.names = [*dict.fromkeys([*session.labels, *labels])]
         self.since = {} # class → judgements after it learnt last
         self.started,self.key = uuid4().hex[:8],session_key(session)
         if any(knows_yes(session, l) for l in self.names): self.learner.learn_soon()
@@ -76,14 +78,29 @@ def summary(self:Reviewer)->str:
     return f'{count(len(rows), "row")} of {count(len(rows.files), "sound")}, judged by {self.session.who}'
 
 # %% ../../nbs/813_page.reviewer.ipynb #58a4465e
-_words = {'similar': 'most like the examples', 'uncertain': 'what it is unsure of', 'top': 'the highest scores',
-          'diverse': 'different from each other', 'random': 'any, by chance', 'threshold': 'by chance, for a threshold'}
+_words = {'similar': 'most like the examples', 'uncertain': 'what it is unsure of',
+          'top': 'the highest scores', 'diverse': 'different from each other',
+          'random': 'any, by chance', 'threshold': 'by chance, for a threshold', 'disputed': 'what people disagree on'}
 
 @patch
 def _ways(self:Reviewer, label:str)->list:
     "List the strategies that a class has something for, the best to begin with first."
     guided = ('similar', 'top', 'uncertain') if knows_yes(self.session, label) else ()
-    return [*guided, 'diverse', 'random', *(('threshold',) if label in self.learner.report else ())]
+    state = self.session.states.get(label)
+    return [*guided, 'diverse', 'random', *(('threshold',) if label in self.learner.report else ()),
+            *(('disputed',) if state and state.disputed else ())]
+
+def _in_numbers(
+    report:dict, # of a class; empty: none was made yet
+)->list:
+    "Say in sentences what was measured."
+    if not report: return []
+    d,said = report['density'],[]
+    right = ', '.join(f'{100*v:.0f} % of {n}' for n,v in report['precision_at'].items())
+    if right: said.append(f'right among the best of those judged: {right}')
+    if d.rows is not None: said.append(f'rows with it: about {d.rows:,.0f} ({d.low:,.0f} to {d.high:,.0f})')
+    if report['threshold'] is not None: said.append(f"scores from {report['threshold']:.3g} on can be believed")
+    return said
 
 @patch
 def _told(self:Reviewer, label:str)->dict:
@@ -92,20 +109,22 @@ def _told(self:Reviewer, label:str)->dict:
     known = {'yes': 0, 'no': 0, 'unsure': 0, 'examples': 0}
     if state is not None:
         given = len(state.rows(True, 'example'))
-        known = {'yes': len(state.rows(True))-given, 'no': len(state.rows(False)), 'unsure': len(state.rows(None)),
-                 'examples': given+len(state.examples)}
-    return {'name': label, **known, 'ways': self._ways(label), 'curve': report.get('curve', []), 'advice': report.get('advice', '')}
+        known = {'yes': len(state.rows(True))-given, 'no': len(state.rows(False)),
+                 'unsure': len(state.rows(None)), 'examples': given+len(state.examples)}
+    return {'name': label, **known, 'ways': self._ways(label), 'curve': report.get('curve', []),
+            'advice': report.get('advice', ''), 'numbers': _in_numbers(report)}
 
 @patch
 def state(self:Reviewer)->dict:
     "Return all that the page shows beside a clip."
     l = self.learner
     fitting = l.waiting or l.learning
-    return {'key': self.key, 'started': self.started, 'rows': len(self.session), 'labels': [*map(self._told, self.names)],
-            'strategies': [{'name': n, 'words': _words[n]} for n in strategies],
+    return {'key': self.key, 'started': self.started, 'rows': len(self.session),
+            'labels': [*map(self._told, self.names)],
+            'strategies': [{'name': n, 'words': w} for n,w in _words.items()],
             'exports': [{'name': n, 'words': w} for n,w in exports.items()],
-            'fits': l.fits, 'fitting': fitting, 'scoring': l.scoring, 'busy': fitting or l.scoring is not None,
-            'found': l.found, 'trouble': l.trouble}
+            'fits': l.fits, 'fitting': fitting, 'scoring': l.scoring,
+            'busy': fitting or l.scoring is not None, 'found': l.found, 'trouble': l.trouble}
 
 @patch
 def label(self:Reviewer,
@@ -137,27 +156,33 @@ _most_at_once = 50 # clips that a browser may ask for
 def _check(self:Reviewer, label, key=None):
     "Raise an error unless a question is of a class, and of the session, that are open here."
     if key is not None and key!=self.key:
-        raise ReviewConflict('Another session is open at this address now. What you judged is kept here: open the one that it is of.')
+        raise ReviewConflict('Another session is open at this address now. What you judged is kept here: '
+                             'open the one that it is of.')
     if label not in self.names: raise SettingError(f'there is no class {brief(label)}: add it first')
 
 @patch
 def cards(self:Reviewer,
     label:str, # a class
-    by:str, # a strategy
+    by:str, # a strategy, or 'disputed'
     n:int, # clips
     held:list=(), # numbers of rows that the page holds, or that were skipped
 )->dict: # with `cards`: `row`, `file`, `start` and `end` of each
     "Choose the clips to judge next."
     self._check(label)
-    check_choice('by', by, strategies)
-    if not isinstance(n, int) or not 0<n<=_most_at_once: raise SettingError(f'a page may ask for 1 to {_most_at_once} clips, got {n!r}')
+    check_choice('by', by, [*strategies, 'disputed'])
+    if not isinstance(n, int) or not 0<n<=_most_at_once:
+        raise SettingError(f'a page may ask for 1 to {_most_at_once} clips, got {n!r}')
     held = {*map(self._row, held)}
-    with self.lock:
-        clips = self.session.next(n+len(held), label, by)
-        rows = [self.session.rows.locate(c) for c in clips]
-    rows = [row for row in rows if row not in held][:n]
+    with self.lock: rows = [row for row in self._candidates(label, by, n+len(held)) if row not in held][:n]
     self.cards_ahead.prepare(rows)
     return {'cards': [*map(self._named, rows)]}
+
+@patch
+def _candidates(self:Reviewer, label:str, by:str, n:int)->list:
+    "Choose rows, those that are held among them."
+    if by!='disputed': return [self.session.rows.locate(c) for c in self.session.next(n, label, by)]
+    state = self.session.states.get(label)
+    return [*state.disputed] if state else []
 
 @patch
 def _named(self:Reviewer, row:int)->dict:
@@ -171,7 +196,8 @@ def _is_of(
     label:str,
 )->bool:
     "Is a record the judgement of a row?"
-    return bool(record) and record['kind']=='judgement' and record['label']==label and all(record[k]==v for k,v in key.items())
+    if not record or record['kind']!='judgement': return False
+    return record['label']==label and all(record[k]==v for k,v in key.items())
 
 @patch
 def _last(self:Reviewer)->dict|None:
@@ -191,10 +217,12 @@ def judge(self:Reviewer,
     "Keep a judgement, and return once it is on the disk."
     self._check(label, key)
     row = self._row(row)
-    if value is not None and not isinstance(value, bool): raise SettingError(f'`value` is true, false or null, got {brief(value)}')
+    if value is not None and not isinstance(value, bool):
+        raise SettingError(f'`value` is true, false or null, got {brief(value)}')
     with self.lock:
         last = self._last() if again else None
-        if not (_is_of(last, self.session.rows.key(row), label) and last['value'] is value): self.session.judge(row, label, value)
+        is_kept = _is_of(last, self.session.rows.key(row), label) and last['value'] is value
+        if not is_kept: self.session.judge(row, label, value)
         self.since[label] = self.since.get(label, 0)+1
         if self.since[label]>=self.refit_every and knows_yes(self.session, label):
             self.since = {}
@@ -219,4 +247,5 @@ def undo(self:Reviewer,
     if last['label'] not in self.names: self.names.append(last['label'])
     rows = self.session.rows
     at = rows.find(rows.numbers.get(last['file']), last['start'], last['end'])
-    return self.state() | {'undone': None if at is None else {**self._named(at), 'label': last['label'], 'value': last['value']}}
+    if at is None: return self.state() | {'undone': None}
+    return self.state() | {'undone': {**self._named(at), 'label': last['label'], 'value': last['value']}}

@@ -71,8 +71,9 @@ class ServedPage:
         host,self.server_port = address.getsockname()
         name = '127.0.0.1' if host=='0.0.0.0' else host
         self.hosts,self.on_close,self.local_url = hosts,on_close,f'http://{name}:{self.server_port}/'
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level='warning', access_log=False, lifespan='off',
-                                                    timeout_graceful_shutdown=_seconds_to_finish))
+        settings = dict(log_level='warning', access_log=False, lifespan='off',
+                        timeout_graceful_shutdown=_seconds_to_finish)
+        self.server = uvicorn.Server(uvicorn.Config(app, **settings))
         self.thread = threading.Thread(target=self.server.run, args=([address],), daemon=True)
         self.thread.start()
         while not self.server.started and self.thread.is_alive(): time.sleep(.01)

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/065_sound.flac.ipynb #c347fd8a
+from collections.abc import Iterator
 from typing import NamedTuple
 from auditus.sound.parts import Part, file_size, read_at
 
@@ -47,25 +48,38 @@ def flac_frame(
     samples = int.from_bytes(size, 'big')+1 if size else _flac_sizes[size_code]
     return FlacFrame(place, samples, hz, bool(head[1] & 1))
 
-# %% ../../nbs/065_sound.flac.ipynb #58f7524b
+# %% ../../nbs/065_sound.flac.ipynb #3d61cc8f
+def flac_headers(
+    f, # an open binary file
+    first:int, # the first byte of its first frame
+)->Iterator[tuple]: # `FlacFrame`, and where it starts
+    "Yield what looks like the header of a frame, the last first."
+    stop,sync = file_size(f),read_at(f, first, 2)
+    while stop>first:
+        start = max(first, stop-2**16)
+        tail = read_at(f, start, stop-start+16)
+        at = tail.rfind(sync, 0, stop-start+1)
+        while at>=0:
+            if frame := flac_frame(tail[at:at+16].ljust(16, b'\0')): yield frame,start+at
+            at = tail.rfind(sync, 0, at+1)
+        stop = start
+
 def flac_end(
     f, # an open binary file
     first:int, # the first byte of its first frame
     block:int, # samples of each frame but the last, where they are equal
 )->tuple: # how many samples there are up to its end (0: no frame was found), and where it starts
-    "Find the last frame of a FLAC file."
-    stop,sync = file_size(f),read_at(f, first, 2)
-    while stop>first:
-        start = max(first, stop-2**16)
-        tail = read_at(f, start, stop-start+16)
-        at = tail.rfind(sync)
-        while at>=0:
-            if frame := flac_frame(tail[at:at+16].ljust(16, b'\0')):
-                return frame.samples+frame.place*(1 if frame.by_sample else block),start+at
-            at = tail.rfind(sync, 0, at+1)
-        stop = start
+    "Find the last frame of a FLAC file: the last that comes right after another."
+    def begins(frame): return frame.place*(1 if frame.by_sample else block)
+    def ends(frame): return begins(frame)+frame.samples
+    later = {} # by their first sample: what looks like frames further on
+    for frame,at in flac_headers(f, first):
+        if found := later.get(ends(frame)): return found
+        if at==first: return ends(frame),at
+        later.setdefault(begins(frame), (ends(frame), at))
     return 0,first
 
+# %% ../../nbs/065_sound.flac.ipynb #58f7524b
 def flac_contents(
     f, # an open binary file
     at:int, # where its first byte is
