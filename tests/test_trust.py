@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
+import transformers as tf
 from kit import Counting, Loudness, command, installed, root
 
 from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioNotFoundError, AudioPipeline, AuditusError, ModelNotFoundError, SettingError, SoundIndex,
@@ -39,7 +40,7 @@ needs_sigkill = pytest.mark.skipif(os.name == 'nt', reason='needs SIGKILL')
 # A file must not decide what is run
 
 @pytest.fixture
-def planted(checkpoint, tmp_path):
+def planted(checkpoint, tmp_path, unmarked):
     "A model whose folder brings code along, and the file that this code would leave."
     folder, mark = tmp_path/'planted', tmp_path/'it-ran'
     shutil.copytree(checkpoint('hubert-layer'), folder)
@@ -52,6 +53,15 @@ Path({str(mark)!r}).touch()
 from transformers import HubertConfig as EvilConfig, HubertModel as EvilModel
 """)
     return folder, mark
+
+
+@pytest.fixture
+def unmarked():
+    "transformers marks each class that code of a folder names, and would look for that code whenever one is saved again."
+    yield
+    def all_of(c): return [c, *(d for s in c.__subclasses__() for d in all_of(s))]
+    for c in [c for base in (tf.PreTrainedModel, tf.PreTrainedConfig, tf.FeatureExtractionMixin) for c in all_of(base)]:
+        if vars(c).get('_auto_class'): c._auto_class = None
 
 
 trusting = dict(trust_remote_code=True, allow_pickle=True, device='cuda:7', token='secret', local_files_only=False, progress=True)
@@ -136,7 +146,7 @@ def test_the_planted_code_would_run_if_it_were_asked_for(planted):
 
 
 @pytest.fixture
-def asking(clap_folder, tmp_path, monkeypatch):
+def asking(clap_folder, tmp_path, monkeypatch, unmarked):
     "A CLAP of which transformers knows only a part by itself: of the rest it would ask at the terminal, where all is granted. Gives the folder, and what ran or was asked."
     folder, log = tmp_path/'asking', tmp_path/'log'
     shutil.copytree(clap_folder, folder)
@@ -909,6 +919,7 @@ def test_several_processes_keep_a_time_budget(rng, tmp_path, monkeypatch):
 
 as_reader = '''
 import os, sys, tempfile
+import pyarrow.compute  # it imports what this user could not read later
 sys.path.insert(0, sys.argv[1])
 from kit import Counting
 from auditus import AudioPipeline, SoundIndex

@@ -87,7 +87,7 @@ def _read(
     check_same_vectors(saved.made_by, probe.embedder, but=may_differ)
     probe._learnt = Learnt(saved.classes, saved.multilabel, saved.indicator, saved.arrays, saved.report, saved.sounds,
                            saved.calibration, probe.vector_settings())
-    probe.checks = TableChecks(saved.checks, saved.cut, str(folder), cut_settings)
+    probe._checks = TableChecks(saved.checks, saved.cut, str(folder), cut_settings)
     return probe
 
 def read_probe(

@@ -151,7 +151,7 @@ def fit(self:Probe,
     "learnt from."
     if labels is None and isinstance(sounds, (str, Path)) and is_embedded(sounds):
         self.fit_vectors(*read_embedded(sounds, groups, problem_type, label_column, self.pipeline))
-        self.checks = TableChecks(read_checks_of(sounds), table_settings(sounds), str(sounds), cut_settings)
+        self._checks = TableChecks(read_checks_of(sounds), table_settings(sounds), str(sounds), cut_settings)
         return self
     data = check_learnable(as_labelled(sounds, labels, groups, problem_type, label_column))
     learnt_from = sounds_fingerprint(data)
@@ -185,7 +185,7 @@ def fit_vectors(self:Probe,
     report,calibration = checked
     self._learnt = Learnt(data.classes, data.multilabel, indicator, arrays, report, learnt_from, calibration,
                           self.vector_settings())
-    self.checks = None
+    self._checks = None
     return self
 
 # %% ../../nbs/670_learn.probe.ipynb #c9f651c0

@@ -47,7 +47,7 @@ def is_other(
 class ProbeSettings:
     "The side of a probe that keeps settings. A `Transform` whose first setting is `pipeline` inherits it."
     _without_effect = {'cache', 'progress'} # on what is learnt
-    checks = None # `TableChecks` of the vectors that it has learnt from; `None`: of its own model
+    _checks = None # `TableChecks` of the vectors that it has learnt from; `None`: of its own model
 
     def get_params(self,
         deep:bool=True, # those of the pipeline too?
@@ -77,14 +77,14 @@ def checked_pipeline(self:ProbeSettings,
 def kept_checks(self:ProbeSettings)->TableChecks:
     "Return what is to be saved of the check sounds: that of the table which it has learnt from, or of its model."
     pipe = self.checked_pipeline()
-    return self.checks or TableChecks(try_checks(pipe), pipe.get_params(), '')
+    return self._checks or TableChecks(try_checks(pipe), pipe.get_params(), '')
 
 @patch
 def check_drift(self:ProbeSettings,
     pipeline:AudioPipeline|None=None, # that is to embed; `None`: the probe's own
 ):
     "Warn, once, where a model makes other vectors than those that were learnt from."
-    if self.checks is not None: self.checks.check_once(self.checked_pipeline(pipeline), stacklevel=4)
+    if self._checks is not None: self._checks.check_once(self.checked_pipeline(pipeline), stacklevel=4)
 
 # %% ../../nbs/668_learn.settings.ipynb #e8bcdba4
 @patch
@@ -125,7 +125,7 @@ def with_pipeline(self:ProbeSettings,
     probe = type(self)(**self.get_params(False) | {'pipeline': pipe, 'truncated': None})
     check_same_vectors(run_settings(self.embedder), probe.embedder)
     probe._learnt = self._learnt._replace(settings=probe.vector_settings())
-    probe.checks = self.checks
+    probe._checks = self._checks
     return probe
 
 @patch

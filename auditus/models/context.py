@@ -86,7 +86,8 @@ class ShorterWhisper(ShorterContext):
         import torch
         n,whole = self.config.max_source_positions,encoder.embed_positions
         if n==whole.num_embeddings: return
-        encoder.embed_positions = torch.nn.Embedding.from_pretrained(whole.weight.detach()[:n].clone(), freeze=True)
+        encoder.embed_positions = torch.nn.Embedding(n, whole.embedding_dim)
+        encoder.embed_positions.weight = torch.nn.Parameter(whole.weight.detach()[:n].clone(), requires_grad=False)
         encoder.config.max_source_positions = encoder.max_source_positions = n
 
 # %% ../../nbs/235_models.context.ipynb #7de4ef14
