@@ -29,12 +29,14 @@ columns = 'model', 'load', 'who', 'ms a second of sound', 'ratio to the best pee
 
 def arithmetic(name, folder):
     "GFLOP for a second of sound, as torch counts them, and how many seconds a pass is at least; None where torch can't run it."
+    from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
     if name == 'yamnet': return None
     model = load_model('clmr', checkpoint=clmr(folder)) if name == 'clmr' else load_model('birdnet' if name == 'birdnet' else str(folder/name), backend='torch')
     seconds = model.context or (model.token_samples or 10*model.sr)/model.sr
     waves = [.1*np.random.default_rng(0).standard_normal(round(seconds*model.sr)).astype(np.float32)]
-    # packed weights hide from torch's counter
+    # packed weights hide from torch's counter, and it stumbles over weights that are made of others
     model = getattr(model, 'unpacked', None) and model.unpacked() or model
+    for m in filter(is_parametrized, model.net.modules() if model.net is not None else ()): remove_parametrizations(m, 'weight')
     return gflop(model.forward, waves)/seconds, seconds if model.context or model.token_samples else 0.
 
 
