@@ -59,7 +59,8 @@ def count_missing(
     for k in range(1, len(s)+1):
         if k<len(s) and s[k]==s[k-1]: continue
         good,wrong = int(y[:k].sum()),int(k-y[:k].sum())
-        tried = range(most if best is None else best[0])
+        # one at least: weights may ask for more than counts say
+        tried = range(1, most if best is None else best[0])
         more = next((m for m in tried if count_p_value(good+m, wrong, precision)<=1-confidence), None)
         if more is not None: best = more,float(s[k-1])
     return best
