@@ -21,7 +21,7 @@ from ..collection.checks import read_checks, try_checks
 from ..collection.drift import TableChecks
 from ..collection.run import run_settings
 from ..learn.saved import check_same_vectors
-from .vectors import VectorIndex, make_graph
+from .vectors import VectorIndex, make_graph, set_widths
 from .sources import query_settings
 
 # %% ../../nbs/740_index.saved.ipynb #b8a25ae1
@@ -128,4 +128,5 @@ def read_graph(
     try: graph.view(str(path))
     except RuntimeError as e:
         raise AudioDecodeError(f'the index in {brief(folder)} is damaged: {e}. {_remedy}') from e
+    set_widths(graph, len(graph))
     return graph

@@ -49,7 +49,15 @@ def normalize_rows(
 install_hint = "pip install 'auditus[search]'"
 graph_links = 32 # of each row: sounds come in clusters, and between these there must be ways
 graph_width = 1024 # rows that a search keeps as candidates: what it costs is a few milliseconds
-_build_width = 64 # rows that a new one is compared with on its way in; twice as many take twice as long and find no more
+_build_width = 64 # rows that a new one is compared with on its way in; of a hundred thousand, twice as many find no more
+
+def set_widths(
+    graph, # `usearch.index.Index`
+    rows:int, # that it holds, or is about to
+):
+    "Have a graph look the wider the more rows there are: of a million, what is enough for a tenth misses one in eight."
+    graph.expansion_add = _build_width*(1 if rows<=200_000 else 2)
+    graph.expansion_search = max(graph_width, rows//200)
 
 def make_graph(
     dim:int, # of the vectors
@@ -93,6 +101,7 @@ class VectorIndex:
         "Put the rows that are not there yet into the graph, where there are many."
         if len(self)<=self.exact_up_to: return self
         if self.graph is None: self.graph = make_graph(self.dim)
+        set_widths(self.graph, len(self))
         starts = range(len(self.graph), len(self), _block_rows)
         for at in show_progress(starts, len(starts), progress):
             rows = np.arange(at, min(at+_block_rows, len(self)))
