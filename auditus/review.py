@@ -144,11 +144,12 @@ def report(self:Session,
 def found(self:Session,
     label:str|None=None, # `None`: all
     threshold=None, # lowest score of rows that nobody judged; `None`: that of `thresholds`, or none of these rows
+    precision:float=.9, # that is asked for where there is no `threshold`, as in `thresholds`
 )->list: # of dicts with `file`, `start`, `end`, `label`, `score` and `judged`
     "List the rows judged yes, and those that can be believed."
     made = []
     for l in self.labels if label is None else [self._label(label)]:
-        row = self._threshold_row(l, .9, .95) if threshold is None else {'threshold': threshold}
+        row = self._threshold_row(l, precision, .95) if threshold is None else {'threshold': threshold}
         scores = self._scores(l) if l in self._logits else None
         made += found_rows(self.rows, l, self._state(l), scores, row and row['threshold'])
     return made
@@ -159,12 +160,13 @@ def export(self:Session,
     format:str='raven', # or 'audacity', 'kaleidoscope', 'csv', 'parquet', 'clips'
     label:str|None=None, # `None`: all
     threshold=None, # as in `found`
+    precision:float=.9, # as in `found`
     merge:bool=True, # put windows that follow one another together?
     gap:float=0., # seconds between two that are put together all the same
     **settings, # of `segments`, such as pad=1
 ): # paths of what was written; of clips what `segments` gives
     "Write what was found, for other programs."
-    return write_found(self.found(label, threshold), out, format, self.rows.sounds, merge, gap, **settings)
+    return write_found(self.found(label, threshold, precision), out, format, self.rows.sounds, merge, gap, **settings)
 
 # %% ../nbs/754_review.ipynb #ddf82f9e
 @patch
