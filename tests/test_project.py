@@ -73,7 +73,6 @@ def ended(request, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group('notebooks')  # where tests run side by side, these are left to one process
 @pytest.mark.skipif(sys.platform != 'linux', reason='they run in forks of one process')
 @pytest.mark.parametrize('path', [pytest.param(p, id=p.stem, marks=[pytest.mark.arithmetic] if p.stem in by_processor else []) for p in notebooks])
 def test_notebook_runs(path, request):
