@@ -24,7 +24,12 @@ class Reading(NamedTuple):
     cosine:float|None = None # with the first reading's vectors, the least
     trouble:str = '' # why it doesn't run so
 
-close_enough = .9999 # cosine, above which a way may be chosen
+    @property
+    def is_same(self)->bool:
+        "Whether it runs so, with the vectors of the first reading."
+        return bool(self.ms) and self.cosine>least_cosine
+
+least_cosine = .9999 # above which a way may be chosen
 sweeps = 2 # over all ways: what else the machine does for a while shall meet no way alone
 
 def passes_timed(
@@ -95,7 +100,7 @@ class Tuning:
         dtype:str|None=None, # 'float32'; `None`: whichever is fastest
     )->Reading:
         "Return the fastest reading whose vectors are those of the first."
-        found = [r for r in self.readings if r.ms and r.cosine>close_enough and dtype in (None, r.dtype)]
+        found = [r for r in self.readings if r.is_same and dtype in (None, r.dtype)]
         return min(found, key=lambda r: r.ms)
 
     def __repr__(self):
@@ -134,6 +139,6 @@ def tune(
             if told: told(found[way])
     readings = [*found.values()]
     if not any(r.ms for r in readings): raise SettingError(f'{model_name} runs on no engine here: {readings[0].trouble}')
-    kept = [dict(backend=r.backend, dtype=r.dtype, ms=r.ms) for r in readings if r.ms and r.cosine>close_enough]
+    kept = [dict(backend=r.backend, dtype=r.dtype, ms=r.ms) for r in readings if r.is_same]
     if keep: keep_tuning(kept, model_name, settings.get('checkpoint'))
     return Tuning(str(model_name), readings)

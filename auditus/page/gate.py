@@ -63,6 +63,15 @@ _allowed_posts = ('/gradio_api/upload', '/gradio_api/queue/join', '/gradio_api/r
                   '/gradio_api/cancel', '/gradio_api/reset', '/gradio_api/reset/')
 _max_question_bytes = 2**20 # of a request that is no upload
 
+def check_length(
+    headers:list, # pairs of bytes, names in lower case
+    most:int|None, # bytes; `None`: any number, as long as it is told
+)->tuple|None: # HTTP status and message; `None`: the request is accepted
+    "Check how long a request says that it is."
+    size = dict(headers).get(b'content-length', b'')
+    if not size.isdigit(): return 411,'A request has to say how long it is.'
+    if most is not None and int(size)>most: return 413,'This request is too large.'
+
 def _check_request(
     method:str, # GET, POST, ...; 'websocket'
     path:str, # that is asked for
@@ -74,9 +83,7 @@ def _check_request(
     if re.search(r'/(proxy=|file=https?:)', path): return 403,'This page fetches nothing from elsewhere.'
     if method in ('GET', 'HEAD', 'OPTIONS', 'websocket'): return None
     if method!='POST' or not path.endswith(_allowed_posts): return 403,'This page takes no such requests.'
-    size = dict(headers).get(b'content-length', b'')
-    if not size.isdigit(): return 411,'A request has to say how long it is.'
-    if int(size)>_max_question_bytes and not path.endswith('/upload'): return 413,'This request is too large.'
+    return check_length(headers, None if path.endswith('/upload') else _max_question_bytes)
 
 # %% ../../nbs/790_page.gate.ipynb #77c03103
 _max_stall_s = 60. # seconds without a byte, after which an upload is given up

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..sound.errors import AuditusError
 from .single import fill_template, read_template
 from .files import process_folder
-from .gate import check_hosts
+from .gate import check_hosts, check_length
 from .learner import export_found
 from .reviewer import ReviewConflict
 
@@ -33,9 +33,7 @@ def check_review_request(
     if is_elsewhere and path!='/': return 403,'This request comes from another page.'
     if method in ('GET', 'HEAD'): return None
     if method!='POST' or _own_header not in told: return 403,'This page takes no such requests.'
-    size = told.get(b'content-length', b'')
-    if not size.isdigit(): return 411,'A request has to say how long it is.'
-    if int(size)>_most_bytes: return 413,'This request is too large.'
+    return check_length(headers, _most_bytes)
 
 # %% ../../nbs/814_page.review.ipynb #3bdb1ffe
 _policy = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; media-src blob:; "

@@ -16,6 +16,7 @@ from ..sound.chain import show_progress
 from ..sound.wording import brief
 from ..core import AudioArray, Clip
 from ..signal import Resampling
+from ..models.resources import usable_cores
 from ..load import AudioLoader
 from ..show import mel_db, range_db
 from ..collection.sources import user_path
@@ -151,7 +152,7 @@ def make_snippets(
     "Make pictures for all rows, and sounds for as many as there is room for."
     found,room,order = [Snippet()]*len(rows),_Room(max_bytes, len(rows)),spread_order(len(rows)).tolist()
     def made():
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             for at in range(0, len(order), _at_once):
                 part,heard = order[at:at+_at_once],room.hears
                 yield from zip(part, pool.map(lambda i: make_snippet(places, rows[i], seconds, heard), part))
