@@ -87,7 +87,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path):
     kept = Layered.heard
     model.left, Layered.heard = None, 0
     again = compare(files, labels, [model], **settings)
-    assert Layered.heard < 60+timed and kept < 60, 'vectors that were kept are not computed again'
+    assert kept >= 45 and Layered.heard <= 60-(44-checked)+checked+timed, 'vectors that were kept are not computed again'
     Layered.heard = 0
     third = compare(files, labels, [model], poolings=['meanmax', 'std'], **settings)
     assert Layered.heard == timed, 'other poolings take no second pass'

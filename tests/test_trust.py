@@ -60,7 +60,8 @@ def unmarked():
     "transformers marks each class that code of a folder names, and would look for that code whenever one is saved again."
     yield
     def all_of(c): return [c, *(d for s in c.__subclasses__() for d in all_of(s))]
-    for c in [c for base in (tf.PreTrainedModel, tf.PreTrainedConfig, tf.FeatureExtractionMixin) for c in all_of(base)]:
+    bases = tf.PreTrainedModel, tf.PreTrainedConfig, tf.FeatureExtractionMixin, tf.PreTrainedTokenizerBase, tf.ProcessorMixin
+    for c in [c for base in bases for c in all_of(base)]:
         if vars(c).get('_auto_class'): c._auto_class = None
 
 

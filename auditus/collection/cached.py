@@ -16,7 +16,7 @@ from ..sound.files import cache_folder
 from ..models.callable import named_meanwhile
 from ..transform import AudioPipeline
 from ..collect import digest
-from .store import state_folder
+from .store import InUseError, state_folder
 from .remote import open_store
 from .checks import CheckVectors
 from .drift import check_once
@@ -47,7 +47,7 @@ class VectorCache:
     def __init__(self,
         home:Path, # folder
     ):
-        self.home,self.tables,self.rows = home,[],{} # by key: the number of a table, and rows in it
+        self.home,self.tables,self.folders,self.rows = home,[],[],{} # by key: the number of a table, and rows in it
         for folder in sorted(home.glob('*')): self.read(folder)
 
     def read(self,
@@ -61,14 +61,49 @@ class VectorCache:
             for f in (folder, state_folder(folder)): shutil.rmtree(f, ignore_errors=True)
             return
         self.tables.append(found)
+        self.folders.append(folder)
         rows = {}
         for row,key in enumerate(found[1]['file'].to_pylist()): rows.setdefault(key, []).append(row)
         self.rows.update({k:(len(self.tables)-1, r) for k,r in rows.items()})
 
-    def checks(self)->CheckVectors|None: # `None`: there are none yet
+    def forget(self,
+        folder:Path, # of one of the tables, or none of them
+    )->set: # keys
+        "Leave out the rows of a table, and return what they were of."
+        mine = {k for k,(t,_) in self.rows.items() if self.folders[t]==folder}
+        self.rows = {k:r for k,r in self.rows.items() if k not in mine}
+        return mine
+
+    def checks(self,
+        but:Path, # folder of a table that isn't asked
+    )->CheckVectors|None: # `None`: there are none yet
         "Return the vectors of the check sounds, which one of the tables keeps."
-        folders = [f for f in sorted(self.home.glob('*')) if not f.name.endswith('.auditus')]
+        folders = [f for f in sorted(self.home.glob('*')) if not f.name.endswith('.auditus') and f!=but]
         return next((c for f in folders if (c := EmbeddingTable(open_store(f)).checks()) is not None), None)
+
+# %% ../../nbs/590_collection.cached.ipynb #998b4d89
+def _embed_missing(
+    pipe:AudioPipeline, # as in `embed_cached`
+    known:VectorCache, # is added to
+    items:dict, # `Item` by key
+    progress:bool|None, # as in `embed_cached`
+    checks:bool, # as in `_embed_cached`
+)->list: # `(name, error)` of those that could not be embedded
+    "Embed what isn't there yet. A run of the same sounds that was stopped is gone on with."
+    if not items.keys()-known.rows.keys(): return []
+    folder = known.home/digest(sorted(items))
+    begun = known.forget(folder)
+    missing,then = {k:i for k,i in items.items() if k in begun or k not in known.rows},known.checks(but=folder)
+    if len(missing)<len(items):
+        check_once(pipe, then, known.home, 'Those that were kept are used beside new ones: remove them with `auditus cache --clear`',
+                   stacklevel=5)
+    def run(out):
+        own = [i._replace(name=k, more={}) for k,i in missing.items()]
+        return out,extract(own, out, pipe, checks=checks and then is None, progress=progress)
+    try: folder,done = run(folder)
+    except InUseError: folder,done = run(known.home/uuid.uuid4().hex) # others are at work on the same sounds
+    known.read(folder)
+    return [(missing[e.file].name, e.message) for e in done.errors]
 
 # %% ../../nbs/590_collection.cached.ipynb #05708e64
 def embed_cached(
@@ -92,17 +127,7 @@ def _embed_cached(
     "Embed those of the sounds that are not in a folder yet."
     import pyarrow as pa
     keys,known = [cache_key(i) for i in items],VectorCache(home)
-    failed,missing = [],{k:i for k,i in zip(keys, items) if k not in known.rows}
-    if missing:
-        # a folder of its own for each run: others may be at work on the same sounds
-        folder,then = home/uuid.uuid4().hex,known.checks()
-        if len(missing)<len({*keys}):
-            check_once(pipe, then, home, 'Those that were kept are used beside new ones: remove them with `auditus cache --clear`',
-                       stacklevel=4)
-        done = extract([i._replace(name=k, more={}) for k,i in missing.items()], folder, pipe, checks=checks and then is None,
-                       progress=progress)
-        failed = [(missing[e.file].name, e.message) for e in done.errors]
-        known.read(folder)
+    failed = _embed_missing(pipe, known, dict(zip(keys, items)), progress, checks)
     found = [(place, *known.rows[k]) for place,k in enumerate(keys) if k in known.rows]
     places = np.array([p for p,_,rows in found for _ in rows], int)
     if not len(places): return CachedVectors(np.zeros((0, pipe.dim), np.float32), None, places, failed)
