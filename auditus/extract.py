@@ -51,8 +51,12 @@ class Summary(NamedTuple):
         left = f'; the time was not enough for {count(self.files_left, what)}{more}' if self.files_left else ''
         if self.rests: left += f'; {count(self.rests, "window")} of less than {least_rest*1000:.0f} ms at an end left out'
         if self.left_out: left += f'; {describe_left_out(self.left_out)}'
+        ended = 'stopped after' if self.files_left else 'done in'
+        nothing_new = not self.parts_done and not self.files_left
+        now = f'all of it was there, found in {self.seconds:.1f} s' if nothing_new else f'{ended} {self.seconds:.1f} s{rate}'
+        if 0<self.parts_done<self.parts and not self.files_left: now += '; the rest was there before'
         return (f'{self.rows:,} vectors of {self.files:,} {what}s, {self.hours:.2f} h of sound, {len(self.errors):,} errors; '
-                f'{self.parts_done} of {self.parts} parts done now, in {self.seconds:.1f} s{rate}{left}')
+                f'{now}{left}')
 
 # %% ../nbs/580_extract.ipynb #043ff9be
 _engines = {'local': run_processes, 'ray': run_ray}
