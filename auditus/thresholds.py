@@ -15,7 +15,7 @@ from .sound.files import said_plainly
 from .sound.json import read_json
 from .sound.whole import write_whole
 from .sound.wording import brief, count
-from .learn.bounds import count_p_value, is_by_score, precision_p_value, stand_in, stratified_interval
+from .learn.bounds import count_p_value, precision_p_value, stand_in, stratified_interval, weight_slack
 from .learn.drawn import as_scores, draw_clips, same_shape
 from .learn.reviewed import draw_review, read_reviewed, read_scores
 
@@ -30,7 +30,7 @@ def find_threshold(
     precision:float, # asked for
     confidence:float, # that it holds with
     population:np.ndarray|None=None, # scores of all
-    heaviest:float|None=None, # as in `weighed_p_value`
+    slack:float=1., # by which a clip may be heavier than those that were drawn above its score, as in `weight_slack`
 )->float|None: # `None`: nothing can be promised
     "Return the lowest score from which on the precision holds."
     order = np.argsort(-scores, kind='stable')
@@ -40,7 +40,7 @@ def find_threshold(
     for k in range(1, len(s)+1):
         if k<len(s) and s[k]==s[k-1]: continue # those of one score stay together
         total = None if known is None else len(known)-int(np.searchsorted(known, s[k-1], 'left'))
-        rest = w[:k],precision,total,heaviest
+        rest = w[:k],precision,total,min(slack*w[:k].max(), w.max())
         if is_first and precision_p_value(np.ones(k), *rest)>1-confidence: continue
         is_first = False
         if precision_p_value(y[:k], *rest)>1-confidence: break
@@ -184,7 +184,8 @@ def judge_class(
     y:np.ndarray, # `(n,)`, NaN where nobody judged
     w:np.ndarray, # `(n,)` weights
     precision:float, confidence:float, # as in `Thresholds.fit`
-    population:np.ndarray|None, # `(m,)`
+    population:np.ndarray|None=None, # `(m,)`
+    slack:float|None=None, # as in `find_threshold`; `None`: what weights tell
 )->dict: # a row of the table
     "Say what judgements tell of one class."
     there = ~np.isnan(s)
@@ -195,10 +196,9 @@ def judge_class(
            'prevalence': None, 'low': 0., 'high': 1., 'missing': None}
     if not judged.any(): return row | {'missing': 'nothing was judged'}
     share,low,high = stratified_interval(y, w, confidence, None if population is None else len(population))
-    by_score = is_by_score(s, w, population)
+    slack = slack or weight_slack(s, w, population)
     s,y,w = s[judged],y[judged],stand_in(w, judged)[judged]
-    heaviest = None if by_score else w.max()
-    row |= {'threshold': find_threshold(s, y, w, precision, confidence, population, heaviest),
+    row |= {'threshold': find_threshold(s, y, w, precision, confidence, population, slack),
             'prevalence': None if np.isnan(share) else share, 'low': low, 'high': high}
     if row['threshold'] is not None: return row
     found = count_missing(s, y, precision, confidence)

@@ -160,22 +160,21 @@ def stratified_interval(
         found += np.array(each)*size/total
     return tuple(map(float, found))
 
-# %% ../../nbs/662_learn.bounds.ipynb #b1c313b6
-def is_by_score(
+# %% ../../nbs/662_learn.bounds.ipynb #d50cef0d
+def weight_slack(
     scores:np.ndarray, # `(n,)`
     weights:np.ndarray, # `(n,)`
     population:np.ndarray|None=None, # `(m,)`, scores of all
-)->bool:
-    "Whether clips can have been drawn by nothing but their scores."
-    order = np.argsort(-scores, kind='stable')
-    rises = np.diff(weights[order])
+)->float: # 1 where clips were drawn by their scores; infinite where one of any weight may lie anywhere
+    "Return by what factor a clip may be heavier than any that was drawn above its score."
+    in_order = weights[np.lexsort((weights, -scores))]
     strata = None if population is None else strata_of(weights, len(population))
-    if strata is None: return not rises.size or bool((rises>=-1e-9*weights.max()).all())
+    if strata is None: return float((np.maximum.accumulate(in_order)/in_order).max())
     of = {k:scores[weights/weights.sum()==k] for k in strata}
     known,before = np.sort(population),0
     for k in sorted(strata, key=lambda k: -of[k].max()):
         above,through = (len(known)-np.searchsorted(known, of[k], side) for side in ('right', 'left'))
         # a clip has one of the places after those above it; equal scores may have been divided
-        if (above>=before+strata[k]).any() or (through<=before).any(): return False
+        if (above>=before+strata[k]).any() or (through<=before).any(): return float('inf')
         before += strata[k]
-    return True
+    return 1.
