@@ -17,6 +17,7 @@ from .sound.whole import write_whole
 from .sound.wording import brief, count
 from .learn.bounds import count_p_value, precision_p_value, stand_in, stratified_interval, weight_slack
 from .learn.drawn import as_scores, draw_clips, same_shape
+from .pipeline.origin import deciding_settings, describe_origin, read_origin
 from .learn.reviewed import draw_review, read_reviewed, read_scores
 
 # %% ../nbs/716_thresholds.ipynb #e54a4859
@@ -75,7 +76,8 @@ class Thresholds:
         rows:list,
         precision:float, # that was asked for
         confidence:float, # that it holds with
-    ): self.rows,self.precision,self.confidence = rows,precision,confidence
+        made_with:dict|None=None, # model and settings of the scores, as `deciding_settings` gives them; `None`: nobody knows
+    ): self.rows,self.precision,self.confidence,self.made_with = rows,precision,confidence,made_with
 
     @classmethod
     def fit(cls,
@@ -87,6 +89,7 @@ class Thresholds:
         weights=None,
         population=None, # scores of all clips, the reviewed ones too, `(m,)` or `(m, classes)`; NaN: it has none
         classes=None, # their names
+        made_with=None, # `AudioClassifier` that the scores are of; `None`: it isn't recorded
     )->'Thresholds':
         "Find thresholds out of judgements. Raises `AudioInputError` for what doesn't fit together."
         precision,confidence = check_share('precision', precision),check_share('confidence', confidence)
@@ -102,7 +105,7 @@ class Thresholds:
         columns,names = [None] if s.ndim==1 else [*range(s.shape[1])],name_classes(classes, s)
         def of(a, c): return a if a is None or c is None else a[:,c]
         return cls([judge_class(name, of(s, c), of(y, c), of(w, c), precision, confidence, of(everything, c))
-                    for name,c in zip(names, columns)], precision, confidence)
+                    for name,c in zip(names, columns)], precision, confidence, deciding_settings(made_with) if made_with else None)
 
     @property
     def threshold(self)->float|None: # `None`: nothing can be promised
@@ -224,7 +227,7 @@ def save(self:Thresholds,
 ):
     "Write the thresholds into a file."
     file = Path(path).expanduser()
-    known = {'precision': self.precision, 'confidence': self.confidence, 'classes': self.rows}
+    known = {'precision': self.precision, 'confidence': self.confidence, 'made_with': self.made_with, 'classes': self.rows}
     text = json.dumps(known, indent=1)
     with said_plainly(file), write_whole(file) as new: new.write_text(text+'\n', encoding='utf-8')
 
@@ -243,7 +246,9 @@ def load(cls:Thresholds,
         if not is_number(known[k]): raise SettingError(f'{brief(path)} is damaged: `{k}` must be a number. {remedy}')
     if not isinstance(known['classes'], list) or not all(map(is_row, known['classes'])):
         raise SettingError(f'{brief(path)} is damaged: `classes` must be rows with a class and a threshold. {remedy}')
-    return cls(known['classes'], known['precision'], known['confidence'])
+    if not isinstance(made_with := known.get('made_with') or {}, dict):
+        raise SettingError(f'{brief(path)} is damaged: `made_with` must be settings by name. {remedy}')
+    return cls(known['classes'], known['precision'], known['confidence'], made_with or None)
 
 @patch
 def __repr__(self:Thresholds):
@@ -255,7 +260,8 @@ def __repr__(self:Thresholds):
         share = f'{bounds} of all clips' if r['prevalence'] is None else f'{100*r["prevalence"]:.3g} % of all clips ({bounds})'
         return f'{name}{found}, {r["right"]} of {r["judged"]} right; in {share}'
     held = f'at a precision of {self.precision:g} with {100*self.confidence:g} % confidence'
-    return '\n'.join([f'Thresholds {held}', *map(said, self.rows)])
+    made = f', of scores of {describe_origin(self.made_with)}' if self.made_with else ''
+    return '\n'.join([f'Thresholds {held}{made}', *map(said, self.rows)])
 
 # %% ../nbs/716_thresholds.ipynb #edc569a3
 @patch(cls_method=True)
@@ -265,6 +271,7 @@ def of_review(cls:Thresholds,
     precision:float=.9, # that is asked for
     confidence:float=.95, # that it holds with, for each class
     incomplete:str='raise', # as in `read_reviewed`
+    made_with=None, # as in `Thresholds.fit`; `None`: what a Parquet file of scores tells
 )->Thresholds:
     "Find thresholds out of a reviewed table. Raises `AudioInputError` where scores are not those of the table."
     r,everything = read_reviewed(reviewed, incomplete),None if scores is None else read_scores(scores)
@@ -275,7 +282,8 @@ def of_review(cls:Thresholds,
         population = None if everything is None else everything.score[everything.label==c]
         given |= dict(weights=r.weight[at], population=population, classes=[c])
         rows += cls.fit(r.clips.score[at], r.verdict[at], **given).rows
-    return cls(rows, precision, confidence)
+    origin = made_with or read_origin(scores) or read_origin(reviewed)
+    return cls(rows, precision, confidence, deciding_settings(origin) if origin else None)
 
 def _check_drawn(
     drawn, # `ScoredClips`
