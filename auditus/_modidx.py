@@ -1408,6 +1408,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'auditus/learn/reviewed.py'),
                                         'auditus.learn.reviewed.draw_review': ( 'learn.reviewed.html#draw_review',
                                                                                 'auditus/learn/reviewed.py'),
+                                        'auditus.learn.reviewed.find_classes': ( 'learn.reviewed.html#find_classes',
+                                                                                 'auditus/learn/reviewed.py'),
                                         'auditus.learn.reviewed.read_reviewed': ( 'learn.reviewed.html#read_reviewed',
                                                                                   'auditus/learn/reviewed.py'),
                                         'auditus.learn.reviewed.read_scores': ( 'learn.reviewed.html#read_scores',

@@ -72,7 +72,8 @@ def count_missing(
 class Thresholds:
     "For each class the lowest score that can be believed, and how common the class is."
     def __init__(self,
-        # dicts, one a class: `class`, `threshold`, `judged`, `right`, `prevalence`, its bounds `low` and `high`, `missing`
+        # dicts, one a class: `class`, `threshold`, `judged`, `right`, `prevalence`, its bounds `low` and `high`,
+        # `scored` (the share of all clips that this is a share of), `missing`
         rows:list,
         precision:float, # that was asked for
         confidence:float, # that it holds with
@@ -196,7 +197,7 @@ def judge_class(
     if population is not None: check_population(s, population := population[~np.isnan(population)])
     judged = ~np.isnan(y)
     row = {'class': name, 'threshold': None, 'judged': int(judged.sum()), 'right': int(np.nansum(y)),
-           'prevalence': None, 'low': 0., 'high': 1., 'missing': None}
+           'prevalence': None, 'low': 0., 'high': 1., 'scored': 1., 'missing': None}
     if not judged.any(): return row | {'missing': 'nothing was judged'}
     share,low,high = stratified_interval(y, w, confidence, None if population is None else len(population))
     slack = slack or weight_slack(s, w, population)
@@ -257,7 +258,8 @@ def __repr__(self:Thresholds):
         name = f'{r["class"]}: ' if r['class'] else ''
         if not r.get('judged'): return f'{name}{found}'
         bounds = f'{100*r["low"]:.3g} to {100*r["high"]:.3g} %'
-        share = f'{bounds} of all clips' if r['prevalence'] is None else f'{100*r["prevalence"]:.3g} % of all clips ({bounds})'
+        of = 'all clips' if r.get('scored', 1)==1 else f'the {100*r["scored"]:.3g} % of clips that have a score of it'
+        share = f'{bounds} of {of}' if r['prevalence'] is None else f'{100*r["prevalence"]:.3g} % of {of} ({bounds})'
         return f'{name}{found}, {r["right"]} of {r["judged"]} right; in {share}'
     held = f'at a precision of {self.precision:g} with {100*self.confidence:g} % confidence'
     made = f', of scores of {describe_origin(self.made_with)}' if self.made_with else ''
@@ -281,7 +283,9 @@ def of_review(cls:Thresholds,
         at = r.clips.label==c
         population = None if everything is None else everything.score[everything.label==c]
         given |= dict(weights=r.weight[at], population=population, classes=[c])
-        rows += cls.fit(r.clips.score[at], r.verdict[at], **given).rows
+        # a table of the best labels has no scores of the others
+        scored = 1. if everything is None else len(population)/everything.clips
+        rows += [{**row, 'scored': scored} for row in cls.fit(r.clips.score[at], r.verdict[at], **given).rows]
     origin = made_with or read_origin(scores) or read_origin(reviewed)
     return cls(rows, precision, confidence, deciding_settings(origin) if origin else None)
 

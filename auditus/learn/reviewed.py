@@ -104,11 +104,25 @@ def check_each_once(
         raise AudioInputError(f'rows {first+1} and {i+1} of the {what} are of the same clip ({brief(key[0])}, {key[1]:g} '
                               f'to {key[2]:g} s, {brief(key[3])}), and each counts once: leave one of them out')
 
+# %% ../../nbs/714_learn.reviewed.ipynb #8a621474
+def find_classes(
+    names, # of classes, or parts of their names, such as the common one; or one of these
+    known:list, # of str
+)->list: # of str
+    "Find the classes that are meant. Raises `AudioInputError` for a name of none, and where none is named."
+    places = {part.casefold():c for c in known[::-1] for part in c.split('_')} | {c.casefold():c for c in known[::-1]}
+    wanted = [names] if isinstance(names, str) else [*map(str, names)]
+    if not wanted: raise AudioInputError('`classes` must name at least one class, or be None for all')
+    if strange := [n for n in wanted if n.casefold() not in places]:
+        raise AudioInputError(f'{brief(strange[0])} has no scores; there are some of {", ".join(known[:8])}'
+                              f'{", …" if len(known)>8 else ""}')
+    return list(dict.fromkeys(n if n in known else places[n.casefold()] for n in wanted))
+
 # %% ../../nbs/714_learn.reviewed.ipynb #c2382dd6
 def draw_review(
     scores, # as in `read_scores`, or its result
     n:int=60, # clips of each class
-    classes:list|None=None, # that are wanted; `None`: all
+    classes:list|None=None, # that are wanted, by their names or parts of these; `None`: all
     seed:int=0, # of the draw
     top:float=.05, # share of all that counts as high, as in `draw_clips`
 )->list: # dicts: `file`, `start`, `end`, `label`, `score`, `weight`, and `verdict`, which is empty
@@ -116,12 +130,8 @@ def draw_review(
     check_positive('n', n, 'clips', whole=True)
     s = scores if isinstance(scores, ScoredClips) else read_scores(scores)
     check_each_once(s, 'scores')
-    if classes is not None: classes = [classes] if isinstance(classes, str) else [*map(str, classes)]
-    if strange := [c for c in classes or [] if c not in s.classes]:
-        raise AudioInputError(f'{brief(strange[0])} has no scores; there are some of {", ".join(s.classes[:8])}'
-                              f'{", …" if len(s.classes)>8 else ""}')
     rows = []
-    for c in classes or s.classes:
+    for c in s.classes if classes is None else find_classes(classes, s.classes):
         at = np.flatnonzero(s.label==c)
         places,weights = draw_clips(s.score[at], n, top, seed=seed)
         for k in np.random.default_rng(seed).permutation(len(places)):

@@ -99,7 +99,8 @@ def other_settings(
 )->list: # of texts; empty: scores are of the same kind
     "Say in what two kinds of scores differ."
     cuts = [_cut_settings(s) for s in (then, now)]
-    rest = {k:(then.get(k), now.get(k)) for k in ('function_to_apply', 'pad', 'channel', 'max_seconds', 'labels', 'template')}
-    changed = {k:(v, cuts[1][k]) for k,v in cuts[0].items()} | rest
-    return _other_model(then, now)+[f'{k} {"none" if a is None else brief(a)} then, {"none" if b is None else brief(b)} now'
-                                    for k,(a,b) in changed.items() if a!=b]
+    changed = {k:(v, cuts[1][k]) for k,v in cuts[0].items()}
+    if cuts[0]['window']!=cuts[1]['window']: changed = {'window': changed['window']} # the others follow from it
+    changed |= {k:(then.get(k), now.get(k)) for k in ('function_to_apply', 'pad', 'channel', 'max_seconds', 'labels', 'template')}
+    def said(v): return 'none' if v is None else str(v) if isinstance(v, str) and v.isalpha() else brief(v)
+    return _other_model(then, now)+[f'{k} {said(a)} then, {said(b)} now' for k,(a,b) in changed.items() if a!=b]
