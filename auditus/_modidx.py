@@ -1190,6 +1190,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'auditus/learn/contenders.py'),
                                           'auditus.learn.contenders.seconds_per_hour': ( 'learn.contenders.html#seconds_per_hour',
                                                                                          'auditus/learn/contenders.py'),
+                                          'auditus.learn.contenders.warn_of_copies': ( 'learn.contenders.html#warn_of_copies',
+                                                                                       'auditus/learn/contenders.py'),
                                           'auditus.learn.contenders.weights_size': ( 'learn.contenders.html#weights_size',
                                                                                      'auditus/learn/contenders.py')},
             'auditus.learn.drawn': { 'auditus.learn.drawn.as_numbers': ('learn.drawn.html#as_numbers', 'auditus/learn/drawn.py'),
