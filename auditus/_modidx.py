@@ -35,6 +35,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'auditus/calibration.py'),
                                      'auditus.calibration.Calibration.slopes': ( 'calibration.html#calibration.slopes',
                                                                                  'auditus/calibration.py'),
+                                     'auditus.calibration.as_array': ('calibration.html#as_array', 'auditus/calibration.py'),
                                      'auditus.calibration.is_exclusive': ('calibration.html#is_exclusive', 'auditus/calibration.py')},
             'auditus.classify': { 'auditus.classify.AudioClassifier': ('classify.html#audioclassifier', 'auditus/classify.py'),
                                   'auditus.classify.AudioClassifier.__init__': ( 'classify.html#audioclassifier.__init__',

@@ -100,6 +100,23 @@ def test_few_labels_share_a_map_and_none_are_refused(rng):
     with pytest.raises(SettingError, match='`method` must be one of'): Calibration.fit(scores, targets, 'platt')
 
 
+def test_labels_and_scores_come_in_any_form(rng):
+    import pandas as pd
+    import pyarrow as pa
+    s, t, _ = exclusive(rng, 2.)
+    names = [*'abcdef']
+    words = [names[i] for i in t.argmax(1)]
+    wanted = Calibration.fit(s, words, classes=names).as_dict()
+    for scores, labels in ((s, pd.Series(words)), (s, pa.array(words)), (iter(s), iter(words)), (pd.DataFrame(s, columns=names), words),
+                           (pd.DataFrame(s, columns=names), pd.DataFrame(t, columns=names))):
+        assert Calibration.fit(scores, labels, classes=None if hasattr(scores, 'columns') else names).as_dict() == wanted
+    for numbers in (t.argmax(1), t.argmax(1).tolist()):  # whole numbers are names, too
+        assert Calibration.fit(s, numbers, classes=range(6)).as_dict()['shared'] == wanted['shared']
+    with pytest.raises(AudioInputError, match='1,500 rows of scores, but 2 folds'): Calibration.held_out(s, words, [0, 1], classes=names)
+    with pytest.raises(AudioInputError, match='two folds or more'): Calibration.held_out(s, words, np.full(len(s), np.nan), classes=names)
+    with pytest.raises(AudioInputError, match='must be numbers'): Calibration.fit('a', words)
+
+
 def test_held_out_scores_have_not_seen_their_labels(rng):
     "A curve for each class flatters itself on noise; out of folds it doesn't."
     scores, targets = softmax(rng.normal(0, 1, (60, 6))), np.eye(6)[rng.integers(0, 6, 60)]
