@@ -14,6 +14,7 @@ from .sound.files import said_plainly
 from .sound.sums import file_digest
 from .sound.whole import write_whole
 from .pipeline.origin import read_origin
+from .pipeline.rules import ScoreRules
 from .thresholds import Thresholds
 from .page.single import check_page_path, fill_template
 from .page.detections import believed, find_detections, lowest_scores
@@ -101,7 +102,8 @@ def report(
     check_positive('top', top, 'rows', whole=True)
     if isinstance(min_score, bool) or not isinstance(min_score, (int, float, type(None))):
         raise SettingError(f'`min_score` must be a score, got {min_score!r}')
-    thresholds = open_thresholds(thresholds, scores)
+    thresholds,origin = open_thresholds(thresholds, scores),read_origin(scores)
+    if origin: ScoreRules(thresholds=thresholds).check_origin(lambda: origin)
     everything = find_detections(scores, site)
     if not everything: raise AudioInputError('there is nothing to report: the table of scores has no rows')
     judged = None if thresholds is None else lowest_scores({d.label for d in everything}, thresholds)
@@ -113,7 +115,7 @@ def report(
         sections['Classes'] += f'<p>{html.escape(without_promise(everything, judged))}</p>'
         sections['Call density'] = describe_density(thresholds)
     sections |= {'Detections': describe_detections(found, top),
-                 'Appendix: how it was made': describe_sources(scores, read_origin(scores), basis)}
+                 'Appendix: how it was made': describe_sources(scores, origin, basis)}
     body = ''.join(f'<section><h2>{html.escape(k)}</h2>{v}</section>' for k,v in sections.items())
     told,left = f'{basis}.',len(everything)-len(found)
     if left: told += f' {count(left, "row")} of {len(everything):,} in the table did not count.'
