@@ -15,7 +15,8 @@ from .collection.items import Item
 from .learn.labelled import Labelled, sounds_fingerprint
 from .learn.probe import Probe
 from .learn.settings import Learnt
-from .thresholds import check_share, judge_class, Thresholds
+from .learn.judgements import check_share
+from .thresholds import judge_class, Thresholds
 from .index.sources import embedding_pipeline
 from .session.log import merge_logs
 from .session.heads import fit_linear, linear_logits
