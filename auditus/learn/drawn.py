@@ -8,8 +8,8 @@ __all__ = ['draw_clips']
 # %% ../../nbs/712_learn.drawn.ipynb #69ce3228
 import numpy as np
 from ..sound.wording import count
-from ..sound.errors import AudioInputError, check_positive, SettingError
-from .judgements import as_scores
+from ..sound.errors import AudioInputError, check_positive
+from .judgements import as_scores, check_share
 
 # %% ../../nbs/712_learn.drawn.ipynb #c240b546
 def draw_clips(
@@ -22,8 +22,8 @@ def draw_clips(
     "Choose clips for somebody to judge, more of them where scores are high."
     s = as_scores(scores, 'scores')
     check_positive('n', n, 'clips', whole=True)
-    if not 0<top<1 or not 0<of_top<1:
-        raise SettingError(f'`top` and `of_top` are shares between 0 and 1, got {top!r} and {of_top!r}')
+    check_share('top', top)
+    check_share('of_top', of_top)
     if s.ndim==2:
         raise AudioInputError(f'clips are drawn by the scores of one class, got shape {s.shape}: take one column after '
                               'the other')
