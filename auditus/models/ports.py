@@ -102,8 +102,7 @@ def labels_beside(
 
 # %% ../../nbs/310_models.ports.ipynb #396640f2
 _kinds = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64',
-          'tensor(int64)': 'int64',
-          'tensor(int32)': 'int32', 'tensor(int16)': 'int16', 'tensor(bool)': 'bool'}
+          'tensor(int64)': 'int64', 'tensor(int32)': 'int32', 'tensor(int16)': 'int16', 'tensor(bool)': 'bool'}
 
 def _noted_labels(notes:dict)->list|None: # those that somebody wrote into a file's notes
     for k in ('labels', 'classes', 'class_names', 'names', 'id2label'):
