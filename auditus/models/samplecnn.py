@@ -96,8 +96,7 @@ magnatagatune_tags = [
 
 # %% ../../nbs/260_models.samplecnn.ipynb #7c1858ce
 class SampleCNN(AudioModel):
-    """CLMR's encoder, and a linear head where one was trained (arXiv 2103.09410).
-    Its tokens are clips of 59,049 samples."""
+    "CLMR's encoder, and a linear head where one was trained (arXiv 2103.09410). Its tokens are clips of 59,049 samples."
     sr,frame_dim,token_samples,min_samples = 22050,channels[-1],clip_samples,clip_samples
     token_times = clip_samples/2/sr,clip_samples/sr
     fast_order = 'openvino','onnx' # for convolutions
