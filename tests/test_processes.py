@@ -72,6 +72,8 @@ def is_there(process):
 def killed_at_work(folder, program, number):
     "Start a program, end it with a signal when two of its workers are at work, and wait until nothing is left of it."
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root), str(folder)])}
+    # what started these tests may ignore a signal, as nohup does, and hand that on
+    if number != signal.SIGKILL: program = f'import signal\nsignal.signal({int(number)}, signal.SIG_DFL)\n{program}'
     with open(folder/'log', 'wb') as log:
         run = subprocess.Popen([sys.executable, '-c', program], cwd=folder, env=env, stdout=log, stderr=log,
                                start_new_session=True)
