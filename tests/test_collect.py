@@ -622,8 +622,8 @@ def chunk(name, data, size=None):
 def wav(*about, behind=(), form=b'RIFF', seconds=1., data_size=None):
     "A WAV file with chunks before and behind its samples."
     samples = bytes(2*round(seconds*SR))
-    head = b''.join([b'WAVE', chunk(b'ds64', struct.pack('<QQQI', 0, len(samples), 0, 0)) if form != b'RIFF'
-                     else b'', chunk(b'fmt ', struct.pack('<HHIIHH', 1, 1, SR, 2*SR, 2, 16)), *about])
+    sizes = chunk(b'ds64', struct.pack('<QQQI', 0, len(samples), 0, 0)) if form != b'RIFF' else b''
+    head = b''.join([b'WAVE', sizes, chunk(b'fmt ', struct.pack('<HHIIHH', 1, 1, SR, 2*SR, 2, 16)), *about])
     body = head+chunk(b'data', samples, data_size)+b''.join(behind)
     return form+struct.pack('<I', len(body) if form == b'RIFF' else 2**32-1)+body
 
