@@ -109,8 +109,8 @@ def probe(self:Session)->Probe:
 
 # %% ../nbs/754_review.ipynb #10525a68
 @patch
-def _threshold_row(self:Session, label:str, precision:float, confidence:float)->dict|None:
-    "Return a row of `Thresholds`; `None`: nothing was judged for it."
+def _threshold_row(self:Session, label:str, precision:float, confidence:float)->dict|None: # `None`: nothing was judged for it
+    "Return a row of `Thresholds`."
     d = draws(self._state(label))
     sample = d['is_sample']
     if not sample.any() or label not in self._logits: return None
