@@ -134,12 +134,15 @@ def select_scores(
 def _describe_run(
     classifier, # `AudioClassifier`
     out:Path, # a table
+    files:int, # that were classified
+    seconds:float, # of sound in them
 )->dict|None: # metadata of a Parquet file; `None`: other files have no place for it
     "Tell by which model and settings scores were made, for who reads the table: `auditus report` does."
     if out.suffix.lower()!='.parquet': return None
     import json
     from auditus.pipeline.origin import classifier_settings, settings_key
-    return {settings_key: json.dumps(classifier_settings(classifier))}
+    heard = {'heard_files': files, 'heard_seconds': round(seconds, 3)}
+    return {settings_key: json.dumps(classifier_settings(classifier) | heard)}
 
 # %% ../../nbs/870_commands.classify.ipynb #c99650ec
 def describe_rows(
@@ -207,10 +210,13 @@ def report_scores(
     for _,_,e in failed: e.index = None # the file is named
     say_left_out([str(e) for _,_,e in failed])
     if len(failed)==len(items): raise AudioDecodeError(f'none of the {len(items)} files could be classified')
+    files = len(items)-len(failed)
     if marks is not None and marks.format is not None:
         marks.write([{**r, 'file': str(p)} for r,p in zip(rows, places)], out)
-    elif out is not None: write_table(rows, out, None if rows else _score_schema(), _describe_run(classifier, out))
-    done = f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}'
+    elif out is not None:
+        about = _describe_run(classifier, out, files, meter.heard)
+        write_table(rows, out, None if rows else _score_schema(), about)
+    done = f'{count(files, "file")}, {count(len(failed), "error")}'
     if out is not None: done += f', {describe_rows(rows)}'
     say(done + (f' → {out}' if out else ''))
 

@@ -33,7 +33,8 @@ class SoundMeter:
     def __str__(self):
         speed = self.heard/max(time.perf_counter()-self.began, 1e-9)
         failed = f', {self.failed} failed' if self.failed else ''
-        return f'{int(round(self.n, 6)):,} of {count(self.files, "file")}, {say_seconds(self.heard)} of sound, {speed:.0f}x real time{failed}'
+        return (f'{int(round(self.n, 6)):,} of {count(self.files, "file")}, {say_seconds(self.heard)} of sound, '
+                f'{speed:.0f}x real time{failed}')
 
     def __call__(self,
         files:float, # that were done, parts of them too
