@@ -3684,6 +3684,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'auditus.segments._load_padded': ('segments.html#_load_padded', 'auditus/segments.py'),
                                   'auditus.segments._safe_name': ('segments.html#_safe_name', 'auditus/segments.py'),
                                   'auditus.segments._segment_path': ('segments.html#_segment_path', 'auditus/segments.py'),
+                                  'auditus.segments._where_else': ('segments.html#_where_else', 'auditus/segments.py'),
                                   'auditus.segments.segments': ('segments.html#segments', 'auditus/segments.py')},
             'auditus.session.choice': { 'auditus.session.choice.make_queue': ( 'session.choice.html#make_queue',
                                                                                'auditus/session/choice.py'),
