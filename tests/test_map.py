@@ -90,7 +90,7 @@ def test_nothing_is_fetched(page):
         assert links in ([], ['http://www.w3.org/2000/svg'])  # the name of a language, which nobody opens
 
 
-@pytest.mark.parametrize('most', [.03, .06, .1, .3])
+@pytest.mark.parametrize('most', [.035, .06, .1, .3])
 def test_a_page_is_as_small_as_asked(index, beeps, tmp_path, most):
     done = write_map(index, tmp_path/'map.html', beeps, max_mb=most)
     assert done.out.stat().st_size <= most*1e6
