@@ -911,6 +911,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'auditus/index/query.py'),
                                      'auditus.index.query.QueryEmbedder.embed_words': ( 'index.query.html#queryembedder.embed_words',
                                                                                         'auditus/index/query.py'),
+                                     'auditus.index.query.looks_like_path': ('index.query.html#looks_like_path', 'auditus/index/query.py'),
+                                     'auditus.index.query.near_path': ('index.query.html#near_path', 'auditus/index/query.py'),
                                      'auditus.index.query.split_examples': ('index.query.html#split_examples', 'auditus/index/query.py')},
             'auditus.index.saved': { 'auditus.index.saved._open_pipeline': ('index.saved.html#_open_pipeline', 'auditus/index/saved.py'),
                                      'auditus.index.saved.is_saved_index': ('index.saved.html#is_saved_index', 'auditus/index/saved.py'),

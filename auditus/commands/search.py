@@ -101,6 +101,7 @@ def draw_map(
     trust: TrustOptions = TrustOptions(),
 ):
     "Draw sounds as points on a map, as a picture or as a page to look and listen."
+    from auditus.collect import collect
     from auditus.search import find_index, holds_vectors
     from auditus.show import umap_class
     from auditus.transform import AudioPipeline
@@ -115,6 +116,7 @@ def draw_map(
     check_choice('method', method, ('pca', 'umap'))
     if method=='umap': umap_class()
     if model is None and not holds_vectors(source):
+        if Path(source).is_dir(): collect(source) # says so where there is nothing in it
         raise SettingError(f'{source} is no table of embeddings: give the sounds in it a model, '
                            'such as --model birdnet, or embed them first')
     # of the pipeline that made the table
