@@ -14,9 +14,12 @@ from .sound.errors import AudioInputError, SettingError
 from .sound.files import said_plainly
 from .sound.json import read_json
 from .sound.whole import write_whole
-from .sound.wording import brief, count
-from .learn.bounds import count_p_value, precision_p_value, stratified_interval
-from .learn.drawn import as_scores, draw_clips, same_shape
+from .sound.wording import brief
+from .learn.bounds import count_p_value, precision_p_value, stand_in, stratified_interval, weight_slack
+from .learn.drawn import draw_clips
+from .learn.judgements import (as_scores, check_columns, check_judgements, check_population, check_share,
+                                      columns_of, name_classes, same_shape)
+from .pipeline.origin import deciding_settings, describe_origin, read_origin
 from .learn.reviewed import draw_review, read_reviewed, read_scores
 
 # %% ../nbs/716_thresholds.ipynb #e54a4859
@@ -30,6 +33,7 @@ def find_threshold(
     precision:float, # asked for
     confidence:float, # that it holds with
     population:np.ndarray|None=None, # scores of all
+    slack:float=1., # by which a clip may be heavier than those drawn above its score, as in `weight_slack`
 )->float|None: # `None`: nothing can be promised
     "Return the lowest score from which on the precision holds."
     order = np.argsort(-scores, kind='stable')
@@ -39,9 +43,10 @@ def find_threshold(
     for k in range(1, len(s)+1):
         if k<len(s) and s[k]==s[k-1]: continue # those of one score stay together
         total = None if known is None else len(known)-int(np.searchsorted(known, s[k-1], 'left'))
-        if is_first and precision_p_value(np.ones(k), w[:k], precision, total)>1-confidence: continue
+        rest = w[:k],precision,total,min(slack*w[:k].max(), w.max())
+        if is_first and precision_p_value(np.ones(k), *rest)>1-confidence: continue
         is_first = False
-        if precision_p_value(y[:k], w[:k], precision, total)>1-confidence: break
+        if precision_p_value(y[:k], *rest)>1-confidence: break
         found = float(s[k-1])
     return found
 
@@ -69,27 +74,30 @@ def count_missing(
 class Thresholds:
     "For each class the lowest score that can be believed, and how common the class is."
     def __init__(self,
-        # dicts, one a class: `class`, `threshold`, `judged`, `right`, `prevalence`, its bounds `low` and `high`, `missing`
+        # dicts, one a class: `class`, `threshold`, `judged`, `right`, `prevalence`, its bounds `low` and
+        # `high`, `scored` (the share of all clips that this is a share of), `missing`
         rows:list,
         precision:float, # that was asked for
         confidence:float, # that it holds with
-    ): self.rows,self.precision,self.confidence = rows,precision,confidence
+        made_with:dict|None=None, # model and settings of the scores, as `deciding_settings` gives them
+    ): self.rows,self.precision,self.confidence,self.made_with = rows,precision,confidence,made_with
 
     @classmethod
     def fit(cls,
         scores, # `(n,)` of judged clips, or `(n, classes)`
-        labels, # the same shape: was it right? 1 or 0; NaN or `None` where nobody judged
+        labels, # the same shape: was it right? 1 or 0; NaN or `None` where nobody judged, if chance left it out
         precision:float=.9, # that is asked for
         confidence:float=.95, # that it holds with, for each class
         # one over the chance of each clip to be drawn, in any unit, `(n,)` or `(n, classes)`; `None`: all alike
         weights=None,
-        population=None, # scores of all clips, `(m,)` or `(m, classes)`
+        population=None, # scores of all clips, the reviewed ones too, `(m,)` or `(m, classes)`; NaN: it has none
         classes=None, # their names
+        made_with=None, # `AudioClassifier` that the scores are of; `None`: it isn't recorded
     )->'Thresholds':
         "Find thresholds out of judgements. Raises `AudioInputError` for what doesn't fit together."
-        for k,v in (('precision', precision), ('confidence', confidence)):
-            if not isinstance(v, (int, float)) or not 0<v<1:
-                raise SettingError(f'`{k}` must be between 0 and 1, got {v!r}')
+        precision,confidence = check_share('precision', precision),check_share('confidence', confidence)
+        if classes is None: classes = columns_of(scores)
+        check_columns(scores, labels=labels, weights=weights, population=population)
         s = as_scores(scores, 'scores')
         y,w = same_shape(labels, s, 'labels'),same_shape(1. if weights is None else weights, s, 'weights')
         check_judgements(y, w)
@@ -97,14 +105,11 @@ class Thresholds:
         if everything is not None and everything.shape[1:]!=s.shape[1:]:
             raise AudioInputError('`population` must have the classes of `scores`, '
                                   f'got shapes {everything.shape} and {s.shape}')
-        columns = [None] if s.ndim==1 else [*range(s.shape[1])]
-        if classes is None: names = [None] if s.ndim==1 else [f'class {i}' for i in columns]
-        else: names = [*map(str, classes)]
-        if len(names)!=len(columns):
-            raise AudioInputError(f'{count(len(names), "name")} for {count(len(columns), "class", "classes")}')
+        columns,names = [None] if s.ndim==1 else [*range(s.shape[1])],name_classes(classes, s)
         def of(a, c): return a if a is None or c is None else a[:,c]
         return cls([judge_class(name, of(s, c), of(y, c), of(w, c), precision, confidence, of(everything, c))
-                    for name,c in zip(names, columns)], precision, confidence)
+                    for name,c in zip(names, columns)], precision, confidence,
+                   None if made_with is None else deciding_settings(made_with))
 
     @property
     def threshold(self)->float|None: # `None`: nothing can be promised
@@ -119,32 +124,28 @@ class Thresholds:
         return pa.Table.from_pylist(self.rows)
 
 # %% ../nbs/716_thresholds.ipynb #4bd5352a
-def check_judgements(
-    y:np.ndarray, # labels
-    w:np.ndarray, # weights
-):
-    "Raise `AudioInputError` for what is no judgement, and for weights that are none."
-    if not np.isin(y[~np.isnan(y)], (0, 1)).all():
-        raise AudioInputError('`labels` must be 1 for right and 0 for wrong')
-    if not (w>0).all() or not np.isfinite(w).all(): raise AudioInputError('`weights` must be above 0')
-
 def judge_class(
     name:str|None, # of the class
     s:np.ndarray, # `(n,)` scores
     y:np.ndarray, # `(n,)`, NaN where nobody judged
     w:np.ndarray, # `(n,)` weights
     precision:float, confidence:float, # as in `Thresholds.fit`
-    population:np.ndarray|None, # `(m,)`
+    population:np.ndarray|None=None, # `(m,)`
+    slack:float|None=None, # as in `find_threshold`; `None`: what weights tell
 )->dict: # a row of the table
     "Say what judgements tell of one class."
-    known = ~np.isnan(y) & ~np.isnan(s)
-    s,y,w = s[known],y[known],w[known]
-    row = {'class': name, 'threshold': None, 'judged': len(s), 'right': int(y.sum()),
-           'prevalence': None, 'low': 0., 'high': 1., 'missing': None}
-    if not len(s): return row | {'missing': 'nothing was judged'}
+    there = ~np.isnan(s)
+    s,y,w = s[there],y[there],w[there]
+    if population is not None: check_population(s, population := population[~np.isnan(population)])
+    judged = ~np.isnan(y)
+    row = {'class': name, 'threshold': None, 'judged': int(judged.sum()), 'right': int(np.nansum(y)),
+           'prevalence': None, 'low': 0., 'high': 1., 'scored': 1., 'missing': None}
+    if not judged.any(): return row | {'missing': 'nothing was judged'}
     share,low,high = stratified_interval(y, w, confidence, None if population is None else len(population))
-    row |= {'threshold': find_threshold(s, y, w, precision, confidence, population),
-            'prevalence': share, 'low': low, 'high': high}
+    slack = slack or weight_slack(s, w, population)
+    s,y,w = s[judged],y[judged],stand_in(w, judged)[judged]
+    row |= {'threshold': find_threshold(s, y, w, precision, confidence, population, slack),
+            'prevalence': None if np.isnan(share) else share, 'low': low, 'high': high}
     if row['threshold'] is not None: return row
     found = count_missing(s, y, precision, confidence)
     if found is None: return row | {'missing': 'no score separates it'}
@@ -169,7 +170,8 @@ def save(self:Thresholds,
 ):
     "Write the thresholds into a file."
     file = Path(path).expanduser()
-    known = {'precision': self.precision, 'confidence': self.confidence, 'classes': self.rows}
+    known = {'precision': self.precision, 'confidence': self.confidence, 'made_with': self.made_with,
+             'classes': self.rows}
     text = json.dumps(known, indent=1)
     with said_plainly(file), write_whole(file) as new: new.write_text(text+'\n', encoding='utf-8')
 
@@ -181,23 +183,32 @@ def load(cls:Thresholds,
     file,remedy = Path(path).expanduser(),'Save the thresholds again'
     if not file.is_file(): raise SettingError(f'there are no thresholds {brief(path)}')
     known = read_json(file, remedy, ('precision', 'confidence', 'classes'))
-    def is_number(v): return isinstance(v, (int, float)) and v==v
+    def is_number(v): return isinstance(v, (int, float)) and not isinstance(v, bool) and v==v
     def is_row(r): return isinstance(r, dict) and {'class', 'threshold', 'missing'}<={*r} and (
         r['threshold'] is None or is_number(r['threshold']))
+    for k in ('precision', 'confidence'):
+        if is_number(known[k]): continue
+        raise SettingError(f'{brief(path)} is damaged: `{k}` must be a number. {remedy}')
     if not isinstance(known['classes'], list) or not all(map(is_row, known['classes'])):
         raise SettingError(f'{brief(path)} is damaged: `classes` must be rows with a class and a threshold. {remedy}')
-    return cls(known['classes'], known['precision'], known['confidence'])
+    if not isinstance(made_with := known.get('made_with') or {}, dict):
+        raise SettingError(f'{brief(path)} is damaged: `made_with` must be settings by name. {remedy}')
+    return cls(known['classes'], known['precision'], known['confidence'], made_with or None)
 
 @patch
 def __repr__(self:Thresholds):
     def said(r):
         found = f'{r["threshold"]:.4g}' if r['threshold'] is not None else f'none yet ({r["missing"]})'
         name = f'{r["class"]}: ' if r['class'] else ''
-        if r['prevalence'] is None: return f'{name}{found}'
-        share = f'{100*r["prevalence"]:.3g} % of all clips ({100*r["low"]:.3g} to {100*r["high"]:.3g} %)'
+        if not r.get('judged'): return f'{name}{found}'
+        bounds = f'{100*r["low"]:.3g} to {100*r["high"]:.3g} %'
+        some,p = r.get('scored', 1),r['prevalence']
+        of = 'all clips' if some==1 else f'the {100*some:.3g} % of clips that have a score of it'
+        share = f'{bounds} of {of}' if p is None else f'{100*p:.3g} % of {of} ({bounds})'
         return f'{name}{found}, {r["right"]} of {r["judged"]} right; in {share}'
     held = f'at a precision of {self.precision:g} with {100*self.confidence:g} % confidence'
-    return '\n'.join([f'Thresholds {held}', *map(said, self.rows)])
+    made = f', of scores of {describe_origin(self.made_with)}' if self.made_with else ''
+    return '\n'.join([f'Thresholds {held}{made}', *map(said, self.rows)])
 
 # %% ../nbs/716_thresholds.ipynb #edc569a3
 @patch(cls_method=True)
@@ -207,6 +218,7 @@ def of_review(cls:Thresholds,
     precision:float=.9, # that is asked for
     confidence:float=.95, # that it holds with, for each class
     incomplete:str='raise', # as in `read_reviewed`
+    made_with=None, # as in `Thresholds.fit`; `None`: what a Parquet file of scores tells
 )->Thresholds:
     "Find thresholds out of a reviewed table. Raises `AudioInputError` where scores are not those of the table."
     r,everything = read_reviewed(reviewed, incomplete),None if scores is None else read_scores(scores)
@@ -216,8 +228,11 @@ def of_review(cls:Thresholds,
         at = r.clips.label==c
         population = None if everything is None else everything.score[everything.label==c]
         given |= dict(weights=r.weight[at], population=population, classes=[c])
-        rows += cls.fit(r.clips.score[at], r.verdict[at], **given).rows
-    return cls(rows, precision, confidence)
+        # a table of the best labels has no scores of the others
+        scored = 1. if everything is None else len(population)/everything.clips
+        rows += [{**row, 'scored': scored} for row in cls.fit(r.clips.score[at], r.verdict[at], **given).rows]
+    origin = made_with or read_origin(scores) or read_origin(reviewed)
+    return cls(rows, precision, confidence, deciding_settings(origin) if origin else None)
 
 def _check_drawn(
     drawn, # `ScoredClips`
