@@ -1,6 +1,7 @@
 "Searching embeddings: the same rows as by hand, from a sound, from words, and opened from a file."
 import shutil
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
