@@ -179,27 +179,27 @@ def test_a_graph_of_an_earlier_version_is_searched_in_its_own_numbers(rng, tmp_p
 
 @needs_usearch
 def test_heaps_that_lie_apart_are_found_by_cells(rng, tmp_path):
-    middles = rng.normal(0, 1, (1000, 128)).astype(np.float32)
-    def around(n): return middles[rng.integers(0, 1000, n)]+.05*rng.normal(0, 1, (n, 128)).astype(np.float32)
+    middles = rng.normal(0, 1, (300, 128)).astype(np.float32)
+    def around(n): return middles[rng.integers(0, 300, n)]+.05*rng.normal(0, 1, (n, 128)).astype(np.float32)
     def recall(index):
         queries = around(100)
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
         a, b = index.neighbours(queries, 10, exact=True)[0], index.neighbours(queries, 10)[0]
         return np.mean([len({*x} & {*y})/10 for x, y in zip(a.tolist(), b.tolist())])
     index = SoundIndex.build((around(8000), table_of(8000)), exact_up_to=1000)
-    assert recall(index) > .99
+    assert recall(index) > .97
     more = around(4000)
     index.X = np.concatenate([index.X, more/np.linalg.norm(more, axis=1, keepdims=True)])
     index.table = table_of(12000)
-    assert len(index.update_graph().cells.rows) == 12000 and recall(index) > .99, 'rows that came later too'
+    assert len(index.update_graph().cells.rows) == 12000 and recall(index) > .97, 'rows that came later too'
     index.save(tmp_path/'index')
     opened = SoundIndex.open(tmp_path/'index')
-    assert recall(opened) > .99 and np.array_equal(opened.cells.rows, index.cells.rows)
+    assert recall(opened) > .97 and np.array_equal(opened.cells.rows, index.cells.rows)
     class Lost: # a graph that finds the same rows whatever is asked
         dtype = index.graph.dtype
         def search(self, queries, k): return SimpleNamespace(keys=np.tile(np.arange(k), (len(queries), 1)))
     opened.graph = Lost()
-    assert recall(opened) > .99
+    assert recall(opened) > .97
     opened.cells = None
     assert recall(opened) < .1
 
