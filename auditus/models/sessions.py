@@ -146,8 +146,9 @@ class OpenVinoSession:
         dtype:str='float32', # 'float32' or 'bfloat16'
     ):
         hint = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
+        # bound to cores, the threads of two processes would meet on the same ones, and other cores stay idle
         settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY',
-                    'INFERENCE_NUM_THREADS': model_threads()}
+                    'INFERENCE_NUM_THREADS': model_threads(), 'ENABLE_CPU_PINNING': False}
         core = _openvino_core()
         try:
             model = core.read_model(path if isinstance(path, bytes) else str(path))
