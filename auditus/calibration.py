@@ -7,6 +7,7 @@ __all__ = ['Calibration', 'Reliability']
 
 # %% ../nbs/433_calibration.ipynb #c98f2c6e
 import json
+from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
@@ -27,6 +28,14 @@ def is_exclusive(
 )->bool:
     "Whether the scores of each sound add up to 1, as those of classes that exclude each other do."
     return scores.ndim==2 and scores.shape[1]>1 and np.allclose(scores.sum(1), 1, atol=1e-3)
+
+# %% ../nbs/433_calibration.ipynb #d46d3f4a
+def as_array(
+    scores, # in any form
+)->np.ndarray: # float64
+    "Return scores as an array. Raises `AudioInputError` for what are no numbers."
+    try: return np.asarray([*scores] if isinstance(scores, Iterator) else scores, float)
+    except (TypeError, ValueError): raise AudioInputError(f'scores must be numbers, got {brief(scores)}') from None
 
 # %% ../nbs/433_calibration.ipynb #30bf51b2
 class Calibration:
@@ -52,7 +61,8 @@ class Calibration:
     )->'Calibration':
         "Find what puts scores right. Raises `AudioInputError` where the labels can't tell."
         check_choice('method', method, methods)
-        s = np.asarray(scores, float)
+        if classes is None and hasattr(scores, 'iloc'): classes = getattr(scores, 'columns', None) # of a frame
+        s = as_array(scores)
         if s.ndim==1: names = None
         else: names = [f'class {i}' for i in range(s.shape[-1])] if classes is None else [*map(str, classes)]
         if names is not None and len(names)!=s.shape[-1]:
@@ -119,13 +129,14 @@ def held_out(cls:Calibration,
     multilabel:bool|None=None, # as in `Calibration.fit`
 )->np.ndarray: # of the same shape
     "Return scores that were put right by the labels of other folds: to judge by, not to use."
-    s,folds = np.asarray(scores, float),np.asarray(folds)
-    if len({*folds.tolist()})<2: raise AudioInputError('there must be two folds or more: one to find a calibration on')
+    s,(kinds,folds) = as_array(scores),np.unique(np.asarray(folds), return_inverse=True)
+    if len(folds)!=len(s): raise AudioInputError(f'{count(len(s), "row")} of scores, but {count(len(folds), "fold")}: one for each is needed')
+    if len(kinds)<2: raise AudioInputError('there must be two folds or more: one to find a calibration on')
     names = None if s.ndim==1 or classes is None else [*map(str, classes)]
     t = np.asarray(as_matrix(labels, names, s.shape), float)
     if multilabel is None: multilabel = not is_exclusive(s)
     made = s.copy()
-    for f in dict.fromkeys(folds.tolist()):
+    for f in range(len(kinds)):
         out = folds==f
         made[out] = cls.fit(s[~out], t[~out], method, classes, multilabel)(s[out])
     return made

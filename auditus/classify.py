@@ -22,7 +22,9 @@ from .pipeline.embedding import Piece, to_tensors
 from .transform import AudioPipeline
 from .pipeline.scores import Scores
 from .pipeline.classifier import class_array, SklearnClassifier
+from .pipeline.origin import classifier_settings
 from .pipeline.rules import ScoreRules
+from .pipeline.soundevent import SoundeventFormat
 from .pipeline.clips import ClipClassificationModel, ModelOutput, Outputs, soundevent_data
 from .models.base import group_graph
 
@@ -55,7 +57,7 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
         window='auto', # 'auto': one result for a recording; seconds: one for each window; `None`: a single pass
         hop:float|None=None, # seconds from one window's start to the next; `None`: windows touch
         pooling:str='mean', # over the windows of a recording: 'mean' or 'max'
-        confidence_threshold:float=.1, # for soundevent: tags with a score above it are kept
+        confidence_threshold:float=.1, # for soundevent: tags with a score above it are kept; `thresholds` come before it
         calibration=None, # `Calibration`, or the path of its file: it makes scores mean what they say
         thresholds=None, # `Thresholds`, or the path of its file: only what can be believed comes out
         unpromised:str='drop', # classes without a threshold: 'drop' accepts nothing of them, 'keep' all
@@ -223,9 +225,13 @@ def put_right(self:AudioClassifier,
     return self._rules.put_right(scores, self.labels)
 
 @patch
-def lowest_scores(self:AudioClassifier)->np.ndarray|None: # `(classes,)`; `None`: any is accepted
-    "Return what the score of each class must reach."
-    return None if self._rules.thresholds is None else self._rules.lowest(self.labels, self.label_places())
+def lowest_scores(self:AudioClassifier,
+    **cut, # how sounds are cut, where it isn't as the settings say
+)->np.ndarray|None: # `(classes,)`; `None`: any is accepted
+    "Return what the score of each class must reach. Warns, once, where thresholds are those of other scores."
+    if self._rules.thresholds is None: return None
+    self._rules.check_origin(lambda: classifier_settings(self), **cut)
+    return self._rules.lowest(self.labels, self.label_places())
 
 # %% ../nbs/440_classify.ipynb #336b58b7
 @patch
@@ -355,3 +361,10 @@ def tags(self:AudioClassifier)->list:
     term = getattr(terms, key, None) or data.term_from_key(key)
     several = len(self.label_terms)>1
     return [data.Tag(term=term, value=l.split('_')[0] if several else l) for l in self.labels]
+
+# %% ../nbs/440_classify.ipynb #a0d06fe0
+@patch
+def soundevent_format(self:AudioClassifier)->SoundeventFormat:
+    "Return what makes predictions and datasets; of classes with a threshold, tags are what reaches it."
+    made = ClipClassificationModel.soundevent_format(self)
+    return made._replace(lowest=self.lowest_scores(window=made.frame_s, hop=made.hop_s))

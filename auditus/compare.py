@@ -14,7 +14,7 @@ from .learn.sources import as_labelled
 from .learn.candidates import check_layers, embed_together
 from .learn.nested import fold_numbers, score_folds
 from .learn.choice import judged_metrics, Trials
-from .learn.contenders import cost_of, heard_by_all, open_models
+from .learn.contenders import cost_of, heard_by_all, open_models, warn_of_copies
 from .learn.comparison import Comparison, plain_first
 
 # %% ../nbs/717_compare.ipynb #f671c17b
@@ -49,6 +49,7 @@ def compare(
     found = [embed_together(name, pipe, data.items, layers, names, cache, progress)
              for name,pipe in pipes.items()]
     data,found,failed = heard_by_all(data, found)
+    warn_of_copies(data, found[0].X)
     fold = fold_numbers(data, folds, seed)
     of_each = [(e, c) for e in found for c in plain_first(e.candidates(names))]
     scores = {c:score_folds(e.vectors(c), data.targets, data.multilabel, fold)

@@ -6,13 +6,15 @@
 __all__ = ['report']
 
 # %% ../nbs/763_report.ipynb #6b8e31dd
-import html, json, os
+import html, os
 from pathlib import Path
 from .sound.wording import count
 from .sound.errors import AudioInputError, SettingError, check_positive
 from .sound.files import said_plainly
 from .sound.sums import file_digest
 from .sound.whole import write_whole
+from .pipeline.origin import read_origin
+from .pipeline.rules import ScoreRules
 from .thresholds import Thresholds
 from .page.single import check_page_path, fill_template
 from .page.detections import believed, find_detections, lowest_scores
@@ -22,37 +24,9 @@ from .page.sections import (describe_activity, describe_classes, describe_densit
 # %% ../nbs/763_report.ipynb #e9f9320c
 def _soft(text)->str: return f'<p class="soft">{html.escape(text)}</p>'
 
-settings_key = b'auditus_scores' # of a table's metadata
-
-def classifier_settings(
-    classifier, # `AudioClassifier`, or another of its kind
-)->dict: # that JSON can hold
-    "Return by which model and settings scores are made, with the passport of a model that has one."
-    from auditus import __version__
-    from auditus.models.registry import shareable
-    model,settings = classifier.model,shareable(classifier.get_params())
-    def plain(v): return v if isinstance(v, (bool, int, float, str)) else str(v)
-    kept = {k:plain(v) for k,v in settings.items() if v is not None}
-    kept |= {'model_name': str(model.name), 'sr': model.sr, 'backend': model.backend, 'dtype': model.precision,
-             'weights': model.weights_hash(), 'version': __version__}
-    passport = getattr(model, 'passport', None)
-    return kept if passport is None else kept | {'passport': passport.as_dict()}
-
-def read_source_settings(
+def describe_sources(
     scores, # as in `report`
-)->dict: # of the classifier, as far as a Parquet file tells them
-    "Read by which model and settings a table of scores was made."
-    is_path = isinstance(scores, (str, os.PathLike))
-    if not is_path or Path(scores).suffix.lower()!='.parquet': return {}
-    import pyarrow.parquet as pq
-    kept = pq.read_schema(Path(scores).expanduser()).metadata or {}
-    try: found = json.loads(kept.get(settings_key, b'{}'))
-    except ValueError: return {}
-    return found if isinstance(found, dict) else {}
-
-def describe_origin(
-    scores, # as in `report`
-    settings:dict, # as `read_source_settings` gives it
+    settings:dict, # as `read_origin` gives it
     basis:str, # which detections count, in words
 )->str: # HTML
     "Write what is needed to make the same again."
@@ -128,7 +102,8 @@ def report(
     check_positive('top', top, 'rows', whole=True)
     if isinstance(min_score, bool) or not isinstance(min_score, (int, float, type(None))):
         raise SettingError(f'`min_score` must be a score, got {min_score!r}')
-    thresholds = open_thresholds(thresholds, scores)
+    thresholds,origin = open_thresholds(thresholds, scores),read_origin(scores)
+    if origin: ScoreRules(thresholds=thresholds).check_origin(lambda: origin)
     everything = find_detections(scores, site)
     if not everything: raise AudioInputError('there is nothing to report: the table of scores has no rows')
     judged = None if thresholds is None else lowest_scores({d.label for d in everything}, thresholds)
@@ -140,7 +115,7 @@ def report(
         sections['Classes'] += f'<p>{html.escape(without_promise(everything, judged))}</p>'
         sections['Call density'] = describe_density(thresholds)
     sections |= {'Detections': describe_detections(found, top),
-                 'Appendix: how it was made': describe_origin(scores, read_source_settings(scores), basis)}
+                 'Appendix: how it was made': describe_sources(scores, origin, basis)}
     body = ''.join(f'<section><h2>{html.escape(k)}</h2>{v}</section>' for k,v in sections.items())
     told,left = f'{basis}.',len(everything)-len(found)
     if left: told += f' {count(left, "row")} of {len(everything):,} in the table did not count.'

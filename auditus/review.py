@@ -15,7 +15,7 @@ from .collection.items import Item
 from .learn.labelled import Labelled, sounds_fingerprint
 from .learn.probe import Probe
 from .learn.settings import Learnt
-from .thresholds import Thresholds
+from .thresholds import check_share, judge_class, Thresholds
 from .index.sources import embedding_pipeline
 from .session.log import merge_logs
 from .session.heads import fit_linear, linear_logits
@@ -110,12 +110,13 @@ def probe(self:Session)->Probe:
 @patch
 def _threshold_row(self:Session, label:str, precision:float, confidence:float)->dict|None: # `None`: nothing was judged for it
     "Return a row of `Thresholds`."
+    precision,confidence = check_share('precision', precision),check_share('confidence', confidence)
     d = draws(self._state(label))
     sample = d['is_sample']
     if not sample.any() or label not in self._logits: return None
     scores,right,weights = self._scores(label)[d['row'][sample]],d['value'][sample],d['weight'][sample]
-    found = Thresholds.fit(scores, right, precision, confidence, weights)
-    return {**found.rows[0], 'class': label}
+    # each draw was by the scores of its time, and strata of several overlap
+    return judge_class(label, scores, right.astype(float), weights, precision, confidence, slack=1.)
 
 # %% ../nbs/754_review.ipynb #4b6bd137
 @patch

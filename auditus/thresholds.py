@@ -15,8 +15,9 @@ from .sound.files import said_plainly
 from .sound.json import read_json
 from .sound.whole import write_whole
 from .sound.wording import brief, count
-from .learn.bounds import count_p_value, precision_p_value, stratified_interval
+from .learn.bounds import count_p_value, precision_p_value, stand_in, stratified_interval, weight_slack
 from .learn.drawn import as_scores, draw_clips, same_shape
+from .pipeline.origin import deciding_settings, describe_origin, read_origin
 from .learn.reviewed import draw_review, read_reviewed, read_scores
 
 # %% ../nbs/716_thresholds.ipynb #e54a4859
@@ -30,6 +31,7 @@ def find_threshold(
     precision:float, # asked for
     confidence:float, # that it holds with
     population:np.ndarray|None=None, # scores of all
+    slack:float=1., # by which a clip may be heavier than those that were drawn above its score, as in `weight_slack`
 )->float|None: # `None`: nothing can be promised
     "Return the lowest score from which on the precision holds."
     order = np.argsort(-scores, kind='stable')
@@ -39,9 +41,10 @@ def find_threshold(
     for k in range(1, len(s)+1):
         if k<len(s) and s[k]==s[k-1]: continue # those of one score stay together
         total = None if known is None else len(known)-int(np.searchsorted(known, s[k-1], 'left'))
-        if is_first and precision_p_value(np.ones(k), w[:k], precision, total)>1-confidence: continue
+        rest = w[:k],precision,total,min(slack*w[:k].max(), w.max())
+        if is_first and precision_p_value(np.ones(k), *rest)>1-confidence: continue
         is_first = False
-        if precision_p_value(y[:k], w[:k], precision, total)>1-confidence: break
+        if precision_p_value(y[:k], *rest)>1-confidence: break
         found = float(s[k-1])
     return found
 
@@ -69,27 +72,30 @@ def count_missing(
 class Thresholds:
     "For each class the lowest score that can be believed, and how common the class is."
     def __init__(self,
-        # dicts, one a class: `class`, `threshold`, `judged`, `right`, `prevalence`, its bounds `low` and `high`, `missing`
+        # dicts, one a class: `class`, `threshold`, `judged`, `right`, `prevalence`, its bounds `low` and `high`,
+        # `scored` (the share of all clips that this is a share of), `missing`
         rows:list,
         precision:float, # that was asked for
         confidence:float, # that it holds with
-    ): self.rows,self.precision,self.confidence = rows,precision,confidence
+        made_with:dict|None=None, # model and settings of the scores, as `deciding_settings` gives them; `None`: nobody knows
+    ): self.rows,self.precision,self.confidence,self.made_with = rows,precision,confidence,made_with
 
     @classmethod
     def fit(cls,
         scores, # `(n,)` of judged clips, or `(n, classes)`
-        labels, # the same shape: was it right? 1 or 0; NaN or `None` where nobody judged
+        labels, # the same shape: was it right? 1 or 0; NaN or `None` where nobody judged, if chance left it out
         precision:float=.9, # that is asked for
         confidence:float=.95, # that it holds with, for each class
         # one over the chance of each clip to be drawn, in any unit, `(n,)` or `(n, classes)`; `None`: all alike
         weights=None,
-        population=None, # scores of all clips, `(m,)` or `(m, classes)`
+        population=None, # scores of all clips, the reviewed ones too, `(m,)` or `(m, classes)`; NaN: it has none
         classes=None, # their names
+        made_with=None, # `AudioClassifier` that the scores are of; `None`: it isn't recorded
     )->'Thresholds':
         "Find thresholds out of judgements. Raises `AudioInputError` for what doesn't fit together."
-        for k,v in (('precision', precision), ('confidence', confidence)):
-            if not isinstance(v, (int, float)) or not 0<v<1:
-                raise SettingError(f'`{k}` must be between 0 and 1, got {v!r}')
+        precision,confidence = check_share('precision', precision),check_share('confidence', confidence)
+        if classes is None: classes = columns_of(scores)
+        check_columns(scores, labels=labels, weights=weights, population=population)
         s = as_scores(scores, 'scores')
         y,w = same_shape(labels, s, 'labels'),same_shape(1. if weights is None else weights, s, 'weights')
         check_judgements(y, w)
@@ -97,14 +103,10 @@ class Thresholds:
         if everything is not None and everything.shape[1:]!=s.shape[1:]:
             raise AudioInputError('`population` must have the classes of `scores`, '
                                   f'got shapes {everything.shape} and {s.shape}')
-        columns = [None] if s.ndim==1 else [*range(s.shape[1])]
-        if classes is None: names = [None] if s.ndim==1 else [f'class {i}' for i in columns]
-        else: names = [*map(str, classes)]
-        if len(names)!=len(columns):
-            raise AudioInputError(f'{count(len(names), "name")} for {count(len(columns), "class", "classes")}')
+        columns,names = [None] if s.ndim==1 else [*range(s.shape[1])],name_classes(classes, s)
         def of(a, c): return a if a is None or c is None else a[:,c]
         return cls([judge_class(name, of(s, c), of(y, c), of(w, c), precision, confidence, of(everything, c))
-                    for name,c in zip(names, columns)], precision, confidence)
+                    for name,c in zip(names, columns)], precision, confidence, deciding_settings(made_with) if made_with else None)
 
     @property
     def threshold(self)->float|None: # `None`: nothing can be promised
@@ -119,6 +121,58 @@ class Thresholds:
         return pa.Table.from_pylist(self.rows)
 
 # %% ../nbs/716_thresholds.ipynb #4bd5352a
+def columns_of(
+    values, # in any form
+)->list|None: # names; `None`: it is no frame
+    "Return what the columns of a frame are called."
+    names = getattr(values, 'column_names', getattr(values, 'columns', None))
+    return None if names is None else [*map(str, names)]
+
+def check_columns(
+    scores, # in any form
+    **others, # in any form, by name
+):
+    "Raise `AudioInputError` where frames have other columns, or have them in another order."
+    wanted = columns_of(scores)
+    for k,v in others.items():
+        if wanted is None or (found := columns_of(v)) in (None, wanted): continue
+        raise AudioInputError(f'`{k}` must have the columns of `scores` in their order, '
+                              f'got {brief(", ".join(found))} and {brief(", ".join(wanted))}')
+
+def check_share(
+    name:str, # of the setting
+    value, # what was given
+)->float:
+    "Return a share. Raises `SettingError` for what is none."
+    if isinstance(value, (int, float, np.number)) and 0<value<1: return float(value)
+    raise SettingError(f'`{name}` must be between 0 and 1, got {value!r}')
+
+def name_classes(
+    classes, # names; `None`: there are none
+    scores:np.ndarray, # `(n,)`, or `(n, classes)`
+)->list: # of str, or `None` for a class that needs no name
+    "Return the names of classes. Raises `AudioInputError` where they are too many or too few, or not different."
+    n = 1 if scores.ndim==1 else scores.shape[1]
+    if classes is None: return [None] if scores.ndim==1 else [f'class {i}' for i in range(n)]
+    names = [classes] if isinstance(classes, str) else [*map(str, classes)]
+    if len(names)!=n: raise AudioInputError(f'{count(len(names), "name")} for {count(n, "class", "classes")}')
+    if double := [c for i,c in enumerate(names) if c in names[:i]]:
+        raise AudioInputError(f'two classes are called {brief(double[0])}')
+    return names
+
+def check_population(
+    scores:np.ndarray, # `(n,)`
+    population:np.ndarray, # `(m,)`
+):
+    "Raise `AudioInputError` where clips that were judged are not among all."
+    known = np.sort(population)
+    at = np.searchsorted(known, scores) if len(known) else None
+    off = np.inf if at is None else np.min([np.abs(known[np.clip(at-k, 0, len(known)-1)]-scores) for k in (0, 1)], axis=0)
+    strange = np.flatnonzero(~(off<=1e-4*np.maximum(1, np.abs(scores))) & np.isfinite(scores))
+    if not len(strange) and len(known)>=len(scores): return
+    what = f'the score {scores[strange[0]]:.4g} is none of them' if len(strange) else f'it has {len(known)} for {len(scores)} that were judged'
+    raise AudioInputError(f'`population` must hold the scores of all clips, those that were judged among them: {what}')
+
 def check_judgements(
     y:np.ndarray, # labels
     w:np.ndarray, # weights
@@ -134,17 +188,22 @@ def judge_class(
     y:np.ndarray, # `(n,)`, NaN where nobody judged
     w:np.ndarray, # `(n,)` weights
     precision:float, confidence:float, # as in `Thresholds.fit`
-    population:np.ndarray|None, # `(m,)`
+    population:np.ndarray|None=None, # `(m,)`
+    slack:float|None=None, # as in `find_threshold`; `None`: what weights tell
 )->dict: # a row of the table
     "Say what judgements tell of one class."
-    known = ~np.isnan(y) & ~np.isnan(s)
-    s,y,w = s[known],y[known],w[known]
-    row = {'class': name, 'threshold': None, 'judged': len(s), 'right': int(y.sum()),
-           'prevalence': None, 'low': 0., 'high': 1., 'missing': None}
-    if not len(s): return row | {'missing': 'nothing was judged'}
+    there = ~np.isnan(s)
+    s,y,w = s[there],y[there],w[there]
+    if population is not None: check_population(s, population := population[~np.isnan(population)])
+    judged = ~np.isnan(y)
+    row = {'class': name, 'threshold': None, 'judged': int(judged.sum()), 'right': int(np.nansum(y)),
+           'prevalence': None, 'low': 0., 'high': 1., 'scored': 1., 'missing': None}
+    if not judged.any(): return row | {'missing': 'nothing was judged'}
     share,low,high = stratified_interval(y, w, confidence, None if population is None else len(population))
-    row |= {'threshold': find_threshold(s, y, w, precision, confidence, population),
-            'prevalence': share, 'low': low, 'high': high}
+    slack = slack or weight_slack(s, w, population)
+    s,y,w = s[judged],y[judged],stand_in(w, judged)[judged]
+    row |= {'threshold': find_threshold(s, y, w, precision, confidence, population, slack),
+            'prevalence': None if np.isnan(share) else share, 'low': low, 'high': high}
     if row['threshold'] is not None: return row
     found = count_missing(s, y, precision, confidence)
     if found is None: return row | {'missing': 'no score separates it'}
@@ -169,7 +228,7 @@ def save(self:Thresholds,
 ):
     "Write the thresholds into a file."
     file = Path(path).expanduser()
-    known = {'precision': self.precision, 'confidence': self.confidence, 'classes': self.rows}
+    known = {'precision': self.precision, 'confidence': self.confidence, 'made_with': self.made_with, 'classes': self.rows}
     text = json.dumps(known, indent=1)
     with said_plainly(file), write_whole(file) as new: new.write_text(text+'\n', encoding='utf-8')
 
@@ -181,23 +240,30 @@ def load(cls:Thresholds,
     file,remedy = Path(path).expanduser(),'Save the thresholds again'
     if not file.is_file(): raise SettingError(f'there are no thresholds {brief(path)}')
     known = read_json(file, remedy, ('precision', 'confidence', 'classes'))
-    def is_number(v): return isinstance(v, (int, float)) and v==v
+    def is_number(v): return isinstance(v, (int, float)) and not isinstance(v, bool) and v==v
     def is_row(r): return isinstance(r, dict) and {'class', 'threshold', 'missing'}<={*r} and (
         r['threshold'] is None or is_number(r['threshold']))
+    for k in ('precision', 'confidence'):
+        if not is_number(known[k]): raise SettingError(f'{brief(path)} is damaged: `{k}` must be a number. {remedy}')
     if not isinstance(known['classes'], list) or not all(map(is_row, known['classes'])):
         raise SettingError(f'{brief(path)} is damaged: `classes` must be rows with a class and a threshold. {remedy}')
-    return cls(known['classes'], known['precision'], known['confidence'])
+    if not isinstance(made_with := known.get('made_with') or {}, dict):
+        raise SettingError(f'{brief(path)} is damaged: `made_with` must be settings by name. {remedy}')
+    return cls(known['classes'], known['precision'], known['confidence'], made_with or None)
 
 @patch
 def __repr__(self:Thresholds):
     def said(r):
         found = f'{r["threshold"]:.4g}' if r['threshold'] is not None else f'none yet ({r["missing"]})'
         name = f'{r["class"]}: ' if r['class'] else ''
-        if r['prevalence'] is None: return f'{name}{found}'
-        share = f'{100*r["prevalence"]:.3g} % of all clips ({100*r["low"]:.3g} to {100*r["high"]:.3g} %)'
+        if not r.get('judged'): return f'{name}{found}'
+        bounds = f'{100*r["low"]:.3g} to {100*r["high"]:.3g} %'
+        of = 'all clips' if r.get('scored', 1)==1 else f'the {100*r["scored"]:.3g} % of clips that have a score of it'
+        share = f'{bounds} of {of}' if r['prevalence'] is None else f'{100*r["prevalence"]:.3g} % of {of} ({bounds})'
         return f'{name}{found}, {r["right"]} of {r["judged"]} right; in {share}'
     held = f'at a precision of {self.precision:g} with {100*self.confidence:g} % confidence'
-    return '\n'.join([f'Thresholds {held}', *map(said, self.rows)])
+    made = f', of scores of {describe_origin(self.made_with)}' if self.made_with else ''
+    return '\n'.join([f'Thresholds {held}{made}', *map(said, self.rows)])
 
 # %% ../nbs/716_thresholds.ipynb #edc569a3
 @patch(cls_method=True)
@@ -207,6 +273,7 @@ def of_review(cls:Thresholds,
     precision:float=.9, # that is asked for
     confidence:float=.95, # that it holds with, for each class
     incomplete:str='raise', # as in `read_reviewed`
+    made_with=None, # as in `Thresholds.fit`; `None`: what a Parquet file of scores tells
 )->Thresholds:
     "Find thresholds out of a reviewed table. Raises `AudioInputError` where scores are not those of the table."
     r,everything = read_reviewed(reviewed, incomplete),None if scores is None else read_scores(scores)
@@ -216,8 +283,11 @@ def of_review(cls:Thresholds,
         at = r.clips.label==c
         population = None if everything is None else everything.score[everything.label==c]
         given |= dict(weights=r.weight[at], population=population, classes=[c])
-        rows += cls.fit(r.clips.score[at], r.verdict[at], **given).rows
-    return cls(rows, precision, confidence)
+        # a table of the best labels has no scores of the others
+        scored = 1. if everything is None else len(population)/everything.clips
+        rows += [{**row, 'scored': scored} for row in cls.fit(r.clips.score[at], r.verdict[at], **given).rows]
+    origin = made_with or read_origin(scores) or read_origin(reviewed)
+    return cls(rows, precision, confidence, deciding_settings(origin) if origin else None)
 
 def _check_drawn(
     drawn, # `ScoredClips`

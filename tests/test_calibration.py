@@ -20,7 +20,7 @@ from auditus.calibration import Calibration, Reliability
 from auditus.models.base import AudioModel, ModelFrames
 from auditus.pipeline.maps import methods
 from auditus.pipeline.reliability import perfect_errors
-from auditus.pipeline.rules import NoThresholdWarning
+from auditus.pipeline.rules import NoThresholdWarning, OtherScoresWarning
 from auditus.thresholds import Thresholds
 
 
@@ -98,6 +98,23 @@ def test_few_labels_share_a_map_and_none_are_refused(rng):
     with pytest.raises(AudioInputError, match='one shape'): Calibration.fit(scores, targets[:-1])
     with pytest.raises(AudioInputError, match='two folds'): Calibration.held_out(scores, targets, np.zeros(len(scores)))
     with pytest.raises(SettingError, match='`method` must be one of'): Calibration.fit(scores, targets, 'platt')
+
+
+def test_labels_and_scores_come_in_any_form(rng):
+    import pandas as pd
+    import pyarrow as pa
+    s, t, _ = exclusive(rng, 2.)
+    names = [*'abcdef']
+    words = [names[i] for i in t.argmax(1)]
+    wanted = Calibration.fit(s, words, classes=names).as_dict()
+    for scores, labels in ((s, pd.Series(words)), (s, pa.array(words)), (iter(s), iter(words)), (pd.DataFrame(s, columns=names), words),
+                           (pd.DataFrame(s, columns=names), pd.DataFrame(t, columns=names))):
+        assert Calibration.fit(scores, labels, classes=None if hasattr(scores, 'columns') else names).as_dict() == wanted
+    for numbers in (t.argmax(1), t.argmax(1).tolist()):  # whole numbers are names, too
+        assert Calibration.fit(s, numbers, classes=range(6)).as_dict()['shared'] == wanted['shared']
+    with pytest.raises(AudioInputError, match='1,500 rows of scores, but 2 folds'): Calibration.held_out(s, words, [0, 1], classes=names)
+    with pytest.raises(AudioInputError, match='two folds or more'): Calibration.held_out(s, words, np.full(len(s), np.nan), classes=names)
+    with pytest.raises(AudioInputError, match='must be numbers'): Calibration.fit('a', words)
 
 
 def test_held_out_scores_have_not_seen_their_labels(rng):
@@ -220,6 +237,42 @@ def test_only_what_reaches_its_threshold_comes_out(waves, tmp_path):
     assert len(pickle.loads(pickle.dumps(full))(waves[0])) <= 1
 
 
+def test_thresholds_know_which_scores_they_are_of(waves, tmp_path):
+    cal = Calibration.fit(AudioClassifier(Spectrum(), top_k=None).predict_proba(waves), named, classes=Spectrum.labels)
+    made_with = AudioClassifier(Spectrum(), window=.2, calibration=cal)
+    Thresholds.fit(np.full((40, 3), .5), np.ones((40, 3)), classes=Spectrum.labels, made_with=made_with).save(tmp_path/'t.json')
+    assert 'spectrum, windows of 0.2 s' in repr(Thresholds.load(tmp_path/'t.json'))
+    cal.save(tmp_path/'cal.json')
+    same = dict(window=.2, calibration=tmp_path/'cal.json', thresholds=tmp_path/'t.json')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for changes in ({}, dict(top_k=1), dict(hop=.2), dict(pooling='max'), dict(batch_size=2)): AudioClassifier(Spectrum(), **same | changes)(waves[0])
+    class Other(Spectrum):
+        def weights_hash(self): return 'other'
+    for changes, told in ((dict(window='auto'), 'window 0.2 then, auto now'), (dict(window=.3), 'window 0.2 then, 0.3 now'), (dict(hop=.1), 'hop 0.2 then, 0.1 now'),
+                          (dict(calibration=None), 'calibrated then, not now'), (dict(function_to_apply='sigmoid', calibration=None), 'function_to_apply')):
+        with pytest.warns(OtherScoresWarning, match=f'what they promise does not hold for these: .*{told}'): AudioClassifier(Spectrum(), **same | changes)(waves[0])
+    with pytest.warns(OtherScoresWarning, match='other weights of spectrum'):
+        ours = AudioClassifier(Other(), **same)
+        ours(waves[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        ours(waves[1])  # it was told once
+
+
+def test_soundevent_gets_what_reaches_its_threshold(waves, tmp_path):
+    pytest.importorskip('soundevent')
+    sf.write(tmp_path/'a.wav', waves[0].a, 2000)
+    scores = AudioClassifier(Spectrum(), window=.2).outputs(tmp_path/'a.wav').class_probs
+    def tags(**settings): return [{t.tag.value for t in p.tags} for p in AudioClassifier(Spectrum(), window=.2, **settings).process_file(tmp_path/'a.wav')]
+    def wanted(accepted): return [{l for l, ok in zip(Spectrum.labels, row) if ok} for row in accepted]
+    assert tags() == wanted(scores > .1)
+    low = float(np.sort(scores[:, 0])[1])
+    with pytest.warns(NoThresholdWarning): assert tags(thresholds=thresholds_of(low=low, high=None)) == wanted(np.c_[scores[:, 0] >= low, np.zeros((len(scores), 2))])
+    with pytest.warns(NoThresholdWarning): assert tags(thresholds=thresholds_of(low=low), unpromised='keep') == wanted(np.c_[scores[:, 0] >= low, scores[:, 1:] > .1])
+    assert tags(thresholds=thresholds_of(low=.001, middle=.001, high=.001)) == wanted(scores >= .001)  # below confidence_threshold
+
+
 # probes
 
 @pytest.fixture(scope='module')
@@ -317,10 +370,13 @@ def test_commands(waves, tmp_path, monkeypatch, checkpoint):
     done = command('thresholds', 'filled.parquet', '--scores', 'scores.parquet', '-o', 't.json', '--precision', '.6')
     assert done.exit_code == 0 and 'of all clips' in done.stdout, done.output
     found = Thresholds.load('t.json')
+    assert found.made_with['window'] == 'auto' and found.made_with['head'] and 'whole recordings' in done.stdout
     lowest = {r['class']: r['threshold'] for r in found.rows}
     assert any(lowest.values())
     done = command('classify', 'sounds', '-m', 'probe', '-k', '3', '-o', 'detections.csv', '--thresholds', 't.json')
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 0 and 'other scores' not in done.stderr, done.output
+    done = command('classify', 'sounds', '-m', 'probe', '--window', '.2', '--thresholds', 't.json')
+    assert 'window auto then, 0.2 now' in done.stderr
     said = pq.read_table('scores.parquet').to_pylist()
     wanted = sorted((r['file'], r['label']) for r in said if lowest[r['label']] is not None and r['score'] >= lowest[r['label']])
     lines = [l.split(',') for l in Path('detections.csv').read_text().replace('"', '').splitlines()[1:]]

@@ -1,4 +1,5 @@
 "Models, layers and poolings are compared in one pass each, and what is said of them is not flattered."
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from auditus.core import AudioArray, AudioInputError, SettingError
 from auditus.learn.advice import learning_curve
 from auditus.learn.candidates import Candidate, embed_together
 from auditus.learn.choice import Trials, choose, choose_nested, is_right
-from auditus.learn.labelled import Labelled
+from auditus.learn.labelled import Labelled, LabelWarning
 from auditus.learn.nested import fold_numbers, learn_and_score, score_folds
 from auditus.learn.sources import as_labelled, sound_item
 from auditus.models.base import ModelFrames
@@ -206,6 +207,35 @@ def test_suspects_can_be_heard(found):
     assert sum(p['sounds'] for p in pairs) == wrong
 
 
+@pytest.mark.parametrize('wrong, error, said', [
+    (dict(folds=2), SettingError, '`folds` must be at least 3'), (dict(folds='all'), SettingError, '`folds` must be'),
+    (dict(groups=['a', 'b']*20), AudioInputError, 'at least 3 groups'), (dict(labels=['tone']*40), AudioInputError, 'one class'),
+    (dict(labels=['a']*20+['b']*10+['c']*10, groups=['a']*20+['b']*10+['c']*10), AudioInputError, 'none of its class is in another group')])
+def test_what_can_not_be_judged_is_told(wrong, error, said):
+    sounds, labels = tones()
+    with pytest.raises(error, match=said): compare(sounds, wrong.pop('labels', labels), Layered(), **wrong)
+
+
+def test_a_candidate_that_is_always_the_same_is_no_error(tmp_path):
+    "The spread of a model that gives one frame a sound is 0."
+    def loudness(waves): return np.log(waves.std(1, keepdims=True)+1e-3).astype(np.float32)
+    rng = np.random.default_rng(0)
+    sounds = [AudioArray((rng.normal(0, [.01, .2][i % 2], 400)).astype(np.float32), 2000) for i in range(24)]
+    found = compare(iter(sounds), iter(['quiet', 'loud']*12), [AudioPipeline(loudness, target_sr=2000, name='loudness', progress=False)], poolings=['std', 'mean'], cache=tmp_path)
+    rows = {r['pooling']: r for r in found.rows}
+    assert found.best.pooling == 'mean' and rows['mean']['accuracy'] == 1 and rows['std']['accuracy'] <= .6
+    with pytest.raises(AudioInputError, match='takes more labels'): compare(sounds[:9], ['quiet', 'loud']*4+['quiet'], found.embedded[0].pipe, folds=3, cache=tmp_path).learning_curve()
+
+
+def test_copies_are_told_of_unless_they_are_in_one_group(tmp_path):
+    sounds, labels = tones(20)
+    twice, of_both = sounds*2, dict(models=Layered(), layers=-1, folds=3, cache=tmp_path)
+    with pytest.warns(LabelWarning, match='20 sounds are the same as another'): compare(twice, labels*2, **of_both)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', LabelWarning)
+        compare(twice, labels*2, groups=[*range(20)]*2, **of_both)
+
+
 # In a terminal
 
 def test_the_command_compares_and_keeps_the_best(tmp_path, monkeypatch):
@@ -215,12 +245,12 @@ def test_the_command_compares_and_keeps_the_best(tmp_path, monkeypatch):
     rng, t = np.random.default_rng(0), np.arange(8000)/16000
     for label in ('hiss', 'tone'):
         (tmp_path/'sounds'/label).mkdir(parents=True)
-        for i in range(7):
+        for i in range(10):
             sf.write(tmp_path/'sounds'/label/f'{i}.wav', noise(rng, .5, 16000) if label == 'hiss' else .3*np.sin(2*np.pi*rng.uniform(300, 900)*t), 16000)
     done = command('compare', 'sounds', '--models', ','.join(models), '--layers', '0,-1', '--pooling', 'mean,meanstd', '--folds', 3, '--suspects', 2,
                    '--curve', '-o', 'best', '--table', 't.csv', '--plot', 'p.png')
     assert done.exit_code == 0, done.output
-    assert '14 sounds, 8 candidates' in done.output and '2 sounds to listen to' in done.output and '50 more labels' in done.output
+    assert '20 sounds, 8 candidates' in done.output and '2 sounds to listen to' in done.output and '50 more labels' in done.output
     assert Path('t.csv').read_text() == Path('best/comparison.csv').read_text() and len(Path('t.csv').read_text().splitlines()) == 9
     assert Path('p.png').stat().st_size > 1000
     done = command('classify', 'sounds/tone/0.wav', '--model', 'best', '-k', 1)

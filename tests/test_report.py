@@ -17,7 +17,8 @@ from kit import command
 
 from auditus import AudioInputError, AudioNotFoundError, SettingError
 from auditus.page.detections import count_by_day, count_by_hour, day_bins, find_detections
-from auditus.report import report, settings_key
+from auditus.pipeline.origin import settings_key
+from auditus.report import report
 from auditus.thresholds import Thresholds
 
 odd = '<script>alert("1")</script>'

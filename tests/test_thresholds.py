@@ -1,5 +1,7 @@
 "Thresholds hold what they promise, whatever the scores are like, and how common a class is lies in its interval."
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from auditus.core import AudioInputError, SettingError
@@ -81,6 +83,48 @@ def test_scaling_weights_or_order_changes_nothing(rng):
     assert a.threshold == b.threshold and np.allclose([a.rows[0][k] for k in ('low', 'high')], [b.rows[0][k] for k in ('low', 'high')])
 
 
+def test_a_recorder_of_which_few_clips_were_drawn_is_not_forgotten():
+    "Of one recorder 48 clips were drawn, nearly all right; of another 12 of thousands, and what scores high there is wrong."
+    rng, false = np.random.default_rng(0), 0
+    for _ in range(60):
+        n = int(rng.integers(1000, 6000))
+        noisy = rng.random(n) < .05
+        s = np.r_[rng.beta(6, 1, 500), np.where(noisy, rng.beta(8, 1, n), rng.beta(1, 6, n))]
+        y = np.r_[rng.random(500) < .99, np.zeros(n, bool)]
+        drawn = np.r_[rng.choice(500, 48, replace=False), 500+rng.choice(n, 12, replace=False)]
+        found = Thresholds.fit(s[drawn], y[drawn], weights=np.r_[np.full(48, 500/48), np.full(12, n/12)], population=s)
+        false += found.threshold is not None and y[s >= found.threshold].mean() < .9
+        assert found.rows[0]['low'] <= y.mean() <= found.rows[0]['high']
+    assert false <= 3
+
+
+@pytest.mark.parametrize('knows_all', [True, False])
+def test_who_judged_the_high_scores_alone_knows_nothing_of_the_rest(knows_all, rng):
+    s = rng.random(5000)
+    y = rng.random(5000) < s**6
+    places, weights = draw_clips(s)
+    judged = np.where(weights == weights.min(), y[places], np.nan)
+    row = Thresholds.fit(s[places], judged, weights=weights, population=s if knows_all else None).rows[0]
+    assert row['prevalence'] is None and row['low'] <= y.mean() <= row['high'] and row['judged'] == 48
+    half = np.where((weights == weights.min()) | (np.arange(60) % 2 == 0), y[places], np.nan)
+    row = Thresholds.fit(s[places], half, weights=weights, population=s if knows_all else None).rows[0]
+    assert row['low'] <= y.mean() <= row['high'] and abs(row['prevalence']-y.mean()) < .2
+
+
+@pytest.mark.parametrize('kind', [list, tuple, iter, pd.Series, pa.array, lambda a: pa.chunked_array([a])])
+def test_numbers_come_in_any_form(kind, rng):
+    s, y = rng.random(60), rng.integers(0, 2, 60)
+    assert Thresholds.fit(kind(s), kind(y), np.float32(.5), population=kind(s)).rows == Thresholds.fit(s, y, float(np.float32(.5)), population=s).rows
+
+
+def test_the_columns_of_a_frame_are_classes(rng):
+    s = pd.DataFrame(rng.random((60, 2)), columns=['robin', 'wren'])
+    y = (s > .2).astype(int)
+    for f in (lambda d: d, lambda d: pa.Table.from_pandas(d)):
+        assert [r['class'] for r in Thresholds.fit(f(s), f(y)).rows] == ['robin', 'wren']
+        with pytest.raises(AudioInputError, match='`labels` must have the columns'): Thresholds.fit(f(s), f(y[['wren', 'robin']]))
+
+
 def test_what_nobody_judged_of_a_class_says_nothing_of_it(rng):
     s, y = rng.random((80, 2)), np.ones((80, 2))
     y[:, 1] = np.nan
@@ -93,6 +137,9 @@ def test_saved_and_opened(tmp_path, rng):
     found = Thresholds.fit(rng.random(60), np.ones(60), classes=['wren'])
     found.save(tmp_path/'t.json')
     assert Thresholds.load(tmp_path/'t.json').rows == found.rows and found.table['class'].to_pylist() == ['wren']
+    (tmp_path/'t.json').write_text('{"precision": "high", "confidence": 0.95, "classes": []}')
+    with pytest.raises(SettingError, match='`precision` must be a number'): Thresholds.load(tmp_path/'t.json')
+    assert 'wren: 0.5' in repr(Thresholds([{'class': 'wren', 'threshold': .5, 'missing': None}], .9, .95)) # by hand
     (tmp_path/'t.json').write_text('{}')
     with pytest.raises(SettingError, match='t.json'): Thresholds.load(tmp_path/'t.json')
     with pytest.raises(AudioInputError, match='2 classes'): Thresholds.fit(rng.random((9, 2)), np.ones((9, 2))).accepts(rng.random(3))

@@ -134,7 +134,7 @@ def _describe_run(
     "Tell by which model and settings scores were made, for who reads the table: `auditus report` does."
     if out.suffix.lower()!='.parquet': return None
     import json
-    from auditus.report import classifier_settings, settings_key
+    from auditus.pipeline.origin import classifier_settings, settings_key
     return {settings_key: json.dumps(classifier_settings(classifier))}
 
 # %% ../../nbs/870_commands.classify.ipynb #4921159c

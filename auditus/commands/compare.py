@@ -72,8 +72,6 @@ def compare(
                            problem_type='multi_label_classification' if several else None,
                            **vars(run), **vars(reading), **vars(trust))
     typer.echo(found)
-    if curve: typer.echo(found.learning_curve())
-    if suspects: typer.echo(found.suspects(suspects))
     save_table(found.rows, table)
     if plot is not None:
         found.plot().figure.savefig(plot)
@@ -81,3 +79,5 @@ def compare(
     if out is not None:
         found.save(out, overwrite)
         say(f'→ {out}')
+    if suspects: typer.echo(found.suspects(suspects))
+    if curve: typer.echo(found.learning_curve()) # last, since there may be too few labels for it

@@ -150,11 +150,12 @@ def check_table_path(
 def save_table(
     rows:list, # dicts of equal keys
     out:Path|None, # for the table; `None`: none is wanted
+    about:dict|None=None, # kept in a Parquet file, as `write_table` takes it
 ):
     "Write rows into a table, and say so."
     from auditus.collection.table import write_table
     if out is None: return
-    write_table(rows, out)
+    write_table(rows, out, about=about)
     say(f'→ {out}')
 
 # %% ../../nbs/830_commands.options.ipynb #50c0dd07

@@ -77,6 +77,8 @@ def review(
     overwrite: Annotated[bool, typer.Option('--overwrite', help='Replace a table that may be filled in already.')] = False,
 ):
     "Draw clips of each class for somebody to judge: yes or no."
+    import json
+    from auditus.pipeline.origin import read_origin, settings_key
     from auditus.thresholds import draw_review, read_scores
     check_table_path(out)
     if out.exists() and not overwrite:
@@ -87,7 +89,8 @@ def review(
     at = find_sounds(list(dict.fromkeys(r['file'] for r in rows)), sounds)
     _start_review(rows, scored)
     if clips is not None: say_left_out(write_clips(rows, at, clips.expanduser()))
-    save_table(rows, out)
+    origin = read_origin(scores)
+    save_table(rows, out, {settings_key: json.dumps(origin)} if origin else None)
     say(f'write yes or no into the column verdict, then: auditus thresholds {out} --scores {scores} -o thresholds.json')
 
 # %% ../../nbs/885_commands.review.ipynb #50d8020e
@@ -111,6 +114,9 @@ def thresholds(
     found = Thresholds.of_review(reviewed, scores, precision, confidence, incomplete)
     typer.echo(found)
     if scores is None: say('note: without --scores it is not known how many clips there are: thresholds are as low, or higher')
+    if found.made_with is None:
+        say('note: it is not recorded which model and window made the scores (a Parquet table of auditus classify says it): '
+            'auditus classify --thresholds can not tell when it is given others')
     if out is not None:
         found.save(out)
         say(f'→ {out}')

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/679_learn.advice.ipynb #c9b7ccef
 import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import check_positive
+from ..sound.errors import AudioInputError, check_positive
 from ..sound.wording import count, html_table
 from .intervals import bootstrap_draws, interval, scores_of_draws
 from .metrics import metric_names
@@ -16,6 +16,7 @@ from .nested import learn_and_score
 
 # %% ../../nbs/679_learn.advice.ipynb #38ccb9b6
 _sizes,_repeats,_least = 6,5,8 # points of the curve, draws of each, and labels of the first
+_least_sizes = 4 # that a law with three unknowns can be fitted to
 
 def curve_scores(
     X:np.ndarray, # `(n, dim)`
@@ -30,6 +31,9 @@ def curve_scores(
     _,group = np.unique(np.arange(n) if groups is None else groups, return_inverse=True)
     most = min((fold!=k).sum() for k in range(fold.max()+1))
     sizes = np.unique(np.geomspace(min(max(_least, T.shape[1]), most), most, _sizes).round().astype(int))
+    if len(sizes)<_least_sizes:
+        raise AudioInputError(f'a learning curve takes more labels: there are {n}, which leaves {most} to learn from, '
+                              f'and it begins at {max(_least, T.shape[1])}')
     scores = np.zeros((len(sizes), _repeats, *T.shape))
     for k in range(fold.max()+1):
         others,test = np.flatnonzero(fold!=k),np.flatnonzero(fold==k)
@@ -113,7 +117,7 @@ def learning_curve(
     times:int=200, # bootstrap draws
     seed:int=0, # of all that is drawn
 )->LearningCurve:
-    "Compute the curve of some vectors."
+    "Compute the curve of some vectors. Raises `AudioInputError` where there are too few."
     labels,scores = curve_scores(X, T, multilabel, fold, groups, seed)
     draws = np.concatenate([np.ones((1, len(X)), int), bootstrap_draws(groups, len(X), times, seed)])
     of_each = [[scores_of_draws(T, s, multilabel, draws)[metric] for s in repeats] for repeats in scores]

@@ -43,9 +43,10 @@ def weighed_p_value(
     right:np.ndarray, # `(n,)`, 1 or 0
     weights:np.ndarray, # `(n,)`, above 0: one over the chance of each to be drawn, in any unit
     precision:float, # that is asked for
+    heaviest:float|None=None, # weight that none of all exceeds; `None`: the largest that was drawn
 )->float:
     "Return how probable so good a result is where the weighed precision of all is below what is asked for."
-    gains = weights/weights.max()*(right-precision)
+    gains = weights/(heaviest or weights.max())*(right-precision)
     return min(1., float(np.exp(-log_wealth(gains, 1/precision))))
 
 def precision_p_value(
@@ -53,9 +54,11 @@ def precision_p_value(
     weights:np.ndarray, # `(n,)`
     precision:float, # that is asked for
     total:int|None=None, # clips that they were drawn from
+    heaviest:float|None=None, # as in `weighed_p_value`
 )->float:
     "Return the p-value by the sharpest of the two that applies."
-    if np.ptp(weights)>1e-9*weights.max(): return weighed_p_value(right, weights, precision)
+    heaviest = heaviest or weights.max()
+    if heaviest-weights.min()>1e-9*heaviest: return weighed_p_value(right, weights, precision, heaviest)
     good = int(right.sum())
     return count_p_value(good, len(right)-good, precision, total)
 
@@ -96,6 +99,31 @@ def _edge(
         low,high = (mid,high) if is_ruled_out(mid) else (low,mid)
     return low
 
+# %% ../../nbs/662_learn.bounds.ipynb #da8af8c0
+def _by_weight(
+    weights:np.ndarray, # `(n,)`
+)->np.ndarray: # `(n,)`, numbers of the strata; all 0 where nearly every clip has a weight of its own
+    "Group clips by their weight."
+    kinds,stratum = np.unique(weights/weights.sum(), return_inverse=True)
+    return stratum if len(kinds)<=len(weights)/4 else np.zeros(len(weights), int)
+
+def stand_in(
+    weights:np.ndarray, # `(n,)`
+    judged:np.ndarray, # `(n,)` of bool
+)->np.ndarray: # `(n,)`
+    "Let what was judged stand for what was not, of the same stratum."
+    stratum = _by_weight(weights)
+    drawn,heard = np.bincount(stratum),np.bincount(stratum, judged)
+    return weights*(drawn/np.maximum(1, heard))[stratum]
+
+def unheard_share(
+    weights:np.ndarray, # `(n,)`
+    judged:np.ndarray, # `(n,)` of bool
+)->float: # from 0 to 1
+    "Return what share of all is in strata of which nothing was judged."
+    stratum = _by_weight(weights)
+    return float(weights[(np.bincount(stratum, judged)==0)[stratum]].sum()/weights.sum())
+
 # %% ../../nbs/662_learn.bounds.ipynb #def0a3fc
 def strata_of(
     weights:np.ndarray, # `(n,)`, in any unit
@@ -110,17 +138,43 @@ def strata_of(
     return {float(k):int(round(size)) for k,size in zip(kinds, sizes)}
 
 def stratified_interval(
-    right:np.ndarray, # `(n,)`, 1 or 0
+    right:np.ndarray, # `(n,)`, 1 or 0; NaN where nobody judged
     weights:np.ndarray, # `(n,)`
     confidence:float=.95,
     total:int|None=None, # clips in all
-)->tuple: # estimate, lower and upper bound
+)->tuple: # estimate (NaN where a stratum was not judged at all), lower and upper bound
     "Estimate the share of right ones among all clips, stratum by stratum where there are some."
-    if (strata := strata_of(weights, total)) is None: return share_interval(right, weights, confidence)
-    of = {k:right[weights/weights.sum()==k] for k in strata}
+    judged = ~np.isnan(right)
+    if (strata := strata_of(weights, total)) is None:
+        share = share_interval(right[judged], stand_in(weights, judged)[judged], confidence)
+        rest = unheard_share(weights, judged)
+        if not rest: return share
+        return float('nan'),share[1]*(1-rest),share[2]*(1-rest)+rest
+    of = {k:right[(weights/weights.sum()==k) & judged] for k in strata}
     found,unsure = np.zeros(3),sum(len(of[k])<size for k,size in strata.items())
     for k,size in strata.items():
         n,good = len(of[k]),of[k].sum()
-        each = (good/n,)*3 if n==size else share_of_alike(good, n, 1-(1-confidence)/unsure) # all of it was judged
+        if not n: each = float('nan'),0,1 # nothing is known of it
+        # where all of it was judged, it is known for sure
+        else: each = (good/n,)*3 if n==size else share_of_alike(good, n, 1-(1-confidence)/unsure)
         found += np.array(each)*size/total
     return tuple(map(float, found))
+
+# %% ../../nbs/662_learn.bounds.ipynb #d50cef0d
+def weight_slack(
+    scores:np.ndarray, # `(n,)`
+    weights:np.ndarray, # `(n,)`
+    population:np.ndarray|None=None, # `(m,)`, scores of all
+)->float: # 1 where clips were drawn by their scores; infinite where one of any weight may lie anywhere
+    "Return by what factor a clip may be heavier than any that was drawn above its score."
+    in_order = weights[np.lexsort((weights, -scores))]
+    strata = None if population is None else strata_of(weights, len(population))
+    if strata is None: return float((np.maximum.accumulate(in_order)/in_order).max())
+    of = {k:scores[weights/weights.sum()==k] for k in strata}
+    known,before = np.sort(population),0
+    for k in sorted(strata, key=lambda k: -of[k].max()):
+        above,through = (len(known)-np.searchsorted(known, of[k], side) for side in ('right', 'left'))
+        # a clip has one of the places after those above it; equal scores may have been divided
+        if (above>=before+strata[k]).any() or (through<=before).any(): return float('inf')
+        before += strata[k]
+    return 1.

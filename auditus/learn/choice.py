@@ -78,6 +78,7 @@ def choose(
 )->Candidate:
     "Choose the best, or the plain one of its model where that may be as good."
     judged = judged_sounds(trials.T, trials.fold, without)
+    if not judged.any(): return among[0] # without the fold, each class is in one other alone
     T,multilabel,once = trials.T[judged],trials.data.multilabel,np.ones((1, int(judged.sum())), int)
     groups = None if trials.data.groups is None else np.array(trials.data.groups)[judged]
     rings = {c:trials.ring(c, without)[judged] for c in among}

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from ..sound.errors import SettingError
-from ..models.base import AudioModel
+from ..models.base import AudioModel, hash_tensors
 from ..pipeline.embedding import to_tensors
 from ..pipeline.plan import EmbeddedSound, merge_chunks, pool_windows, WindowOutput
 from ..pipeline.pooling import Normalize, poolings
 from ..pipeline.clips import ModelOutput
 from ..transform import AudioPipeline
 from ..classify import AudioClassifier
+from ..collect import digest
 from .probe import Probe
 
 # %% ../../nbs/675_learn.classifier.ipynb #38728a20
@@ -104,6 +105,15 @@ def sound_scores(self:ProbeClassifier,
         vector = to_tensors(pipe.summary(embedded.spans, embedded.vectors), 'np')
         return self.put_right(self.probe.scores_of(vector[None])[0])
     return self.put_right(pool_windows(poolings[self.pooling], embedded.scores, [s.end-s.start for s in embedded.spans]))
+
+# %% ../../nbs/675_learn.classifier.ipynb #1e3907fa
+@patch
+def head_hash(self:ProbeClassifier)->str: # 16 hex digits
+    "Return what tells the head from others."
+    import torch
+    p = self.probe
+    arrays = hash_tensors({k:torch.as_tensor(np.asarray(v)) for k,v in p.arrays.items()})
+    return digest([arrays, self.labels, None if p.calibration is None else p.calibration.as_dict()])
 
 # %% ../../nbs/675_learn.classifier.ipynb #6324ffd3
 @patch

@@ -6,14 +6,16 @@
 __all__ = []
 
 # %% ../../nbs/713_learn.contenders.ipynb #7d161168
-import re, time
+import re, time, warnings
+from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
 from ..sound.errors import SettingError
 from ..models.base import AudioModel
 from ..transform import AudioPipeline
 from .card import find_license
-from .labelled import drop_failed, Labelled
+from ..sound.wording import brief, count
+from .labelled import drop_failed, Labelled, LabelWarning
 from .probe import Probe
 
 # %% ../../nbs/713_learn.contenders.ipynb #b7ea6aed
@@ -30,7 +32,7 @@ def open_models(
     settings:dict, # of `AudioPipeline`, for those that are named
 )->dict: # `AudioPipeline` by name
     "Open models, so that what can't be had is told before any work is done."
-    many = models if isinstance(models, (list, tuple)) else [models]
+    many = [*models] if isinstance(models, (list, tuple, Iterator)) else [models]
     if not many: raise SettingError('`models` must name at least one, got none')
     found = {}
     for m in many:
@@ -95,3 +97,19 @@ def heard_by_all(
     failed = list({name:(name, e) for f in found for name,e in f.failed}.values())
     kept = [f._replace(X=f.X[np.isin(f.places, places)], places=np.array(places, int)) for f in found]
     return drop_failed(data, places, failed),kept,failed
+
+# %% ../../nbs/713_learn.contenders.ipynb #76c8cd22
+def warn_of_copies(
+    data:Labelled,
+    X:np.ndarray, # `(n, …)`, what a model made of them
+):
+    "Warn of sounds that are the same, unless they are in one group."
+    _,same = np.unique(X.reshape(len(X), -1), axis=0, return_inverse=True)
+    first,copies = {},[]
+    for i,k in enumerate(same.ravel().tolist()):
+        a = first.setdefault(k, i)
+        if a!=i and (data.groups is None or data.groups[a]!=data.groups[i]): copies.append((a, i))
+    if not copies: return
+    a,b = (data.items[i].name for i in copies[0])
+    warnings.warn(f'{count(len(copies), "sound is", "sounds are")} the same as another ({brief(b)} as {brief(a)}), and scores '
+                  'flatter where they are on two sides of a division: leave them out, or give `groups`', LabelWarning, stacklevel=3)

@@ -6,9 +6,10 @@
 __all__ = ['draw_clips']
 
 # %% ../../nbs/712_learn.drawn.ipynb #69ce3228
+from collections.abc import Iterator
 import numpy as np
-from ..sound.wording import brief
-from ..sound.errors import AudioInputError, SettingError
+from ..sound.wording import brief, count
+from ..sound.errors import AudioInputError, check_positive, SettingError
 
 # %% ../../nbs/712_learn.drawn.ipynb #bb44311b
 def as_numbers(
@@ -16,7 +17,7 @@ def as_numbers(
     name:str, # for errors
 )->np.ndarray: # float64
     "Return an array of numbers. Raises `AudioInputError` for what is none."
-    try: return np.asarray(values, float)
+    try: return np.asarray([*values] if isinstance(values, Iterator) else values, float)
     except (TypeError, ValueError):
         raise AudioInputError(f'`{name}` must be numbers, got {brief(values)}') from None
 
@@ -54,12 +55,17 @@ def draw_clips(
 )->tuple: # places `(n,)`, and weights `(n,)`: one over the chance of each
     "Choose clips for somebody to judge, more of them where scores are high."
     s = as_scores(scores, 'scores')
-    if not 0<top<1 or not 0<of_top<=1:
+    check_positive('n', n, 'clips', whole=True)
+    if not 0<top<1 or not 0<of_top<1:
         raise SettingError(f'`top` and `of_top` are shares between 0 and 1, got {top!r} and {of_top!r}')
+    if s.ndim==2:
+        raise AudioInputError(f'clips are drawn by the scores of one class, got shape {s.shape}: take one column after '
+                              'the other')
+    if np.isnan(s).any(): raise AudioInputError(f'{np.isnan(s).sum()} of {count(len(s), "score")} are NaN: leave these clips out')
     if len(s)<=n: return np.arange(len(s)),np.ones(len(s))
     rng,order = np.random.default_rng(seed),np.argsort(-s, kind='stable')
-    cut = min(max(round(top*len(s)), round(of_top*n)), len(s)-1)
-    high = round(of_top*n)
+    high = min(round(of_top*n), n-1) # one at least stands for the rest
+    cut = min(max(round(top*len(s)), high), len(s)-1) if high else 0
     parts = [(part, min(k, len(part))) for part,k in ((order[:cut], high), (order[cut:], n-high)) if k]
     drawn = [rng.choice(part, k, replace=False) for part,k in parts]
     return np.concatenate(drawn),np.concatenate([np.full(k, len(part)/k) for part,k in parts])

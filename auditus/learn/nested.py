@@ -8,10 +8,23 @@ __all__ = []
 # %% ../../nbs/678_learn.nested.ipynb #0dc2ecfa
 from typing import NamedTuple
 import numpy as np
-from ..sound.errors import AudioInputError
+from ..sound.errors import AudioInputError, check_positive, SettingError
 from .labelled import Labelled
 from .heads import learners
 from .folds import divide
+
+# %% ../../nbs/678_learn.nested.ipynb #bda14aac
+def judged_sounds(
+    T:np.ndarray, # `(n, classes)` of 0 and 1
+    fold:np.ndarray, # `(n,)` numbers of the folds
+    without:int|None=None, # a fold that is held back; `None`: the outer ring
+)->np.ndarray: # `(n,)`, true where a sound can be scored
+    "Tell which sounds can be judged: those of classes that were learnt from others."
+    judged = np.zeros(len(T), bool)
+    for k in {*fold.tolist()}-{without}:
+        learnt = T[(fold!=k) & (fold!=(-1 if without is None else without))].any(0)
+        judged[fold==k] = ~(T[fold==k].astype(bool) & ~learnt).any(1)
+    return judged
 
 # %% ../../nbs/678_learn.nested.ipynb #98a13180
 _least_folds = 3
@@ -22,6 +35,10 @@ def fold_numbers(
     seed:int=42, # of the generator
 )->np.ndarray: # `(n,)`, from 0
     "Divide sounds into folds, by class and by group. Raises `AudioInputError` where there are too few."
+    check_positive('folds', folds, 'parts', whole=True)
+    if folds<_least_folds:
+        raise SettingError(f'`folds` must be at least {_least_folds}, one to choose by, one to judge by and one to learn '
+                           f'from; got {folds}')
     splits = divide(data, folds, seed)
     if len(splits)<_least_folds:
         what = 'groups' if data.groups is not None and len({*data.groups})<_least_folds else 'sounds of some class'
@@ -29,7 +46,9 @@ def fold_numbers(
                               f'{_least_folds} {what}')
     number = np.full(len(data.items), -1)
     for i,(_,val) in enumerate(splits): number[val] = i
-    return number
+    if judged_sounds(data.targets, number).any(): return number
+    raise AudioInputError('no sound can be judged, since none of its class is in another group: `groups` must say what '
+                          'belongs together within classes, such as a recording or an animal')
 
 # %% ../../nbs/678_learn.nested.ipynb #7e062500
 def _span(
@@ -40,6 +59,7 @@ def _span(
     if len(train)>=Z.shape[1]: return Z
     variance,axes = np.linalg.eigh(Z[train]@Z[train].T)
     there = variance>1e-10*variance.max()
+    if not there.any(): return np.zeros((len(Z), 1)) # all the same, as the spread of a single frame is
     return Z@Z[train].T@(axes[:,there]/np.sqrt(variance[there]))
 
 def learn_and_score(
@@ -81,15 +101,3 @@ def score_folds(
             found = learn_and_score(X, T, multilabel, np.flatnonzero(~held), test)
             for own,other in ((a, b), (b, a)): inner[other,test[fold[test]==own]] = found[fold[test]==own]
     return FoldScores(outer, inner)
-
-def judged_sounds(
-    T:np.ndarray, # `(n, classes)` of 0 and 1
-    fold:np.ndarray, # `(n,)` numbers of the folds
-    without:int|None=None, # a fold that is held back; `None`: the outer ring
-)->np.ndarray: # `(n,)`, true where a sound can be scored
-    "Tell which sounds can be judged: those of classes that were learnt from others."
-    judged = np.zeros(len(T), bool)
-    for k in {*fold.tolist()}-{without}:
-        learnt = T[(fold!=k) & (fold!=(-1 if without is None else without))].any(0)
-        judged[fold==k] = ~(T[fold==k].astype(bool) & ~learnt).any(1)
-    return judged

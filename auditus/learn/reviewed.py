@@ -7,6 +7,7 @@ __all__ = ['read_scores', 'draw_review']
 
 # %% ../../nbs/714_learn.reviewed.ipynb #dbc188da
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -50,7 +51,11 @@ def _open_table(
         if not path.is_file(): raise AudioNotFoundError(f'there is no table {brief(table)}')
         return read_table(path)
     if hasattr(table, 'column_names'): return table
-    return as_table([*table]) if isinstance(table, list) else pa.table(table)
+    is_rows = isinstance(table, (list, tuple, Iterator))
+    try: return as_table([*table]) if is_rows else pa.table(table)
+    except (pa.ArrowException, AttributeError, TypeError, ValueError) as e:
+        raise AudioInputError(f'a table must be a path, a frame, or dicts with numbers for scores and times, '
+                              f'got {brief(table)}: {e}') from e
 
 def _numbers(
     column, # of a pyarrow table
@@ -87,22 +92,46 @@ def read_scores(
     return ScoredClips(*(np.repeat(a, n) for a in (files, begin, end)), np.array(classes*len(files), object),
                        np.stack([_numbers(t[c], c) for c in classes], 1).ravel())
 
+# %% ../../nbs/714_learn.reviewed.ipynb #707d1a1b
+def check_each_once(
+    clips:ScoredClips,
+    what:str, # they are, for the error
+):
+    "Raise `AudioInputError` where a clip is there twice: it would count for two."
+    seen = {}
+    for i,key in enumerate(clips.keys()):
+        if (first := seen.setdefault(key, i))==i: continue
+        raise AudioInputError(f'rows {first+1} and {i+1} of the {what} are of the same clip ({brief(key[0])}, {key[1]:g} '
+                              f'to {key[2]:g} s, {brief(key[3])}), and each counts once: leave one of them out')
+
+# %% ../../nbs/714_learn.reviewed.ipynb #8a621474
+def find_classes(
+    names, # of classes, or parts of their names, such as the common one; or one of these
+    known:list, # of str
+)->list: # of str
+    "Find the classes that are meant. Raises `AudioInputError` for a name of none, and where none is named."
+    places = {part.casefold():c for c in known[::-1] for part in c.split('_')} | {c.casefold():c for c in known[::-1]}
+    wanted = [names] if isinstance(names, str) else [*map(str, names)]
+    if not wanted: raise AudioInputError('`classes` must name at least one class, or be None for all')
+    if strange := [n for n in wanted if n.casefold() not in places]:
+        raise AudioInputError(f'{brief(strange[0])} has no scores; there are some of {", ".join(known[:8])}'
+                              f'{", …" if len(known)>8 else ""}')
+    return list(dict.fromkeys(n if n in known else places[n.casefold()] for n in wanted))
+
 # %% ../../nbs/714_learn.reviewed.ipynb #c2382dd6
 def draw_review(
     scores, # as in `read_scores`, or its result
     n:int=60, # clips of each class
-    classes:list|None=None, # that are wanted; `None`: all
+    classes:list|None=None, # that are wanted, by their names or parts of these; `None`: all
     seed:int=0, # of the draw
     top:float=.05, # share of all that counts as high, as in `draw_clips`
 )->list: # dicts: `file`, `start`, `end`, `label`, `score`, `weight`, and `verdict`, which is empty
     "Draw clips of each class for somebody to judge. Raises `AudioInputError` for a class that has no scores."
     check_positive('n', n, 'clips', whole=True)
     s = scores if isinstance(scores, ScoredClips) else read_scores(scores)
-    if strange := [c for c in classes or [] if c not in s.classes]:
-        raise AudioInputError(f'{brief(strange[0])} has no scores; there are some of {", ".join(s.classes[:8])}'
-                              f'{", …" if len(s.classes)>8 else ""}')
+    check_each_once(s, 'scores')
     rows = []
-    for c in classes or s.classes:
+    for c in s.classes if classes is None else find_classes(classes, s.classes):
         at = np.flatnonzero(s.label==c)
         places,weights = draw_clips(s.score[at], n, top, seed=seed)
         for k in np.random.default_rng(seed).permutation(len(places)):
@@ -147,6 +176,7 @@ def read_reviewed(
     weight = _numbers(t['weight'], 'weight') if 'weight' in t.column_names else np.ones(len(verdict))
     if len(clips.score)!=len(verdict):
         raise AudioInputError('a reviewed table has a row for each clip and class: it needs the columns label and score')
+    check_each_once(clips, 'reviewed table')
     if np.isnan(verdict).all(): raise AudioInputError('the column verdict is empty: write yes or no beside each clip')
     for c in clips.classes:
         at = clips.label==c
@@ -157,8 +187,4 @@ def read_reviewed(
             raise AudioInputError(f'{missing.sum()} of {count(at.sum(), "clip")} of {brief(c)} have no verdict, row '
                                   f"{first+1} first: judge them, or go on without them by incomplete='drop', which is "
                                   'right where chance has left them out')
-        for w in np.unique(weight[at]): # what was judged stands for what was not, of the same height
-            alike = at & (weight==w)
-            judged = alike & ~np.isnan(verdict)
-            weight = np.where(judged, weight*(alike.sum()/max(1, judged.sum())), weight)
     return Reviewed(clips, weight, verdict)

@@ -195,7 +195,9 @@ def describe_density(
     chart = interval_chart(shares, 'call density of each class, with intervals')
     head = ['Class', '#Judged', '#Right', '#Threshold', '#Call density', '#From', '#To']
     table = html_rows(head, [[s[0], r['judged'], r['right'], r['threshold'], *s[1:]] for s,r in zip(shares, rows)])
-    return (f'<p>The share of clips in which a class is, out of what was judged; the interval holds with '
+    some = any(r.get('scored', 1)<1 for r in rows)
+    of = '. The table has not a score of each class for each clip: it is the share of those that have one' if some else ''
+    return (f'<p>The share of clips in which a class is, out of what was judged{of}; the interval holds with '
             f'{100*thresholds.confidence:g} % confidence. A threshold promises that '
             f'{100*thresholds.precision:g} % of the detections above it are right.</p>'
             f'<div class="shares">{chart}</div>{table}')

@@ -103,8 +103,12 @@ def as_matrix(
     shape:tuple, # of the scores
 )->np.ndarray: # of that shape
     "Return labels as 1 and 0. Raises `AudioInputError` for a name that is no class."
+    if hasattr(labels, 'iloc'): labels = labels.to_numpy() # of a frame it is the rows that count
+    if hasattr(labels, 'to_pylist'): labels = labels.to_pylist()
     values = labels.tolist() if isinstance(labels, np.ndarray) else [*labels]
-    def names(v): return [v] if isinstance(v, str) else v if isinstance(v, (list, tuple, set)) else None
+    def names(v):
+        if isinstance(v, (int, np.integer)) and not isinstance(v, bool) and len(shape)==2: return [str(v)] # the name of a class
+        return [v] if isinstance(v, str) else v if isinstance(v, (list, tuple, set)) else None
     found = [names(v) for v in values]
     if classes is None or any(f is None or any(not isinstance(n, str) for n in f) for f in found): return labels
     if len(found)!=shape[0]: raise AudioInputError(f'{count(shape[0], "row")} of scores, but {count(len(found), "label")}')

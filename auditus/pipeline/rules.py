@@ -12,12 +12,14 @@ import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import check_choice, SettingError
 from ..calibration import Calibration
+from .origin import deciding_settings, describe_origin, other_settings
 
 # %% ../../nbs/436_pipeline.rules.ipynb #cd7cdd41
 # comes after this room, so it is named as models of other packages are
 _thresholds = EntryPoint('thresholds', 'auditus.thresholds:Thresholds', 'auditus.classifiers')
 
 class NoThresholdWarning(UserWarning): "Classes have no threshold, and nothing of them is accepted."
+class OtherScoresWarning(UserWarning): "Thresholds were found on scores of another model, or of sounds that were cut otherwise."
 
 def open_rule(
     found, # object, or the path of its file; `None`: there is none
@@ -40,7 +42,7 @@ class ScoreRules:
         check_choice('unpromised', unpromised, ('drop', 'keep'))
         self.calibration = open_rule(calibration, Calibration, 'calibration')
         self.thresholds = None if thresholds is None else open_rule(thresholds, _thresholds.load(), 'thresholds')
-        self.unpromised,self._told = unpromised,False
+        self.unpromised,self._told,self._compared = unpromised,False,set()
 
     def put_right(self,
         scores:np.ndarray, # `(n, classes)`, or `(classes,)`
@@ -50,6 +52,19 @@ class ScoreRules:
         if self.calibration is None: return scores
         self.calibration.check_classes(labels)
         return self.calibration(scores, labels)
+
+    def check_origin(self,
+        settings, # function that gives those of a classifier, as `classifier_settings` does
+        **cut, # how it cuts sounds here, where that isn't as the settings say
+    ):
+        "Warn, once, where thresholds were found on scores of another kind. Where nobody knows, nothing is said."
+        then = getattr(self.thresholds, 'made_with', None)
+        if not then or str(cut) in self._compared: return
+        self._compared.add(str(cut))
+        if other := other_settings(then, deciding_settings(settings()|cut)):
+            warnings.warn(f'the thresholds were found on other scores ({describe_origin(then)}), and what they promise does '
+                          f'not hold for these: {"; ".join(other)}. Use the same model and settings, or review scores of '
+                          'this one', OtherScoresWarning, stacklevel=4)
 
     def lowest(self,
         labels:list, # names of the classes

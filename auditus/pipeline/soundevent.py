@@ -36,6 +36,14 @@ class SoundeventFormat(NamedTuple):
     frame_s:float # seconds of a frame
     hop_s:float # seconds from the start of one frame to that of the next
     threshold:float # tags with a score above it are kept
+    lowest:np.ndarray|None = None # `(classes,)`, what a score must reach in the place of that; of a class with -inf, nothing
+
+    def accepts(self,
+        probs:np.ndarray, # `(classes,)`
+    )->np.ndarray: # of bool
+        "Tell which tags are kept."
+        above = probs>self.threshold
+        return above if self.lowest is None else np.where(np.isneginf(self.lowest), above, probs>=self.lowest)
 
     def prediction(self,
         recording, # `soundevent.data.Recording`
@@ -45,7 +53,7 @@ class SoundeventFormat(NamedTuple):
     ): # `soundevent.data.ClipPrediction`
         "Make the prediction of a frame. Raises `SettingError` for a score above 1."
         data = soundevent_data()
-        kept = np.flatnonzero(probs>self.threshold)
+        kept = np.flatnonzero(self.accepts(probs))
         if len(kept) and probs[kept].max()>1+1e-6:
             raise SettingError(f'soundevent keeps probabilities, and {self.name} gives scores up to '
                                f'{probs.max():g}: use a softmax or a sigmoid')
