@@ -111,7 +111,8 @@ def _check_sounds(
     rows = session.rows
     if os.path.exists(SoundPlaces(rows.sounds).find(rows.files[0])): return
     raise AudioNotFoundError(f'{brief(rows.files[0])}, the first sound of the table, is not in '
-                             f'{brief(rows.sounds or os.getcwd())}: say with `sounds` (--sounds) in which folder the sounds are')
+                             f'{brief(rows.sounds or os.getcwd())}: say with `sounds` (--sounds) '
+                             'in which folder the sounds are')
 
 def serve_review(
     session, # `auditus.review.Session`

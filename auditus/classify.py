@@ -97,13 +97,16 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
     def check_model(self, m):
         "Refuse a model that can't serve here."
         if m.labels is None and m.labels_trouble:
-            raise ModelNotFoundError(f'{m.name} has a head whose classes have no names: {m.labels_trouble}. Correct it there')
+            raise ModelNotFoundError(f'{m.name} has a head whose classes have no names: '
+                                     f'{m.labels_trouble}. Correct it there')
         if m.labels is None and m.embed_text is not None:
             raise SettingError(f'{m.name} has no head, but it understands words: choose among your own with '
-                               f"ZeroShotClassifier(['dog', 'vacuum cleaner'], {str(m.name)!r}), or the command auditus zeroshot")
+                               f"ZeroShotClassifier(['dog', 'vacuum cleaner'], {str(m.name)!r}), "
+                               'or the command auditus zeroshot')
         if m.labels is None:
-            raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Train a head for it on labelled sounds '
-                               '(a fine-tuned checkpoint, or a linear one on the vectors of AudioPipeline), or take a model that has one')
+            raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Train a head for it '
+                               'on labelled sounds (a fine-tuned checkpoint, or a linear one on the vectors '
+                               'of AudioPipeline), or take a model that has one')
 
     @property
     def labels(self)->list:
@@ -132,7 +135,8 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
         array = as_floats(array).astype(np.float32, copy=False)
         if array.ndim!=2 or array.shape[1]!=self.input_samples or not len(array):
             raise AudioInputError(f'process_array takes (frames, {self.input_samples}), got {array.shape}')
-        if not np.isfinite(array).all(): raise AudioInputError(f'{int((~np.isfinite(array)).sum())} samples are NaN or infinite')
+        if not np.isfinite(array).all():
+            raise AudioInputError(f'{int((~np.isfinite(array)).sum())} samples are NaN or infinite')
         return self.process_waves(iter(array))
 
     def run_waves(self, waves:Iterable)->tuple: # `WindowOutput` of each chunk, and the lengths of a frame's chunks
@@ -308,7 +312,8 @@ def fit(self:AudioClassifier,
 def _check_one_row(self:AudioClassifier):
     "Raise `SettingError` where there is a row for each window."
     if not self.pipe.windowed: return
-    raise SettingError(f"predict_proba gives a row for each sound, and window={self.window!r} one for each window: use window='auto' or outputs()")
+    raise SettingError(f'predict_proba gives a row for each sound, and window={self.window!r} '
+                       "one for each window: use window='auto' or outputs()")
 
 @patch
 def class_scores(self:AudioClassifier,

@@ -25,4 +25,5 @@ app = make_app({'embed': embed, 'classify': classify, 'zeroshot': zeroshot,
                 'finetune': finetune, 'evaluate': evaluate, 'compare': compare,
                 'review': review, 'thresholds': thresholds,
                 'report': write_report, 'search': search, 'map': draw_map,
-                'app': open_page, 'models': models, 'verify': verify, 'tune': tune, 'describe': describe, 'cache': cache})
+                'app': open_page, 'models': models, 'verify': verify, 'tune': tune,
+                'describe': describe, 'cache': cache})

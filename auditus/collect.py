@@ -98,7 +98,9 @@ def rows_of(
         path = r[column]
         if path not in known: known[path] = as_item(path, beside=beside)
         item = known[path]._replace(more={k:v for k,v in r.items() if k not in (column, *times)})
-        if times and (begin[i], end[i])!=(None, None): item = item._replace(start=float('nan') if begin[i] is None else begin[i], end=end[i])
+        if times and (begin[i], end[i])!=(None, None):
+            start = float('nan') if begin[i] is None else begin[i]
+            item = item._replace(start=start, end=end[i])
         items.append(item)
     return items
 
@@ -183,7 +185,8 @@ def link_of(
     "A link without the user who is to open it, but with its parameters."
     return re.sub('://[^/?#]*@', '://', str(item.at))
 
-_secret_names = re.compile('token|secret|passw(or)?d|signature|credential|api[-_]?key|access[-_]?key|(^|[-_.])(sig|pwd|jwt|hmac)$', re.I)
+_secret_names = re.compile('token|secret|passw(or)?d|signature|credential|api[-_]?key|access[-_]?key|'
+                           '(^|[-_.])(sig|pwd|jwt|hmac)$', re.I)
 
 def without_known_secrets(
     url:str,
@@ -259,7 +262,9 @@ def collect(
     "The recordings or clips of a collection."
     found = _find_items(source)
     if not found:
-        wanted = 'looked for files that end in .wav, .flac, .ogg, .mp3, .m4a and the like' if isinstance(source, (str, os.PathLike)) else 'it is empty'
+        wanted = 'it is empty'
+        if isinstance(source, (str, os.PathLike)):
+            wanted = 'looked for files that end in .wav, .flac, .ogg, .mp3, .m4a and the like'
         left = f'; {describe_left_out(found.left_out)}' if found.left_out else ''
         raise AudioNotFoundError(f'no sounds in {brief(source)}: {wanted}{left}')
     kept,real = {},RealFolders()

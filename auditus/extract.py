@@ -45,14 +45,17 @@ class Summary(NamedTuple):
     clips:bool = False # are those that are called files clips of files?
     rests:int = 0 # windows left out, since too little sound was left for them
     def __str__(self):
-        rate = f', {self.sound_seconds/self.seconds:.0f} s of sound a second' if self.sound_seconds and self.seconds else ''
+        speed = self.sound_seconds/self.seconds if self.seconds else 0
+        rate = f', {speed:.0f} s of sound a second' if speed else ''
         more = '' if self.seconds_left is None else f', which would take {self.seconds_left/60:.1f} min more'
         what = 'clip' if self.clips else 'file'
         left = f'; the time was not enough for {count(self.files_left, what)}{more}' if self.files_left else ''
-        if self.rests: left += f'; {count(self.rests, "window")} of less than {least_rest*1000:.0f} ms at an end left out'
+        if self.rests:
+            left += f'; {count(self.rests, "window")} of less than {least_rest*1000:.0f} ms at an end left out'
         if self.left_out: left += f'; {describe_left_out(self.left_out)}'
-        return (f'{self.rows:,} vectors of {self.files:,} {what}s, {self.hours:.2f} h of sound, {len(self.errors):,} errors; '
-                f'{self.parts_done} of {self.parts} parts done now, in {self.seconds:.1f} s{rate}{left}')
+        return (f'{self.rows:,} vectors of {self.files:,} {what}s, {self.hours:.2f} h of sound, '
+                f'{len(self.errors):,} errors; {self.parts_done} of {self.parts} parts done now, '
+                f'in {self.seconds:.1f} s{rate}{left}')
 
 # %% ../nbs/580_extract.ipynb #043ff9be
 _engines = {'local': run_processes, 'ray': run_ray}
@@ -64,7 +67,9 @@ def _check_workers(
 ):
     "Raise `SettingError` for what is no number of processes."
     if workers!='auto': return check_positive('workers', workers, 'processes', whole=True)
-    if engine!='local': raise SettingError(f"workers='auto' looks at this machine, and engine={engine!r} works on others: say how many")
+    if engine!='local':
+        raise SettingError(f"workers='auto' looks at this machine, and engine={engine!r} works on others: "
+                           'say how many')
 
 def _run(
     run:Run,
@@ -110,11 +115,14 @@ def extract(
     on_error:str='record', # a broken file: 'record' it and go on, or 'raise'
     embedding_dtype:str='float32', # or 'float16', half the size
     row_id:bool=False, # with BirdCLEF's `row_id`?
-    recorded_at:bool=False, # with the time at which each row was recorded, the place and the temperature, where names and files say them?
-    layer_columns:bool=True, # of several layers: a column `embedding_3` for each? `False`: one, with them one after the other
+    # with the time at which each row was recorded, and place and temperature, where names and files say them?
+    recorded_at:bool=False,
+    # of several layers: a column `embedding_3` for each? `False`: one, with them one after the other
+    layer_columns:bool=True,
     time_budget:float|None=None, # stop cleanly before so many seconds have passed
     engine:str='local', # or 'ray'
-    checks:bool=True, # embed three short sounds of ours, too, by which `check_table` tells later whether numbers have moved?
+    # embed three short sounds of ours, too, by which `check_table` tells later whether numbers have moved?
+    checks:bool=True,
     progress:bool|None=None, # a bar; `None`: where somebody is watching
 )->Summary:
     "Embed a collection into a table that survives being killed. Raises `SettingError` where what is there differs."
@@ -130,7 +138,8 @@ def extract(
     _check_workers(workers, engine)
     if time_budget is not None: check_positive('time_budget', time_budget, 'seconds')
     if not isinstance(pipeline, AudioPipeline):
-        raise SettingError(f"`pipeline` must be an AudioPipeline, such as AudioPipeline('birdnet'); got {brief(pipeline)}")
+        raise SettingError("`pipeline` must be an AudioPipeline, such as AudioPipeline('birdnet'); "
+                           f'got {brief(pipeline)}')
     if pipeline.kind is None:
         raise SettingError("a table holds vectors, and pooling=None leaves frames: choose one, such as 'mean'")
     clock,began = Clock(time_budget),time.perf_counter()

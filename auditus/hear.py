@@ -35,7 +35,8 @@ def near(
     i = np.clip(np.searchsorted(times, wanted), 1, max(1, len(times)-1))
     return np.where(len(times)==1, 0, i-(wanted-times[i-1]<=times[np.minimum(i, len(times)-1)]-wanted))
 
-of_its_type = 'the weights belong to the pipeline, and the type of their numbers is chosen there: load_model(pipeline=AudioPipeline(name, dtype=…))'
+of_its_type = ('the weights belong to the pipeline, and the type of their numbers is chosen there: '
+               'load_model(pipeline=AudioPipeline(name, dtype=…))')
 
 @cache
 def model_class():
@@ -48,7 +49,8 @@ def model_class():
             self.pipeline,self.hop_ms,self.window_seconds = pipeline,hop_ms,window_seconds
             times = pipeline.model.token_times
             self.by_tokens = times is not None and round(1000*times[1])<=hop_ms
-            self.frames = AudioPipeline(**pipeline.get_params() | dict(pooling=None, normalize=False, truncate_dim=None)) if self.by_tokens else None
+            every_token = dict(pooling=None, normalize=False, truncate_dim=None)
+            self.frames = AudioPipeline(**pipeline.get_params() | every_token) if self.by_tokens else None
             self.sample_rate = hear_rate(pipeline.sr)
             self.scene_embedding_size = int(pipeline.dim)
             self.timestamp_embedding_size = int(self.frames.dim if self.by_tokens else pipeline.dim)
@@ -56,13 +58,17 @@ def model_class():
         def forward(self, audio): return get_scene_embeddings(audio, self)
         def to(self, device=None, *args, **kwargs):
             "The model on another device. The weights belong to the pipeline, which loads them there."
-            if device is None or isinstance(device, torch.dtype): raise SettingError(f'a model of HEAR goes to a device, got {device!r}: {of_its_type}')
+            if device is None or isinstance(device, torch.dtype):
+                raise SettingError(f'a model of HEAR goes to a device, got {device!r}: {of_its_type}')
             # a model that was made by hand is where it is, and where no device can be chosen there is one
             there = getattr(self.pipeline.model, 'device', torch.device('cpu'))
             if torch.device(device).type==there.type and torch.device(device).index in (None, there.index): return self
-            self.__init__(AudioPipeline(**self.pipeline.get_params() | {'device': str(device)}), self.hop_ms, self.window_seconds)
+            moved = AudioPipeline(**self.pipeline.get_params() | {'device': str(device)})
+            self.__init__(moved, self.hop_ms, self.window_seconds)
             return self
-        def cuda(self, device=None): return self.to('cuda' if device is None else torch.device('cuda', device) if isinstance(device, int) else device)
+        def cuda(self, device=None):
+            if device is None: return self.to('cuda')
+            return self.to(torch.device('cuda', device) if isinstance(device, int) else device)
         def cpu(self): return self.to('cpu')
         def float(self): return self
         def _apply(self, *args, **kwargs): raise SettingError(of_its_type)
@@ -72,7 +78,8 @@ def model_class():
 
 # %% ../nbs/820_hear.ipynb #714ec5c5
 def load_model(
-    model_file_path:str|None='', # a name, a folder, a file, or what `AudioPipeline.save` wrote; '' or `None`: the library's default
+    # a name, a folder, a file, or what `AudioPipeline.save` wrote; '' or `None`: the library's default
+    model_file_path:str|None='',
     pipeline:AudioPipeline|None=None, # in its place: for settings of all kinds
     hop_ms:float=50., # from one timestamp to the next, where tokens don't say (ms)
     window_seconds:float=1., # heard around a timestamp, where tokens don't say (s); never more than the model's context
@@ -81,7 +88,9 @@ def load_model(
     check_positive('hop_ms', hop_ms, 'milliseconds')
     check_positive('window_seconds', window_seconds, 'seconds')
     model_file_path = str(model_file_path or '')
-    if pipeline is not None and model_file_path: raise SettingError(f'`model_file_path` or `pipeline`, not both: got {brief(model_file_path)} and {pipeline!r}')
+    if pipeline is not None and model_file_path:
+        raise SettingError('`model_file_path` or `pipeline`, not both: '
+                           f'got {brief(model_file_path)} and {pipeline!r}')
     if pipeline is None:
         saved = model_file_path and (Path(model_file_path).expanduser()/saved_as).is_file()
         pipeline = AudioPipeline.load(model_file_path) if saved else AudioPipeline(model_file_path or default_model)
@@ -94,10 +103,15 @@ def sounds_in(
     model, # of `load_model`
 )->list: # of `AudioArray` at the model's own rate
     "The sounds of a batch."
-    if getattr(audio, 'ndim', None)!=2: raise AudioInputError(f'HEAR gives sounds as a tensor (n_sounds, n_samples), got {getattr(audio, "shape", brief(audio))}')
-    if not hasattr(audio, 'detach'): raise AudioInputError(f'HEAR gives sounds as a tensor of torch, got {brief(audio)}: torch.as_tensor makes one')
+    if getattr(audio, 'ndim', None)!=2:
+        raise AudioInputError('HEAR gives sounds as a tensor (n_sounds, n_samples), '
+                              f'got {getattr(audio, "shape", brief(audio))}')
+    if not hasattr(audio, 'detach'):
+        raise AudioInputError(f'HEAR gives sounds as a tensor of torch, got {brief(audio)}: '
+                              'torch.as_tensor makes one')
     # at another rate the model would resample each window by itself, and hear its ends
-    return Resampling(model.pipeline.sr)([AudioArray(a, model.sample_rate) for a in np.asarray(audio.detach().cpu(), np.float32)])
+    waves = np.asarray(audio.detach().cpu(), np.float32)
+    return Resampling(model.pipeline.sr)([AudioArray(a, model.sample_rate) for a in waves])
 
 def on_device_of(
     rows, # arrays of one shape
@@ -114,7 +128,8 @@ def get_scene_embeddings(
 ): # float32 tensor `(n_sounds, scene_embedding_size)`
     "One embedding for each sound."
     sounds = sounds_in(audio, model)
-    return on_device_of([to_tensors(v, 'np') for v in model.pipeline(sounds)] if sounds else np.zeros((0, model.scene_embedding_size)), audio)
+    if not sounds: return on_device_of(np.zeros((0, model.scene_embedding_size)), audio)
+    return on_device_of([to_tensors(v, 'np') for v in model.pipeline(sounds)], audio)
 
 # %% ../nbs/820_hear.ipynb #3ff219e2
 def token_rows(

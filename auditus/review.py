@@ -94,7 +94,8 @@ def probe(self:Session)->Probe:
     "Return what was learnt as a probe. Raises `SettingError` before `fit`, and where the model isn't known."
     if not self._heads: raise SettingError('nothing was learnt yet: call fit() first')
     if self.given is None and not self.settings:
-        raise SettingError('a probe needs the pipeline that made the vectors: give a `pipeline`, or a table that `extract` wrote')
+        raise SettingError('a probe needs the pipeline that made the vectors: give a `pipeline`, '
+                           'or a table that `extract` wrote')
     labels = sorted(self._heads)
     if not hasattr(self, '_whole'): # of other settings than those that cut windows
         self._whole = (AudioPipeline(**self.given.get_params()|dict(window='auto', hop=None)) if self.given is not None
@@ -127,7 +128,8 @@ def thresholds(self:Session,
     "Find the lowest scores that can be believed. Raises `SettingError` where no clips were judged for it."
     rows = [r for l in self.labels if (r := self._threshold_row(l, precision, confidence)) is not None]
     if rows: return Thresholds(rows, precision, confidence)
-    raise SettingError("a threshold needs clips that chance picked: call fit(), and judge those of next(40, by='threshold')")
+    raise SettingError('a threshold needs clips that chance picked: call fit(), '
+                       "and judge those of next(40, by='threshold')")
 
 # %% ../nbs/754_review.ipynb #defca224
 @patch
@@ -136,8 +138,10 @@ def report(self:Session,
 )->SessionReport:
     "Say what is known of each label, and whether to go on."
     places,B,mean,scale = self.background
-    def of(l): return report_label(l, self._state(l), self.X, B[training_rows(self._state(l), places)[2]], mean, scale, self.C,
-                                   self._threshold_row(l, precision, .95), self.seed)
+    def of(l):
+        background = B[training_rows(self._state(l), places)[2]]
+        return report_label(l, self._state(l), self.X, background, mean, scale, self.C,
+                            self._threshold_row(l, precision, .95), self.seed)
     return SessionReport([*map(of, self.labels)], len(self))
 
 # %% ../nbs/754_review.ipynb #333bcf2d

@@ -92,7 +92,10 @@ class Segments(NamedTuple):
     files:list # of paths
     errors:list # `(name, error)` of those that could not be
     def __str__(self):
-        left = f'; {count(len(self.errors), "clip")} could not be read, {self.errors[0][0]} first: {self.errors[0][1]}' if self.errors else ''
+        left = ''
+        if self.errors:
+            name,error = self.errors[0]
+            left = f'; {count(len(self.errors), "clip")} could not be read, {name} first: {error}'
         return f'{count(len(self.files), "file")} of {count(len({f.parent for f in self.files}), "folder")}{left}'
 
 def segments(

@@ -22,7 +22,8 @@ def as_flac(
 )->bytes: # a FLAC file of 16 bits
     "Encode a sound without loss at 16 bits."
     import soundfile as sf
-    if x.channels>flac_channels: raise AudioInputError(f'FLAC holds up to {flac_channels} channels, got {x.channels}: use .mono()')
+    if x.channels>flac_channels:
+        raise AudioInputError(f'FLAC holds up to {flac_channels} channels, got {x.channels}: use .mono()')
     # other rates than these have no place in a FLAC header, or none in a browser
     if x.sr>flac_max_sr or x.sr>2**16 and x.sr%10: x = Resampling(48000)(x)
     a = x.a/max(1., np.abs(x.a).max())
@@ -102,7 +103,8 @@ def mel_db(
     power = np.abs(librosa.stft(a, n_fft=n_fft, hop_length=hop))**2
     rows = min(n_mels, n_fft//8) # more rows than the lowest bands have bins would stay empty
     mel = librosa.filters.mel(sr=x.sr, n_fft=n_fft, n_mels=rows) @ power
-    return librosa.power_to_db(mel, ref=np.max, top_db=range_db) if mel.max()>0 else np.full(mel.shape, -range_db, float)
+    if mel.max()>0: return librosa.power_to_db(mel, ref=np.max, top_db=range_db)
+    return np.full(mel.shape, -range_db, float)
 
 # %% ../nbs/120_show.ipynb #0dcde805
 def plot_spectrogram(
@@ -113,7 +115,8 @@ def plot_spectrogram(
     import librosa, matplotlib.pyplot as plt
     if ax is None: _,ax = plt.subplots(figsize=(9, 2.5), layout='constrained')
     db = mel_db(x)
-    ax.imshow(db, origin='lower', aspect='auto', cmap='magma', vmin=-range_db, vmax=0, extent=(0, x.duration, 0, len(db)))
+    ax.imshow(db, origin='lower', aspect='auto', cmap='magma', vmin=-range_db, vmax=0,
+              extent=(0, x.duration, 0, len(db)))
     mels = librosa.hz_to_mel(np.array([0., x.sr/2]))
     ticks = [hz for hz in (250, 1000, 2000, 4000, 8000, 16000, 32000, 64000) if hz<x.sr/2]
     ax.set(xlabel='seconds', ylabel='Hz (mel scale)')
@@ -185,7 +188,9 @@ def plot_embeddings(
     if X.ndim!=2 or not len(X): raise AudioInputError(f'plot_embeddings takes vectors (n, dim), got {X.shape}')
     if not np.isfinite(X).all(): raise AudioInputError('there are numbers among the vectors that are not finite')
     names = None if labels is None else np.array([str(l) for l in labels])
-    if names is not None and len(names)!=len(X): raise AudioInputError(f'{count(len(X), "vector")}, but {count(len(names), "label")}: one for each is needed')
+    if names is not None and len(names)!=len(X):
+        raise AudioInputError(f'{count(len(X), "vector")}, but {count(len(names), "label")}: '
+                              'one for each is needed')
     check_choice('method', method, ('pca', 'umap'))
     if method=='pca': points,share = principal_components(X)
     else: points,share = umap_map(X),None
@@ -195,10 +200,12 @@ def plot_embeddings(
     else:
         for i,name in enumerate(dict.fromkeys(names)):
             # past the colours, the marks go on telling them apart
-            ax.scatter(*points[names==name].T, color=colours[i%len(colours)], marker=marks[i//len(colours)%len(marks)], label=name, **dots)
+            ax.scatter(*points[names==name].T, color=colours[i%len(colours)],
+                       marker=marks[i//len(colours)%len(marks)], label=name, **dots)
         legend = ax.legend(loc='upper left', bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
         for text in legend.get_texts(): text.set_parse_math(False)
-    axes = [f'component {i+1} ({v:.0%} of the spread)' for i,v in enumerate(share)] if share is not None else ['UMAP 1', 'UMAP 2']
+    axes = ['UMAP 1', 'UMAP 2']
+    if share is not None: axes = [f'component {i+1} ({v:.0%} of the spread)' for i,v in enumerate(share)]
     ax.set(xlabel=axes[0], ylabel=axes[1])
     return ax
 
@@ -219,7 +226,8 @@ def plot_frames(
     if seconds is not None: check_positive('seconds', seconds, 'seconds')
     if ax is None: _,ax = plt.subplots(figsize=(9, 2.5), layout='constrained')
     lo,hi = np.percentile(y, (outermost, 100-outermost))
-    image = ax.imshow(y.T, origin='lower', aspect='auto', cmap='viridis', vmin=lo, vmax=hi, extent=(0, seconds or len(y), 0, y.shape[1]))
+    image = ax.imshow(y.T, origin='lower', aspect='auto', cmap='viridis', vmin=lo, vmax=hi,
+                      extent=(0, seconds or len(y), 0, y.shape[1]))
     ax.set(xlabel='seconds' if seconds else 'frame', ylabel='dimension')
     ax.figure.colorbar(image, ax=ax, extend='both')
     return ax
@@ -276,7 +284,8 @@ def plot_sound(
     fig,(top,bottom) = plt.subplots(2, 1, figsize=(9, 3.6), sharex=True, height_ratios=(1, 2), layout='constrained')
     plot_waveform(x, top).set(xlabel='')
     plot_spectrogram(x, bottom)
-    if 'inline' in plt.get_backend(): plt.close(fig) # a notebook shows what a cell gives; left open it would show it twice
+    # a notebook shows what a cell gives; left open it would show it twice
+    if 'inline' in plt.get_backend(): plt.close(fig)
     return fig
 
 # %% ../nbs/120_show.ipynb #7622a7b7
@@ -289,5 +298,6 @@ def sound_html(
     fig,picture = plot_sound(x),io.BytesIO()
     fig.savefig(picture, format='webp', dpi=80, pil_kwargs={'quality': 80})
     plt.close(fig)
-    img = f'<img alt="waveform and spectrogram" src="data:image/webp;base64,{base64.b64encode(picture.getvalue()).decode()}">'
+    data = base64.b64encode(picture.getvalue()).decode()
+    img = f'<img alt="waveform and spectrogram" src="data:image/webp;base64,{data}">'
     return f'<div><code>{html.escape(repr(x))}</code><br>{img}<br>{player_html(x)}</div>'

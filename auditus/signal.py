@@ -24,8 +24,9 @@ def as_audio(
 )->AudioArray:
     "Refuse anything but an `AudioArray` that the step can take."
     if not isinstance(x, AudioArray):
-        raise AudioInputError(f'{step} takes an AudioArray, got {brief(x) if hasattr(x, "dtype") else type(x).__name__}: '
-                              'put an AudioLoader() before it, or make one with AudioArray(samples, sr)')
+        got = brief(x) if hasattr(x, 'dtype') else type(x).__name__
+        raise AudioInputError(f'{step} takes an AudioArray, got {got}: put an AudioLoader() before it, '
+                              'or make one with AudioArray(samples, sr)')
     if mono and x.channels>1:
         raise AudioInputError(f'{step} takes a mono sound, got {x.channels} channels: '
                               'use AudioLoader(mono=True) or .mono(), or take a channel at a time')
@@ -78,7 +79,8 @@ class BlockResampler:
     def check_made(self):
         "Raise `AudioInputError` where the sound was too short for a single sample."
         if not self.made:
-            raise AudioInputError(f'{self.given} samples at {self.sr} Hz are too short to resample to {self.target_sr} Hz')
+            raise AudioInputError(f'{self.given} samples at {self.sr} Hz are too short '
+                                  f'to resample to {self.target_sr} Hz')
 
     def _counted(self, n, out):
         self.given,self.made = self.given+n,self.made+len(out)
@@ -176,7 +178,8 @@ class WindowCutter:
         if self.kept is None: self.head = self.kept = block[...,:0]
         self.n += block.shape[-1]
         missing = self.size-self.head.shape[-1]
-        if self.windowing.pad=='wrap' and missing>0: self.head = np.concatenate([self.head, block[...,:missing]], axis=-1)
+        if self.windowing.pad=='wrap' and missing>0:
+            self.head = np.concatenate([self.head, block[...,:missing]], axis=-1)
         self.waiting.append(block)
         if self.start+self.size>self.n: return
         self._join()

@@ -129,7 +129,8 @@ def tune(
     for k in ('backend', 'dtype', 'device'):
         if k in settings: raise SettingError(f'`{k}` is what tune finds out: leave it out, got {settings[k]!r}')
     if not isinstance(model_name, str) and (callable(model_name) or isinstance(model_name, AudioModel)):
-        raise SettingError(f'what is found is kept under the name of a model, got {type(model_name).__name__}: give a name, a folder or a file')
+        raise SettingError('what is found is kept under the name of a model, '
+                           f'got {type(model_name).__name__}: give a name, a folder or a file')
     found,reference = {},None
     for sweep in range(sweeps):
         for way in ways(model_name):
@@ -138,7 +139,8 @@ def tune(
             found[way] = min(reading, found.get(way, reading), key=lambda r: r.ms or 0)
             if told: told(found[way])
     readings = [*found.values()]
-    if not any(r.ms for r in readings): raise SettingError(f'{model_name} runs on no engine here: {readings[0].trouble}')
+    if not any(r.ms for r in readings):
+        raise SettingError(f'{model_name} runs on no engine here: {readings[0].trouble}')
     kept = [dict(backend=r.backend, dtype=r.dtype, ms=r.ms) for r in readings if r.is_same]
     if keep: keep_tuning(kept, model_name, settings.get('checkpoint'))
     return Tuning(str(model_name), readings)

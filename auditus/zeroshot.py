@@ -50,7 +50,8 @@ class ZeroShotClassifier(AudioClassifier):
 
     def check_model(self, m):
         if m.embed_text is None:
-            raise SettingError(f'{m.name} hears and does not read: words need a model with a text side, such as laion/clap-htsat-unfused')
+            raise SettingError(f'{m.name} hears and does not read: words need a model with a text side, '
+                               'such as laion/clap-htsat-unfused')
 
     @property
     def labels(self)->list:

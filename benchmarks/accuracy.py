@@ -16,8 +16,10 @@ import numpy as np
 from auditus import AudioPipeline
 
 root = Path(__file__).resolve().parents[1]
-modes = {'torch float32': {}, 'torch bfloat16': dict(dtype='bfloat16'), 'torch int8': dict(dtype='int8'), 'openvino float32': dict(backend='openvino'),
-         'openvino bfloat16': dict(backend='openvino', dtype='bfloat16'), 'onnx float32': dict(backend='onnx'), 'onnx int8': dict(backend='onnx', dtype='int8')}
+modes = {'torch float32': {}, 'torch bfloat16': dict(dtype='bfloat16'), 'torch int8': dict(dtype='int8'),
+         'openvino float32': dict(backend='openvino'),
+         'openvino bfloat16': dict(backend='openvino', dtype='bfloat16'),
+         'onnx float32': dict(backend='onnx'), 'onnx int8': dict(backend='onnx', dtype='int8')}
 
 
 def prompts(folder, each, rng):
@@ -44,7 +46,8 @@ def probe(X, labels, seed):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    return cross_val_score(make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=500)), X, labels, cv=folds).mean()
+    return cross_val_score(make_pipeline(StandardScaler(), LogisticRegression(C=.01, max_iter=500)), X,
+                           labels, cv=folds).mean()
 
 
 def main():

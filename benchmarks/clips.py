@@ -33,7 +33,8 @@ def make(folder, ext, files, clips, minutes):
     with sf.SoundFile(long, 'w', sr, 1) as f:
         for _ in range(minutes): f.write(noise)
     for i in range(1, files): os.link(long, folder/f'{i}.{ext}')
-    cuts = sorted((str(folder/f'{rng.integers(files)}.{ext}'), float(s)) for s in rng.uniform(0, minutes*60-seconds, clips).round(2))
+    cuts = sorted((str(folder/f'{rng.integers(files)}.{ext}'), float(s))
+                  for s in rng.uniform(0, minutes*60-seconds, clips).round(2))
     short = folder/'short'
     short.mkdir()
     sf.write(short/f'0.{ext}', noise[:round(seconds*sr)], sr)

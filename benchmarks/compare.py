@@ -42,7 +42,8 @@ def stamps(folder='/usr/share/tuxpaint/stamps/animals'):
 def languages(folder='/usr/share/asterisk/sounds', n=40):
     "Prompts that are there in five languages."
     tongues = 'en es fr it ru'.split()
-    shared = set.intersection(*[{str(p.relative_to(Path(folder)/t)) for p in (Path(folder)/t).rglob('*.wav')} for t in tongues])
+    shared = set.intersection(*[{str(p.relative_to(Path(folder)/t)) for p in (Path(folder)/t).rglob('*.wav')}
+                                for t in tongues])
     prompts = random.Random(0).sample(sorted(p for p in shared if 'silence' not in p), n)
     return [list(o) for o in zip(*[(Path(folder)/t/p, t, p) for t in tongues for p in prompts])]
 
@@ -98,7 +99,8 @@ def planted(embedded, data, seeds, n=150):
             for k in range(fold.max()+1):
                 others, own = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
                 scores[m][own] = learn_and_score(X[use], T, False, others, own)
-        def recall(s): return len({*np.argsort(-label_doubts(T, s, False)[0])[:round(len(use)/10)]} & {*wrong})/len(wrong)
+        def recall(s):
+            return len({*np.argsort(-label_doubts(T, s, False)[0])[:round(len(use)/10)]} & {*wrong})/len(wrong)
         scores['all three'] = scores_together([*scores.values()], False)
         found.append({m: recall(s) for m, s in scores.items()})
     return {k: np.mean([f[k] for f in found]) for k in found[0]}
@@ -112,8 +114,10 @@ def forecasts(embedded, data, seeds, n=60, more=50):
         order = np.random.default_rng(seed).permutation(len(data.items))
         now, then, test = order[:n], order[:n+more], order[n+more:]
         part = data.subset(now)
-        f = learning_curve(X[now], data.targets[now], False, fold_numbers(part._replace(groups=None), seed=seed)).forecast(more)
-        gain = np.subtract(*[accuracy(data.targets[test], learn_and_score(X, data.targets, False, p, test)) for p in (then, now)])
+        f = learning_curve(X[now], data.targets[now], False,
+                           fold_numbers(part._replace(groups=None), seed=seed)).forecast(more)
+        gain = np.subtract(*[accuracy(data.targets[test], learn_and_score(X, data.targets, False, p, test))
+                             for p in (then, now)])
         inside, off = inside+(f['low'] <= gain <= f['high']), [*off, f['gain']-gain]
     return inside, float(np.mean(off))
 
@@ -142,16 +146,19 @@ def main():
     sys.path.insert(0, str(root/'tests'))
     from ctranslate import whisper_tiny_en
     if not (args.folder/'whisper').exists(): whisper_tiny_en(args.folder/'whisper')
-    names = {'birdnet': 'birdnet', 'yamnet': Path(os.environ['AUDITUS_TEST_DATA'])/'yamnet.tflite', 'whisper-tiny.en': args.folder/'whisper'}
+    names = {'birdnet': 'birdnet', 'yamnet': Path(os.environ['AUDITUS_TEST_DATA'])/'yamnet.tflite',
+             'whisper-tiny.en': args.folder/'whisper'}
     pipes = {m: AudioPipeline(name, progress=False) for m, name in names.items()}
     makers = {'samples': samples, 'stamps': stamps, 'languages': languages}
     for name in args.sets:
         sounds, labels, groups = makers[name]()
         data = as_labelled(sounds, labels, groups)
-        embedded = [embed_together(m, pipe, data.items, 'all', poolings, args.folder/'vectors', False) for m, pipe in pipes.items()]
+        embedded = [embed_together(m, pipe, data.items, 'all', poolings, args.folder/'vectors', False)
+                    for m, pipe in pipes.items()]
         if 'passes' in args.only and name == 'samples':
             for m, pipe in pipes.items():
-                print(f'{m}: all layers and poolings take', '{:.3f} ({:.3f} to {:.3f}) of a plain pass'.format(*passes(pipe, data.items[::15])), flush=True)
+                print(f'{m}: all layers and poolings take',
+                      '{:.3f} ({:.3f} to {:.3f}) of a plain pass'.format(*passes(pipe, data.items[::15])), flush=True)
         if 'choices' in args.only:
             for row in choices(embedded, data, args.seeds): print('|', name, '|', ' | '.join(row), '|', flush=True)
         if 'planted' in args.only:

@@ -99,7 +99,8 @@ def main():
     sounds.mkdir()
     make_sounds(sounds, args.files, np.random.default_rng(0))
     for name in args.models:
-        pipe = AudioPipeline(ast_folder(scratch/'ast') if name == 'ast' else name, window='auto' if name == 'ast' else 3, backend=args.backend)
+        pipe = AudioPipeline(ast_folder(scratch/'ast') if name == 'ast' else name,
+                             window='auto' if name == 'ast' else 3, backend=args.backend)
         pipe(str(sounds/'0000.ogg'))  # loaded and warm
         times = compare(pipe, sounds, scratch/f'out-{name}')
         clock, busy = times[:, 0]/times[:, 2], times[:, 1]/times[:, 3]

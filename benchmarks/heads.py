@@ -51,7 +51,8 @@ def phrases(folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--folder', type=Path, help='for the weights, the phrases and the vectors; without it, one that is removed')
+    parser.add_argument('--folder', type=Path,
+                        help='for the weights, the phrases and the vectors; without it, one that is removed')
     parser.add_argument('--seeds', type=int, default=5)
     args = parser.parse_args()
     warnings.simplefilter('ignore')
@@ -65,10 +66,12 @@ def main():
         for name, (sounds, labels, groups) in {'samples': samples(), 'phrases': phrases(at/'phrases')}.items():
             for way, settings in ways.items():
                 own = {k: v for k, v in settings.items() if k == 'head'}
-                pipe = AudioPipeline(at/'whisper', progress=False, **{k: v for k, v in settings.items() if k == 'layer'})
+                pipe = AudioPipeline(at/'whisper', progress=False,
+                                     **{k: v for k, v in settings.items() if k == 'layer'})
                 seeds = range(1 if groups else args.seeds)  # there is one way to leave each accent out once
                 found = [Probe(pipe, seed=s, cache=at/'vectors', progress=False, **own).fit(sounds, labels, groups=groups).report.metrics for s in seeds]
-                figures = [f"{np.mean([m[k] for m in found]):.3f} ± {np.std([m[k] for m in found]):.3f}" for k in ('accuracy', 'map')]
+                figures = [f"{np.mean([m[k] for m in found]):.3f} ± {np.std([m[k] for m in found]):.3f}"
+                           for k in ('accuracy', 'map')]
                 print(f"| {name} | {way} | {' | '.join(figures)} |", flush=True)
 
 

@@ -27,7 +27,8 @@ def small_model(folder):
     import transformers as tf
     torch.manual_seed(0)
     tf.utils.logging.disable_progress_bar()
-    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, conv_dim=(32,)*7, num_conv_pos_embeddings=16,
+    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
+                 conv_dim=(32,)*7, num_conv_pos_embeddings=16,
                  num_conv_pos_embedding_groups=4)
     tf.Wav2Vec2Model(tf.Wav2Vec2Config(**sizes)).save_pretrained(folder)
     tf.Wav2Vec2FeatureExtractor().save_pretrained(folder)
@@ -125,7 +126,8 @@ def main():
         indexes = [SoundIndex.build(sounds, p, cache=at/'cache', progress=False) for p in (pipe, other)]
         probes = [Probe(p, cache=at/'cache', progress=False).fit(sounds) for p in (pipe, other)]
         ok = [kill_saves('index', at, times, *indexes, SoundIndex.open, lambda a, b: np.array_equal(a.X, b.X)),
-              kill_saves('probe', at, times, *probes, Probe.load, lambda a, b: np.array_equal(a.scores_of(indexes[0].X), b.scores_of(indexes[0].X))),
+              kill_saves('probe', at, times, *probes, Probe.load,
+                         lambda a, b: np.array_equal(a.scores_of(indexes[0].X), b.scores_of(indexes[0].X))),
               kill_saves('pipeline', at, times, pipe, other, AudioPipeline.load, lambda a, b: a.pooling == b.pooling),
               kill_runs(at, times, sounds, pipe)]
         print('nothing was lost' if all(ok) else 'SOMETHING WAS LOST')

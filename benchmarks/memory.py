@@ -35,8 +35,10 @@ def one_case(source, out, model, window):
     from auditus.extract import extract
     warnings.simplefilter('ignore')
     began = time.perf_counter()
-    done = extract(source, out, AudioPipeline(Loudness() if model == 'loudness' else model, window=window), progress=False)
-    print(json.dumps({'files': done.files, 'rows': done.rows, 'errors': len(done.errors), 'seconds': round(time.perf_counter()-began, 1),
+    done = extract(source, out, AudioPipeline(Loudness() if model == 'loudness' else model, window=window),
+                   progress=False)
+    print(json.dumps({'files': done.files, 'rows': done.rows, 'errors': len(done.errors),
+                      'seconds': round(time.perf_counter()-began, 1),
                       'peak_mb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)}))
 
 

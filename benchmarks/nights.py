@@ -56,7 +56,8 @@ def sweep(rng):
 
 def croak(rng):
     f, n = rng.uniform(300, 600), rng.integers(3, 8)
-    return np.concatenate([o for _ in range(n) for o in (tone([f, f*.9], .06, (1., .8, .6, .5, .3), .005), silence(.07))])
+    return np.concatenate([o for _ in range(n)
+                           for o in (tone([f, f*.9], .06, (1., .8, .6, .5, .3), .005), silence(.07))])
 
 
 def hoot(rng):
@@ -103,7 +104,8 @@ def night(folder, seed, hours=2, n=60, n_others=240):
     rng, seconds = np.random.default_rng(seed), hours*3600
     calls = [(at, target(rng), rng.uniform(-4, 14), True) for at in places(n, seconds, 4, rng)]
     kinds = rng.integers(0, len(others), n_others)
-    calls += [(at, others[k](rng), rng.uniform(-4, 14), False) for at, k in zip(places(n_others, seconds, 4, rng), kinds)]
+    calls += [(at, others[k](rng), rng.uniform(-4, 14), False)
+              for at, k in zip(places(n_others, seconds, 4, rng), kinds)]
     return write(Path(folder), 'night', round(seconds/60/minutes), calls, rng)
 
 
@@ -134,7 +136,8 @@ def mixed(folder, kind, seed, hours=1, each=60, n_others=200, least=6):
         wave = np.interp(np.arange(0, len(wave), rate/sr), np.arange(len(wave)), wave) if rate != sr else wave
         return wave if (wave**2).mean() > 1e-8 else None
     sounds = [(w, k) for p, k in real_sounds() if (w := loaded(p)) is not None]
-    ours, rest = [w for w, k in sounds if k == kind], [w for w, k in sounds if k != kind and k not in ('loop', 'mehackit')]
+    ours, rest = [w for w, k in sounds if k == kind], [w for w, k in sounds if k != kind
+                                                       and k not in ('loop', 'mehackit')]
     order = rng.permutation(len(ours))
     shown, hidden = [ours[i] for i in order[:5]], [ours[i] for i in order[5:]]
     (folder/'examples').mkdir(parents=True, exist_ok=True)
@@ -143,5 +146,6 @@ def mixed(folder, kind, seed, hours=1, each=60, n_others=200, least=6):
         wave[:min(len(w), len(wave))] += (w/np.sqrt((w**2).mean())*.02*10**.5)[:len(wave)]
         sf.write(folder/'examples'/f'{i}.wav', np.clip(wave, -1, 1).astype(np.float32), sr)
     calls = [(at, hidden[rng.integers(len(hidden))], rng.uniform(0, 14), True) for at in places(each, seconds, 4, rng)]
-    calls += [(at, rest[rng.integers(len(rest))], rng.uniform(0, 14), False) for at in places(n_others, seconds, 4, rng)]
+    calls += [(at, rest[rng.integers(len(rest))], rng.uniform(0, 14), False)
+              for at in places(n_others, seconds, 4, rng)]
     return write(folder/'sounds', kind, round(seconds/60/minutes), calls, rng)

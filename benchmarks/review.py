@@ -27,7 +27,8 @@ from benchmarks import nights
 
 windows = {'birdnet': 3.}  # s; of YAMNet three of its own
 kinds = 'birds', 'mammals', 'elec', 'tabla'
-plans = {'session': ['similar', 'uncertain', 'top', 'uncertain', 'top', 'uncertain'], 'uncertain': ['similar']+['uncertain']*5,
+plans = {'session': ['similar', 'uncertain', 'top', 'uncertain', 'top', 'uncertain'],
+         'uncertain': ['similar']+['uncertain']*5,
          'top': ['similar']+['top']*5, 'random': ['random']*6}
 
 
@@ -47,7 +48,8 @@ def night(seed):
 def sessions(folder, model, truth, plan, seed):
     "Judge ten clips, learn, and again."
     table = folder/f'{Path(model).stem}.parquet'
-    if not table.exists(): extract(folder/'sounds', table, AudioPipeline(model, window=windows.get(model, 2.88), progress=False))
+    if not table.exists():
+        extract(folder/'sounds', table, AudioPipeline(model, window=windows.get(model, 2.88), progress=False))
     with tempfile.TemporaryDirectory() as passing:
         s = Session(table, folder/'sounds', passing, seed=seed)
         calls = [s.rows.containing(s.rows.numbers[f], a, b) for f, a, b in truth]
@@ -126,7 +128,9 @@ def main():
         folder = args.folder or Path(passing)
         if args.what == 'million': return million(Path(passing), args.rows)
         if args.what == 'nights': cases = [(f'seed {i}', folder/f'night{i}', night(i), i) for i in range(args.seeds)]
-        else: cases = [(k, folder/k, lambda to, k=k: nights.mixed(to, k, 0, hours=.5, each=40, n_others=120), 0) for k in kinds]
+        else:
+            cases = [(k, folder/k, lambda to, k=k: nights.mixed(to, k, 0, hours=.5, each=40, n_others=120), 0)
+                     for k in kinds]
         for _, at, _, _ in cases: at.mkdir(parents=True, exist_ok=True)
         compare(cases, args.models)
 

@@ -36,7 +36,8 @@ def arithmetic(name, folder):
     waves = [.1*np.random.default_rng(0).standard_normal(round(seconds*model.sr)).astype(np.float32)]
     # packed weights hide from torch's counter, and it stumbles over weights that are made of others
     model = getattr(model, 'unpacked', None) and model.unpacked() or model
-    for m in filter(is_parametrized, model.net.modules() if model.net is not None else ()): remove_parametrizations(m, 'weight')
+    for m in filter(is_parametrized, model.net.modules() if model.net is not None else ()):
+        remove_parametrizations(m, 'weight')
     return gflop(model.forward, waves)/seconds, seconds if model.context or model.token_samples else 0.
 
 

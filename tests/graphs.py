@@ -78,7 +78,8 @@ def litert(path, x, names=None):
     return [np.concatenate([np.atleast_1d(r) for r in o]) for o in zip(*rows)]
 
 
-def spectrogram_tflite(path, rng, *, samples=4000, length=400, hop=160, block=80, fft=512, bands=12, magnitude=True, batch=True, move=False, classes=5, labels=None):
+def spectrogram_tflite(path, rng, *, samples=4000, length=400, hop=160, block=80, fft=512, bands=12,
+                       magnitude=True, batch=True, move=False, classes=5, labels=None):
     "A graph with frames, a Fourier transform, bands, two convolutions, an embedding and classes."
     shape = [-1, samples] if batch else [samples]
     m = TfliteMaker(('waves', shape))
@@ -97,11 +98,14 @@ def spectrogram_tflite(path, rng, *, samples=4000, length=400, hop=160, block=80
     frames = m.op('RESHAPE', frames, np.array(lead+[count, length]), options='ReshapeOptions')
     window = (.5-.5*np.cos(2*np.pi*np.arange(length)/length)).astype(np.float32)
     frames = m.op('MUL', frames, window, options='MulOptions')
-    if fft > length: frames = m.op('PAD', frames, np.array([[0, 0]]*front+[[0, 0], [0, fft-length]]), options='PadOptions')
+    if fft > length:
+        frames = m.op('PAD', frames, np.array([[0, 0]]*front+[[0, 0], [0, fft-length]]), options='PadOptions')
     frames = m.op('RESHAPE', frames, np.array(lead+[count, 1, fft]), options='ReshapeOptions')
     spectrum = m.op('RFFT2D', frames, np.array([1, fft]), kind='COMPLEX64', options='Rfft2dOptions')
     spectrum = m.op('RESHAPE', spectrum, np.array(lead+[count, fft//2+1]), kind='COMPLEX64', options='ReshapeOptions')
-    real = m.op('COMPLEX_ABS', spectrum) if magnitude else m.op('CAST', spectrum, options='CastOptions', inDataType=m.S.TensorType.COMPLEX64, outDataType=m.S.TensorType.FLOAT32)
+    real = m.op('COMPLEX_ABS', spectrum) if magnitude else m.op('CAST', spectrum, options='CastOptions',
+                                                                inDataType=m.S.TensorType.COMPLEX64,
+                                                                outDataType=m.S.TensorType.FLOAT32)
     weights = np.abs(rng.standard_normal((bands, fft//2+1))).astype(np.float32)/fft
     weights[:, :3] = 0
     mel = m.op('FULLY_CONNECTED', real, weights, -1, options='FullyConnectedOptions', keepNumDims=True)
@@ -110,12 +114,16 @@ def spectrogram_tflite(path, rng, *, samples=4000, length=400, hop=160, block=80
     image = m.op('RESHAPE', mel, np.array([-1 if batch else 1, count, bands, 1]), options='ReshapeOptions')
     S = m.S
     conv = dict(options='Conv2DOptions', strideW=2, strideH=2, dilationWFactor=1, dilationHFactor=1)
-    y = m.op('CONV_2D', image, rng.standard_normal((6, 3, 3, 1)).astype(np.float32)*.3, rng.standard_normal(6).astype(np.float32)*.1, padding=S.Padding.SAME, **conv)
+    y = m.op('CONV_2D', image, rng.standard_normal((6, 3, 3, 1)).astype(np.float32)*.3,
+             rng.standard_normal(6).astype(np.float32)*.1, padding=S.Padding.SAME, **conv)
     y = m.op('MUL', y, m.op('LOGISTIC', y), options='MulOptions')
-    y = m.op('DEPTHWISE_CONV_2D', y, rng.standard_normal((1, 3, 3, 6)).astype(np.float32)*.3, np.zeros(6, np.float32), options='DepthwiseConv2DOptions', padding=S.Padding.SAME, strideW=1, strideH=1, depthMultiplier=1,
+    y = m.op('DEPTHWISE_CONV_2D', y, rng.standard_normal((1, 3, 3, 6)).astype(np.float32)*.3,
+             np.zeros(6, np.float32), options='DepthwiseConv2DOptions', padding=S.Padding.SAME, strideW=1,
+             strideH=1, depthMultiplier=1,
              dilationWFactor=1, dilationHFactor=1, fusedActivationFunction=S.ActivationFunctionType.RELU)
     pooled = m.op('MEAN', y, np.array([1, 2]), options='ReducerOptions', out='embedding')
-    logits = m.op('FULLY_CONNECTED', pooled, rng.standard_normal((classes, 6)).astype(np.float32), rng.standard_normal(classes).astype(np.float32), options='FullyConnectedOptions', out='classes')
+    logits = m.op('FULLY_CONNECTED', pooled, rng.standard_normal((classes, 6)).astype(np.float32),
+                  rng.standard_normal(classes).astype(np.float32), options='FullyConnectedOptions', out='classes')
     return m.save(path, logits, pooled, labels=labels)
 
 
@@ -124,7 +132,9 @@ def onnx_graph(path, nodes, inputs, outputs, constants=None, notes=None, kind=No
     import onnx
     from onnx import TensorProto, helper, numpy_helper
     kind = kind or TensorProto.FLOAT
-    def port(name, shape): return helper.make_tensor_value_info(name, kind if not isinstance(shape, tuple) or shape[:1] != ('int',) else TensorProto.INT64, [*shape][1:] if isinstance(shape, tuple) and shape[:1] == ('int',) else [*shape])
+    def port(name, shape):
+        is_int = isinstance(shape, tuple) and shape[:1] == ('int',)
+        return helper.make_tensor_value_info(name, TensorProto.INT64 if is_int else kind, [*shape][is_int:])
     graph = helper.make_graph([helper.make_node(op, [*ins], [*outs], **more) for op, ins, outs, more in nodes], 'graph', [port(k, s) for k, s in inputs.items()], [port(k, s) for k, s in outputs.items()],
                               [numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
@@ -134,7 +144,8 @@ def onnx_graph(path, nodes, inputs, outputs, constants=None, notes=None, kind=No
     return path
 
 
-def pooling_onnx(path, rng, samples, dim, classes, *, inputs='inputs', embedding='embedding', label='label', half=False, divides=False, batch='n', extra=(), notes=None):
+def pooling_onnx(path, rng, samples, dim, classes, *, inputs='inputs', embedding='embedding', label='label',
+                 half=False, divides=False, batch='n', extra=(), notes=None):
     "A graph `(n, samples)` to an embedding `(n, dim)` of the sound's levels, and classes; `divides`: by its loudest sample."
     from onnx import TensorProto
     dtype = np.float16 if half else np.float32
@@ -144,9 +155,12 @@ def pooling_onnx(path, rng, samples, dim, classes, *, inputs='inputs', embedding
     nodes = []
     x = inputs
     if divides:
-        nodes += [('Abs', [x], ['abs'], {}), ('ReduceMax', ['abs'], ['most'], dict(axes=[1], keepdims=1)), ('Div', [x, 'most'], ['even'], {})]
+        nodes += [('Abs', [x], ['abs'], {}), ('ReduceMax', ['abs'], ['most'], dict(axes=[1], keepdims=1)),
+                  ('Div', [x, 'most'], ['even'], {})]
         x = 'even'
-    nodes += [('Reshape', [x, 'shape'], ['blocks'], {}), ('MatMul', ['blocks', 'w'], ['tokens'], {}), ('Relu', ['tokens'], ['positive'], {}), ('ReduceMean', ['positive'], [embedding], dict(axes=[1], keepdims=0)),
+    nodes += [('Reshape', [x, 'shape'], ['blocks'], {}), ('MatMul', ['blocks', 'w'], ['tokens'], {}),
+              ('Relu', ['tokens'], ['positive'], {}),
+              ('ReduceMean', ['positive'], [embedding], dict(axes=[1], keepdims=0)),
               ('MatMul', [embedding, 'v'], [label], {})]
     outputs = {embedding: [batch, dim], label: [batch, classes]}
     for name, shape in extra: nodes, outputs = nodes+[('Identity', ['positive'], [name], {})], outputs | {name: shape}
@@ -160,33 +174,47 @@ def levels_onnx(path, *, samples=16000, before=(), after=(), constants=None, bat
     `before` and `after` are nodes that make `heard` of `waves`, and `given` of `tokens`."""
     rng = np.random.default_rng(0)
     nodes = [*(before or [('Identity', ['waves'], ['heard'], {})]),
-             ('Reshape', ['heard', 'shape'], ['blocks'], {}), ('MatMul', ['blocks', 'w'], ['linear'], {}), ('Relu', ['linear'], ['tokens'], {}),
-             *(after or [('Identity', ['tokens'], ['given'], {})]), ('ReduceMean', ['given'], ['pooled'], dict(axes=[1], keepdims=0))]
-    made = {'shape': np.array(shape or [0, -1, 800]), 'w': (rng.standard_normal((800, 8))/np.sqrt(800)).astype(np.float32), **(constants or {})}
+             ('Reshape', ['heard', 'shape'], ['blocks'], {}), ('MatMul', ['blocks', 'w'], ['linear'], {}),
+             ('Relu', ['linear'], ['tokens'], {}),
+             *(after or [('Identity', ['tokens'], ['given'], {})]),
+             ('ReduceMean', ['given'], ['pooled'], dict(axes=[1], keepdims=0))]
+    made = {'shape': np.array(shape or [0, -1, 800]),
+            'w': (rng.standard_normal((800, 8))/np.sqrt(800)).astype(np.float32), **(constants or {})}
     outputs = {'pooled': [batch, 8], **({'given': [batch, 'tokens', 8]} if tokens else {})}
     return onnx_graph(path, nodes, {'waves': [batch, samples or 'samples']}, outputs, made)
 
 
-def over_batch(path, **settings): return levels_onnx(path, after=[('ReduceMax', ['tokens'], ['most'], dict(keepdims=0)), ('Div', ['tokens', 'most'], ['given'], {})], **settings)
+def over_batch(path, **settings):
+    return levels_onnx(path, after=[('ReduceMax', ['tokens'], ['most'], dict(keepdims=0)),
+                                    ('Div', ['tokens', 'most'], ['given'], {})], **settings)
 
 
 def by_place(path, **settings):
     "What a sound is multiplied by depends on its place in the batch."
-    after = [('Shape', ['tokens'], ['sizes'], {}), ('Gather', ['sizes', 'zero'], ['count'], {}), ('Range', ['zero', 'count', 'one'], ['places'], {}), ('Cast', ['places'], ['numbers'], dict(to=1)),
-             ('Add', ['numbers', 'first'], ['factors'], {}), ('Reshape', ['factors', 'column'], ['each'], {}), ('Mul', ['tokens', 'each'], ['given'], {})]
-    return levels_onnx(path, after=after, constants={'zero': np.array(0), 'one': np.array(1), 'first': np.float32(1), 'column': np.array([-1, 1, 1])}, **settings)
+    after = [('Shape', ['tokens'], ['sizes'], {}), ('Gather', ['sizes', 'zero'], ['count'], {}),
+             ('Range', ['zero', 'count', 'one'], ['places'], {}), ('Cast', ['places'], ['numbers'], dict(to=1)),
+             ('Add', ['numbers', 'first'], ['factors'], {}), ('Reshape', ['factors', 'column'], ['each'], {}),
+             ('Mul', ['tokens', 'each'], ['given'], {})]
+    return levels_onnx(path, after=after, constants={'zero': np.array(0), 'one': np.array(1),
+                                                     'first': np.float32(1), 'column': np.array([-1, 1, 1])},
+                       **settings)
 
 
 def one_at_a_time(path, **settings): return levels_onnx(path, shape=[1, 20, 800], **settings)
 
 
-def drawn(path, **settings): return levels_onnx(path, after=[('RandomNormalLike', ['tokens'], ['noise'], {}), ('Add', ['tokens', 'noise'], ['given'], {})], **settings)
+def drawn(path, **settings):
+    return levels_onnx(path, after=[('RandomNormalLike', ['tokens'], ['noise'], {}),
+                                    ('Add', ['tokens', 'noise'], ['given'], {})], **settings)
 
 
-def deaf(path, **settings): return levels_onnx(path, after=[('Mul', ['tokens', 'nothing'], ['given'], {})], constants={'nothing': np.float32(0)}, **settings)
+def deaf(path, **settings):
+    return levels_onnx(path, after=[('Mul', ['tokens', 'nothing'], ['given'], {})],
+                       constants={'nothing': np.float32(0)}, **settings)
 
 
-def _cut(n): return [('Slice', ['waves', 'start', 'end', 'axis'], ['heard'], {})], {'start': np.array([0]), 'end': np.array([n]), 'axis': np.array([1])}
+def _cut(n):
+    return [('Slice', ['waves', 'start', 'end', 'axis'], ['heard'], {})], {'start': np.array([0]), 'end': np.array([n]), 'axis': np.array([1])}
 
 
 def cut_short(path, n=8000, **settings):
@@ -203,5 +231,8 @@ def filled_up(path, n=40000, **settings):
 
 def short_table(path, tokens=50, **settings):
     "Adds to each token what stands for its place in a table of so many."
-    after = [('Shape', ['tokens'], ['sizes'], {}), ('Gather', ['sizes', 'one'], ['count'], {}), ('Range', ['zero', 'count', 'one'], ['places'], {}), ('Gather', ['table', 'places'], ['where'], {}), ('Add', ['tokens', 'where'], ['given'], {})]
-    return levels_onnx(path, after=after, constants={'zero': np.array(0), 'one': np.array(1), 'table': np.zeros((tokens, 8), np.float32)}, **settings)
+    after = [('Shape', ['tokens'], ['sizes'], {}), ('Gather', ['sizes', 'one'], ['count'], {}),
+             ('Range', ['zero', 'count', 'one'], ['places'], {}),
+             ('Gather', ['table', 'places'], ['where'], {}), ('Add', ['tokens', 'where'], ['given'], {})]
+    return levels_onnx(path, after=after, constants={'zero': np.array(0), 'one': np.array(1),
+                                                     'table': np.zeros((tokens, 8), np.float32)}, **settings)

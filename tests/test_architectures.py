@@ -32,7 +32,8 @@ def check_layers(model, rng):
     unit, n = model.token_samples or 1, max(model.min_samples, model.sr)
     waves = [noise(rng, m//unit*unit/model.sr, model.sr) for m in (n, n*5//3, n)]
     out = model.forward(waves, layer='all')
-    assert out.frames.shape[1] == model.n_layers+1 and out.frames.shape[-1] == model.layer_dim and out.frames.shape[-2] == out.mask.shape[1]
+    assert out.frames.shape[1] == model.n_layers+1 and out.frames.shape[-1] == model.layer_dim
+    assert out.frames.shape[-2] == out.mask.shape[1]
     assert all((out.frames[0, i]-out.frames[0, i+1]).abs().max() > 1e-3 for i in range(model.n_layers))
     for i, w in enumerate(waves):
         alone = model.forward([w], layer='all')
@@ -46,7 +47,8 @@ def whole_model(kind, folder):
     "Save a small composite, its language model with it; gives the library's own model and extractor."
     config = make_config(kind)
     text = config.text_config
-    for k, v in dict(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=4, head_dim=16, vocab_size=300).items():
+    for k, v in dict(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4,
+                     num_key_value_heads=4, head_dim=16, vocab_size=300).items():
         if hasattr(text, k): setattr(text, k, v)
     if getattr(text, 'layer_types', None): text.layer_types = text.layer_types[:1]
     for c in (config, text):
@@ -61,7 +63,8 @@ def whole_model(kind, folder):
     return model, extractor
 
 
-def masked(extractor, wave): return extractor([wave], sampling_rate=extractor.sampling_rate, return_tensors='pt', return_attention_mask=True)
+def masked(extractor, wave):
+    return extractor([wave], sampling_rate=extractor.sampling_rate, return_tensors='pt', return_attention_mask=True)
 
 
 def qwen2_audio(model, extractor, wave):
@@ -70,7 +73,8 @@ def qwen2_audio(model, extractor, wave):
     tower = model.model.audio_tower
     n = int(tower._get_feat_extract_output_lengths(made['attention_mask'].sum(-1))[1])
     hook = tower.register_forward_hook(lambda module, args, out: seen.append(out.last_hidden_state))
-    model(input_ids=torch.full((1, n), model.config.audio_token_id), attention_mask=torch.ones(1, n, dtype=torch.long), input_features=made['input_features'],
+    model(input_ids=torch.full((1, n), model.config.audio_token_id),
+          attention_mask=torch.ones(1, n, dtype=torch.long), input_features=made['input_features'],
           feature_attention_mask=made['attention_mask'])
     hook.remove()
     return seen[0][0, :n]
@@ -81,7 +85,8 @@ def audio_features(model, extractor, wave, counted):
     mask = made.get('attention_mask', made.get('input_features_mask'))
     composite = getattr(model, 'model', model)
     takes = inspect.signature(composite.get_audio_features).parameters
-    out = composite.get_audio_features(made['input_features'], **({'input_features_mask': mask} if 'input_features_mask' in takes else {}))
+    out = composite.get_audio_features(made['input_features'], **({'input_features_mask': mask}
+                                                                  if 'input_features_mask' in takes else {}))
     return out.last_hidden_state[0, :counted(int(mask.sum()))] if out.last_hidden_state.ndim == 3 else out.last_hidden_state
 
 
@@ -101,7 +106,8 @@ def test_an_audio_tower_hears_what_it_hears_in_its_language_model(kind, tmp_path
     monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
     model, extractor = whole_model(kind, tmp_path/'m')
     embed = AudioEmbedding(tmp_path/'m')
-    assert embed.model.context == 30 and sum(p.numel() for p in embed.model.net.parameters()) < sum(p.numel() for p in model.parameters())
+    assert embed.model.context == 30
+    assert sum(p.numel() for p in embed.model.net.parameters()) < sum(p.numel() for p in model.parameters())
     for seconds in (.7, 1., 2.35):
         wave = noise(rng, seconds, 16000)
         with torch.inference_mode(): frames = by_hand[kind](model, extractor, wave).numpy()
@@ -131,7 +137,8 @@ def test_a_codec_gives_what_it_has_before_it_makes_codes(kind, tmp_path, rng, mo
     extractor = make_extractor(kind, config)
     for seconds in (.5, 1.37):
         wave = noise(rng, seconds, embed.sr)
-        with torch.inference_mode(): frames = codecs[kind](net, extractor(wave, sampling_rate=embed.sr, return_tensors='pt')).numpy()
+        with torch.inference_mode():
+            frames = codecs[kind](net, extractor(wave, sampling_rate=embed.sr, return_tensors='pt')).numpy()
         got = embed(AudioArray(wave, embed.sr))
         assert got.shape == frames.shape and np.abs(got-frames).max() < 1e-5*max(1, np.abs(frames).max())
 
@@ -140,7 +147,8 @@ def test_words_on_the_other_side_of_pe_audio(tmp_path, rng, monkeypatch):
     monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
     from tokenizers import Tokenizer, models, pre_tokenizers
     config = make_config('pe_audio')
-    for k, v in dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, vocab_size=20, pad_token_id=1, layer_types=['full_attention']*2).items():
+    for k, v in dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+                     vocab_size=20, pad_token_id=1, layer_types=['full_attention']*2).items():
         setattr(config.text_config, k, v)
     torch.manual_seed(0)
     model = tf.PeAudioModel(config).eval()
@@ -150,13 +158,15 @@ def test_words_on_the_other_side_of_pe_audio(tmp_path, rng, monkeypatch):
     extractor.save_pretrained(tmp_path/'m')
     heard = load_model(tmp_path/'m')
     with pytest.raises(ModelNotFoundError, match='holds no tokenizer'): heard.embed_text(['a dog'])
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(['<s>', '<pad>', '</s>', '<unk>', 'a', 'dog', 'barks', 'rain'])}, unk_token='<unk>'))
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(['<s>', '<pad>', '</s>', '<unk>', 'a',
+                                                                   'dog', 'barks', 'rain'])}, unk_token='<unk>'))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     read = tf.PreTrainedTokenizerFast(tokenizer_object=core, pad_token='<pad>', unk_token='<unk>', model_max_length=64)
     read.save_pretrained(tmp_path/'m')
     pipe, texts, wave = AudioPipeline(tmp_path/'m', pooling='model'), ['a dog barks', 'rain'], noise(rng, 1., 48000)
     with torch.inference_mode():
-        out = model(**read(texts, padding=True, return_tensors='pt'), **extractor(wave, sampling_rate=48000, return_tensors='pt'))
+        out = model(**read(texts, padding=True, return_tensors='pt'),
+                    **extractor(wave, sampling_rate=48000, return_tensors='pt'))
     assert np.abs(pipe((wave, 48000))-out.audio_embeds[0].numpy()).max() < 1e-5
     words = pipe.model.embed_text(texts)
     assert (words-torch.nn.functional.normalize(out.text_audio_embeds, dim=-1)).abs().max() < 1e-5
@@ -174,9 +184,12 @@ def test_an_encoder_that_wants_whole_pieces_gets_silence_behind_the_last(tmp_pat
     assert embed.model.multiple == 80 and np.abs(embed(AudioArray(wave, 16000))-wanted).max() < 1e-5
 
 
-# hidden layers: the encoder's own method is run as its library runs it, and what each layer takes and gives is looked at from outside
-layered = {'qwen2_audio': 'layers', 'audioflamingo3': 'layers', 'gemma4_audio': 'layers', 'gemma3n_audio': 'conformer', 'phi4_multimodal': 'encoders', 'seamless_m4t': 'encoder.layers',
-           'nemotron3_5_transcribe_audio': 'asr_encoder.layers', 'mimi': 'encoder_transformer.layers', 'pe_audio': 'layers'}
+# hidden layers: the encoder's own method is run as its library runs it, and what each layer takes and gives
+# is looked at from outside
+layered = {'qwen2_audio': 'layers', 'audioflamingo3': 'layers', 'gemma4_audio': 'layers',
+           'gemma3n_audio': 'conformer', 'phi4_multimodal': 'encoders', 'seamless_m4t': 'encoder.layers',
+           'nemotron3_5_transcribe_audio': 'asr_encoder.layers', 'mimi': 'encoder_transformer.layers',
+           'pe_audio': 'layers'}
 
 
 @pytest.mark.parametrize('kind', layered)
@@ -197,15 +210,18 @@ def test_a_layer_is_what_the_next_one_takes(kind, tmp_path, rng, monkeypatch):
     extra = 1 if kind == 'pe_audio' else 0  # what stands for the whole goes before the others
     assert embed.model.n_layers == len(layers) == len(got)-1 and len(taken) == len(layers)
     assert np.abs(got-wanted[:, extra:][:, :got.shape[1]]).max() < 1e-6
-    assert got.shape[1] == wanted.shape[1]-extra if not embed.model.fixed else got.shape[1] == -(-1.3*wanted.shape[1]//30)  # of thirty seconds
+    # of thirty seconds
+    assert got.shape[1] == wanted.shape[1]-extra if not embed.model.fixed else got.shape[1] == -(-1.3*wanted.shape[1]//30)
     assert embed.dim == got.shape[-1] == AudioPipeline(tmp_path/'m', layer=1)((wave, embed.sr)).shape[0]
 
 
 def test_layers_of_codecs_and_what_can_not_stand_beside_the_output(tmp_path, rng, monkeypatch):
     monkeypatch.setattr('auditus.models.passport.cache_folder', lambda: tmp_path/'cache')
     wave = (noise(rng, 1., 24000), 24000)
-    with pytest.raises(SettingError, match='gives its last layer only .none of its lists of layers'): AudioPipeline(save_type('encodec', tmp_path/'e'), layer=1)(wave)
-    with pytest.raises(SettingError, match='an output of another shape than its hidden layers: leave -1 out'): AudioPipeline(save_type('mimi', tmp_path/'m'), layer=[1, -1])(wave)
+    with pytest.raises(SettingError, match='gives its last layer only .none of its lists of layers'):
+        AudioPipeline(save_type('encodec', tmp_path/'e'), layer=1)(wave)
+    with pytest.raises(SettingError, match='an output of another shape than its hidden layers: leave -1 out'):
+        AudioPipeline(save_type('mimi', tmp_path/'m'), layer=[1, -1])(wave)
     with pytest.raises(SettingError, match='has the hidden states -3 to 2'): AudioPipeline(tmp_path/'m', layer=3)(wave)
 
 
@@ -223,7 +239,8 @@ def test_each_type_opens_and_is_sound_or_is_refused_with_the_reason(kind, tmp_pa
         with pytest.raises((ModelNotFoundError, ImportError), match=why): models_page.measure(kind, tmp_path/kind)
         return
     model, found = models_page.measure(kind, tmp_path/kind)
-    known = [k for k in models_page.measured if row[k] or row['least']]  # all of it, where the package that it needs was there
+    # all of it, where the package that it needs was there
+    known = [k for k in models_page.measured if row[k] or row['least']]
     assert {k: found[k] for k in known} == {k: row[k] for k in known}
     passport = model.passport or examine(model)
     assert passport.refused == {} and passport.passes <= 8
@@ -245,4 +262,5 @@ def test_the_page_of_models_is_made_of_the_list():
 
 
 @pytest.mark.parametrize('kind', all_types())
-def test_the_usual_sizes_of_each_type_are_believed(kind): check_numbers('config.json', json.loads(CONFIG_MAPPING[kind]().to_json_string(use_diff=False)))
+def test_the_usual_sizes_of_each_type_are_believed(kind):
+    check_numbers('config.json', json.loads(CONFIG_MAPPING[kind]().to_json_string(use_diff=False)))

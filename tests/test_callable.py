@@ -9,7 +9,8 @@ from auditus.models.callable import CallableModel
 from auditus.models.passport import RefusedModelError
 
 
-def loud_and_rough(waves): return np.stack([np.sqrt((waves**2).mean(1)), (np.diff(np.sign(waves)) != 0).mean(1)], axis=1)
+def loud_and_rough(waves):
+    return np.stack([np.sqrt((waves**2).mean(1)), (np.diff(np.sign(waves)) != 0).mean(1)], axis=1)
 
 
 def doubled(waves): return 2*loud_and_rough(waves)
@@ -20,14 +21,16 @@ def folder_of(place, n):
     import soundfile as sf
     place.mkdir()
     rng = np.random.default_rng(0)
-    for i in range(n): sf.write(place/f'{i}.wav', .1*(i+1)*np.sin(np.arange(16000)*(i+1)*.05)+rng.normal(0, .01, 16000), 16000)
+    for i in range(n):
+        sf.write(place/f'{i}.wav', .1*(i+1)*np.sin(np.arange(16000)*(i+1)*.05)+rng.normal(0, .01, 16000), 16000)
     return place
 
 
 def network():
     import torch
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Conv1d(1, 8, 400, 160), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Dropout(),
+    return torch.nn.Sequential(torch.nn.Conv1d(1, 8, 400, 160), torch.nn.BatchNorm1d(8), torch.nn.ReLU(),
+                               torch.nn.Dropout(),
                                torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
 
 
@@ -37,14 +40,16 @@ def waves(rng): return [rng.normal(0, .1, n).astype(np.float32) for n in (16000,
 
 # the same thing, as people write it
 def tensors_only(waves): return waves.abs().mean(1, keepdim=True)
-def with_channel(waves): return np.abs(waves[:, 0, :]).mean(1, keepdims=True) if waves.ndim == 3 and waves.shape[1] == 1 else 1/0
+def with_channel(waves):
+    return np.abs(waves[:, 0, :]).mean(1, keepdims=True) if waves.ndim == 3 and waves.shape[1] == 1 else 1/0
 def one_by_one(waves): return np.abs(waves).mean(1, keepdims=True) if len(waves) == 1 else 1/0
 def as_dict(waves): return {'embedding': np.abs(waves).mean(1, keepdims=True)}
 def in_frames(waves): return np.abs(waves).mean(1)[:, None, None]
 def in_double(waves): return np.abs(waves.astype(float)).mean(1, keepdims=True)
 
 
-@pytest.mark.parametrize('call', [tensors_only, with_channel, one_by_one, as_dict, in_frames, in_double], ids=lambda f: f.__name__)
+@pytest.mark.parametrize('call', [tensors_only, with_channel, one_by_one, as_dict, in_frames, in_double],
+                         ids=lambda f: f.__name__)
 def test_each_way_of_writing_it_is_found_out(call, waves):
     out = load_model(call, sr=16000).forward(waves)
     wanted = [np.abs(w).mean() for w in waves]
@@ -91,7 +96,8 @@ def test_what_takes_one_length_hears_windows_of_it(rng):
 def test_a_mask_of_ones_own_says_which_frames_are_real(waves):
     def padded(waves):
         n = waves.shape[1]//1000
-        frames = np.concatenate([waves[:, :n*1000].reshape(len(waves), n, 1000)[..., :1], np.full((len(waves), 5, 1), 9.)], axis=1)
+        frames = np.concatenate([waves[:, :n*1000].reshape(len(waves), n, 1000)[..., :1],
+                                 np.full((len(waves), 5, 1), 9.)], axis=1)
         return {'frames': frames, 'mask': np.broadcast_to(np.arange(n+5) < n, frames.shape[:2])}
     for w, frames in zip(waves, AudioPipeline(padded, target_sr=16000, pooling=None)([(w, 16000) for w in waves])):
         assert frames.shape == (len(w)//1000, 1) and frames.max() < 9
@@ -104,21 +110,32 @@ def never_the_same(waves): return loud_and_rough(waves)+np.random.rand()
 def deaf(waves): return np.ones((len(waves), 4))
 
 
-@pytest.mark.parametrize('call, said', [(beside_others, 'batch'), (by_place, 'order|batch'), (first_second, 'end is not heard'),
-                                        (never_the_same, 'second time'), (deaf, 'same vector')], ids=lambda o: getattr(o, '__name__', ''))
+@pytest.mark.parametrize('call, said', [(beside_others, 'batch'), (by_place, 'order|batch'),
+                                        (first_second, 'end is not heard'),
+                                        (never_the_same, 'second time'), (deaf, 'same vector')],
+                         ids=lambda o: getattr(o, '__name__', ''))
 def test_what_can_not_be_trusted_is_refused_with_the_measurement(call, said):
     with pytest.raises(RefusedModelError, match=said): AudioPipeline(call, target_sr=16000).model
 
 
-@pytest.mark.parametrize('call, said', [(lambda w: w.mean(), 'n, dim'), (lambda w: {'x': w}, 'frames'), (lambda w: None, 'n, dim'), (lambda: 0, 'TypeError'),
-                                        (lambda w: 'text', 'n, dim'), (lambda w: np.zeros((len(w)+1, 2)), 'as `pooled`'), (lambda w: np.abs(w[:, ::160]), 'last axis')])
+@pytest.mark.parametrize('call, said', [(lambda w: w.mean(), 'n, dim'), (lambda w: {'x': w}, 'frames'),
+                                        (lambda w: None, 'n, dim'), (lambda: 0, 'TypeError'),
+                                        (lambda w: 'text', 'n, dim'),
+                                        (lambda w: np.zeros((len(w)+1, 2)), 'as `pooled`'),
+                                        (lambda w: np.abs(w[:, ::160]), 'last axis')])
 def test_what_is_no_model_is_told_with_what_was_tried(call, said):
     with pytest.raises(ModelNotFoundError, match=said): load_model(call, sr=16000)
 
 
-@pytest.mark.parametrize('settings, said', [({}, 'which rate'), (dict(sr=0), 'positive'), (dict(sr=16000, labels=['a']), 'scores no classes'), (dict(sr=16000, activation='softmax'), 'scores no classes'),
-                                            (dict(sr=16000, dtype='bfloat16'), 'no setting `dtype`'), (dict(sr=16000, device='cpu'), 'leave `device` out'), (dict(sr=16000, context=-1), 'positive'),
-                                            (dict(sr=16000, backend='onnx'), 'no file can hold'), (dict(sr=16000, graph={'name': 3}), 'text'), (dict(sr=16000, peak=1.), 'no setting `peak`')])
+@pytest.mark.parametrize('settings, said', [({}, 'which rate'), (dict(sr=0), 'positive'),
+                                            (dict(sr=16000, labels=['a']), 'scores no classes'),
+                                            (dict(sr=16000, activation='softmax'), 'scores no classes'),
+                                            (dict(sr=16000, dtype='bfloat16'), 'no setting `dtype`'),
+                                            (dict(sr=16000, device='cpu'), 'leave `device` out'),
+                                            (dict(sr=16000, context=-1), 'positive'),
+                                            (dict(sr=16000, backend='onnx'), 'no file can hold'),
+                                            (dict(sr=16000, graph={'name': 3}), 'text'),
+                                            (dict(sr=16000, peak=1.), 'no setting `peak`')])
 def test_settings_that_mean_nothing_are_refused(settings, said):
     with pytest.raises(AuditusError, match=said): load_model(loud_and_rough, **settings)
 
@@ -135,13 +152,15 @@ def test_classes_have_names_and_scores(waves):
     found = {o['label']: o['score'] for o in clf((waves[0], 16000))}
     wanted = np.exp(100*loud_and_rough(waves[0][None])[0])
     assert np.allclose([found['loud'], found['rough']], wanted/wanted.sum(), atol=1e-5)
-    with pytest.raises(SettingError, match='labels'): AudioClassifier(scored, sr=16000, labels=['a'], activation='softmax').model
+    with pytest.raises(SettingError, match='labels'):
+        AudioClassifier(scored, sr=16000, labels=['a'], activation='softmax').model
     with pytest.raises(SettingError, match='activation'): load_model(scored, sr=16000)
 
 
 def test_a_table_needs_a_name_and_no_other_goes_on_with_it(tmp_path):
     folder = folder_of(tmp_path/'sounds', 3)
-    with pytest.raises(SettingError, match='give it a name'): extract(folder, tmp_path/'t', AudioPipeline(loud_and_rough, target_sr=16000))
+    with pytest.raises(SettingError, match='give it a name'):
+        extract(folder, tmp_path/'t', AudioPipeline(loud_and_rough, target_sr=16000))
     assert not (tmp_path/'t').exists()
     one, other = (AudioPipeline(f, target_sr=16000, name=f.__name__) for f in (loud_and_rough, doubled))
     assert len(extract(folder, tmp_path/'t', one).errors) == 0 and extract(folder, tmp_path/'t', one)
@@ -171,7 +190,8 @@ def test_a_saved_module_opens_without_its_class(tmp_path, waves):
     pipe.save(tmp_path/'saved')
     opened = AudioPipeline.load(tmp_path/'saved')
     assert np.abs(opened(given)-pipe(given)).max() < 1e-5 and opened.model_name.endswith('.onnx')
-    with pytest.raises(SettingError, match='no file can hold'): AudioPipeline(loud_and_rough, target_sr=16000).save(tmp_path/'f')
+    with pytest.raises(SettingError, match='no file can hold'):
+        AudioPipeline(loud_and_rough, target_sr=16000).save(tmp_path/'f')
 
 
 @pytest.mark.parametrize('backend', ['onnx', 'openvino'])
@@ -198,5 +218,6 @@ def test_a_function_among_the_settings_of_a_graph_is_known_by_its_name(tmp_path)
     folder, graph = folder_of(tmp_path/'sounds', 3), dict(sr=16000, pooled='pooled', context=1.)
     def pipe(features): return AudioPipeline(tmp_path/'bare.onnx', features=features, **graph)
     assert extract(folder, tmp_path/'t', pipe(half_as_loud)).files == 3
-    with pytest.raises(SettingError, match='begun with other settings'): extract(folder, tmp_path/'t', pipe(third_as_loud))
+    with pytest.raises(SettingError, match='begun with other settings'):
+        extract(folder, tmp_path/'t', pipe(third_as_loud))
     with pytest.raises(SettingError, match='with `def`'): extract(folder, tmp_path/'t2', pipe(lambda waves: waves/2))

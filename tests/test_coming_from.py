@@ -21,4 +21,5 @@ def test_similarities_are_those_of_sentence_transformers(checkpoint, sounds):
     wanted = util.cos_sim(pipe.encode(files), pipe.encode(files)).numpy()
     assert np.abs(unit@unit.T-wanted).max() < 1e-5
     hits = SoundIndex.build(files, pipe).search(files[0], 3)
-    assert [h['file'] for h in hits] == [files[i] for i in np.argsort(-wanted[0])] and np.allclose([h['score'] for h in hits], -np.sort(-wanted[0]), atol=1e-5)
+    assert [h['file'] for h in hits] == [files[i] for i in np.argsort(-wanted[0])]
+    assert np.allclose([h['score'] for h in hits], -np.sort(-wanted[0]), atol=1e-5)

@@ -15,7 +15,8 @@ from auditus.extract import extract, load
 from auditus.models.sessions import is_installed
 from auditus.pipeline.embedding import TruncationWarning
 
-backends = [pytest.param(b, marks=pytest.mark.skipif(not is_installed(b), reason=f'{b} is not installed')) for b in ('onnx', 'openvino')]
+backends = [pytest.param(b, marks=pytest.mark.skipif(not is_installed(b), reason=f'{b} is not installed'))
+            for b in ('onnx', 'openvino')]
 bands, columns = 12, 101  # of AST's patches
 context = 5.
 
@@ -51,13 +52,15 @@ def frames_of_ast(net, extractor, wave):
 def test_ast_is_the_librarys_with_its_first_columns(made, rng):
     folder, model, extractor = made('ast')
     net, features = ast_by_hand(model, extractor)
-    embed, summary, hidden = (AudioEmbedding(folder, context=context, **k) for k in ({}, {'output': 'pooled'}, {'layer': 1}))
+    embed, summary, hidden = (AudioEmbedding(folder, context=context, **k)
+                              for k in ({}, {'output': 'pooled'}, {'layer': 1}))
     assert embed.model.context == context
     for seconds in (5., 1., 3.37):  # what is shorter is filled up to the shorter context, and no further
         wave = noise(rng, seconds, 16000)
         layers, pooled, _ = frames_of_ast(net, features, wave)
         x = AudioArray(wave, 16000)
-        assert embed(x).shape == (2+bands*49, 32) and np.abs(embed(x)-net(**features(wave, sampling_rate=16000, return_tensors='pt')).last_hidden_state[0].detach().numpy()).max() < 1e-5
+        assert embed(x).shape == (2+bands*49, 32)
+        assert np.abs(embed(x)-net(**features(wave, sampling_rate=16000, return_tensors='pt')).last_hidden_state[0].detach().numpy()).max() < 1e-5
         assert np.abs(hidden(x)-layers[1]).max() < 1e-5 and np.abs(summary(x)-pooled[0].numpy()).max() < 1e-5
 
 
@@ -79,7 +82,8 @@ def test_whisper_is_the_librarys_with_its_first_positions(made, rng):
     assert embed.model.context == 5
     for seconds, tokens in ((5., 250), (1., 50), (3.37, 169)):
         wave = noise(rng, seconds, 16000)
-        with torch.inference_mode(): reference = net(features(wave, sampling_rate=16000, return_tensors='pt')['input_features']).last_hidden_state[0, :tokens].numpy()
+        with torch.inference_mode():
+            reference = net(features(wave, sampling_rate=16000, return_tensors='pt')['input_features']).last_hidden_state[0, :tokens].numpy()
         frames = embed(AudioArray(wave, 16000))
         assert frames.shape == reference.shape and np.abs(frames-reference).max() < 1e-5
 
@@ -98,7 +102,8 @@ def test_without_it_nothing_is_touched(name, made, rng):
     folder, model, _ = made(name)
     whole, short = load_model(folder), load_model(folder, context=5)
     kept = model.state_dict() if name == 'ast' else model.model.encoder.state_dict()
-    assert all(torch.equal(v, kept[k]) for k, v in whole.net.state_dict().items())  # also after the shorter one was made
+    # also after the shorter one was made
+    assert all(torch.equal(v, kept[k]) for k, v in whole.net.state_dict().items())
     wave = noise(rng, 2., 16000)
     full = load_model(folder, context=whole.context)
     assert full is not whole and torch.equal(full.forward([wave]).frames, whole.forward([wave]).frames)
@@ -114,13 +119,16 @@ def test_windows_of_other_lengths(checkpoint, rng):
     by_window = pipe((wave, 16000))
     embed = AudioEmbedding(folder, context=5)
     assert len(by_window) == 3 and np.abs(by_window[0]-embed(AudioArray(five, 16000)).mean(0)).max() < 1e-5
-    assert np.abs(pipe((three, 16000))[0]-embed(AudioArray(three, 16000)).mean(0)).max() < 1e-5  # filled up, as AST does
-    # a longer window is heard in pieces of the context, each weighted by its sound, and 'auto' covers a recording in them
+    # filled up, as AST does
+    assert np.abs(pipe((three, 16000))[0]-embed(AudioArray(three, 16000)).mean(0)).max() < 1e-5
+    # a longer window is heard in pieces of the context, each weighted by its sound, and 'auto' covers a
+    # recording in them
     seven = AudioPipeline(folder, window=7, context=5)((wave[:112_000], 16000))[0]
     pieces = embed(Windows([five, wave[80_000:112_000]], 16000, [0, 5], [5, 7]))
     assert np.abs(seven-(5*pieces[0].mean(0)+2*pieces[1].mean(0))/7).max() < 1e-5
     assert np.abs(AudioPipeline(folder, context=5)((wave[:112_000], 16000))-seven).max() < 1e-5
-    with pytest.warns(TruncationWarning, match='hears 5 s at once, and of 12.00 s only the start'): AudioEmbedding(folder, context=5)(AudioArray(wave, 16000))
+    with pytest.warns(TruncationWarning, match='hears 5 s at once, and of 12.00 s only the start'):
+        AudioEmbedding(folder, context=5)(AudioArray(wave, 16000))
 
 
 def test_what_has_no_shorter_context_says_why(checkpoint, clap_folder, made):
@@ -129,13 +137,15 @@ def test_what_has_no_shorter_context_says_why(checkpoint, clap_folder, made):
         with pytest.raises(SettingError, match=text): load_model(name, **settings)
     refuses(r'may be 0.16 to 10.24 s, got 12: longer sounds are cut into windows', ast, context=12)
     refuses(r'may be 0.16 to 10.24 s, got 0.1: shorter sounds are filled up', ast, context=.1)
-    for odd in (-1, 0, True, '5', float('nan'), float('inf')): refuses('`context` must be positive seconds, got', ast, context=odd)
+    for odd in (-1, 0, True, '5', float('nan'), float('inf')):
+        refuses('`context` must be positive seconds, got', ast, context=odd)
     refuses('must be whole seconds, got 2.5: use 3', checkpoint('whisper'), context=2.5)
     refuses('may be 1 to 30 s, got 31', checkpoint('whisper'), context=31)
     refuses('can not be chosen for .*, a hubert: .* most others hear any length, and pay for no more. Leave it out', checkpoint('hubert-layer'), context=5)
     refuses('a clap: its network takes a picture of one size', clap_folder, context=5)
     refuses("the model 'clmr' has no setting `context`", 'clmr', context=5)
-    with pytest.raises(SettingError, match='is loaded already: `context` has to be given when it is'): load_model(load_model(ast), context=5)
+    with pytest.raises(SettingError, match='is loaded already: `context` has to be given when it is'):
+        load_model(load_model(ast), context=5)
     with pytest.raises(SettingError, match='loaded already'): AudioPipeline(load_model(ast), context=5).model
 
 
@@ -149,7 +159,8 @@ def test_saved_pickled_and_copied(checkpoint, rng, tmp_path):
     pipe = AudioPipeline(checkpoint('ast'), window=5, context=5)
     x = (noise(rng, 6., 16000), 16000)
     pipe.save(tmp_path/'kept')
-    for again in (AudioPipeline.load(tmp_path/'kept'), pickle.loads(pickle.dumps(pipe)), AudioPipeline(**pipe.get_params())):
+    for again in (AudioPipeline.load(tmp_path/'kept'), pickle.loads(pickle.dumps(pipe)),
+                  AudioPipeline(**pipe.get_params())):
         assert again.context == 5 and again.model.context == 5 and np.array_equal(again(x), pipe(x))
     assert not np.allclose(AudioPipeline.load(tmp_path/'kept', context=None)(x), pipe(x), atol=1e-4)
 
@@ -175,7 +186,8 @@ def test_probes_and_indices_ask_for_the_context_of_their_vectors(checkpoint, sou
     whole, short = AudioPipeline(folder, window=2), AudioPipeline(folder, window=2, context=2)
     check_same_vectors(run_settings(short), short)
     check_same_vectors({k: v for k, v in run_settings(whole).items() if k != 'context'}, whole)  # of an earlier version
-    with pytest.raises(SettingError, match='context: None there, 2.0 here'): check_same_vectors(run_settings(whole), short)
+    with pytest.raises(SettingError, match='context: None there, 2.0 here'):
+        check_same_vectors(run_settings(whole), short)
     extract([sounds/'chirp.ogg'], tmp_path/'t.parquet', short)
     assert SoundIndex.build(tmp_path/'t.parquet').pipeline.model.context == 2
     with pytest.raises(SettingError, match='context'): SoundIndex.build(tmp_path/'t.parquet', whole)
@@ -192,7 +204,8 @@ def test_other_engines_get_a_network_of_their_own(name, backend, shallow, rng, c
     assert short.model.backend == backend
 
 
-@pytest.mark.skipif(not (installed('onnxruntime') and installed('onnx')), reason='the extra auditus[onnx] is not installed')
+@pytest.mark.skipif(not (installed('onnxruntime') and installed('onnx')),
+                    reason='the extra auditus[onnx] is not installed')
 def test_an_exported_file_hears_what_was_exported(shallow, rng, tmp_path):
     load_model(shallow('ast'), context=5).export(tmp_path/'short.onnx')
     x = (noise(rng, 7., 16000), 16000)
@@ -201,7 +214,8 @@ def test_an_exported_file_hears_what_was_exported(shallow, rng, tmp_path):
     with pytest.raises(SettingError, match='`context` can not be given'): load_model(tmp_path/'short.onnx', context=3)
 
 
-@pytest.mark.skipif(not (installed('onnxruntime') and installed('onnx')), reason='the extra auditus[onnx] is not installed')
+@pytest.mark.skipif(not (installed('onnxruntime') and installed('onnx')),
+                    reason='the extra auditus[onnx] is not installed')
 def test_a_graph_that_was_told_its_context_is_saved_with_it(rng, tmp_path):
     known = dict(sr=8000, pooled='pooled', frames='given')
     pipe = AudioPipeline(cut_short(tmp_path/'a.onnx', samples=None), context=1., window=1., **known)
@@ -216,7 +230,8 @@ def test_the_weights_of_one_context_are_not_those_of_another(checkpoint, rng, tm
     model = open_trainable({'name': str(checkpoint('ast')), 'context': 5})
     with torch.no_grad(): model.net.embeddings.position_embeddings.mul_(2)
     (tmp_path/'kept').mkdir()
-    again = load_model(**{k: v.replace('{folder}', str(tmp_path/'kept')) for k, v in model.save(tmp_path/'kept').items()})
+    again = load_model(**{k: v.replace('{folder}', str(tmp_path/'kept'))
+                          for k, v in model.save(tmp_path/'kept').items()})
     wave = noise(rng, 4., 16000)
     assert again.context == 5 and torch.equal(again.forward([wave]).frames, model.forward([wave]).frames)
 
@@ -230,7 +245,9 @@ def test_a_folder_of_a_shorter_model_is_left_as_it_was(made, tmp_path, rng):
 
 
 def test_the_command(checkpoint, sounds, tmp_path):
-    assert command('embed', sounds/'chirp.ogg', '--model', checkpoint('ast'), '--window', '2', '--context', '2', '--out', tmp_path/'t.parquet').exit_code == 0
+    assert command('embed', sounds/'chirp.ogg', '--model', checkpoint('ast'), '--window', '2', '--context',
+                   '2', '--out', tmp_path/'t.parquet').exit_code == 0
     assert np.abs(load(tmp_path/'t.parquet')[0][0]-AudioPipeline(checkpoint('ast'), window=2, context=2)(sounds/'chirp.ogg')[0]).max() < 1e-6
-    refused = command('embed', sounds/'chirp.ogg', '--model', checkpoint('ast'), '--context', '12', '--out', tmp_path/'u.parquet')
+    refused = command('embed', sounds/'chirp.ogg', '--model', checkpoint('ast'), '--context', '12', '--out',
+                      tmp_path/'u.parquet')
     assert refused.exit_code == 1 and '`--context`' in refused.output

@@ -54,13 +54,17 @@ def filters():
     "A network of somebody's own, with seeded weights."
     import torch
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Conv1d(1, 8, 400, 160), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
+    return torch.nn.Sequential(torch.nn.Conv1d(1, 8, 400, 160), torch.nn.ReLU(),
+                               torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
 
 
 def model_of(entry, request):
     "A small model of each kind that is registered."
-    named = {'birdnet': lambda: ('birdnet', {}), 'huggingface': lambda: (request.getfixturevalue('checkpoint')('hubert-layer'), {}),
-             'clmr': lambda: ('clmr', {'checkpoint': request.getfixturevalue('clmr')}), 'onnx': lambda: (request.getfixturevalue('exported'), {}), 'tflite': lambda: (request.getfixturevalue('tflite'), {}),
+    named = {'birdnet': lambda: ('birdnet', {}),
+             'huggingface': lambda: (request.getfixturevalue('checkpoint')('hubert-layer'), {}),
+             'clmr': lambda: ('clmr', {'checkpoint': request.getfixturevalue('clmr')}),
+             'onnx': lambda: (request.getfixturevalue('exported'), {}),
+             'tflite': lambda: (request.getfixturevalue('tflite'), {}),
              'safetensors': lambda: (request.getfixturevalue('learnt'), {}),
              'callable': lambda: (filters(), {'sr': 16000})}
     assert entry in named, f'tests/test_contract.py does not know how to open a small model of the kind {entry!r}: add it to `model_of`'
@@ -74,7 +78,8 @@ def test_all_that_are_registered_hold_it(check, entry, request, rng): check(mode
 
 
 @pytest.mark.parametrize('entry', registered())
-def test_all_that_are_registered_are_saved_whole(entry, request, rng, tmp_path): check_saved(model_of(entry, request), rng, tmp_path/'saved')
+def test_all_that_are_registered_are_saved_whole(entry, request, rng, tmp_path):
+    check_saved(model_of(entry, request), rng, tmp_path/'saved')
 
 
 class Sound(Loudness):
@@ -139,7 +144,11 @@ def broken(model, rng):
 
 
 @pytest.mark.parametrize('model, said', [
-    (Sound, set()), (PaddingCounts, {'alone as in a batch'}), (BatchDependent, {'alone as in a batch'}), (OrderDependent, {'alone as in a batch', 'in any order'}),
-    (FirstCallDiffers, {'the same each time'}), (NaNOfSilence, {'finite on silence'}), (LabelsShort, {'labels'}), (WrongSize, {'frame_dim'}), (NoSummary, {'pooled_dim'}),
-    (ScalesItsInput, {'waves are left as they are'}), (AheadDiffers, {'run(prepare(waves)) is forward(waves)'}), (Deaf, {'another sound, another result'})])
-def test_each_way_of_breaking_it_is_found_out(model, said, rng): assert said <= broken(model, rng) and (said or not broken(model, rng))
+    (Sound, set()), (PaddingCounts, {'alone as in a batch'}), (BatchDependent, {'alone as in a batch'}),
+    (OrderDependent, {'alone as in a batch', 'in any order'}),
+    (FirstCallDiffers, {'the same each time'}), (NaNOfSilence, {'finite on silence'}),
+    (LabelsShort, {'labels'}), (WrongSize, {'frame_dim'}), (NoSummary, {'pooled_dim'}),
+    (ScalesItsInput, {'waves are left as they are'}),
+    (AheadDiffers, {'run(prepare(waves)) is forward(waves)'}), (Deaf, {'another sound, another result'})])
+def test_each_way_of_breaking_it_is_found_out(model, said, rng):
+    assert said <= broken(model, rng) and (said or not broken(model, rng))

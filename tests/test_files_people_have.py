@@ -74,7 +74,8 @@ def u32(n): return struct.pack('<I', n % 2**32)
 
 
 id3v1 = b'TAG'+b'title'.ljust(125, b'\0')
-ape = b''.join((b'APETAGEX'+struct.pack('<IIII8x', 2000, 64, 1, 1 << 31 | 1 << 29), b'item'*8,  # header, an item, and a footer that counts both
+# header, an item, and a footer that counts both
+ape = b''.join((b'APETAGEX'+struct.pack('<IIII8x', 2000, 64, 1, 1 << 31 | 1 << 29), b'item'*8,
                 b'APETAGEX'+struct.pack('<IIII8x', 2000, 64, 1, 1 << 31)))
 
 
@@ -111,14 +112,16 @@ def bw64(wav, told=True):
 
 def wavs():
     for name, riff, data in [('0 and 0', 0, 0), ('data 0', None, 0), ('ffffffff and 0', -1, 0), ('ffffffff', -1, -1),
-                             ('sox', 0x7ffff024, 0x7ffff000), ('arecord', 0x80000024, 0x80000000), ('2 GiB less a byte', 2**31-1, 2**31-1-36), ('FFmpeg of old', -1, -1-36),
+                             ('sox', 0x7ffff024, 0x7ffff000), ('arecord', 0x80000024, 0x80000000),
+                             ('2 GiB less a byte', 2**31-1, 2**31-1-36), ('FFmpeg of old', -1, -1-36),
                              ('riff 0', 0, None), ('riff ffffffff', -1, None), ('riff 8 too large', n*2+44, None)]:
         yield f'WAV of sizes {name}', sizes(written(), riff, data), written()
     for subtype in ('PCM_U8', 'PCM_24', 'FLOAT', 'DOUBLE', 'ULAW', 'IMA_ADPCM'):
         for size in (0, -1): yield f'WAV {subtype} of size {size}', sizes(written('WAV', subtype), 0, size), written('WAV', subtype)
     yield 'WAV stereo of size 0', sizes(written(channels=2), 0, 0), written(channels=2)
     yield 'WAVEX of size 0', sizes(written('WAVEX'), 0, 0), written('WAVEX')
-    yield 'WAV with LIST before, size 0', sizes(with_chunk(written(), b'LIST', b'INFOISFT\x04\0\0\0abc\0'), -1, 0), written()
+    yield 'WAV with LIST before, size 0', sizes(with_chunk(written(), b'LIST', b'INFOISFT\x04\0\0\0abc\0'),
+                                                -1, 0), written()
     yield 'WAV with LIST behind', with_chunk(written(), b'LIST', b'INFOISFT\x04\0\0\0abc\0', after=True), written()
     yield 'WAV with an odd chunk', with_chunk(written(), b'junk', b'abc'), written()
     yield 'WAV with a tag behind', written()+id3v1, written()
@@ -136,14 +139,18 @@ def wavs():
 def others():
     "Other headers of streams."
     a = written('AIFF')
-    for name, form, data, frames in (('0', 0, 0, 0), ('ffffffff', 2**32-1, 2**32-1, 2**32-1), ('sox', 0x7ffffff0, 0x7fffff00, 0x3fffff80)):
-        yield f'AIFF of size {name}', put(a, (4, struct.pack('>I', form)), (a.index(b'COMM')+10, struct.pack('>I', frames)),
+    for name, form, data, frames in (('0', 0, 0, 0), ('ffffffff', 2**32-1, 2**32-1, 2**32-1),
+                                     ('sox', 0x7ffffff0, 0x7fffff00, 0x3fffff80)):
+        yield f'AIFF of size {name}', put(a, (4, struct.pack('>I', form)),
+                                          (a.index(b'COMM')+10, struct.pack('>I', frames)),
                                           (a.index(b'SSND')+4, struct.pack('>I', data))), a
-    for size in (0, 2**32-1): yield f'AU of size {size}', put(written('AU'), (8, struct.pack('>I', size))), written('AU')
+    for size in (0, 2**32-1):
+        yield f'AU of size {size}', put(written('AU'), (8, struct.pack('>I', size))), written('AU')
     a = written('CAF')
     yield 'CAF of size -1', put(a, (a.index(b'data')+4, b'\xff'*8)), a
     a = written('W64')
-    for size in (0, 2**64-1): yield f'W64 of size {size}', put(a, (16, struct.pack('<Q', size)), (a.index(b'data')+16, struct.pack('<Q', size))), a
+    for size in (0, 2**64-1):
+        yield f'W64 of size {size}', put(a, (16, struct.pack('<Q', size)), (a.index(b'data')+16, struct.pack('<Q', size))), a
 
 
 # --- Ogg
@@ -207,7 +214,8 @@ def changed(ogg, how):
 
 
 oggs = 'VORBIS', 'OPUS'
-page_faults = ['lost', 'twice', 'out of order', 'flipped', 'flipped number', 'flipped mark', 'flipped length', 'last page lost',
+page_faults = ['lost', 'twice', 'out of order', 'flipped', 'flipped number', 'flipped mark', 'flipped length',
+               'last page lost',
                'last page cut', 'zeros']
 
 
@@ -257,7 +265,8 @@ cbr, vbr = (dict(bitrate_mode=m, compression_level=.4) for m in ('CONSTANT', 'VA
 
 def frame_bytes(mp3):
     "How long its first frame is: the next one starts with the same three bytes, but for the padding and the bit rate."
-    return next(i for i in range(24, len(mp3)) if mp3[i:i+2] == mp3[:2] and (mp3[i+2] ^ mp3[2]) & 0x0c == 0 and mp3[i+3] >> 6 == mp3[3] >> 6)
+    return next(i for i in range(24, len(mp3)) if mp3[i:i+2] == mp3[:2] and (mp3[i+2] ^ mp3[2]) & 0x0c == 0
+                and mp3[i+3] >> 6 == mp3[3] >> 6)
 
 
 def mp3s():
@@ -345,10 +354,14 @@ def test_mp3_in_wav(counted):
 # --- by phones and cameras
 
 by_others = {  # container, codec, rate (Hz): samples that the codec leaves at the ends
-    ('ipod', 'aac', 44100): 0, ('mp4', 'aac', 44100): 0, ('mov', 'alac', 44100): 0, ('mov', 'pcm_s16le', 44100): 0, ('3gp', 'aac', 44100): 0,
-    ('3gp', 'libopencore_amrnb', 8000): 0, ('amr', 'libopencore_amrnb', 8000): 160, ('adts', 'aac', 44100): 2048, ('webm', 'libopus', 48000): 0,
-    ('matroska', 'aac', 44100): 1024, ('matroska', 'pcm_s16le', 44100): 0, ('asf', 'wmav2', 44100): 4096, ('asf', 'wmav1', 44100): 4096,
-    ('mpegts', 'aac', 44100): 2048, ('avi', 'libmp3lame', 44100): 2304, ('flv', 'aac', 44100): 2048, ('mp2', 'mp2', 44100): 1152,
+    ('ipod', 'aac', 44100): 0, ('mp4', 'aac', 44100): 0, ('mov', 'alac', 44100): 0,
+             ('mov', 'pcm_s16le', 44100): 0, ('3gp', 'aac', 44100): 0,
+    ('3gp', 'libopencore_amrnb', 8000): 0, ('amr', 'libopencore_amrnb', 8000): 160,
+             ('adts', 'aac', 44100): 2048, ('webm', 'libopus', 48000): 0,
+    ('matroska', 'aac', 44100): 1024, ('matroska', 'pcm_s16le', 44100): 0, ('asf', 'wmav2', 44100): 4096,
+             ('asf', 'wmav1', 44100): 4096,
+    ('mpegts', 'aac', 44100): 2048, ('avi', 'libmp3lame', 44100): 2304, ('flv', 'aac', 44100): 2048,
+             ('mp2', 'mp2', 44100): 1152,
     ('caf', 'alac', 44100): 4096, ('ogg', 'libopus', 48000): 0, ('wav', 'adpcm_ms', 44100): 2036,
     ('w64', 'pcm_s16le', 44100): 0, ('au', 'pcm_s16be', 44100): 0}
 
@@ -365,7 +378,8 @@ def test_what_phones_and_cameras_write(container, codec, rate, channels, tmp_pat
     np.testing.assert_array_equal(load(tmp_path/'a', mono=False).a, x.a)
     # with the delay of the codec, of which not every container tells, it is the sound that went in
     sent, heard = sound(2*rate)[rate//2:rate], np.atleast_2d(x.a)[0]
-    lags = [np.corrcoef(sent, heard[rate//2+lag:rate+lag])[0, 1] for lag in range(-2048, by_others[container, codec, rate]+1)]
+    lags = [np.corrcoef(sent, heard[rate//2+lag:rate+lag])[0, 1]
+            for lag in range(-2048, by_others[container, codec, rate]+1)]
     assert max(lags) > .95
     for start, end in ((0, .25), (.731, 1.234), (1.9, None)):
         y = load(Clip(tmp_path/'a', start, end), mono=False)
@@ -375,11 +389,13 @@ def test_what_phones_and_cameras_write(container, codec, rate, channels, tmp_pat
 def test_film_with_and_without_sound():
     data = by_ffmpeg('mp4', 'aac', 44100, 44100, picture=True)
     assert len(load(data)) == 44100
-    with pytest.raises(AudioDecodeError, match='no sound in it'): load(by_ffmpeg('mp4', 'aac', 44100, picture=True, sounds=False))
+    with pytest.raises(AudioDecodeError, match='no sound in it'):
+        load(by_ffmpeg('mp4', 'aac', 44100, picture=True, sounds=False))
 
 
 @pytest.mark.parametrize('container,codec,rate', [k for k in by_others if k[0] in
-                                                  ('ipod', 'mp4', 'mov', '3gp', 'adts', 'webm', 'asf', 'avi', 'caf', 'w64', 'au')])
+                                                  ('ipod', 'mp4', 'mov', '3gp', 'adts', 'webm', 'asf', 'avi',
+                                                   'caf', 'w64', 'au')])
 def test_what_phones_and_cameras_write_is_not_cut_silently(container, codec, rate):
     data = by_ffmpeg(container, codec, rate, 4*rate, bit_rate=96000 if 'wma' in codec else None)
     x = load(data)
@@ -449,7 +465,8 @@ def test_mp3_that_loses_frames(how, counted):
     data = written('MP3', n=5*n, **cbr)
     data = data if counted else data[frame_bytes(data):]
     good, at = load(data), len(data)//2
-    hole = {'zeros': bytes(3000), 'lost bytes': b'', 'noise': np.random.default_rng(0).integers(0, 255, 3000, np.uint8).tobytes()}[how]
+    hole = {'zeros': bytes(3000), 'lost bytes': b'',
+            'noise': np.random.default_rng(0).integers(0, 255, 3000, np.uint8).tobytes()}[how]
     broken = data[:at]+hole+data[at+3001:]  # not so that other frames fit exactly: nothing could tell that
     with pytest.raises(AudioDecodeError, match='damaged|truncated'): load(broken)
     kept = load(broken, truncated='keep')
@@ -461,16 +478,19 @@ def test_parts_of_other_rates_or_channels():
     for s in oggs:
         with pytest.raises(AuditusError, match='rate'): load(written('OGG', s)+written('OGG', s, rate=8000, n=8000, seed=2) if s == 'VORBIS'
                                                              else written('OGG', s)+written('OGG', 'VORBIS'))
-    with pytest.raises(AuditusError, match='channels'): load(written('OGG', 'VORBIS')+written('OGG', 'VORBIS', channels=2))
+    with pytest.raises(AuditusError, match='channels'):
+        load(written('OGG', 'VORBIS')+written('OGG', 'VORBIS', channels=2))
 
 
 def test_what_follows_on_its_samples_is_not_lost_silently():
-    with pytest.raises(AudioDecodeError, match='damaged: behind its samples are 48,000 bytes'): load(sizes(written(), None, 16000))
+    with pytest.raises(AudioDecodeError, match='damaged: behind its samples are 48,000 bytes'):
+        load(sizes(written(), None, 16000))
     for second in (written('FLAC'), written('FLAC', n=9000), written('FLAC', n=5*n)):
         with pytest.raises(AudioDecodeError, match='damaged|truncated'): load(written('FLAC')+second)
 
 
-@pytest.mark.parametrize('data', [sizes(written(), None, 0)[:44], with_chunk(sizes(written(), None, 0)[:44], b'LIST', b'INFO', after=True)])
+@pytest.mark.parametrize('data', [sizes(written(), None, 0)[:44],
+                                  with_chunk(sizes(written(), None, 0)[:44], b'LIST', b'INFO', after=True)])
 def test_wav_that_really_is_empty(data):
     with pytest.raises(AudioDecodeError, match='no samples'): load(data)
 
@@ -512,7 +532,8 @@ def test_clips_beyond_their_sound():
         with pytest.raises(AudioInputError, match='there is no clip'): load(Clip(source, 1, 3))
 
 
-@pytest.mark.parametrize('start,end', [(-1, 2), (2, 1), (1, 1), (np.nan, 1), (0, np.inf), ('0', 1), (None, 1), (True, 2)])
+@pytest.mark.parametrize('start,end', [(-1, 2), (2, 1), (1, 1), (np.nan, 1), (0, np.inf), ('0', 1), (None, 1),
+                                       (True, 2)])
 def test_clips_that_mean_nothing(start, end):
     with pytest.raises(AudioInputError, match='Clip'): Clip('a.wav', start, end)
 
@@ -521,14 +542,16 @@ def test_clip_is_a_value():
     import copy
     import pickle
     c = Clip('a.wav', np.float32(1), 2)
-    for other in (Clip('a.wav', 1., 2.), copy.deepcopy(c), pickle.loads(pickle.dumps(c))): assert other == c and hash(other) == hash(c)
+    for other in (Clip('a.wav', 1., 2.), copy.deepcopy(c), pickle.loads(pickle.dumps(c))):
+        assert other == c and hash(other) == hash(c)
     with pytest.raises(AttributeError): c.start = 3
     assert str(c) == "'a.wav' from 1 s to 2 s"
 
 
 def test_clips_among_many():
     data = written('FLAC')
-    with pytest.raises(AudioInputError, match='item 1.*from 1 s to 9 s'): AudioLoader()([Clip(data, 0, 1), Clip(data, 1, 9)])
+    with pytest.raises(AudioInputError, match='item 1.*from 1 s to 9 s'):
+        AudioLoader()([Clip(data, 0, 1), Clip(data, 1, 9)])
     low = AudioLoader(sr=8000)(Clip(data, .5, 1.5))
     np.testing.assert_array_equal(low.a, Resampling(8000)(load(data).cut(.5, 1.5)).a)
 
@@ -569,7 +592,8 @@ def stereo(*channels, format='WAV'):
     return out.getvalue()
 
 
-@pytest.mark.parametrize('given', [lambda a, b: stereo(a, b), lambda a, b: (np.stack([a, b]), sr), lambda a, b: stereo(a, b, format='FLAC')],
+@pytest.mark.parametrize('given', [lambda a, b: stereo(a, b), lambda a, b: (np.stack([a, b]), sr),
+                                   lambda a, b: stereo(a, b, format='FLAC')],
                          ids=['wav', 'array', 'flac'])
 def test_channels_of_opposite_phase(given):
     a = sound(3*block_samples//2)
@@ -604,7 +628,8 @@ def test_clips_of_a_long_mp3_are_read_by_a_decoder_that_stays_open(tmp_path, rng
     def off(a, s): return np.abs(a-whole[round(s*sr):round((s+1)*sr)]).max()
     clips = [load(Clip(path, s, s+1)).a for s in starts]
     assert max(map(off, clips, starts)) < 1e-6 and (os.name == 'nt' or len(_kept.kept) == 1)
-    with ThreadPoolExecutor(8) as pool: assert max(map(off, pool.map(lambda s: load(Clip(path, s, s+1)).a, starts*4), starts*4)) < 1e-6
+    with ThreadPoolExecutor(8) as pool:
+        assert max(map(off, pool.map(lambda s: load(Clip(path, s, s+1)).a, starts*4), starts*4)) < 1e-6
     assert len(_kept.kept) <= 4 and np.array_equal(load(path).a, whole)  # a whole file is decoded anew
     sf.write(path, rng.normal(0, .1, 65*sr), sr, format='MP3')  # another sound under the same name
     other = load(path).a

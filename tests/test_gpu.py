@@ -102,5 +102,6 @@ def test_collections_scores_and_training(shallow, sounds, rng, tmp_path):
             sf.write(tmp_path/'tones'/label/f'{i}.wav', wave, 16000)
     probe = Probe(pipe).fit(tmp_path/'tones')
     assert set(probe.predict(sorted((tmp_path/'tones').rglob('*.wav')))) == {'high', 'low'}
-    tuned = finetune(shallow('hubert-group'), tmp_path/'tones', out=tmp_path/'tuned', epochs=2, batch_size=4, device='cuda')
+    tuned = finetune(shallow('hubert-group'), tmp_path/'tones', out=tmp_path/'tuned', epochs=2, batch_size=4,
+                     device='cuda')
     assert AudioClassifier(tuned.folder, device='cuda').predict_proba(files[:1]).shape == (1, 2)

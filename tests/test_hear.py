@@ -59,7 +59,8 @@ def test_what_hear_asks_of_a_model(name, checkpoint, audio):
     scenes = get_scene_embeddings(audio, model)
     assert scenes.shape == (3, model.scene_embedding_size) and scenes.dtype == torch.float32
     embeddings, times = get_timestamp_embeddings(audio, model)
-    assert embeddings.dtype == torch.float32 and embeddings.shape == (*times.shape, model.timestamp_embedding_size) and len(embeddings) == 3
+    assert embeddings.dtype == torch.float32
+    assert embeddings.shape == (*times.shape, model.timestamp_embedding_size) and len(embeddings) == 3
     apart = times.diff()
     assert apart.mean() <= 50.001 and (apart-apart.mean()).abs().max() < 1e-3
     assert times.min() >= 0 and times.max() < 2000
@@ -76,7 +77,8 @@ def test_scenes_are_the_pipelines_vectors(checkpoint, audio):
 def test_tokens_are_the_librarys_own_frames(checkpoint, audio):
     import transformers as tf
     folder = checkpoint('wav2vec2-layer')
-    inputs = tf.AutoFeatureExtractor.from_pretrained(folder)([a.numpy() for a in audio], sampling_rate=16000, return_tensors='pt')
+    inputs = tf.AutoFeatureExtractor.from_pretrained(folder)([a.numpy() for a in audio], sampling_rate=16000,
+                                                             return_tensors='pt')
     with torch.inference_mode(): frames = tf.AutoModel.from_pretrained(folder)(**inputs).last_hidden_state
     embeddings, times = get_timestamp_embeddings(audio, load_model(str(folder)))
     assert (embeddings-frames).abs().max() < 1e-5
@@ -113,7 +115,8 @@ def test_windows_around_a_moment(checkpoint, audio):
     assert times[0].tolist() == [0, 250, 500, 750, 1000, 1250, 1500, 1750]
     wave = audio[0].numpy()
     for place, (a, b) in {0: (0, .25), 4: (.75, 1.25), 7: (1.5, 2.)}.items():
-        assert np.abs(embeddings[0, place].numpy()-model.pipeline((wave[round(a*16000):round(b*16000)], 16000))).max() < 1e-5
+        assert np.abs(embeddings[0, place].numpy()-model.pipeline((wave[round(a*16000):round(b*16000)],
+                                                                   16000))).max() < 1e-5
 
 
 def test_a_model_of_another_rate_is_given_the_next(tmp_path, rng):
@@ -130,13 +133,15 @@ def test_a_model_of_another_rate_is_given_the_next(tmp_path, rng):
 def test_a_saved_pipeline_and_a_pickle(checkpoint, audio, tmp_path):
     model = load_model(pipeline=AudioPipeline(checkpoint('wav2vec2-layer'), layer=1, pooling='max'))
     model.pipeline.save(tmp_path/'saved')
-    for same in (load_model(str(tmp_path/'saved')), pickle.loads(pickle.dumps(model)), model.to('cpu'), model.to(torch.device('cpu')).eval()):
+    for same in (load_model(str(tmp_path/'saved')), pickle.loads(pickle.dumps(model)), model.to('cpu'),
+                 model.to(torch.device('cpu')).eval()):
         assert torch.equal(get_scene_embeddings(audio, same), get_scene_embeddings(audio, model))
 
 
 def test_bad_input_to_hear(checkpoint, audio):
     model = load_model(str(checkpoint('ast')))
-    with pytest.raises(AudioInputError, match=r'tensor \(n_sounds, n_samples\), got torch.Size\(\[32000\]\)'): get_scene_embeddings(audio[0], model)
+    with pytest.raises(AudioInputError, match=r'tensor \(n_sounds, n_samples\), got torch.Size\(\[32000\]\)'):
+        get_scene_embeddings(audio[0], model)
     with pytest.raises(AudioInputError, match='not a single sound'): get_timestamp_embeddings(audio[:0], model)
     assert get_scene_embeddings(audio[:0], model).shape == (0, model.scene_embedding_size)
     broken = audio.clone()
@@ -147,7 +152,8 @@ def test_bad_input_to_hear(checkpoint, audio):
     with pytest.raises(AudioInputError, match='torch.as_tensor'): get_scene_embeddings(audio.numpy(), model)
     by_hand = load_model(pipeline=AudioPipeline(base.load_model(checkpoint('ast'))))
     assert by_hand.to('cpu') is by_hand and by_hand.cpu().eval().float() is by_hand
-    with pytest.raises(SettingError, match='HEAR needs one row'): load_model(pipeline=AudioPipeline(checkpoint('ast'), pooling=None))
+    with pytest.raises(SettingError, match='HEAR needs one row'):
+        load_model(pipeline=AudioPipeline(checkpoint('ast'), pooling=None))
     with pytest.raises(SettingError, match='not both'): load_model('birdnet', AudioPipeline(checkpoint('ast')))
     for wrong in (dict(hop_ms=0), dict(window_seconds=-1)):
         with pytest.raises(SettingError): load_model(str(checkpoint('ast')), **wrong)
@@ -165,12 +171,14 @@ def test_encode_is_that_of_sentence_transformers(checkpoint, files):
     waves = [ours.windows(f).waves[0] for f in files]
     items = [{'array': w, 'sampling_rate': 16000} for w in waves]
     assert [f.shape[1] for f in ours.encode(items, output_value='token_embeddings')] == [32]*3
-    for settings in ({}, dict(normalize_embeddings=True), dict(truncate_dim=8), dict(truncate_dim=8, normalize_embeddings=True), dict(precision='binary'),
+    for settings in ({}, dict(normalize_embeddings=True), dict(truncate_dim=8),
+                     dict(truncate_dim=8, normalize_embeddings=True), dict(precision='binary'),
                      dict(convert_to_tensor=True), dict(convert_to_numpy=False)):
         a, b = (m.encode(items, show_progress_bar=False, **settings) for m in (theirs, ours))
         assert type(a) is type(b) and len(a) == len(b) == len(items)
         for x, y in zip(a, b): assert type(x) is type(y) and x.dtype == y.dtype and x.shape == y.shape
-        if 'precision' not in settings: assert max(float(np.abs(np.asarray(x)-np.asarray(y)).max()) for x, y in zip(a, b)) < 1e-5
+        if 'precision' not in settings:
+            assert max(float(np.abs(np.asarray(x)-np.asarray(y)).max()) for x, y in zip(a, b)) < 1e-5
     assert np.abs(theirs.encode(items[0])-ours.encode(items[0])).max() < 1e-5
 
 
@@ -186,9 +194,11 @@ def test_encode_serves_its_search(checkpoint, files):
 def test_what_encode_refuses(checkpoint, files):
     pipe = AudioPipeline(checkpoint('ast'))
     with pytest.raises(SettingError, match='more than one'): pipe.encode(files[0], precision='int8')
-    for wrong in (dict(prompt='a'), dict(prompt_name='a'), dict(output_value='words'), dict(precision='int4'), dict(truncate_dim=0)):
+    for wrong in (dict(prompt='a'), dict(prompt_name='a'), dict(output_value='words'), dict(precision='int4'),
+                  dict(truncate_dim=0)):
         with pytest.raises(SettingError): pipe.encode(files, **wrong)
-    with pytest.raises(SettingError, match='encode needs one row'): AudioPipeline(checkpoint('ast'), window=1).encode(files)
+    with pytest.raises(SettingError, match='encode needs one row'):
+        AudioPipeline(checkpoint('ast'), window=1).encode(files)
     assert pipe.encode([]).shape == (0, 32) and pipe.encode([], precision='binary').shape == (0, 4)
 
 
@@ -261,7 +271,8 @@ def test_several_labels_and_broken_sounds(labelled, tmp_path):
     (tmp_path/'bad.wav').write_bytes(b'RIFF nothing')
     labelled.loc[0, 'path'] = str(tmp_path/'bad.wav')
     broken = SoundDataset(labelled, sr=8000)
-    with pytest.raises(AudioDecodeError, match='bad.wav'): broken[[n.endswith('bad.wav') for n in broken.names].index(True)]
+    with pytest.raises(AudioDecodeError, match='bad.wav'):
+        broken[[n.endswith('bad.wav') for n in broken.names].index(True)]
     with pytest.raises(IndexError): broken[3]
     for wrong in (dict(seconds=0), dict(transform=3), dict(sr=-1), dict(seed=-1), dict(seed=1.5)):
         with pytest.raises(SettingError): SoundDataset(labelled, **{'sr': 8000, **wrong})

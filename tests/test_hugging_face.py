@@ -10,7 +10,8 @@ from tiny_models import make_folder, speech, three
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 from transformers.pipelines.pt_utils import KeyDataset
 
-from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, Clip, Probe, SettingError,
+from auditus import (AudioArray, AudioClassifier, AudioDecodeError, AudioInputError, AudioLoader,
+                     AudioNotFoundError, AudioPipeline, Clip, Probe, SettingError,
                      SoundIndex, ZeroShotClassifier)
 from auditus.collect import collect
 from auditus.extract import extract
@@ -62,7 +63,8 @@ def test_a_column_of_sounds_goes_in_wherever_sounds_do(kind, files, checkpoint, 
     np.testing.assert_array_equal(pipe.encode(column()), vectors)
     np.testing.assert_array_equal([r.vector for r in pipe.stream(column())], vectors)
     np.testing.assert_array_equal(pipe.transform(column()), vectors)
-    for ours, theirs in zip(AudioLoader()(column()), AudioLoader()(files)): np.testing.assert_array_equal(ours.a, theirs.a)
+    for ours, theirs in zip(AudioLoader()(column()), AudioLoader()(files)):
+        np.testing.assert_array_equal(ours.a, theirs.a)
     assert (AudioLoader() >> len)(column()) == [len(AudioLoader()(f)) for f in files]
     classify = AudioClassifier(checkpoint('head-wav2vec2'))
     assert classify(column()) == classify(files)
@@ -110,7 +112,8 @@ def test_what_a_column_asks_for_is_heard(streamed, files, checkpoint, undecoding
         theirs = AudioLoader(8000, mono=False)(file)
         assert ours.sr == 8000
         np.testing.assert_array_equal(ours.a, theirs.a)
-    assert [x.channels for x in AudioLoader(mono=False)(column())] == [1, 2, 1] and [x.channels for x in AudioLoader(mono=False)(column(num_channels=1))] == [1, 1, 1]
+    assert [x.channels for x in AudioLoader(mono=False)(column())] == [1, 2, 1]
+    assert [x.channels for x in AudioLoader(mono=False)(column(num_channels=1))] == [1, 1, 1]
     pipe = AudioPipeline(checkpoint('hubert-group'))
     low = pipe(AudioLoader(8000, mono=False)(files))
     np.testing.assert_array_equal(pipe(column(sampling_rate=8000)), low)
@@ -149,8 +152,10 @@ def test_rows_and_other_columns_are_no_sounds(files, checkpoint, undecoding):
     data = dataset_of(files)
     for rows in (data, data.to_iterable_dataset()):
         with pytest.raises(AudioInputError, match=r"rows of a dataset are no sounds: .*dataset\['audio'\]"): AudioPipeline(checkpoint('hubert-group'))(rows)
-    with pytest.raises(AudioInputError, match=r"these are several datasets: .*dataset\['train'\]\['audio'\]"): AudioLoader()(datasets.DatasetDict(train=data))
-    with pytest.raises(AudioInputError, match='item 1 .*no sound can be made of NoneType'): AudioLoader()(dataset_of([files[0], None])['audio'])
+    with pytest.raises(AudioInputError, match=r"these are several datasets: .*dataset\['train'\]\['audio'\]"):
+        AudioLoader()(datasets.DatasetDict(train=data))
+    with pytest.raises(AudioInputError, match='item 1 .*no sound can be made of NoneType'):
+        AudioLoader()(dataset_of([files[0], None])['audio'])
     with pytest.raises(AudioInputError, match='item 0 .*no sound can be made of int'): AudioLoader()(data['label'])
     # a transform of one's own gives what it makes
     loud = data.with_transform(lambda batch: {'audio': [(np.ones(9, np.float32), 9)]*len(next(iter(batch.values())))}, columns=['label'])
@@ -203,7 +208,8 @@ class Streamed(IterableDataset):
     def __iter__(self): return iter(self.items)
 
 
-@pytest.mark.parametrize('kind', [Held, Duck, Streamed, lambda fs: Subset(Held(fs[::-1]), [2, 1, 0]), lambda fs: ConcatDataset([Held(fs[:1]), Held(fs[1:])]),
+@pytest.mark.parametrize('kind', [Held, Duck, Streamed, lambda fs: Subset(Held(fs[::-1]), [2, 1, 0]),
+                                  lambda fs: ConcatDataset([Held(fs[:1]), Held(fs[1:])]),
                                   lambda fs: KeyDataset([{'file': f} for f in fs], 'file')])
 def test_map_style_datasets_are_many_items(kind, files, checkpoint):
     pipe = AudioPipeline(checkpoint('hubert-group'))
@@ -216,18 +222,21 @@ def test_map_style_datasets_are_many_items(kind, files, checkpoint):
 
 def test_one_sound_stays_one(files):
     x = AudioLoader()(files[0])
-    for one in (x, Clip(x, 0, 1), (x.a, x.sr), {'raw': x.a, 'sampling_rate': x.sr}): assert isinstance(AudioLoader()(one), AudioArray)
+    for one in (x, Clip(x, 0, 1), (x.a, x.sr), {'raw': x.a, 'sampling_rate': x.sr}):
+        assert isinstance(AudioLoader()(one), AudioArray)
     with pytest.raises(AudioInputError, match='without a rate is no sound'): AudioLoader()(torch.zeros(9))
 
 
 # The pipelines of transformers
 
-def their_pipeline(task, folder, **kwargs): return tf.pipeline(task, model=str(folder), feature_extractor=str(folder), device='cpu', **kwargs)
+def their_pipeline(task, folder, **kwargs):
+    return tf.pipeline(task, model=str(folder), feature_extractor=str(folder), device='cpu', **kwargs)
 
 
 def same(ours, theirs):
     "Whether scores are the same: of one sound, or of many."
-    if not theirs or isinstance(theirs[0], dict): return [r['label'] for r in ours] == [r['label'] for r in theirs] and max(abs(a['score']-b['score']) for a, b in zip(ours, theirs)) < 1e-5
+    if not theirs or isinstance(theirs[0], dict):
+        return [r['label'] for r in ours] == [r['label'] for r in theirs] and max(abs(a['score']-b['score']) for a, b in zip(ours, theirs)) < 1e-5
     return len(ours) == len(theirs) and all(map(same, ours, theirs))
 
 
@@ -240,10 +249,12 @@ def as_dicts(waves, key='raw'): return [{key: w, 'sampling_rate': 16000} for w i
 
 @pytest.mark.parametrize('problem', ['multi_label_classification', 'regression', 'single_label_classification'])
 @pytest.mark.parametrize('settings', [
-    {'top_k': 1}, {'top_k': 2}, {'top_k': 50}, {'top_k': None}, {'top_k': None, 'function_to_apply': 'softmax'}, {'top_k': None, 'function_to_apply': 'sigmoid'},
+    {'top_k': 1}, {'top_k': 2}, {'top_k': 50}, {'top_k': None},
+    {'top_k': None, 'function_to_apply': 'softmax'}, {'top_k': None, 'function_to_apply': 'sigmoid'},
     {'top_k': 3, 'function_to_apply': 'none'}, {'top_k': 2, 'batch_size': 1}])
 def test_arguments_of_a_call_are_theirs(settings, problem, tmp_path, waves):
-    make_folder(speech(tf.HubertConfig, tf.HubertForSequenceClassification, classifier_proj_size=16, **three, problem_type=problem), tmp_path)
+    make_folder(speech(tf.HubertConfig, tf.HubertForSequenceClassification, classifier_proj_size=16, **three,
+                       problem_type=problem), tmp_path)
     theirs, ours = their_pipeline('audio-classification', tmp_path), AudioClassifier(tmp_path)
     for key in ('raw', 'array'):
         assert same(ours(as_dicts(waves, key)[0], **settings), theirs(as_dicts(waves, key)[0], **settings))
@@ -264,15 +275,18 @@ def test_batches_of_any_size_say_the_same(checkpoint, waves):
 
 
 def test_two_classes_of_one_name(tmp_path, waves):
-    make = speech(tf.HubertConfig, tf.HubertForSequenceClassification, classifier_proj_size=16, id2label={0: 'bird', 1: 'rain', 2: 'bird'}, label2id={'bird': 0, 'rain': 1})
+    make = speech(tf.HubertConfig, tf.HubertForSequenceClassification, classifier_proj_size=16,
+                  id2label={0: 'bird', 1: 'rain', 2: 'bird'}, label2id={'bird': 0, 'rain': 1})
     make_folder(make, tmp_path)
     theirs, ours = their_pipeline('audio-classification', tmp_path), AudioClassifier(tmp_path)
     said = ours(as_dicts(waves)[0], top_k=None)
-    assert same(said, theirs(as_dicts(waves)[0], top_k=None)) and sorted(r['label'] for r in said) == ['bird', 'bird', 'rain']
+    assert same(said, theirs(as_dicts(waves)[0], top_k=None))
+    assert sorted(r['label'] for r in said) == ['bird', 'bird', 'rain']
     assert ours.predict_proba(as_dicts(waves)).shape == (3, 3)
 
 
-@pytest.mark.parametrize('kind', [list, tuple, np.array, lambda ls: np.array(ls, dtype=object), pd.Series, lambda ls: pd.Series(ls, dtype='category'),
+@pytest.mark.parametrize('kind', [list, tuple, np.array, lambda ls: np.array(ls, dtype=object), pd.Series,
+                                  lambda ls: pd.Series(ls, dtype='category'),
                                   lambda ls: datasets.Dataset.from_dict({'l': ls})['l']])
 @pytest.mark.parametrize('labels', [['dog', 'rain'], ['dog'], ['dog', 'vacuum cleaner', 'dog', ' rain ']])
 def test_zero_shot_as_theirs(labels, kind, clap_folder, rng):
@@ -314,18 +328,26 @@ def test_wrong_names_are_told_with_the_right_ones(checkpoint, clap_folder, waves
     with pytest.raises(UnknownSettingError, match='AudioClassifier has no setting `topk`; it has model_name, top_k, function_to_apply, .*batch_size.*Did you mean `top_k`') as e:
         AudioClassifier(folder)(sound, topk=3)
     assert isinstance(e.value, SettingError) and isinstance(e.value, TypeError)
-    with pytest.raises(UnknownSettingError, match='ZeroShotClassifier has no setting `candidates`; it has labels, .*template'): ZeroShotClassifier(model_name=clap_folder)(sound, candidates=['dog'])
-    with pytest.raises(UnknownSettingError, match='AudioPipeline has no setting `poolin`.*Did you mean `pooling`'): AudioPipeline(folder)(sound, poolin='max')
-    with pytest.raises(UnknownSettingError, match='AudioLoader has no setting `rate`; it has sr'): AudioLoader()(sound, rate=8000)
-    with pytest.raises(SettingError, match='`function_to_apply` must be one of'): AudioClassifier(folder)(sound, function_to_apply='relu')
+    with pytest.raises(UnknownSettingError, match='ZeroShotClassifier has no setting `candidates`; it has labels, .*template'):
+        ZeroShotClassifier(model_name=clap_folder)(sound, candidates=['dog'])
+    with pytest.raises(UnknownSettingError, match='AudioPipeline has no setting `poolin`.*Did you mean `pooling`'):
+        AudioPipeline(folder)(sound, poolin='max')
+    with pytest.raises(UnknownSettingError, match='AudioLoader has no setting `rate`; it has sr'):
+        AudioLoader()(sound, rate=8000)
+    with pytest.raises(SettingError, match='`function_to_apply` must be one of'):
+        AudioClassifier(folder)(sound, function_to_apply='relu')
     with pytest.raises(SettingError, match='`top_k` must be'): AudioClassifier(folder)(sound, top_k=0)
-    with pytest.raises(SettingError, match='`labels` is given twice'): ZeroShotClassifier(['dog'], candidate_labels=['rain'])
-    with pytest.raises(SettingError, match='`candidate_labels` is `labels`: give one of them'): ZeroShotClassifier(labels=['dog'], candidate_labels=['rain'])
-    with pytest.raises(SettingError, match='there are no `labels` to choose from') as e: ZeroShotClassifier(model_name=clap_folder)([sound])
+    with pytest.raises(SettingError, match='`labels` is given twice'):
+        ZeroShotClassifier(['dog'], candidate_labels=['rain'])
+    with pytest.raises(SettingError, match='`candidate_labels` is `labels`: give one of them'):
+        ZeroShotClassifier(labels=['dog'], candidate_labels=['rain'])
+    with pytest.raises(SettingError, match='there are no `labels` to choose from') as e:
+        ZeroShotClassifier(model_name=clap_folder)([sound])
     assert e.value.index is None
 
 
 def test_any_setting_may_come_with_a_call(checkpoint, files):
     pipe = AudioPipeline(checkpoint('hubert-group'))
-    np.testing.assert_array_equal(pipe(files, pooling='max', window=1, progress=False)[0], AudioPipeline(checkpoint('hubert-group'), pooling='max', window=1)(files)[0])
+    np.testing.assert_array_equal(pipe(files, pooling='max', window=1, progress=False)[0],
+                                  AudioPipeline(checkpoint('hubert-group'), pooling='max', window=1)(files)[0])
     assert AudioLoader()(files[0], sr=8000).sr == 8000 and repr(pipe) == repr(AudioPipeline(checkpoint('hubert-group')))

@@ -25,7 +25,8 @@ def test_each_is_what_it_is_alone(pooling, settings, folder, rng):
     alone = [pipe(i)(x) for i in range(4)]
     def of(y, i): return [w[i] for w in y] if isinstance(y, list) else y[:, i] if 'window' in settings else y[i]
     for i, wanted in enumerate(alone):
-        assert all(np.abs(a-b).max() < 1e-6 for a, b in zip(of(together, i), wanted)) and len(of(together, i)) == len(wanted)
+        assert all(np.abs(a-b).max() < 1e-6 for a, b in zip(of(together, i), wanted))
+        assert len(of(together, i)) == len(wanted)
     assert all(np.abs(a-b).max() < 1e-6 for a, b in zip(of(some, 0), alone[3]))
 
 
@@ -33,7 +34,8 @@ def test_shapes_and_passes(folder, rng):
     x = AudioArray(noise(rng, 2., 16000), 16000)
     pipe = AudioPipeline(folder, layer=[1, -1], return_tensors='pt', normalize=True)
     assert pipe([x, x, x]).shape == (3, 2, 32) and pipe.embedding.layers == [1, -1] and pipe.dim == 32
-    assert AudioEmbedding(folder, layer='all')(x).shape == (4, 99, 32) and AudioEmbedding(folder, layer='all').layers == [0, 1, 2, 3]
+    assert AudioEmbedding(folder, layer='all')(x).shape == (4, 99, 32)
+    assert AudioEmbedding(folder, layer='all').layers == [0, 1, 2, 3]
     assert [r.vector.shape for r in AudioPipeline(folder, layer='all', window=1.).stream(x)] == [(4, 32)]*2
     passes, pipe = [], AudioPipeline(folder, layer='all')
     hook = pipe.model.net.register_forward_hook(lambda *a: passes.append(1))
@@ -48,8 +50,10 @@ def test_what_has_no_place_for_several(folder, sounds, tmp_path):
     with pytest.raises(SettingError, match='one vector for each row'): SoundIndex.build([sounds/'chirp.ogg'], pipe)
     for bad in ([], [True], ['1'], 'last', [[1]]):
         with pytest.raises(SettingError, match='`layer` must be a whole number'): AudioPipeline(folder, layer=bad)
-    with pytest.raises(SettingError, match='has the hidden states -4 to 3'): AudioPipeline(folder, layer=[0, 4])(sounds/'chirp.ogg')
-    with pytest.raises(SettingError, match='gives its last layer only'): AudioPipeline('birdnet', layer='all')(sounds/'chirp.ogg')
+    with pytest.raises(SettingError, match='has the hidden states -4 to 3'):
+        AudioPipeline(folder, layer=[0, 4])(sounds/'chirp.ogg')
+    with pytest.raises(SettingError, match='gives its last layer only'):
+        AudioPipeline('birdnet', layer='all')(sounds/'chirp.ogg')
 
 
 # in tables
@@ -85,27 +89,33 @@ def test_a_table_holds_each_layer_as_it_is_alone(columns, name, folder, recordin
     for i, wanted in alone.items():
         found = load(out, layer=i)[0]
         assert found.shape == wanted.shape and np.abs(found-wanted).max() < 1e-6 and np.array_equal(found, X[:, i])
-    assert np.array_equal(load(out, layer=[3, 1])[0], X[:, [3, 1]]) and load(out, layer=[2])[0].shape == (done.rows, 1, 32)
+    assert np.array_equal(load(out, layer=[3, 1])[0], X[:, [3, 1]])
+    assert load(out, layer=[2])[0].shape == (done.rows, 1, 32)
     for layer in (-1, 4, 'mean', [0, 9]):
         with pytest.raises(SettingError, match='holds the layers 0, 1, 2, 3, got layer='): load(out, layer=layer)
-    assert len(passes) == len([*pipe.embedding.batches([w.wave for f in sorted(recordings.iterdir()) for w in pipe.iter_windows(f)])])
+    assert len(passes) == len([*pipe.embedding.batches([w.wave for f in sorted(recordings.iterdir())
+                                                        for w in pipe.iter_windows(f)])])
     schema = pq.read_schema(out if out.is_file() else next(out.glob('*.parquet')))
     vectors = {f.name: f.type.list_size for f in schema if f.name.startswith('embedding')}
     assert vectors == ({f'embedding_{i}': 32 for i in range(4)} if columns else {'embedding': 128})
     assert json.loads(schema.metadata[b'auditus'])['layers'] == [0, 1, 2, 3]
     assert extract(recordings, out, pipe, layer_columns=columns).parts_done == 0
-    with pytest.raises(SettingError, match='begun with other settings'): extract(recordings, out, pipe, layer_columns=not columns)
-    with pytest.raises(SettingError, match='begun with other settings'): extract(recordings, out, AudioPipeline(folder, layer=[0, 1], window=1.))
+    with pytest.raises(SettingError, match='begun with other settings'):
+        extract(recordings, out, pipe, layer_columns=not columns)
+    with pytest.raises(SettingError, match='begun with other settings'):
+        extract(recordings, out, AudioPipeline(folder, layer=[0, 1], window=1.))
 
 
 def test_a_data_frame_has_a_column_for_each_layer(folder, recordings, tmp_path):
     polars = pytest.importorskip('polars')
-    extract(recordings, tmp_path/'t.parquet', AudioPipeline(folder, layer=[1, -1], pooling='meanstd'), embedding_dtype='float16')
+    extract(recordings, tmp_path/'t.parquet', AudioPipeline(folder, layer=[1, -1], pooling='meanstd'),
+            embedding_dtype='float16')
     X = load(tmp_path/'t.parquet')[0]
     assert X.dtype == np.float16 and X.shape == (12, 2, 64)
     frame = polars.read_parquet(tmp_path/'t.parquet')
     assert frame.columns == ['file', 'start', 'end', 'embedding_1', 'embedding_-1']
-    assert np.array_equal(frame['embedding_-1'].to_numpy(), X[:, 1]) and np.array_equal(load(tmp_path/'t.parquet', layer=-1)[0], X[:, 1])
+    assert np.array_equal(frame['embedding_-1'].to_numpy(), X[:, 1])
+    assert np.array_equal(load(tmp_path/'t.parquet', layer=-1)[0], X[:, 1])
 
 
 def test_a_table_of_one_layer_says_which(folder, recordings, tmp_path):
@@ -151,14 +161,18 @@ def test_a_run_that_was_stopped_goes_on_within_a_part(settings, folder, recordin
 
 def test_an_index_of_one_layer_of_a_table(folder, recordings, tmp_path):
     extract(recordings, tmp_path/'t.parquet', AudioPipeline(folder, layer=[1, 3]))
-    with pytest.raises(SettingError, match=r'several layers, \[1, 3\], and an index is of one'): SoundIndex.build(tmp_path/'t.parquet')
-    with pytest.raises(SettingError, match='holds the layers 1, 3, got layer=2'): SoundIndex.build(tmp_path/'t.parquet', layer=2)
+    with pytest.raises(SettingError, match=r'several layers, \[1, 3\], and an index is of one'):
+        SoundIndex.build(tmp_path/'t.parquet')
+    with pytest.raises(SettingError, match='holds the layers 1, 3, got layer=2'):
+        SoundIndex.build(tmp_path/'t.parquet', layer=2)
     query = recordings/'07.wav'
-    for index in (SoundIndex.build(tmp_path/'t.parquet', layer=1), SoundIndex.build(tmp_path/'t.parquet', AudioPipeline(folder, layer=1))):
+    for index in (SoundIndex.build(tmp_path/'t.parquet', layer=1),
+                  SoundIndex.build(tmp_path/'t.parquet', AudioPipeline(folder, layer=1))):
         assert index.pipeline.layer == 1 and index.X.shape == (12, 32)
         best = index.search(query)[0]
         assert best['file'] == '07.wav' and best['score'] == pytest.approx(1, abs=1e-5)
-    with pytest.raises(SettingError, match='holds the layers 1, 3'): SoundIndex.build(tmp_path/'t.parquet', AudioPipeline(folder))
+    with pytest.raises(SettingError, match='holds the layers 1, 3'):
+        SoundIndex.build(tmp_path/'t.parquet', AudioPipeline(folder))
 
 
 def test_the_commands(folder, recordings, tmp_path):
@@ -174,7 +188,8 @@ def test_the_commands(folder, recordings, tmp_path):
     done = command('search', tmp_path/'index', recordings/'07.wav', '--layer', 1)
     assert done.exit_code and 'a saved index of one' in done.stderr
     for text, names in (('-2', ['embedding']), ('3,1', ['embedding_3', 'embedding_1']), ('mean', ['embedding'])):
-        assert command('embed', recordings/'00.wav', '-m', folder, '--layer', text, '-o', tmp_path/f'{text}.parquet').exit_code == 0
+        assert command('embed', recordings/'00.wav', '-m', folder, '--layer', text, '-o',
+                       tmp_path/f'{text}.parquet').exit_code == 0
         assert pq.read_schema(tmp_path/f'{text}.parquet').names[3:] == names
     done = command('embed', recordings/'00.wav', '-m', folder, '--layer', 'last', '-o', out)
     assert done.exit_code and '`--layer` must be a number' in done.stderr

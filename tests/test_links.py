@@ -92,7 +92,8 @@ class Answer(BaseHTTPRequestHandler):
 
     def gone(self): self.send_error(404)
     def log_message(self, *_): pass
-    answers = {'/login.wav': login, '/endless.wav': endless, '/drip.wav': drip, '/drip_head.wav': drip_head, '/silent.wav': silent,
+    answers = {'/login.wav': login, '/endless.wav': endless, '/drip.wav': drip, '/drip_head.wav': drip_head,
+               '/silent.wav': silent,
                '/lying.wav': lying, '/away.wav': away, '/step': step, '/gone.wav': gone}
 
 
@@ -137,8 +138,10 @@ def certificate(tmp_path_factory):
     "A certificate and its key, signed by themselves."
     if not shutil.which('openssl'): pytest.skip('needs the command openssl')
     cert, key = (tmp_path_factory.mktemp('tls')/name for name in ('cert.pem', 'key.pem'))
-    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=localhost', '-days', '2', '-addext',
-                    'subjectAltName=DNS:localhost,IP:127.0.0.1', '-keyout', key, '-out', cert], check=True, capture_output=True)
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=localhost',
+                    '-days', '2', '-addext',
+                    'subjectAltName=DNS:localhost,IP:127.0.0.1', '-keyout', key, '-out', cert], check=True,
+                   capture_output=True)
     return cert, key
 
 
@@ -168,7 +171,8 @@ def test_what_never_ends_is_given_up_at_the_deadline(site, path):
 
 def test_the_deadline_counts_all_steps_of_a_redirect(site):
     ticks = count(step=4)
-    with pytest.raises(AudioNotFoundError, match='not done after 20 s'): fetch(f'{site.at}/step?9', 1, max_s=20, now=lambda: next(ticks))
+    with pytest.raises(AudioNotFoundError, match='not done after 20 s'):
+        fetch(f'{site.at}/step?9', 1, max_s=20, now=lambda: next(ticks))
     assert len(site.asked) < 9
 
 
@@ -195,7 +199,8 @@ def test_deadlines_refused(seconds):
 def test_what_is_too_large_is_refused_and_not_kept(site, path):
     tracemalloc.start()
     try:
-        with pytest.raises(AudioInputError, match='larger than 2 MB: raise `max_download_mb`'): AudioLoader(max_download_mb=2)(site.at+path)
+        with pytest.raises(AudioInputError, match='larger than 2 MB: raise `max_download_mb`'):
+            AudioLoader(max_download_mb=2)(site.at+path)
         assert tracemalloc.get_traced_memory()[1] < 5e6
     finally: tracemalloc.stop()
 
@@ -208,21 +213,25 @@ def test_a_redirect_is_followed_and_what_comes_with_it_is_not_read(site, other):
     assert fetch(f'{site.at}/away.wav?{other.at}/a.wav', 1) == wav()
 
 
-@pytest.mark.parametrize('place', ['file:///etc/passwd', 'ftp://127.0.0.1/a.wav', 'data:audio/wav;base64,UklGRg', 'gopher://x', 'FILE:///x'])
+@pytest.mark.parametrize('place', ['file:///etc/passwd', 'ftp://127.0.0.1/a.wav',
+                                   'data:audio/wav;base64,UklGRg', 'gopher://x', 'FILE:///x'])
 def test_no_other_protocol_is_reached(site, place):
-    with pytest.raises(AudioNotFoundError, match='only http and https are followed'): AudioLoader()(f'{site.at}/away.wav?{place}')
+    with pytest.raises(AudioNotFoundError, match='only http and https are followed'):
+        AudioLoader()(f'{site.at}/away.wav?{place}')
     with pytest.raises(AudioNotFoundError): fetch(place, 1)
 
 
 def test_redirects_end(site):
     assert fetch(f'{site.at}/step?{most_redirects}', 1) == wav()
-    with pytest.raises(AudioNotFoundError, match=f'ever another place .{most_redirects} times'): fetch(f'{site.at}/step?{most_redirects+1}', 1)
+    with pytest.raises(AudioNotFoundError, match=f'ever another place .{most_redirects} times'):
+        fetch(f'{site.at}/step?{most_redirects+1}', 1)
 
 
 def test_https_leads_to_https_only(safe_site, site):
     assert fetch(safe_site.at+'/a.wav', 1) == wav()
     assert fetch(f'{site.at}/away.wav?{safe_site.at}/a.wav', 1) == wav()
-    with pytest.raises(AudioNotFoundError, match='not encrypted as the link is'): fetch(f'{safe_site.at}/away.wav?{site.at}/a.wav', 1)
+    with pytest.raises(AudioNotFoundError, match='not encrypted as the link is'):
+        fetch(f'{safe_site.at}/away.wav?{site.at}/a.wav', 1)
     ticks = count()
     with pytest.raises(AudioNotFoundError, match='not done after 20 s'):
         fetch(safe_site.at+'/drip.wav', 1e6, max_s=20, now=lambda: next(ticks))
@@ -253,14 +262,16 @@ def test_a_password_goes_to_its_host_only(site, other):
 def test_a_host_that_goes_over_to_https_is_told():
     from auditus.sound.links import may_be_told
     assert may_be_told('http://x.org/a', 'https://x.org/a')
-    for new in ('https://y.org/a', 'https://x.org:8443/a', 'http://x.org/b'): assert not may_be_told('http://x.org/a', new)
+    for new in ('https://y.org/a', 'https://x.org:8443/a', 'http://x.org/b'):
+        assert not may_be_told('http://x.org/a', new)
     assert origin('HTTPS://X.org/a') == origin('https://x.org:443/b') != origin('http://x.org/a')
 
 
 class Telling(MemoryFileSystem):
     "A store whose errors say all that they know."
     protocol = 'telling'
-    def _open(self, path, *args, **kwargs): raise PermissionError(f'no way into telling://ann:{password}@host/{path}, nor with {password} alone')
+    def _open(self, path, *args, **kwargs):
+        raise PermissionError(f'no way into telling://ann:{password}@host/{path}, nor with {password} alone')
     def info(self, path, **kwargs): return {'name': path, 'size': 9, 'type': 'file'}
 
 
@@ -269,17 +280,26 @@ nobody = '127.0.0.1:9'
 
 
 @pytest.mark.parametrize('link', [
-    f'http://ann:{password}@{nobody}/a.wav', f'http://{password}@{nobody}/a.wav', f'http://ann:{password}@no.such.host.invalid/a.wav',
-    f'http://ann:{password}/x@{nobody}/a.wav', f'http://ann:x/{password}@{nobody}/a.wav', f'http://ann:{password}@x@{nobody}/a.wav',
-    f'http://ann:{password}@{nobody}/a b.wav', f'http://ann:{password}@[::1/a.wav', f'http://ann:{password}@{nobody}:x/a.wav',
-    f'http://{nobody}/a.wav?token={password}', f'http://{nobody}/a b.wav?X-Amz-Signature={password}&x=1', f'http://{nobody}/a.wav?x=1&sig={password}',
-    f'simplecache::https://ann:{password}@{nobody}/a.wav', f's3://KEY:{password}@bucket/a.wav', f'nosuch://ann:{password}@host/a.wav',
-    f'telling://ann:{password}@host/a.wav', f'simplecache::telling://ann:{password}@host/a.wav', f'ftp://ann:{password}@{nobody}/a.wav',
-    f'file://ann:x@{nobody}/a.wav?password={password}', f'http:/ann:{password}@{nobody}/a.wav', Path(f'https://ann:{password}@{nobody}/a.wav')])
+    f'http://ann:{password}@{nobody}/a.wav', f'http://{password}@{nobody}/a.wav',
+    f'http://ann:{password}@no.such.host.invalid/a.wav',
+    f'http://ann:{password}/x@{nobody}/a.wav', f'http://ann:x/{password}@{nobody}/a.wav',
+    f'http://ann:{password}@x@{nobody}/a.wav',
+    f'http://ann:{password}@{nobody}/a b.wav', f'http://ann:{password}@[::1/a.wav',
+    f'http://ann:{password}@{nobody}:x/a.wav',
+    f'http://{nobody}/a.wav?token={password}', f'http://{nobody}/a b.wav?X-Amz-Signature={password}&x=1',
+    f'http://{nobody}/a.wav?x=1&sig={password}',
+    f'simplecache::https://ann:{password}@{nobody}/a.wav', f's3://KEY:{password}@bucket/a.wav',
+    f'nosuch://ann:{password}@host/a.wav',
+    f'telling://ann:{password}@host/a.wav', f'simplecache::telling://ann:{password}@host/a.wav',
+    f'ftp://ann:{password}@{nobody}/a.wav',
+    f'file://ann:x@{nobody}/a.wav?password={password}', f'http:/ann:{password}@{nobody}/a.wav',
+    Path(f'https://ann:{password}@{nobody}/a.wav')])
 def test_no_error_shows_a_secret(link, tmp_path):
     pipe = AudioPipeline(Loudness(), window=.5)
-    for give in (AudioLoader(), lambda x: AudioLoader()([x]), lambda x: AudioLoader()([{'path': str(x)}]), pipe, lambda x: list(pipe.stream([x])),
-                 lambda x: extract(x, tmp_path/'a', pipe, on_error='raise'), lambda x: extract([x], tmp_path/'b', pipe, on_error='raise')):
+    for give in (AudioLoader(), lambda x: AudioLoader()([x]), lambda x: AudioLoader()([{'path': str(x)}]),
+                 pipe, lambda x: list(pipe.stream([x])),
+                 lambda x: extract(x, tmp_path/'a', pipe, on_error='raise'),
+                 lambda x: extract([x], tmp_path/'b', pipe, on_error='raise')):
         with pytest.raises(AuditusError) as e: give(link)
         assert password not in all_text(e.value), give
     assert password not in brief(link) and password not in without_secrets(f'{link}')
@@ -288,14 +308,16 @@ def test_no_error_shows_a_secret(link, tmp_path):
 @pytest.mark.parametrize('workers', [1, 2])
 def test_no_table_shows_a_secret(site, tmp_path, workers):
     "Links that can be opened, and one that can't: what is written, and what the summary says."
-    links = [with_login(site, '/login.wav'), site.at+f'/b.wav?token={token}', with_login(site, '/gone.wav'), f'telling://ann:{password}@host/c.wav']
+    links = [with_login(site, '/login.wav'), site.at+f'/b.wav?token={token}', with_login(site, '/gone.wav'),
+             f'telling://ann:{password}@host/c.wav']
     out = tmp_path/'out'
     done = extract(links, out, AudioPipeline(Loudness(), window=.5), workers=workers)
     assert (done.files, len(done.errors)) == (2, 2)
     names = {name for p in out.glob('*.parquet') for name in pq.read_table(p)['file'].to_pylist()}
     assert names == {links[0].replace(f'ann:{password}', '***'), links[1].replace(token, '***')}
     written = b''.join(p.read_bytes() for p in tmp_path.rglob('*') if p.is_file())
-    for secret in (password, token): assert secret not in str(done) + str(done.errors) and secret.encode() not in written
+    for secret in (password, token):
+        assert secret not in str(done) + str(done.errors) and secret.encode() not in written
 
 
 def test_a_run_goes_on_with_another_password(site, tmp_path):
@@ -307,21 +329,29 @@ def test_a_run_goes_on_with_another_password(site, tmp_path):
 
 
 def test_links_that_differ_in_their_secret_alone_are_not_one_recording(site):
-    with pytest.raises(AudioInputError, match='differ only in what is secret') as e: collect([f'{site.at}/a.wav?token={t}' for t in (token, token[::-1])])
+    with pytest.raises(AudioInputError, match='differ only in what is secret') as e:
+        collect([f'{site.at}/a.wav?token={t}' for t in (token, token[::-1])])
     assert token not in all_text(e.value)
     assert len(collect([with_login(site, '/a.wav')]*2)) == 1
 
 
 @pytest.mark.parametrize('text', [
-    'https://birds.org/a.ogg', 's3://birds/take??.ogg', 'is it there? see https://birds.org/why', 'https://birds.org/C#1', 'http://localhost:8000/a@b.ogg', 'http://[::1]:8000/a@b.ogg', 'zip://x@2.wav::memory://a.zip',
-    'C:/birds/a@b.wav', 'write to ann@birds.org', "could not open 'https://birds.org/a.ogg': item 3 ('x@y.wav')", 'a?token=5', '/home/ann@x/a.wav'])
+    'https://birds.org/a.ogg', 's3://birds/take??.ogg', 'is it there? see https://birds.org/why',
+    'https://birds.org/C#1', 'http://localhost:8000/a@b.ogg', 'http://[::1]:8000/a@b.ogg',
+    'zip://x@2.wav::memory://a.zip',
+    'C:/birds/a@b.wav', 'write to ann@birds.org',
+    "could not open 'https://birds.org/a.ogg': item 3 ('x@y.wav')", 'a?token=5', '/home/ann@x/a.wav'])
 def test_what_is_no_secret_is_shown(text): assert without_secrets(text) == text
 
 
 @pytest.mark.parametrize('link', [
-    f'https://x.org/a.ogg?Policy={token}', f'https://x.org/a.ogg?x=1&k={token}', f'https://x.org/a.ogg?{token}', f'https://x.org/a.ogg?{token}==', f'https://x.org/a?x=1;{token}',
-    f'https://x.org/a?x=1&{token}', f"https://x.org/a?x=it's{token}", f'https://x.org/a?next=http://y.org/?t={token}', f'https://x.org/a#t={token}', f'https://x.org/a;t={token}/b.ogg',
-    f'memory://a b.ogg?t={token}', f'simplecache::https://x.org/a.ogg?t={token}', f's3://a/b.ogg?versionId={token}', f'_https://ann:{token}@x.org', f'1https://ann:{token}@x.org',
+    f'https://x.org/a.ogg?Policy={token}', f'https://x.org/a.ogg?x=1&k={token}',
+    f'https://x.org/a.ogg?{token}', f'https://x.org/a.ogg?{token}==', f'https://x.org/a?x=1;{token}',
+    f'https://x.org/a?x=1&{token}', f"https://x.org/a?x=it's{token}",
+    f'https://x.org/a?next=http://y.org/?t={token}', f'https://x.org/a#t={token}',
+    f'https://x.org/a;t={token}/b.ogg',
+    f'memory://a b.ogg?t={token}', f'simplecache::https://x.org/a.ogg?t={token}',
+    f's3://a/b.ogg?versionId={token}', f'_https://ann:{token}@x.org', f'1https://ann:{token}@x.org',
     f'http://x.org/a b.ogg?t={token}&x=1'])
 def test_every_value_of_a_query_is_hidden(link):
     "Which of them is a secret, its name doesn't tell."
@@ -336,7 +366,9 @@ def test_names_of_parameters_are_shown():
     assert without_secrets('https://x.org/a.ogg?take=2&Policy=abc, and more') == 'https://x.org/a.ogg?take=***&Policy=***, and more'
 
 
-@pytest.mark.parametrize('part', ['a', 'http://', 'ab://u:x', 'ab://u:1/', 'ab://1:', 'ab://u:x ', 'ann:x@', 'http://a:b@', '?a', '&==', '?a=b', 'http://x?', '-_token', '"\'', '9', ':/', '?'])
+@pytest.mark.parametrize('part', ['a', 'http://', 'ab://u:x', 'ab://u:1/', 'ab://1:', 'ab://u:x ', 'ann:x@',
+                                  'http://a:b@', '?a', '&==', '?a=b', 'http://x?', '-_token', '"\'', '9',
+                                  ':/', '?'])
 @pytest.mark.parametrize('end', ['', '@', ' http://ann:pa55word@x.org'])
 def test_a_megabyte_is_looked_through(part, end):
     "With time that grows as the square of the length, this would not come to its end."
@@ -364,5 +396,6 @@ def test_errors_survive_pickling_and_copying():
     for kind in (AudioNotFoundError, AudioInputError, SettingError):
         e = kind(f'can not open http://ann:{password}@x.org')
         e.index, e.item = 3, f'http://ann:{password}@x.org'
-        for f in (copy.copy(e), pickle.loads(pickle.dumps(e))): assert str(f) == str(e) == "item 3 ('http://***@x.org'): can not open http://***@x.org"
+        for f in (copy.copy(e), pickle.loads(pickle.dumps(e))):
+            assert str(f) == str(e) == "item 3 ('http://***@x.org'): can not open http://***@x.org"
     assert os.strerror(2) in str(AudioNotFoundError(2, os.strerror(2)))

@@ -26,8 +26,10 @@ def blocks_of(rng, a, most):
 
 
 def test_ten_thousand_cuts_make_no_difference(rng, tmp_path):
-    made = [(dict(window=.25), 1000, 1), (dict(window=.3, hop=.1, pad='wrap'), 1000, 1), (dict(window=.2, pad='drop'), 1600, 1),
-            (dict(window=.25, mono=False), 1000, 2), (dict(window=.11, channel=1, pad='zero'), 800, 2), (dict(window=.5), 44100, 2)]
+    made = [(dict(window=.25), 1000, 1), (dict(window=.3, hop=.1, pad='wrap'), 1000, 1),
+            (dict(window=.2, pad='drop'), 1600, 1),
+            (dict(window=.25, mono=False), 1000, 2), (dict(window=.11, channel=1, pad='zero'), 800, 2),
+            (dict(window=.5), 44100, 2)]
     for settings, sr, channels in made:
         pipe, a = AudioPipeline(Levels(), **settings), rng.normal(0, .1, (channels, round(1.13*sr))).astype(np.float32)
         a = a[0] if channels == 1 else a
@@ -57,8 +59,10 @@ def test_what_can_not_be_heard_live():
     for window in ('auto', None):
         with pytest.raises(SettingError, match='no end to wait for: give the windows in seconds'): AudioPipeline(Levels(), window=window).live(1000)
     pipe = AudioPipeline(Levels(), window=1.)
-    with pytest.raises(SettingError, match='leave out your own .loader'): pipe.with_step('loader', lambda x: x).live(1000)
+    with pytest.raises(SettingError, match='leave out your own .loader'):
+        pipe.with_step('loader', lambda x: x).live(1000)
     with pytest.raises(AudioInputError): pipe.live(0)
     with pytest.raises(AudioInputError, match='too short: not a sample'): pipe.live(1000).close()
     with pytest.raises(AudioInputError, match='NaN'): pipe.live(1000).push(np.full(5, np.nan))
-    with pytest.raises(AudioInputError, match='too short to resample'): list(pipe.live(48000).rows([np.zeros(1, np.float32)]))
+    with pytest.raises(AudioInputError, match='too short to resample'):
+        list(pipe.live(48000).rows([np.zeros(1, np.float32)]))

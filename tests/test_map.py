@@ -41,7 +41,8 @@ def index(beeps):
     rng = np.random.default_rng(0)
     X = np.repeat(np.eye(3), 4, 0)+rng.normal(0, .05, (12, 3))
     return SoundIndex(X.astype(np.float32), pa.table({
-        'file': np.repeat(files, 4).tolist(), 'start': [float(s) for s in range(4)]*3, 'end': [float(s) for s in range(1, 5)]*3,
+        'file': np.repeat(files, 4).tolist(), 'start': [float(s) for s in range(4)]*3,
+        'end': [float(s) for s in range(1, 5)]*3,
         'label': ['=cmd|x', 'owl', 'owl', None]*3, 'score': np.linspace(.1, .9, 12),
         'recorded_at': [datetime.datetime(2023, 4, 21, 2*i, 30) for i in range(12)]}))
 
@@ -125,8 +126,10 @@ def test_a_large_table_is_thinned_evenly(tmp_path):
 
 
 @pytest.mark.parametrize('wrong, says', [
-    (dict(out='map.png'), 'ends in .html'), (dict(max_mb=0), 'max_mb'), (dict(max_mb=.001), 'more than'), (dict(method='tsne'), 'umap'),
-    (dict(colour='species'), 'one of label, folder'), (dict(seconds=-1), 'seconds'), (dict(max_points=1.5), 'max_points')])
+    (dict(out='map.png'), 'ends in .html'), (dict(max_mb=0), 'max_mb'), (dict(max_mb=.001), 'more than'),
+    (dict(method='tsne'), 'umap'),
+    (dict(colour='species'), 'one of label, folder'), (dict(seconds=-1), 'seconds'),
+    (dict(max_points=1.5), 'max_points')])
 def test_settings_are_checked(index, tmp_path, wrong, says):
     with pytest.raises(SettingError, match=says): write_map(index, **dict(out=tmp_path/'map.html') | wrong)
 
@@ -206,7 +209,8 @@ def test_points_are_seen_and_heard(tab, page):
     tip = tab.locator('#tip')
     tip.wait_for()
     data = inside(page.out, 'data')
-    assert data['files'][data['file'][4]] in tip.inner_text() and '0.00 s to 1.00 s' in tip.inner_text() and '08:30' in tip.inner_text()
+    assert data['files'][data['file'][4]] in tip.inner_text() and '0.00 s to 1.00 s' in tip.inner_text()
+    assert '08:30' in tip.inner_text()
     assert tip.locator('img').evaluate('i => i.decode().then(() => [i.naturalWidth, i.naturalHeight])') == [160, 80]
     tab.mouse.click(*at(tab, 4))
     wait(tab, 'window.played?.length == 1')
@@ -290,7 +294,8 @@ def test_dark_and_light(tab):
     assert paper[0] == 'rgb(255, 255, 255)' and paper[1] != paper[0]
 
 
-@pytest.mark.parametrize('tab', [{'viewport': {'width': 390, 'height': 844}, 'is_mobile': True, 'has_touch': True}], indirect=True)
+@pytest.mark.parametrize('tab', [{'viewport': {'width': 390, 'height': 844}, 'is_mobile': True,
+                                  'has_touch': True}], indirect=True)
 def test_on_a_phone(tab):
     assert tab.evaluate('document.documentElement.scrollWidth') <= 390
     tab.touchscreen.tap(*at(tab, 9))

@@ -79,7 +79,8 @@ def test_forward_takes_mixed_lengths_and_masks_its_padding(name, checkpoint, rng
     model = load_model(checkpoint(name))
     waves = [noise(rng, s, model.sr) for s in (1.2, .6, 1.2)]
     out = model.forward(waves)
-    assert isinstance(out, ModelFrames) and out.frames.shape[2] == model.frame_dim and out.frames.shape[:2] == out.mask.shape
+    assert isinstance(out, ModelFrames) and out.frames.shape[2] == model.frame_dim
+    assert out.frames.shape[:2] == out.mask.shape
     for w, frames, mask in zip(waves, out.frames, out.mask):
         alone = model.forward([w])
         assert (frames[mask]-alone.frames[0][alone.mask[0]]).abs().max() < 1e-5
@@ -95,10 +96,12 @@ def test_short_and_silent_sounds_give_finite_frames(name, checkpoint):
 
 def test_an_extractor_that_makes_nan_of_silence_is_an_error(checkpoint):
     embed = AudioEmbedding(checkpoint('speech-to-text'))
-    with pytest.warns(RuntimeWarning), pytest.raises(AudioInputError, match='not finite'): embed(AudioArray(np.zeros(16000), 16000))
+    with pytest.warns(RuntimeWarning), pytest.raises(AudioInputError, match='not finite'):
+        embed(AudioArray(np.zeros(16000), 16000))
 
 
-@pytest.mark.parametrize('name,context', [('ast', 10.24), ('whisper', 30.), ('clap-fusion', 10.), ('clap-rand_trunc', 10.), ('hubert-group', None), ('sew', None)])
+@pytest.mark.parametrize('name,context', [('ast', 10.24), ('whisper', 30.), ('clap-fusion', 10.),
+                                          ('clap-rand_trunc', 10.), ('hubert-group', None), ('sew', None)])
 def test_context_and_rate(name, context, made):
     folder, _, extractor = made(name)
     model = load_model(folder)
@@ -122,7 +125,8 @@ def test_clap_reads_words(name, made, rng):
     from tokenizers import Tokenizer, models, pre_tokenizers
     core = Tokenizer(models.WordLevel(words, unk_token='<unk>'))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
-    read = tf.PreTrainedTokenizerFast(tokenizer_object=core, pad_token='<pad>', unk_token='<unk>', bos_token='<s>', eos_token='</s>', model_max_length=64)
+    read = tf.PreTrainedTokenizerFast(tokenizer_object=core, pad_token='<pad>', unk_token='<unk>',
+                                      bos_token='<s>', eos_token='</s>', model_max_length=64)
     whole = folder.parent/f'{name}-words'
     shutil.copytree(folder, whole)
     read.save_pretrained(whole)
@@ -130,7 +134,8 @@ def test_clap_reads_words(name, made, rng):
     texts = ['a dog barks', 'rain']
     with torch.inference_mode():
         inputs = read(texts, padding=True, return_tensors='pt')
-        reference = model.get_text_features(input_ids=inputs['input_ids'], attention_mask=inputs['attention_mask']).pooler_output
+        reference = model.get_text_features(input_ids=inputs['input_ids'],
+                                            attention_mask=inputs['attention_mask']).pooler_output
     got = clap.embed_text(texts)
     assert got.shape == (2, clap.pooled_dim)
     assert (got-reference).abs().max() < 1e-5
@@ -153,11 +158,13 @@ def test_heads_give_the_librarys_logits_and_the_same_frames(name, made, rng):
         with torch.inference_mode():
             assert (out.logits[0]-model(**inputs).logits[0]).abs().max() < 1e-5
             base = model.encoder if name == 'whisper' else model.base_model
-            frames = base(**({'input_features': inputs['input_features']} if name == 'whisper' else inputs)).last_hidden_state
+            frames = base(**({'input_features': inputs['input_features']} if name == 'whisper'
+                             else inputs)).last_hidden_state
         assert (out.frames[0][out.mask[0]]-frames[0, :int(out.mask.sum())]).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize('config, made', [(tf.Wav2Vec2Config, tf.Wav2Vec2ForXVector), (tf.WavLMConfig, tf.WavLMForXVector)])
+@pytest.mark.parametrize('config, made', [(tf.Wav2Vec2Config, tf.Wav2Vec2ForXVector),
+                                          (tf.WavLMConfig, tf.WavLMForXVector)])
 def test_the_vector_of_a_speaker_is_the_models_summary(config, made, tmp_path, rng):
     from tiny_models import speech
     model, extractor = make_folder(speech(config, made, tdnn_dim=(16, 16, 16, 16, 24), xvector_output_dim=12), tmp_path)
@@ -166,7 +173,8 @@ def test_the_vector_of_a_speaker_is_the_models_summary(config, made, tmp_path, r
     for seconds in (.05, 1., 2.3):
         wave = noise(rng, seconds, 16000)
         heard = np.pad(wave, (0, max(0, pipe.model.min_samples-len(wave))))
-        with torch.inference_mode(): reference = model(**extractor(heard, sampling_rate=16000, return_tensors='pt')).embeddings[0].numpy()
+        with torch.inference_mode():
+            reference = model(**extractor(heard, sampling_rate=16000, return_tensors='pt')).embeddings[0].numpy()
         assert np.isfinite(reference).all() and np.abs(pipe((wave, 16000))-reference).max() < 1e-5
     assert np.abs(AudioPipeline(tmp_path)((wave, 16000))-model.base_model(**extractor(wave, sampling_rate=16000, return_tensors='pt')).last_hidden_state[0].mean(0).detach().numpy()).max() < 1e-5
 
@@ -176,7 +184,8 @@ def test_embeddings_need_no_labels_and_scores_do(ids, made, tmp_path, rng):
     folder, model, extractor = made('head-hubert')
     shutil.copytree(folder, tmp_path/'m')
     config = json.loads((folder/'config.json').read_text())
-    (tmp_path/'m'/'config.json').write_text(json.dumps({**config, 'id2label': ids, 'label2id': {v: k for k, v in ids.items()}}))
+    (tmp_path/'m'/'config.json').write_text(json.dumps({**config, 'id2label': ids,
+                                                        'label2id': {v: k for k, v in ids.items()}}))
     wave = noise(rng, 1., 16000)
     assert np.array_equal(AudioPipeline(tmp_path/'m')((wave, 16000)), AudioPipeline(folder)((wave, 16000)))
     with pytest.raises(ModelNotFoundError, match=f'id2label in its config.json has the numbers {min(ids)} to 3, and 3 classes are numbered 0 to 2'):
@@ -184,9 +193,12 @@ def test_embeddings_need_no_labels_and_scores_do(ids, made, tmp_path, rng):
 
 
 @pytest.mark.parametrize('name, file, change, said', [
-    ('clap-fusion', 'preprocessor_config.json', {'truncation': 'rand_trunc'}, "`enable_fusion` True and its feature extractor `truncation` 'rand_trunc'"),
-    ('ast', 'preprocessor_config.json', {'max_length': 512}, '`max_length` 1024 and its feature extractor `max_length` 512'),
-    ('whisper', 'preprocessor_config.json', {'feature_size': 128}, '`num_mel_bins` 80 and its feature extractor `feature_size` 128')])
+    ('clap-fusion', 'preprocessor_config.json', {'truncation': 'rand_trunc'},
+     "`enable_fusion` True and its feature extractor `truncation` 'rand_trunc'"),
+    ('ast', 'preprocessor_config.json', {'max_length': 512},
+     '`max_length` 1024 and its feature extractor `max_length` 512'),
+    ('whisper', 'preprocessor_config.json', {'feature_size': 128},
+     '`num_mel_bins` 80 and its feature extractor `feature_size` 128')])
 def test_a_network_and_features_that_do_not_fit_are_told_when_it_is_opened(name, file, change, said, checkpoint, tmp_path):
     shutil.copytree(checkpoint(name), tmp_path/'m')
     (tmp_path/'m'/file).write_text(json.dumps({**json.loads((tmp_path/'m'/file).read_text()), **change}))
@@ -195,8 +207,10 @@ def test_a_network_and_features_that_do_not_fit_are_told_when_it_is_opened(name,
 
 @pytest.mark.parametrize('value', ['no_such_package.models:Gone', 'auditus.models.base:Gone'])
 def test_a_model_whose_package_is_gone(value, monkeypatch):
-    monkeypatch.setattr('auditus.models.registry.registered', lambda: {'gone': EntryPoint('gone', value, 'auditus.models')})
-    with pytest.raises(ModelNotFoundError, match=f"'gone' is registered as {value}, which can not be imported"): load_model('gone')
+    monkeypatch.setattr('auditus.models.registry.registered',
+                        lambda: {'gone': EntryPoint('gone', value, 'auditus.models')})
+    with pytest.raises(ModelNotFoundError, match=f"'gone' is registered as {value}, which can not be imported"):
+        load_model('gone')
 
 
 def test_a_checkpoint_that_names_no_architecture(checkpoint, made, tmp_path, rng):
@@ -205,7 +219,8 @@ def test_a_checkpoint_that_names_no_architecture(checkpoint, made, tmp_path, rng
         config = json.loads((tmp_path/name/'config.json').read_text())
         (tmp_path/name/'config.json').write_text(json.dumps({k: v for k, v in config.items() if k != 'architectures'}))
         wave = [noise(rng, 1., 16000)]
-        assert torch.equal(load_model(tmp_path/name).forward(wave).frames, load_model(checkpoint(name)).forward(wave).frames)
+        assert torch.equal(load_model(tmp_path/name).forward(wave).frames,
+                           load_model(checkpoint(name)).forward(wave).frames)
 
 
 def test_problem_type_decides_the_activation(tmp_path):
@@ -242,7 +257,8 @@ def test_several_layers_come_of_one_pass(name, checkpoint, rng, monkeypatch):
     calls.clear()
     both, whole = model.forward(waves, [1, -1]), model.forward(waves, 'all')
     assert len(calls) == 2*passes
-    assert both.frames.shape == (3, 2, *one.frames.shape[1:]) and whole.frames.shape == (3, model.n_layers+1, *one.frames.shape[1:])
+    assert both.frames.shape == (3, 2, *one.frames.shape[1:])
+    assert whole.frames.shape == (3, model.n_layers+1, *one.frames.shape[1:])
     assert torch.equal(both.mask, one.mask) and torch.equal(whole.mask, one.mask)
     assert torch.equal(both.frames[:, 0], alone[1]) and torch.equal(both.frames[:, 1], one.frames)
     assert all(torch.equal(whole.frames[:, i], alone[i]) for i in range(model.n_layers+1))
@@ -251,8 +267,10 @@ def test_several_layers_come_of_one_pass(name, checkpoint, rng, monkeypatch):
 
 def test_layers_and_summaries_that_a_model_lacks(checkpoint, rng):
     sound = AudioArray(noise(rng, 1., 16000), 16000)
-    with pytest.raises(SettingError, match='no summary of its own'): AudioEmbedding(checkpoint('hubert-group'), output='pooled')(sound)
-    with pytest.raises(SettingError, match='last layer only'): AudioEmbedding(checkpoint('clap-fusion'), layer=1)(AudioArray(sound.a, 48000))
+    with pytest.raises(SettingError, match='no summary of its own'):
+        AudioEmbedding(checkpoint('hubert-group'), output='pooled')(sound)
+    with pytest.raises(SettingError, match='last layer only'):
+        AudioEmbedding(checkpoint('clap-fusion'), layer=1)(AudioArray(sound.a, 48000))
     with pytest.raises(SettingError, match='layer=-1'): AudioEmbedding(layer=2, output='pooled')
 
 
@@ -260,14 +278,17 @@ def test_default_ast_hears_a_recording_as_transformers_does(tmp_path, sounds):
     import soundfile as sf
     import soxr
     # of the usual width; its twelve layers would do no more than two
-    model, extractor = make_folder(lambda: (tf.ASTModel(tf.ASTConfig(num_hidden_layers=2)), tf.ASTFeatureExtractor()), tmp_path)
+    model, extractor = make_folder(lambda: (tf.ASTModel(tf.ASTConfig(num_hidden_layers=2)),
+                                            tf.ASTFeatureExtractor()), tmp_path)
     samples, sr = sf.read(sounds/'chirp.ogg', dtype='float32')
     samples = np.tile(samples, 7)[:round(19.8*sr)]
     at_16k = soxr.resample(samples, sr, 16000, quality='HQ')
-    with torch.inference_mode(): reference = model(**extractor(at_16k, sampling_rate=16000, return_tensors='pt')).last_hidden_state[0].numpy()
+    with torch.inference_mode():
+        reference = model(**extractor(at_16k, sampling_rate=16000, return_tensors='pt')).last_hidden_state[0].numpy()
     from auditus import Resampling
     sound = AudioArray(samples, sr)
-    with pytest.warns(UserWarning, match='hears 10.24 s at once'): got = AudioEmbedding(tmp_path)(Resampling(16000)(sound))
+    with pytest.warns(UserWarning, match='hears 10.24 s at once'):
+        got = AudioEmbedding(tmp_path)(Resampling(16000)(sound))
     assert got.shape == (1214, 768)
     assert np.abs(got-reference).max() < 1e-5
     pipe = AudioPipeline(tmp_path)
@@ -283,7 +304,8 @@ def test_bfloat16_is_the_librarys_and_comes_out_as_float32(made, rng, monkeypatc
     folder, _, extractor = made('hubert-layer')
     wave = noise(rng, 2., 16000)
     model = tf.HubertModel.from_pretrained(folder, dtype=torch.bfloat16).eval()
-    with torch.inference_mode(): reference = model(extractor(wave, sampling_rate=16000, return_tensors='pt')['input_values'].bfloat16()).last_hidden_state[0]
+    with torch.inference_mode():
+        reference = model(extractor(wave, sampling_rate=16000, return_tensors='pt')['input_values'].bfloat16()).last_hidden_state[0]
     got = AudioEmbedding(folder, dtype='bfloat16')(AudioArray(wave, 16000))
     assert got.dtype == np.float32 and np.abs(got-reference.float().numpy()).max() < 1e-5
 
@@ -294,7 +316,8 @@ def test_feature_kwargs_reach_the_extractor(made, rng):
     raw = tf.Wav2Vec2FeatureExtractor(do_normalize=False)(wave, sampling_rate=16000, return_tensors='pt')
     with torch.inference_mode(): reference = model(**raw).last_hidden_state[0].numpy()
     assert np.abs(AudioEmbedding(folder, feature_kwargs={'do_normalize': False})(AudioArray(wave, 16000))-reference).max() < 1e-5
-    with pytest.raises(SettingError, match='has no setting `loudness`; it has .*do_normalize'): load_model(folder, feature_kwargs={'loudness': 1})
+    with pytest.raises(SettingError, match='has no setting `loudness`; it has .*do_normalize'):
+        load_model(folder, feature_kwargs={'loudness': 1})
 
 
 # loading: once, quietly, whole
@@ -390,7 +413,9 @@ def test_pickles_are_opened_only_when_asked_and_never_run(tmp_path, rng):
     with pytest.raises(ModelNotFoundError, match='as pickles only'): load_model(tmp_path)
     wave = noise(rng, 1., 16000)
     allowed = load_model(tmp_path, allow_pickle=True)
-    with torch.inference_mode(): reference = model(**tf.Wav2Vec2FeatureExtractor()(wave, sampling_rate=16000, return_tensors='pt')).last_hidden_state
+    with torch.inference_mode():
+        reference = model(**tf.Wav2Vec2FeatureExtractor()(wave, sampling_rate=16000,
+                                                          return_tensors='pt')).last_hidden_state
     assert (allowed.forward([wave]).frames-reference).abs().max() < 1e-5
 
     class Harm:
@@ -401,9 +426,11 @@ def test_pickles_are_opened_only_when_asked_and_never_run(tmp_path, rng):
 
 
 def test_a_model_that_hears_nothing(tmp_path):
-    vision = tf.ViTModel(tf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16))
+    vision = tf.ViTModel(tf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                                      intermediate_size=16, image_size=32, patch_size=16))
     vision.save_pretrained(tmp_path)
-    (tmp_path/'preprocessor_config.json').write_text(json.dumps({'image_processor_type': 'ViTImageProcessor', 'size': 32}))
+    (tmp_path/'preprocessor_config.json').write_text(json.dumps({'image_processor_type': 'ViTImageProcessor',
+                                                                 'size': 32}))
     with pytest.raises(ModelNotFoundError): load_model(tmp_path)
 
 
@@ -437,13 +464,16 @@ def test_entry_points_bring_in_models_of_others(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert load_model('loud').name == 'loud'
     assert load_model('some/file.lvl').name == 'some/file.lvl'
-    with pytest.raises(SettingError, match='has no setting `dtype`; it has checkpoint'): load_model('loud', dtype='bfloat16')
+    with pytest.raises(SettingError, match='has no setting `dtype`; it has checkpoint'):
+        load_model('loud', dtype='bfloat16')
 
 
 def test_a_model_that_can_not_be_served_says_so_when_it_is_loaded(tmp_path):
-    def vocoder(): return tf.UnivNetModel(tf.UnivNetConfig(model_hidden_channels=8, kernel_predictor_hidden_channels=8)), tf.UnivNetFeatureExtractor()
+    def vocoder():
+        return tf.UnivNetModel(tf.UnivNetConfig(model_hidden_channels=8, kernel_predictor_hidden_channels=8)), tf.UnivNetFeatureExtractor()
     make_folder(vocoder, tmp_path)
-    with pytest.raises(ModelNotFoundError, match='can not be served: its UnivNetModel does not make frames'): load_model(tmp_path)
+    with pytest.raises(ModelNotFoundError, match='can not be served: its UnivNetModel does not make frames'):
+        load_model(tmp_path)
 
 
 # features in torch, and arithmetic
@@ -453,7 +483,8 @@ def kinds_of_sound(rng, seconds, sr):
     n = round(seconds*sr)
     t, clicks = np.arange(n)/sr, np.zeros(n)
     clicks[::max(1, n//7)] = 1
-    return [w.astype(np.float32) for w in (rng.normal(0, .1, n), np.zeros(n), clicks, np.sin(2*np.pi*440*t), .5*np.sin(2*np.pi*3000*t)+1e-3*rng.normal(0, 1, n))]
+    return [w.astype(np.float32) for w in (rng.normal(0, .1, n), np.zeros(n), clicks, np.sin(2*np.pi*440*t),
+                                           .5*np.sin(2*np.pi*3000*t)+1e-3*rng.normal(0, 1, n))]
 
 
 @pytest.mark.parametrize('name', ['ast', 'clap-fusion', 'clap-rand_trunc', 'whisper'])
@@ -478,8 +509,11 @@ def test_features_of_other_settings_are_the_librarys_own(checkpoint, rng):
         assert (model.inputs([wave])['input_values']-model.inputs_of_library([wave])['input_values']).abs().max() < 1e-3
     model = load_model(checkpoint('ast'))
     model.__dict__.pop('in_torch', None)
-    model.inputs_in_torch = lambda waves: {'input_values': torch.zeros(1, 1024, 128)}  # as if a setting meant something else
-    try: assert not model.in_torch and torch.equal(model.inputs([wave])['input_values'], model.inputs_of_library([wave])['input_values'])
+    # as if a setting meant something else
+    model.inputs_in_torch = lambda waves: {'input_values': torch.zeros(1, 1024, 128)}
+    try:
+        assert not model.in_torch
+        assert torch.equal(model.inputs([wave])['input_values'], model.inputs_of_library([wave])['input_values'])
     finally:
         del model.inputs_in_torch
         model.__dict__.pop('in_torch', None)
@@ -555,7 +589,8 @@ def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
     model, wave = load_model(checkpoint('ast')), noise(rng, 1., 16000)
     seen, real = [], model.call
     monkeypatch.setattr(on_device, 'medium_pays', lambda: True)
-    monkeypatch.setattr(model, 'call', lambda *a: seen.append(torch.get_float32_matmul_precision()) or real(*a), raising=False)
+    monkeypatch.setattr(model, 'call', lambda *a: seen.append(torch.get_float32_matmul_precision())
+                        or real(*a), raising=False)
     for given in ('highest', 'high'):
         torch.set_float32_matmul_precision(given)
         try:
@@ -569,9 +604,11 @@ def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
 
 def test_arithmetic_that_is_not_exact_is_not_used():
     linear, x, reference = arithmetic.sample()
-    assert arithmetic.is_exact(linear(x), reference) and not arithmetic.is_exact(linear(x.bfloat16().float()), reference)
+    assert arithmetic.is_exact(linear(x), reference)
+    assert not arithmetic.is_exact(linear(x.bfloat16().float()), reference)
     for dtype in arithmetic.exact:
-        if arithmetic.can_pack(dtype): assert arithmetic.is_exact(arithmetic.packed_linear(linear, dtype)(x), reference, dtype)
+        if arithmetic.can_pack(dtype): assert arithmetic.is_exact(arithmetic.packed_linear(linear, dtype)(x),
+                                                                  reference, dtype)
     with arithmetic.medium(): assert arithmetic.medium_is_exact() == arithmetic.is_exact(linear(x), reference)
     assert arithmetic.can_pack('float32') and not arithmetic.can_pack('float16') and not arithmetic.can_pack('int8')
 
@@ -602,7 +639,8 @@ def test_a_format_that_the_processor_is_slow_in_is_warned_of_once(dtype, checkpo
     monkeypatch.setattr(on_device, 'processor', lambda: ('AuthenticAMD', {'avx2', 'fma'}))
     on_device.warn_of_slow.cache_clear()
     shutil.copytree(checkpoint('ast'), tmp_path/'ast')
-    with pytest.warns(on_device.SlowArithmeticWarning, match=f'has no arithmetic for {dtype}, .* slower .* leave `dtype` out'):
+    with pytest.warns(on_device.SlowArithmeticWarning,
+                      match=f'has no arithmetic for {dtype}, .* slower .* leave `dtype` out'):
         assert load_model(tmp_path/'ast', dtype=dtype, device='cpu').precision == dtype
     with warnings.catch_warnings():
         warnings.simplefilter('error', on_device.SlowArithmeticWarning)

@@ -123,8 +123,11 @@ class FailsOfSilence(Sound):
         return super().forward(waves, layer)
 
 
-planted = [(FailsTogether, 'fails'), (WantsTens, 'fails'), (FailsOfSilence, 'silence'), (PaddedSound, 'padding'), (FilledUp, 'padding'), (Cuts, 'cut'), (CutsItsContext, 'cut'), (NormalisesTheBatch, 'batch'), (OrderCounts, 'order'),
-           (FirstCallDiffers, 'first call'), (NaNOfSilence, 'silence'), (MaskOffByOne, 'mask'), (LabelsShifted, 'labels'), (Drawn, 'random'), (OneChannel, 'stereo'),
+planted = [(FailsTogether, 'fails'), (WantsTens, 'fails'), (FailsOfSilence, 'silence'),
+           (PaddedSound, 'padding'), (FilledUp, 'padding'), (Cuts, 'cut'), (CutsItsContext, 'cut'),
+           (NormalisesTheBatch, 'batch'), (OrderCounts, 'order'),
+           (FirstCallDiffers, 'first call'), (NaNOfSilence, 'silence'), (MaskOffByOne, 'mask'),
+           (LabelsShifted, 'labels'), (Drawn, 'random'), (OneChannel, 'stereo'),
            (RateIgnored, 'rate'), (Deaf, 'deaf'), (FailsOnLong, 'long')]
 
 
@@ -135,7 +138,8 @@ def test_what_is_planted_is_named(model, defect):
     assert defect in repr(found) and found.defects[defect] in repr(found)
 
 
-@pytest.mark.parametrize('model, said', [(Engine, 'it differs by 1.0e-02'), (EngineAtFirst, 'its first call differs by 1.0e-02')])
+@pytest.mark.parametrize('model, said', [(Engine, 'it differs by 1.0e-02'),
+                                         (EngineAtFirst, 'its first call differs by 1.0e-02')])
 def test_an_engine_is_compared_with_torch(model, said):
     found = examine(model(), reference=Sound())
     assert said in found.defects['engine']
@@ -145,11 +149,14 @@ def test_an_engine_is_compared_with_torch(model, said):
 def test_nothing_is_found_where_nothing_is_wrong():
     short, long = examine(Sound()), examine(Sound(), 'long')
     assert short.defects == long.defects == {} and short.passes <= 8 < long.passes
-    assert short.marks['hears'] == 'any length' and short.marks['frames a second'] == '10' and short.marks['level'] == 'is heard'
+    assert short.marks['hears'] == 'any length' and short.marks['frames a second'] == '10'
+    assert short.marks['level'] == 'is heard'
     assert short.digest == examine(Sound()).digest != examine(Cuts()).digest
 
 
-def test_where_it_cuts_is_measured(): assert 'it hears 10.0' in examine(Cuts(), 'long').defects['cut'] and 'it hears 4.0' in examine(CutsItsContext(), 'long').defects['cut']
+def test_where_it_cuts_is_measured():
+    assert 'it hears 10.0' in examine(Cuts(), 'long').defects['cut']
+    assert 'it hears 4.0' in examine(CutsItsContext(), 'long').defects['cut']
 
 
 @pytest.mark.parametrize('name', [n for n in architectures if n != 'speech-to-text'])
@@ -209,8 +216,10 @@ def test_a_cache_that_can_not_be_written_is_no_error(known):
 
 
 def test_what_is_wrong_is_refused_with_the_measurement_and_can_be_looked_at():
-    with pytest.raises(ModelNotFoundError, match='can not be used: a clip has 6 frames alone, and 12 beside a longer one') as e: check_opened(PaddedSound())
-    assert isinstance(e.value, RefusedModelError) and isinstance(e.value.passport, Passport) and e.value.model.passport is e.value.passport
+    with pytest.raises(ModelNotFoundError, match='can not be used: a clip has 6 frames alone, and 12 beside a longer one') as e:
+        check_opened(PaddedSound())
+    assert isinstance(e.value, RefusedModelError) and isinstance(e.value.passport, Passport)
+    assert e.value.model.passport is e.value.passport
     assert check_opened(NaNOfSilence()).passport.defects  # what is silent makes no other result doubtful
     assert verify(Cuts()).form == 'long'
     json.dumps(verify(Cuts()).as_dict())

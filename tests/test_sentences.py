@@ -22,7 +22,8 @@ precisions = ('float32', 'int8', 'uint8', 'binary', 'ubinary')
 
 
 @pytest.fixture(scope='module')
-def files(sounds): return [sounds/'chirp.ogg', sounds/'speech_like.wav', sounds/'music_like.wav', sounds/'telephone.mp3']
+def files(sounds):
+    return [sounds/'chirp.ogg', sounds/'speech_like.wav', sounds/'music_like.wav', sounds/'telephone.mp3']
 
 
 def items_of(pipe, files): return [{'array': pipe.windows(f).waves[0][:32000], 'sampling_rate': pipe.sr} for f in files]
@@ -30,7 +31,9 @@ def items_of(pipe, files): return [{'array': pipe.windows(f).waves[0][:32000], '
 
 # In its place
 
-@pytest.mark.parametrize('asked', [dict(output_value=None), dict(output_value=None, truncate_dim=8), dict(precision=None), dict(task='query'), *(dict(precision=p) for p in precisions)], ids=str)
+@pytest.mark.parametrize('asked', [dict(output_value=None), dict(output_value=None, truncate_dim=8),
+                                   dict(precision=None), dict(task='query'),
+                                   *(dict(precision=p) for p in precisions)], ids=str)
 def test_encode_gives_what_theirs_gives(asked, checkpoint, files):
     theirs, ours = st.SentenceTransformer(str(checkpoint('ast')), device='cpu'), AudioPipeline(checkpoint('ast'))
     items = items_of(ours, files)
@@ -51,14 +54,17 @@ def test_frames_in_fewer_bits(checkpoint, files):
     pipe, frames = AudioPipeline(checkpoint('hubert-layer')), AudioPipeline(checkpoint('hubert-layer'), pooling=None)
     for precision in ('int8', 'ubinary'):
         found = pipe.encode(files, output_value='token_embeddings', precision=precision)
-        for a, b in zip(found, quantize_embeddings([np.asarray(f) for f in frames(files)], precision), strict=True): assert type(a) is np.ndarray and np.array_equal(a, b)
-        assert np.array_equal(pipe.encode(files[0], output_value='token_embeddings', precision=precision), quantize_embeddings(frames(files[0]), precision))
+        for a, b in zip(found, quantize_embeddings([np.asarray(f) for f in frames(files)], precision), strict=True):
+            assert type(a) is np.ndarray and np.array_equal(a, b)
+        assert np.array_equal(pipe.encode(files[0], output_value='token_embeddings', precision=precision),
+                              quantize_embeddings(frames(files[0]), precision))
 
 
 @pytest.mark.parametrize('precision', precisions)
 def test_nothing_in_any_precision(precision, checkpoint):
     pipe = AudioPipeline(checkpoint('ast'), truncate_dim=12)
-    some = pipe.encode([(np.ones(16000, np.float32)*.1, 16000), (np.ones(16000, np.float32)*.2, 16000)], precision=precision)
+    some = pipe.encode([(np.ones(16000, np.float32)*.1, 16000), (np.ones(16000, np.float32)*.2, 16000)],
+                       precision=precision)
     none = pipe.encode([], precision=precision)
     assert none.shape == (0, some.shape[1]) and none.dtype == some.dtype
     tensors = pipe.encode([], precision=precision, convert_to_tensor=True)
@@ -102,7 +108,8 @@ def test_other_methods_are_theirs(checkpoint, files):
     assert theirs.get_embedding_dimension() == ours.get_embedding_dimension() == ours.get_sentence_embedding_dimension() == ours.dim == 10
     a, b = theirs.encode(items), ours.encode(items)
     assert a.shape == b.shape == (4, 10) and np.abs(a-b).max() < 1e-5
-    for name in ('encode_query', 'encode_document'): assert np.abs(getattr(ours, name)(items, batch_size=1)-getattr(theirs, name)(items)).max() < 1e-5
+    for name in ('encode_query', 'encode_document'):
+        assert np.abs(getattr(ours, name)(items, batch_size=1)-getattr(theirs, name)(items)).max() < 1e-5
     with pytest.warns(DeprecationWarning): assert np.array_equal(ours.encode(sentences=items), b)
     assert theirs.similarity_fn_name == ours.similarity_fn_name
     for name, others in (('similarity', b[:2]), ('similarity_pairwise', b[::-1])):
@@ -119,7 +126,8 @@ def test_cut_vectors_are_told_apart(checkpoint, files, tmp_path):
     pipe.save(tmp_path/'saved')
     assert AudioPipeline.load(tmp_path/'saved').truncate_dim == 10
     from auditus.collection.run import run_settings
-    assert run_settings(pipe)['truncate_dim'] == 10 and 'truncate_dim' not in run_settings(AudioPipeline(checkpoint('ast')))
+    assert run_settings(pipe)['truncate_dim'] == 10
+    assert 'truncate_dim' not in run_settings(AudioPipeline(checkpoint('ast')))
     [row] = pipe.stream(files[0])
     assert row.vector.shape == (10,)
 
@@ -157,7 +165,8 @@ def test_what_a_module_gives_hangs_together_with_its_network(name, checkpoint, t
             for p in moved: p.sub_(p.grad, alpha=step/size)
         return found
     # a network bends over long steps, and float32 rounds short ones away
-    slopes = [(after(step)-after(-step))/(2*step) for step in (.02/size, .004/size, .0008/size, .00016/size, .00003/size)]
+    slopes = [(after(step)-after(-step))/(2*step)
+              for step in (.02/size, .004/size, .0008/size, .00016/size, .00003/size)]
     assert min(abs(s/size-1) for s in slopes) < .1
 
 
@@ -179,7 +188,8 @@ def test_frames_for_a_pooling_of_theirs(checkpoint, rng):
     pipe = AudioPipeline(checkpoint('hubert-layer'))
     sounds = [(noise(rng, s, 16000), 16000) for s in (2.5, .7, 1.1)]
     frames = AudioPipeline(checkpoint('hubert-layer'), pooling=None)
-    model = st.SentenceTransformer(modules=[frames.as_module(), Pooling(pipe.dim, 'mean'), Dense(pipe.dim, 5)], device='cpu')
+    model = st.SentenceTransformer(modules=[frames.as_module(), Pooling(pipe.dim, 'mean'),
+                                            Dense(pipe.dim, 5)], device='cpu')
     assert model.get_embedding_dimension() == 5 and model.encode(sounds).shape == (3, 5)
     pooled = st.SentenceTransformer(modules=[frames.as_module(), Pooling(pipe.dim, 'mean')], device='cpu')
     assert np.abs(pooled.encode(sounds)-pipe(sounds)).max() < 1e-5
@@ -190,7 +200,8 @@ def test_losses_in_parts_give_the_same_gradients(checkpoint, rng):
     model = st.SentenceTransformer(modules=[AudioPipeline(checkpoint('hubert-layer')).as_module()], device='cpu').eval()
     pairs = [[(noise(rng, s, 16000), 16000) for s in (1., .5, 2.)] for _ in range(2)]
     found = []
-    for loss in (losses.MultipleNegativesRankingLoss(model), losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=2)):
+    for loss in (losses.MultipleNegativesRankingLoss(model),
+                 losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=2)):
         model.zero_grad()
         loss([model.preprocess(p) for p in pairs], None).backward()
         found.append({k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None})
@@ -212,13 +223,21 @@ def test_its_trainer_trains_saves_and_goes_on(checkpoint, rng, tmp_path):
     before = pipe(names)
     model = st.SentenceTransformer(modules=[pipe.as_module()], device='cpu')
     data = datasets.Dataset.from_dict({'sound': names, 'label': kinds})
-    evaluator = evaluation.TripletEvaluator(anchors=names[:8:2], positives=names[2:10:2], negatives=names[1:9:2], name='tones')
-    arguments = st.SentenceTransformerTrainingArguments(output_dir=str(tmp_path/'run'), num_train_epochs=3, per_device_train_batch_size=8, learning_rate=3e-3, use_cpu=True, report_to='none',
-                                                        disable_tqdm=True, save_strategy='epoch', eval_strategy='epoch', load_best_model_at_end=True,
-                                                        metric_for_best_model='eval_tones_cosine_accuracy', logging_strategy='epoch', batch_sampler='group_by_label', seed=1)
-    trainer = st.SentenceTransformerTrainer(model=model, args=arguments, train_dataset=data, loss=losses.BatchSemiHardTripletLoss(model), evaluator=evaluator)
+    evaluator = evaluation.TripletEvaluator(anchors=names[:8:2], positives=names[2:10:2],
+                                            negatives=names[1:9:2], name='tones')
+    arguments = st.SentenceTransformerTrainingArguments(output_dir=str(tmp_path/'run'), num_train_epochs=3,
+                                                        per_device_train_batch_size=8, learning_rate=3e-3,
+                                                        use_cpu=True, report_to='none',
+                                                        disable_tqdm=True, save_strategy='epoch',
+                                                        eval_strategy='epoch', load_best_model_at_end=True,
+                                                        metric_for_best_model='eval_tones_cosine_accuracy',
+                                                        logging_strategy='epoch',
+                                                        batch_sampler='group_by_label', seed=1)
+    trainer = st.SentenceTransformerTrainer(model=model, args=arguments, train_dataset=data,
+                                            loss=losses.BatchSemiHardTripletLoss(model), evaluator=evaluator)
     trainer.train()
-    assert trainer.state.global_step == 6 and 'eval_tones_cosine_accuracy' in trainer.state.log_history[-2] | trainer.state.log_history[-3]
+    assert trainer.state.global_step == 6
+    assert 'eval_tones_cosine_accuracy' in trainer.state.log_history[-2] | trainer.state.log_history[-3]
     now = model.encode(names)
     assert np.abs(now-before).max() > 1e-3 and np.abs(pipe(names)-before).max() == 0
     model.save_pretrained(str(tmp_path/'trained'))
@@ -246,8 +265,10 @@ def test_copies_of_a_module(name, checkpoint, tmp_path, rng):
     module.train()
     first = next(p for p in module.parameters() if p.requires_grad).requires_grad_(False)
     for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert twin.training and {p.requires_grad for p in twin.parameters()} == {p.requires_grad for p in module.parameters()}
-        assert torch.equal(embed(twin.eval()), now) and not {id(p) for p in twin.parameters()} & {id(p) for p in module.parameters()}
+        assert twin.training
+        assert {p.requires_grad for p in twin.parameters()} == {p.requires_grad for p in module.parameters()}
+        assert torch.equal(embed(twin.eval()), now)
+        assert not {id(p) for p in twin.parameters()} & {id(p) for p in module.parameters()}
     assert not first.requires_grad
 
 
@@ -261,15 +282,19 @@ def test_a_module_encodes_in_processes(checkpoint, rng):
 
 def test_what_makes_no_module(checkpoint, rng):
     with pytest.raises(SettingError, match='needs a copy'): AudioPipeline(Loudness()).as_module()
-    for settings in (dict(window=1), dict(layer=[0, 1]), dict(layer=[0, 1], pooling=None), dict(mono=False, pooling=None)):
+    for settings in (dict(window=1), dict(layer=[0, 1]), dict(layer=[0, 1], pooling=None),
+                     dict(mono=False, pooling=None)):
         with pytest.raises(SettingError): AudioPipeline(checkpoint('hubert-layer'), **settings).as_module()
     net = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 400, 160), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
-    with pytest.raises(SettingError, match='a network of your own'): AudioPipeline(net, target_sr=16000, name='mine').as_module()
+    with pytest.raises(SettingError, match='a network of your own'):
+        AudioPipeline(net, target_sr=16000, name='mine').as_module()
     module = AudioPipeline(checkpoint('hubert-layer')).as_module()
-    with pytest.raises(AudioInputError) as e: module.preprocess([(noise(rng, 1., 16000), 16000), (np.full(16000, np.nan, np.float32), 16000)])
+    with pytest.raises(AudioInputError) as e:
+        module.preprocess([(noise(rng, 1., 16000), 16000), (np.full(16000, np.nan, np.float32), 16000)])
     assert e.value.index == 1
     module.network = copy.deepcopy(module.network)
-    with pytest.raises(SettingError, match='CUDA_VISIBLE_DEVICES'): module(module.preprocess([(noise(rng, 1., 16000), 16000)]))
+    with pytest.raises(SettingError, match='CUDA_VISIBLE_DEVICES'):
+        module(module.preprocess([(noise(rng, 1., 16000), 16000)]))
 
 
 # What was learnt
@@ -306,7 +331,8 @@ def test_damaged_weights(checkpoint, tmp_path):
     other = open_trainable({'name': str(checkpoint('hubert-group'))})
     from safetensors.torch import save_file
     import json
-    save_file({k: v.clone() for k, v in find_network(other).state_dict().items()}, file, metadata={'auditus': json.dumps({'name': '{folder}'})})
+    save_file({k: v.clone() for k, v in find_network(other).state_dict().items()}, file,
+              metadata={'auditus': json.dumps({'name': '{folder}'})})
     with pytest.raises(ModelNotFoundError, match='do not fit'): load_model(file)
     for about in ({'name': '{folder}/../elsewhere'}, {'name': 3}, 'words'):
         save_file({'a': torch.zeros(1)}, file, metadata={'auditus': json.dumps(about)})
@@ -340,7 +366,8 @@ def test_training_finds_more_of_the_same_kind_among_real_sounds(tmp_path):
     counts = Counter(p.name.split('_')[0] for p in short)
     files = [str(p) for p in short if counts[p.name.split('_')[0]] >= 6]
     kinds, rng = np.array([Path(f).name.split('_')[0] for f in files]), np.random.default_rng(0)
-    train = np.sort(np.concatenate([(at := rng.permutation(np.flatnonzero(kinds == k)))[:len(at)//2] for k in sorted({*kinds})]))
+    train = np.sort(np.concatenate([(at := rng.permutation(np.flatnonzero(kinds == k)))[:len(at)//2]
+                                    for k in sorted({*kinds})]))
     test = np.setdiff1d(np.arange(len(files)), train)
     model = st.SentenceTransformer(modules=[AudioPipeline('birdnet').as_module()], device='cpu')
 
@@ -352,9 +379,14 @@ def test_training_finds_more_of_the_same_kind_among_real_sounds(tmp_path):
             found.append((np.cumsum(same)/np.arange(1, len(same)+1))[same].mean())
         return np.mean(found)
     before, rng = precision(), np.random.default_rng(0)
-    pairs = [(files[i], files[j]) for i in train for j in rng.permutation([j for j in train if kinds[j] == kinds[i] and j != i])[:2]]
-    arguments = st.SentenceTransformerTrainingArguments(output_dir=str(tmp_path/'run'), num_train_epochs=2, per_device_train_batch_size=16, learning_rate=1e-4, use_cpu=True, report_to='none',
-                                                        disable_tqdm=True, save_strategy='no', batch_sampler='no_duplicates', seed=0)
+    pairs = [(files[i], files[j]) for i in train
+             for j in rng.permutation([j for j in train if kinds[j] == kinds[i] and j != i])[:2]]
+    arguments = st.SentenceTransformerTrainingArguments(output_dir=str(tmp_path/'run'), num_train_epochs=2,
+                                                        per_device_train_batch_size=16, learning_rate=1e-4,
+                                                        use_cpu=True, report_to='none',
+                                                        disable_tqdm=True, save_strategy='no',
+                                                        batch_sampler='no_duplicates', seed=0)
     data = datasets.Dataset.from_dict({'anchor': [a for a, _ in pairs], 'positive': [b for _, b in pairs]})
-    st.SentenceTransformerTrainer(model, arguments, train_dataset=data, loss=losses.MultipleNegativesRankingLoss(model)).train()
+    st.SentenceTransformerTrainer(model, arguments, train_dataset=data,
+                                  loss=losses.MultipleNegativesRankingLoss(model)).train()
     assert len(files) == 116 and .3 < before < .4 and precision() > before+.05

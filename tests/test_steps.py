@@ -25,10 +25,12 @@ def path(tmp_path, rng):
     return tmp_path/'a.wav'
 
 
-@pytest.mark.parametrize('settings', [dict(window=.5), dict(window=1., hop=.3, pad='repeat'), dict(), dict(window=None), dict(pooling='max', window=.7, pad='zero')])
+@pytest.mark.parametrize('settings', [dict(window=.5), dict(window=1., hop=.3, pad='repeat'), dict(),
+                                      dict(window=None), dict(pooling='max', window=.7, pad='zero')])
 def test_steps_by_hand_are_the_pipeline(settings, path):
     pipe = AudioPipeline(Loudness(), **settings)
-    assert [*pipe.steps] == ['loader', 'resampling', 'windowing', 'embedding', 'pooling'] and len(pipe.steps) == 5 and pipe.steps[0] is pipe.steps['loader']
+    assert [*pipe.steps] == ['loader', 'resampling', 'windowing', 'embedding', 'pooling']
+    assert len(pipe.steps) == 5 and pipe.steps[0] is pipe.steps['loader']
     y = path
     for step in pipe.steps.values(): y = step(y)
     whole = pipe.windowed
@@ -48,22 +50,27 @@ def test_streamed_and_whole_are_the_same(path):
 def test_an_exchanged_step_is_heard_and_shown(path):
     pipe = AudioPipeline(Loudness(), window=.5)
     half = pipe.with_step('resampling', Half(1000))
-    assert half.steps['resampling'].__class__ is Half and 'Half(' in repr(half.steps) and 'custom_steps' in repr(half) and 'custom_steps' not in repr(pipe)
+    assert half.steps['resampling'].__class__ is Half and 'Half(' in repr(half.steps)
+    assert 'custom_steps' in repr(half) and 'custom_steps' not in repr(pipe)
     assert np.abs(2*half(path)-pipe(path)).max() < 1e-6
-    for again in (clone(half), pickle.loads(pickle.dumps(half)), AudioPipeline(**half.get_params())): assert np.array_equal(again(path), half(path))
+    for again in (clone(half), pickle.loads(pickle.dumps(half)), AudioPipeline(**half.get_params())):
+        assert np.array_equal(again(path), half(path))
     both = half.with_step('pooling', MaxPooling())
-    assert {*both.custom_steps} == {'resampling', 'pooling'} and np.abs(2*both(path)-AudioPipeline(Loudness(), window=.5, pooling='max')(path)).max() < 1e-6
+    assert {*both.custom_steps} == {'resampling', 'pooling'}
+    assert np.abs(2*both(path)-AudioPipeline(Loudness(), window=.5, pooling='max')(path)).max() < 1e-6
     assert both.dim == 1 and AudioPipeline(Loudness()).with_step('pooling', Pooling('meanmax')).dim == 2
 
 
 def test_a_pooling_takes_the_place_of_the_models_summary(path):
     pipe = AudioPipeline('birdnet', pooling='model').with_step('pooling', Pooling('meanmax'))
-    assert pipe(path).shape == (pipe.dim,) == (2*1024,) and np.array_equal(pipe(path), AudioPipeline('birdnet', pooling='meanmax')(path))
+    assert pipe(path).shape == (pipe.dim,) == (2*1024,)
+    assert np.array_equal(pipe(path), AudioPipeline('birdnet', pooling='meanmax')(path))
 
 
 def test_steps_that_do_not_fit(path):
     pipe = AudioPipeline(Loudness(), window=.5)
-    for name, step, said in [('model', print, "no step 'model'.*loader, resampling, windowing, pooling"), ('embedding', AudioEmbedding(Loudness()), 'no step'),
+    for name, step, said in [('model', print, "no step 'model'.*loader, resampling, windowing, pooling"),
+                             ('embedding', AudioEmbedding(Loudness()), 'no step'),
                              ('pooling', np.median, 'how windows are joined'), ('loader', 5, 'must be callable')]:
         with pytest.raises(SettingError, match=said): pipe.with_step(name, step)
     with pytest.raises(SettingError, match='must be a dict'): AudioPipeline(Loudness(), custom_steps=[Half(1000)])
@@ -78,15 +85,19 @@ def test_a_run_tells_an_exchanged_step(path, tmp_path):
     extract([path], out, half)
     assert extract([path], out, half).parts_done == 0
     with pytest.raises(SettingError, match='custom_steps.*Half.* then, None now'): extract([path], out, pipe)
-    with pytest.raises(SettingError, match='custom_steps'): extract([path], out, pipe.with_step('resampling', Resampling(1000)))
-    with pytest.raises(SettingError, match="'windowing' is a function, which nothing tells from another"): extract([path], tmp_path/'o', pipe.with_step('windowing', lambda x: Windowing(.5)(x)))
+    with pytest.raises(SettingError, match='custom_steps'):
+        extract([path], out, pipe.with_step('resampling', Resampling(1000)))
+    with pytest.raises(SettingError, match="'windowing' is a function, which nothing tells from another"):
+        extract([path], tmp_path/'o', pipe.with_step('windowing', lambda x: Windowing(.5)(x)))
     assert not (tmp_path/'o').exists() and not (tmp_path/'o.auditus').exists()
 
 
 def test_what_cannot_be_told_is_not_saved(checkpoint, path, tmp_path, rng):
     pipe = AudioPipeline(checkpoint('hubert-layer'), window=1).with_step('resampling', Half(16000))
-    with pytest.raises(SettingError, match='can not bring along a step of your own .resampling.'): pipe.save(tmp_path/'saved')
+    with pytest.raises(SettingError, match='can not bring along a step of your own .resampling.'):
+        pipe.save(tmp_path/'saved')
     assert not (tmp_path/'saved').exists()
     extract([path], tmp_path/'out', pipe)
-    with pytest.raises(Exception, match="steps of somebody's own .resampling.*give a `pipeline`"): SoundIndex.build(tmp_path/'out').search((noise(rng, 1, 16000), 16000))
+    with pytest.raises(Exception, match="steps of somebody's own .resampling.*give a `pipeline`"):
+        SoundIndex.build(tmp_path/'out').search((noise(rng, 1, 16000), 16000))
     assert len(SoundIndex.build(tmp_path/'out', pipe).search((noise(rng, 1, 16000), 16000)))

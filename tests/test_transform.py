@@ -10,7 +10,8 @@ import transformers as tf
 from kit import Loudness
 
 import auditus
-from auditus import (AudioArray, AudioDecodeError, AudioEmbedding, AudioInputError, AudioLoader, AudioNotFoundError, AudioPipeline, ModelNotFoundError, Normalize,
+from auditus import (AudioArray, AudioDecodeError, AudioEmbedding, AudioInputError, AudioLoader,
+                     AudioNotFoundError, AudioPipeline, ModelNotFoundError, Normalize,
                      Pooling, Resampling, SettingError, Windowing)
 
 
@@ -56,7 +57,8 @@ def test_every_kind_of_input_gives_the_same_vector(hubert, sounds):
     pipe, path = AudioPipeline(hubert), sounds/'speech_like.wav'
     reference, audio = pipe(path), AudioLoader()(path)
     with open(path, 'rb') as f: opened = pipe(f)
-    for got in (opened, pipe(str(path)), pipe(path.read_bytes()), pipe(audio), pipe((audio.a, audio.sr)), pipe({'array': audio.a, 'sampling_rate': audio.sr})):
+    for got in (opened, pipe(str(path)), pipe(path.read_bytes()), pipe(audio), pipe((audio.a, audio.sr)),
+                pipe({'array': audio.a, 'sampling_rate': audio.sr})):
         assert np.array_equal(got, reference)
 
 
@@ -78,7 +80,8 @@ def test_many_come_as_generators_series_and_columns(hubert, files):
     pipe, paths = AudioPipeline(hubert), [str(f) for f in files]
     reference = pipe(paths)
     table = datasets.Dataset.from_dict({'path': paths})
-    for many in ((p for p in paths), pd.Series(paths), np.array(paths), np.array(paths, dtype=object), table['path'], iter(files)):
+    for many in ((p for p in paths), pd.Series(paths), np.array(paths), np.array(paths, dtype=object),
+                 table['path'], iter(files)):
         assert np.abs(pipe(many)-reference).max() < 1e-6
 
 
@@ -98,7 +101,8 @@ def test_windows_give_rows_with_their_times(hubert, sounds):
     by_hand = AudioPipeline(hubert, window=None)
     for row, wave in zip(rows, cut.waves): assert np.abs(by_hand((wave, pipe.sr))-row).max() < 1e-5
     overlapping = AudioPipeline(hubert, window=5, hop=2.5)
-    assert overlapping.windows(sounds/'long.ogg').starts == [0., 2.5, 5., 7.5] and overlapping(sounds/'long.ogg').shape == (4, pipe.dim)
+    assert overlapping.windows(sounds/'long.ogg').starts == [0., 2.5, 5., 7.5]
+    assert overlapping(sounds/'long.ogg').shape == (4, pipe.dim)
 
 
 def test_stream_comes_in_order_one_file_at_a_time(hubert, sounds, files):
@@ -113,8 +117,10 @@ def test_stream_comes_in_order_one_file_at_a_time(hubert, sounds, files):
     rest = list(stream)
     assert [r.file for r in rest[:2]] == files[:2] and len(taken) == len(files)*20
     whole = list(AudioPipeline(hubert).stream(sounds/'long.ogg'))
-    assert [(r.start, r.end) for r in whole] == [(0., 12.)] and np.array_equal(whole[0].vector, AudioPipeline(hubert)(sounds/'long.ogg'))
-    with pytest.raises(SettingError, match='stream gives vectors'): next(AudioPipeline(hubert, pooling=None).stream(files))
+    assert [(r.start, r.end) for r in whole] == [(0., 12.)]
+    assert np.array_equal(whole[0].vector, AudioPipeline(hubert)(sounds/'long.ogg'))
+    with pytest.raises(SettingError, match='stream gives vectors'):
+        next(AudioPipeline(hubert, pooling=None).stream(files))
 
 
 @pytest.mark.parametrize('pooling', ['mean', 'max', None])
@@ -126,7 +132,8 @@ def test_a_window_longer_than_the_model_hears_is_heard_in_pieces(pooling, ast, n
         first, second = pipe(noise)
     a, b = (single((noise[i*16000:j*16000] if j else noise[i:163840], 16000)) for i, j in ((0, 0), (15, 19)))
     rest = single((noise[163840:15*16000], 16000))
-    joined = {'mean': lambda: np.average([a, rest], axis=0, weights=[163840, 15*16000-163840]), 'max': lambda: np.maximum(a, rest), None: lambda: np.concatenate([a, rest])}[pooling]()
+    joined = {'mean': lambda: np.average([a, rest], axis=0, weights=[163840, 15*16000-163840]),
+              'max': lambda: np.maximum(a, rest), None: lambda: np.concatenate([a, rest])}[pooling]()
     assert np.abs(first-joined).max() < 1e-5 and np.abs(second-b).max() < 1e-5
     rows = [] if pooling is None else list(pipe.stream([noise, noise]))
     assert [(r.start, r.end) for r in rows] == ([] if pooling is None else [(0., 15.), (15., 19.)]*2)
@@ -160,7 +167,9 @@ def test_auto_hears_all_of_a_long_sound(hubert, noise):
 
 
 def test_one_pass_says_what_it_did_not_hear(ast, noise):
-    with pytest.warns(auditus.transform.TruncationWarning, match='hears 10.24 s at once, and of 19.00 s only the start'): AudioPipeline(ast, window=None)(noise)
+    with pytest.warns(auditus.transform.TruncationWarning,
+                      match='hears 10.24 s at once, and of 19.00 s only the start'):
+        AudioPipeline(ast, window=None)(noise)
     embed = AudioEmbedding(ast)
     with pytest.warns(auditus.transform.TruncationWarning): assert embed(noise).shape == (1214, embed.dim)
     with warnings.catch_warnings():
@@ -173,13 +182,16 @@ def test_the_models_own_summary(ast, noise):
     pipe = AudioPipeline(ast, pooling='model')
     model = tf.ASTModel.from_pretrained(ast, dtype=torch.float32).eval()
     wave = noise[:80000]
-    with torch.inference_mode(): reference = model(**tf.ASTFeatureExtractor()(wave, sampling_rate=16000, return_tensors='pt')).pooler_output[0].numpy()
+    with torch.inference_mode():
+        reference = model(**tf.ASTFeatureExtractor()(wave, sampling_rate=16000,
+                                                     return_tensors='pt')).pooler_output[0].numpy()
     assert np.abs(pipe((wave, 16000))-reference).max() < 1e-5 and pipe.dim == len(reference)
 
 
 def test_torch_comes_out_and_can_be_trained_on(hubert, noise):
     vector = AudioPipeline(hubert, return_tensors='pt', normalize=True)([noise, noise])
-    assert isinstance(vector, torch.Tensor) and vector.shape == (2, 32) and torch.allclose(vector.norm(dim=1), torch.ones(2))
+    assert isinstance(vector, torch.Tensor) and vector.shape == (2, 32)
+    assert torch.allclose(vector.norm(dim=1), torch.ones(2))
     frames = AudioEmbedding(hubert, return_tensors='pt')(noise)
     weight = torch.ones(32, 1, requires_grad=True)
     Pooling()(frames@weight).sum().backward()
@@ -212,7 +224,8 @@ def test_copies_share_a_model_and_pickles_are_small(hubert, noise):
         assert again.model is pipe.model and again.get_params() == pipe.get_params()
         assert np.array_equal(again(noise), reference)
     assert len(pickle.dumps(pipe)) < 3000
-    for step in (AudioLoader(sr=8000), Resampling(16000), Windowing(2., pad='zero'), AudioEmbedding(hubert), Pooling('max'), Normalize(), pipe):
+    for step in (AudioLoader(sr=8000), Resampling(16000), Windowing(2., pad='zero'), AudioEmbedding(hubert),
+                 Pooling('max'), Normalize(), pipe):
         assert repr(clone(step)) == repr(step) and clone(step).get_params() == step.get_params()
 
 
@@ -229,12 +242,18 @@ def test_set_params_takes_effect(hubert, noise):
 
 
 @pytest.mark.parametrize('settings,message', [
-    (dict(return_tensors='tf'), "`return_tensors` must be one of 'np', 'pt'"), (dict(pooling='median'), '`pooling` must be one of'), (dict(window='all'), '`window` must be'),
-    (dict(window=-1), '`window` must be positive seconds'), (dict(window=0), '`window` must be'), (dict(window=True), '`window` must be'), (dict(window=float('nan')), '`window` must be'),
-    (dict(window=5, hop=0), '`hop` must be positive'), (dict(window=None, hop=1), '`hop` goes with windows'), (dict(layer='last'), '`layer` must be'), (dict(layer=1.5), '`layer` must be'),
-    (dict(batch_size=0), '`batch_size` must be a positive whole number'), (dict(batch_size=2.5), '`batch_size` must be'), (dict(max_seconds=-30), '`max_seconds` must be'),
-    (dict(target_sr=0), '`target_sr`'), (dict(target_sr=-1), '`target_sr`'), (dict(normalize=1), '`normalize` must be'), (dict(normalize=True, pooling=None), 'goes with a vector'),
-    (dict(pad='mirror'), '`pad` must be one of'), (dict(progress='yes'), '`progress` must be'), (dict(pooling='model', layer=2), 'goes with layer=-1'),
+    (dict(return_tensors='tf'), "`return_tensors` must be one of 'np', 'pt'"),
+    (dict(pooling='median'), '`pooling` must be one of'), (dict(window='all'), '`window` must be'),
+    (dict(window=-1), '`window` must be positive seconds'), (dict(window=0), '`window` must be'),
+    (dict(window=True), '`window` must be'), (dict(window=float('nan')), '`window` must be'),
+    (dict(window=5, hop=0), '`hop` must be positive'), (dict(window=None, hop=1), '`hop` goes with windows'),
+    (dict(layer='last'), '`layer` must be'), (dict(layer=1.5), '`layer` must be'),
+    (dict(batch_size=0), '`batch_size` must be a positive whole number'),
+    (dict(batch_size=2.5), '`batch_size` must be'), (dict(max_seconds=-30), '`max_seconds` must be'),
+    (dict(target_sr=0), '`target_sr`'), (dict(target_sr=-1), '`target_sr`'),
+    (dict(normalize=1), '`normalize` must be'), (dict(normalize=True, pooling=None), 'goes with a vector'),
+    (dict(pad='mirror'), '`pad` must be one of'), (dict(progress='yes'), '`progress` must be'),
+    (dict(pooling='model', layer=2), 'goes with layer=-1'),
 ])
 def test_settings_that_mean_nothing(settings, message):
     with pytest.raises(SettingError, match=message) as e: AudioPipeline(**settings)
@@ -242,10 +261,12 @@ def test_settings_that_mean_nothing(settings, message):
 
 
 def test_settings_that_the_model_can_not_serve(hubert, ast, noise):
-    with pytest.raises(SettingError, match='was made for 16000 Hz and would hear 32000 Hz at the wrong pitch'): AudioPipeline(hubert, target_sr=32000)(noise)
+    with pytest.raises(SettingError, match='was made for 16000 Hz and would hear 32000 Hz at the wrong pitch'):
+        AudioPipeline(hubert, target_sr=32000)(noise)
     assert AudioPipeline(hubert, target_sr=16000).sr == 16000
     with pytest.raises(SettingError, match='no summary of its own'): AudioPipeline(hubert, pooling='model').dim
-    with pytest.raises(ModelNotFoundError, match='Three ways on'): AudioPipeline('no/such-model', local_files_only=True)(noise)
+    with pytest.raises(ModelNotFoundError, match='Three ways on'):
+        AudioPipeline('no/such-model', local_files_only=True)(noise)
     with pytest.raises(TypeError): AudioPipeline(hubert, windows=5)
 
 
@@ -255,7 +276,8 @@ def test_one_bad_item_among_fifty_is_named(hubert, files, tmp_path):
     pipe, many = AudioPipeline(hubert, batch_size=4), [files[i % len(files)] for i in range(50)]
     bad = tmp_path/'bad.wav'
     bad.write_text('this is no sound')
-    with pytest.raises(AudioDecodeError, match=r"item 31 \('.*bad\.wav'\): can't decode") as e: pipe([*many[:31], bad, *many[31:]])
+    with pytest.raises(AudioDecodeError, match=r"item 31 \('.*bad\.wav'\): can't decode") as e:
+        pipe([*many[:31], bad, *many[31:]])
     assert (e.value.index, e.value.item) == (31, bad)
     silent_nan = (np.array([0., np.nan]), 16000)
     with pytest.raises(AudioInputError, match=r'item 7 \(\(ndarray, int\)\): .*NaN'): pipe([*many[:7], silent_nan])
@@ -270,9 +292,13 @@ def test_a_single_bad_item_has_no_number(hubert):
 
 
 @pytest.mark.parametrize('bad,error,message', [
-    ('gone.wav', AudioNotFoundError, 'there is no file'), ('.', AudioInputError, 'is a folder'), (b'', AudioDecodeError, 'empty'), (b'no sound', AudioDecodeError, 'Is it a sound'),
-    ((np.zeros(0), 16000), AudioInputError, 'at least one sample'), ((np.array([np.inf]), 16000), AudioInputError, 'NaN or infinite'), (np.zeros(100), AudioInputError, 'without a rate'),
-    (torch.zeros(100), AudioInputError, 'without a rate'), ((np.zeros(100), 0), AudioInputError, 'got 0'), ((np.zeros(100), -1), AudioInputError, 'got -1'), (None, AudioInputError, 'NoneType'),
+    ('gone.wav', AudioNotFoundError, 'there is no file'), ('.', AudioInputError, 'is a folder'),
+    (b'', AudioDecodeError, 'empty'), (b'no sound', AudioDecodeError, 'Is it a sound'),
+    ((np.zeros(0), 16000), AudioInputError, 'at least one sample'),
+    ((np.array([np.inf]), 16000), AudioInputError, 'NaN or infinite'),
+    (np.zeros(100), AudioInputError, 'without a rate'),
+    (torch.zeros(100), AudioInputError, 'without a rate'), ((np.zeros(100), 0), AudioInputError, 'got 0'),
+    ((np.zeros(100), -1), AudioInputError, 'got -1'), (None, AudioInputError, 'NoneType'),
     (3, AudioInputError, 'int'), ({'array': np.zeros(9)}, AudioInputError, "needs 'array' and 'sampling_rate'"),
 ])
 def test_bad_input(hubert, bad, error, message):
@@ -281,9 +307,12 @@ def test_bad_input(hubert, bad, error, message):
 
 def test_steps_refuse_what_is_not_theirs(hubert, noise):
     embed = AudioEmbedding(hubert)
-    with pytest.raises(AudioInputError, match='AudioEmbedding takes an AudioArray, got str: put an AudioLoader'): embed('a.wav')
-    with pytest.raises(AudioInputError, match=r'was made for 16000 Hz, got 8000 Hz: put a Resampling\(16000\)'): embed(AudioArray(noise.a, 8000))
-    with pytest.raises(AudioInputError, match='takes a mono sound, got 2 channels'): embed(AudioArray(np.zeros((2, 999)), 16000))
+    with pytest.raises(AudioInputError, match='AudioEmbedding takes an AudioArray, got str: put an AudioLoader'):
+        embed('a.wav')
+    with pytest.raises(AudioInputError, match=r'was made for 16000 Hz, got 8000 Hz: put a Resampling\(16000\)'):
+        embed(AudioArray(noise.a, 8000))
+    with pytest.raises(AudioInputError, match='takes a mono sound, got 2 channels'):
+        embed(AudioArray(np.zeros((2, 999)), 16000))
     with pytest.raises(AudioInputError, match='Pooling takes frames'): Pooling()(noise)
     with pytest.raises(AudioInputError, match='no token'): Pooling()(np.zeros((0, 4)))
 
@@ -310,15 +339,18 @@ def test_what_scikit_learn_asks_of_a_transformer(hubert, files):
     from sklearn.utils import get_tags
     pipe = AudioPipeline(hubert)
     reference, names = pipe(files), list(pipe.get_feature_names_out())
-    assert np.abs(pipe.fit_transform(files)-reference).max() < 1e-6 and names == [f'audiopipeline{i}' for i in range(32)]
+    assert np.abs(pipe.fit_transform(files)-reference).max() < 1e-6
+    assert names == [f'audiopipeline{i}' for i in range(32)]
     tags = get_tags(pipe)
     assert tags.estimator_type == 'transformer' and tags.input_tags.string and not tags.requires_fit
     series = pd.Series([str(f) for f in files], index=[f.stem for f in files])
     table = pipe.set_output(transform='pandas').transform(series)
-    assert list(table.columns) == names and list(table.index) == list(series.index) and np.abs(table.to_numpy()-reference).max() < 1e-6
+    assert list(table.columns) == names and list(table.index) == list(series.index)
+    assert np.abs(table.to_numpy()-reference).max() < 1e-6
     assert sklearn.base.clone(pipe).transform(series).equals(table)
     assert isinstance(pipe.set_output(transform='polars').transform(series), pl.DataFrame)
-    with sklearn.config_context(transform_output='pandas'): assert isinstance(AudioPipeline(hubert).transform(series), pd.DataFrame)
+    with sklearn.config_context(transform_output='pandas'):
+        assert isinstance(AudioPipeline(hubert).transform(series), pd.DataFrame)
     assert isinstance(pipe.set_output(transform='default').transform(series), np.ndarray)
     columns = ColumnTransformer([('sound', AudioPipeline(hubert), 'path')]).fit_transform(pd.DataFrame({'path': series}))
     assert np.abs(columns-reference).max() < 1e-6
@@ -332,8 +364,10 @@ def test_scikit_learn_gets_one_row_a_file(hubert, files):
     with pytest.raises(AudioInputError, match='takes many sounds'): AudioPipeline(hubert).fit('a.wav')
 
 
-@pytest.mark.parametrize('step, takes', [(Pooling(), 'Pooling takes frames'), (Normalize(), 'Normalize takes a vector')])
-@pytest.mark.parametrize('x', ['a.wav', AudioArray(np.ones((2, 100)), 16000), np.float32(3), np.array([['a', 'b']]), torch.tensor(1.)], ids=repr)
+@pytest.mark.parametrize('step, takes', [(Pooling(), 'Pooling takes frames'),
+                                         (Normalize(), 'Normalize takes a vector')])
+@pytest.mark.parametrize('x', ['a.wav', AudioArray(np.ones((2, 100)), 16000), np.float32(3),
+                               np.array([['a', 'b']]), torch.tensor(1.)], ids=repr)
 def test_what_is_no_frames_and_no_vector_is_refused(step, takes, x):
     with pytest.raises(AudioInputError, match=takes): step(x)
 
@@ -361,7 +395,8 @@ def test_a_saved_folder_decides_nothing_about_what_is_run(hubert, tmp_path):
     assert not {'trust_remote_code', 'allow_pickle', 'device'} & saved['settings'].keys()
     saved['settings'] |= {'trust_remote_code': True, 'allow_pickle': True}
     (tmp_path/'s'/'auditus.json').write_text(json.dumps(saved))
-    with pytest.raises(ModelNotFoundError, match='auditus.json is not what was written'): AudioPipeline.load(tmp_path/'s')
+    with pytest.raises(ModelNotFoundError, match='auditus.json is not what was written'):
+        AudioPipeline.load(tmp_path/'s')
     (tmp_path/'s'/'auditus.json').write_text(json.dumps({**saved, 'sums': False}))  # as the message says
     opened = AudioPipeline.load(tmp_path/'s')
     assert (opened.trust_remote_code, opened.allow_pickle) == (False, False)
@@ -393,7 +428,8 @@ def test_chains_with_ragged_windows_take_lists(hubert, sounds):
 
 def test_pad_never_fills_what_is_heard_in_one_pass(hubert, sounds):
     reference = AudioPipeline(hubert)(sounds/'chirp.ogg')
-    for pad in ('zero', 'repeat', 'wrap', 'drop'): assert np.array_equal(AudioPipeline(hubert, pad=pad)(sounds/'chirp.ogg'), reference)
+    for pad in ('zero', 'repeat', 'wrap', 'drop'):
+        assert np.array_equal(AudioPipeline(hubert, pad=pad)(sounds/'chirp.ogg'), reference)
 
 
 def test_stream_gives_what_was_finished_before_it_fails(hubert, files):
@@ -412,7 +448,8 @@ def test_settings_beside_a_loaded_model_and_rates_by_the_back_door(hubert, ast, 
     model = AudioPipeline(hubert).model
     assert AudioPipeline(model)(noise).shape == (32,)
     with pytest.raises(SettingError, match='is loaded already: `dtype`'): AudioPipeline(model, dtype='bfloat16')(noise)
-    with pytest.raises(SettingError, match='can not change the rate'): AudioPipeline(hubert, feature_kwargs={'sampling_rate': 8000})(noise)
+    with pytest.raises(SettingError, match='can not change the rate'):
+        AudioPipeline(hubert, feature_kwargs={'sampling_rate': 8000})(noise)
     with pytest.raises(SettingError, match='do not fit'): AudioPipeline(ast, feature_kwargs={'num_mel_bins': 64})(noise)
     for device in ('xpu', 'meta', 0):
         with pytest.raises(SettingError, match='`device` must be'): AudioPipeline(hubert, device=device)(noise)

@@ -55,7 +55,8 @@ def kept(checkpoint, tmp_path_factory):
     indexes = [SoundIndex.build(at/'sounds', p, cache=at/'cache') for p in pipes]
     probes = [Probe(p, cache=at/'cache').fit(at/'sounds') for p in pipes]
     return {name: (one.save, opened, other.save) for name, (one, other), opened in
-            (('index', indexes, SoundIndex.open), ('probe', probes, Probe.load), ('pipeline', pipes, AudioPipeline.load))}
+            (('index', indexes, SoundIndex.open), ('probe', probes, Probe.load),
+             ('pipeline', pipes, AudioPipeline.load))}
 
 
 kinds = pytest.mark.parametrize('kind', ['index', 'probe', 'pipeline'])
@@ -67,7 +68,8 @@ class Stopper:
     "Stops the work as Ctrl-C does, before or after one of its steps."
     def __init__(self, monkeypatch, step, after):
         self.step, self.after, self.steps = step, after, 0
-        for owner, name in ((Path, 'rename'), (Path, 'replace'), (Path, 'mkdir'), (Path, 'unlink'), (os, 'fsync'), (os, 'link'), (shutil, 'rmtree'),
+        for owner, name in ((Path, 'rename'), (Path, 'replace'), (Path, 'mkdir'), (Path, 'unlink'),
+                            (os, 'fsync'), (os, 'link'), (shutil, 'rmtree'),
                             (locks, 'lock_file'), (whole, 'lock_file')):
             monkeypatch.setattr(owner, name, self.stopping(getattr(owner, name)))
 
@@ -129,12 +131,14 @@ def test_links_are_kept_as_links(tmp_path):
     (tmp_path/'far').mkdir()
     (tmp_path/'far'/'large').write_text('x')
     save(tmp_path/'saved', 'old')
-    there = {'folder': tmp_path/'far', 'file': tmp_path/'far'/'large', 'dangling': Path('nowhere'), 'deep/folder': tmp_path/'far', 'deep/dangling': Path('nowhere')}
+    there = {'folder': tmp_path/'far', 'file': tmp_path/'far'/'large', 'dangling': Path('nowhere'),
+             'deep/folder': tmp_path/'far', 'deep/dangling': Path('nowhere')}
     (tmp_path/'saved'/'deep'/'empty').mkdir(parents=True)
     for name, to in there.items(): (tmp_path/'saved'/name).symlink_to(to)
     for text in ('new', 'newest'):
         save(tmp_path/'saved', text)
-        assert {n: Path(os.readlink(tmp_path/'saved'/n)) for n in there} == there and (tmp_path/'saved'/'deep'/'empty').is_dir()
+        assert {n: Path(os.readlink(tmp_path/'saved'/n)) for n in there} == there
+        assert (tmp_path/'saved'/'deep'/'empty').is_dir()
     assert said(tmp_path/'saved') == 'newest' and (tmp_path/'far'/'large').read_text() == 'x'
 
 
@@ -335,7 +339,9 @@ def test_a_folder_that_holds_something_else_is_refused(kind, there, kept, tmp_pa
         (at/there/'a.wav').write_text('mine')
     before = {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()}
     if kind == there: return saved(at)
-    with pytest.raises(SettingError, match='is a file: an? ' if there == 'file' else r'holds something else than an? .* \(.*\): choose another folder'): saved(at)
+    with pytest.raises(SettingError, match='is a file: an? ' if there == 'file'
+                       else r'holds something else than an? .* \(.*\): choose another folder'):
+        saved(at)
     assert {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()} == before
 
 
@@ -347,12 +353,14 @@ def test_notes_stand_in_nobodys_way(kind, kept, tmp_path):
     for _ in range(2):
         saved(tmp_path/'at')
         opened(tmp_path/'at')
-        for name in ('probe-notes.json', 'probes.npz', 'model-notes', 'in model'): (tmp_path/'at'/name).write_text('mine')
+        for name in ('probe-notes.json', 'probes.npz', 'model-notes', 'in model'):
+            (tmp_path/'at'/name).write_text('mine')
         (tmp_path/'at'/('model' if kind == 'pipeline' else 'pipeline')/'mine.txt').write_text('mine')
     saved(tmp_path/'at')
     opened(tmp_path/'at')
     mine = {p.name for p in (tmp_path/'at').rglob('*') if p.is_file() and p.read_bytes() == b'mine'}
-    assert mine == {'HEAD', 'README.md', 'LICENSE', '.DS_Store', 'probe-notes.json', 'probes.npz', 'model-notes', 'in model', 'mine.txt'}
+    assert mine == {'HEAD', 'README.md', 'LICENSE', '.DS_Store', 'probe-notes.json', 'probes.npz',
+                    'model-notes', 'in model', 'mine.txt'}
 
 
 def test_what_version_0_1_0_saved_is_replaced_whole(kept, tmp_path):
@@ -362,7 +370,8 @@ def test_what_version_0_1_0_saved_is_replaced_whole(kept, tmp_path):
     (at/sums_file).unlink()
     (at/'probe.npz').rename(at/'probe-0123abcd.npz')
     known = json.loads((at/'probe.json').read_text())
-    (at/'probe.json').write_text(json.dumps({**{k: v for k, v in known.items() if k != 'sums'}, 'arrays': 'probe-0123abcd.npz'}))
+    (at/'probe.json').write_text(json.dumps({**{k: v for k, v in known.items() if k != 'sums'},
+                                             'arrays': 'probe-0123abcd.npz'}))
     opened(at)
     saved(at)
     assert names(at) == ['SHA256SUMS', 'pipeline', 'probe.json', 'probe.npz']
@@ -382,7 +391,8 @@ def test_a_list_of_checksums_that_is_damaged_or_gone(kind, kept, tmp_path):
         (tmp_path/'at'/sums_file).write_text(text)
         with pytest.raises((ModelNotFoundError, AudioDecodeError), match='is damaged: '): opened(tmp_path/'at')
     (tmp_path/'at'/sums_file).unlink()
-    with pytest.raises((ModelNotFoundError, AudioDecodeError), match=f'is damaged: its {sums_file} is gone'): opened(tmp_path/'at')
+    with pytest.raises((ModelNotFoundError, AudioDecodeError), match=f'is damaged: its {sums_file} is gone'):
+        opened(tmp_path/'at')
     known = json.loads((tmp_path/'at'/marker).read_text())
     assert known['sums'] is True
     for sums in ({}, {'sums': False}):  # as 0.1.0 wrote it, and as somebody says who changed it himself
@@ -441,7 +451,8 @@ def test_who_may_only_read_can_open(kind, kept, tmp_path, monkeypatch):
     (tmp_path/'.kept.new-abcdefgh').mkdir()
     real = open
     def reading(file, mode='r', *args, **kwargs):
-        if tmp_path in Path(str(file)).parents and mode.strip('bt') != 'r': raise PermissionError(errno.EACCES, 'Permission denied')
+        if tmp_path in Path(str(file)).parents and mode.strip('bt') != 'r':
+            raise PermissionError(errno.EACCES, 'Permission denied')
         return real(file, mode, *args, **kwargs)
     monkeypatch.setattr('builtins.open', reading)
     recover(tmp_path/'kept')
@@ -478,7 +489,8 @@ def test_the_folder_that_was_worked_in_is_gone(tmp_path, monkeypatch):
 def test_the_cache_clears_what_a_kill_left(tmp_path, monkeypatch):
     monkeypatch.setattr('huggingface_hub.constants.HF_HOME', str(tmp_path))
     home = tmp_path/'auditus'
-    for room, inside in (('.0123.new-abcdefgh', 'new/0123'), ('.4567.new-abcdefgh', 'old'), ('.89ab.new-abcdefgh', 'new/89ab'), ('.not a room', 'a')):
+    for room, inside in (('.0123.new-abcdefgh', 'new/0123'), ('.4567.new-abcdefgh', 'old'),
+                         ('.89ab.new-abcdefgh', 'new/89ab'), ('.not a room', 'a')):
         (home/room/inside).mkdir(parents=True)
         (home/room/inside/'model.onnx').write_bytes(bytes(1_000_000))
     assert [e.bytes for e in cache_entries() if e.kind == 'unfinished'] == [1_000_000]*3

@@ -30,8 +30,10 @@ def wav2vec2_bert(**depth):
 
 def whisper(model=tf.WhisperForConditionalGeneration, **kwargs):
     def make(num_hidden_layers=3):
-        sizes = dict(d_model=32, encoder_layers=num_hidden_layers, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=48)
-        config = tf.WhisperConfig(**sizes, vocab_size=100, pad_token_id=1, bos_token_id=1, eos_token_id=1, decoder_start_token_id=1, suppress_tokens=None,
+        sizes = dict(d_model=32, encoder_layers=num_hidden_layers, decoder_layers=1,
+                     encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48, decoder_ffn_dim=48)
+        config = tf.WhisperConfig(**sizes, vocab_size=100, pad_token_id=1, bos_token_id=1, eos_token_id=1,
+                                  decoder_start_token_id=1, suppress_tokens=None,
                                   begin_suppress_tokens=None, **kwargs)
         return model(config), tf.WhisperFeatureExtractor()
     return make
@@ -39,7 +41,8 @@ def whisper(model=tf.WhisperForConditionalGeneration, **kwargs):
 
 def clap(truncation):
     def make(**depth):  # each of its stages has one layer as it is
-        audio = dict(patch_embeds_hidden_size=16, depths=[1, 1, 1, 1], num_attention_heads=[2, 2, 2, 2], hidden_size=128, projection_dim=24,
+        audio = dict(patch_embeds_hidden_size=16, depths=[1, 1, 1, 1], num_attention_heads=[2, 2, 2, 2],
+                     hidden_size=128, projection_dim=24,
                      enable_fusion=truncation=='fusion')
         text = dict(small, vocab_size=100, projection_dim=24, max_position_embeddings=66)
         config = tf.ClapConfig(audio_config=audio, text_config=text, projection_dim=24)
@@ -48,7 +51,8 @@ def clap(truncation):
 
 
 def speech_to_text(num_hidden_layers=2):
-    config = tf.Speech2TextConfig(d_model=32, encoder_layers=num_hidden_layers, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48,
+    config = tf.Speech2TextConfig(d_model=32, encoder_layers=num_hidden_layers, decoder_layers=1,
+                                  encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=48,
                                   decoder_ffn_dim=48, vocab_size=100, conv_channels=32)
     return tf.Speech2TextModel(config), tf.Speech2TextFeatureExtractor()
 
@@ -62,7 +66,8 @@ architectures = {
     'distilhubert': speech(tf.HubertConfig, tf.HubertModel, group, num_hidden_layers=2, feat_proj_layer_norm=False),
     'wavlm-group': speech(tf.WavLMConfig, tf.WavLMModel, group, num_buckets=16),
     'wavlm-layer': speech(tf.WavLMConfig, tf.WavLMModel, layer, num_buckets=16),
-    'data2vec-audio': speech(tf.Data2VecAudioConfig, tf.Data2VecAudioModel, conv_pos_kernel_size=7, num_conv_pos_embeddings=2),
+    'data2vec-audio': speech(tf.Data2VecAudioConfig, tf.Data2VecAudioModel, conv_pos_kernel_size=7,
+                             num_conv_pos_embeddings=2),
     'unispeech-sat-group': speech(tf.UniSpeechSatConfig, tf.UniSpeechSatModel, group),
     'unispeech-sat-layer': speech(tf.UniSpeechSatConfig, tf.UniSpeechSatModel, layer),
     'sew': speech(tf.SEWConfig, tf.SEWModel, squeeze_factor=2, feat_extract_norm='group', conv_dim=(64,)*13),
@@ -80,9 +85,11 @@ architectures = {
 three = dict(num_labels=3, id2label={0: 'yes', 1: 'no', 2: 'stop'}, label2id={'yes': 0, 'no': 1, 'stop': 2})
 headed = {
     'ast': ast(tf.ASTForAudioClassification, **three),
-    'wav2vec2': speech(tf.Wav2Vec2Config, tf.Wav2Vec2ForSequenceClassification, group, classifier_proj_size=16, **three),
+    'wav2vec2': speech(tf.Wav2Vec2Config, tf.Wav2Vec2ForSequenceClassification, group,
+                       classifier_proj_size=16, **three),
     'hubert': speech(tf.HubertConfig, tf.HubertForSequenceClassification, layer, classifier_proj_size=16, **three),
-    'wavlm': speech(tf.WavLMConfig, tf.WavLMForSequenceClassification, layer, num_buckets=16, classifier_proj_size=16, **three),
+    'wavlm': speech(tf.WavLMConfig, tf.WavLMForSequenceClassification, layer, num_buckets=16,
+                    classifier_proj_size=16, **three),
     'whisper': whisper(tf.WhisperForAudioClassification, classifier_proj_size=16, **three),
 }
 
@@ -91,7 +98,8 @@ def maker(name): return headed[name[5:]] if name.startswith('head-') else archit
 
 
 # SampleCNN: channels in and out, stride, padding, and whether a maximum follows, of each layer
-sample_cnn = [(1, 128, 3, 0, False), (128, 128, 1, 1, True), (128, 128, 1, 1, True), (128, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 256, 1, 1, True),
+sample_cnn = [(1, 128, 3, 0, False), (128, 128, 1, 1, True), (128, 128, 1, 1, True), (128, 256, 1, 1, True),
+              (256, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 256, 1, 1, True),
               (256, 256, 1, 1, True), (256, 256, 1, 1, True), (256, 512, 1, 1, True), (512, 512, 1, 1, False)]
 
 

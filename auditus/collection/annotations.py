@@ -69,7 +69,9 @@ def read_table(
         except (pa.ArrowException, OSError) as e: raise AudioDecodeError(f'{brief(path)} can not be read '
                                                                          f'as a list of recordings: {e}') from e
     text = read_text(path)
-    if kind=='.txt' and is_list_of_paths(text): return pa.table({'path': arrow_column([l for l in text.splitlines() if l.strip()], pa.string())})
+    if kind=='.txt' and is_list_of_paths(text):
+        paths = [l for l in text.splitlines() if l.strip()]
+        return pa.table({'path': arrow_column(paths, pa.string())})
     if kind!='.csv' and is_audacity(text): return as_table(audacity_rows(text, path))
     table = parse_table(text, path)
     if is_raven(table.column_names): return as_table(raven_rows(table, path))
@@ -149,7 +151,8 @@ def above_threshold(
     "Keep the rows whose score is as high as their label's threshold; those without a score are kept."
     if not isinstance(threshold, dict): threshold = {None: threshold}
     for k,v in threshold.items():
-        if isinstance(v, bool) or not isinstance(v, (int, float)): raise SettingError(f'`threshold` of {k!r} must be a score, got {v!r}')
+        if isinstance(v, bool) or not isinstance(v, (int, float)):
+            raise SettingError(f'`threshold` of {k!r} must be a score, got {v!r}')
     def needed(label): return threshold.get(label, threshold.get(str(label), threshold.get(None, 0.)))
     return [r for r in rows if r.get('score') is None or r['score']>=needed(r.get('label'))]
 
@@ -158,7 +161,8 @@ def annotation_rows(
     found, # `Scores`, a table of any kind, or a list of dicts
 # of dicts with `file`, `start`, `end`, and where there are `label`, `score`, `low_freq`, `high_freq`
 )->list:
-    "Return annotations as dicts under our names, one for each label. Raises `AudioInputError` where one has no file or no times."
+    """Return annotations as dicts under our names, one for each label.
+    Raises `AudioInputError` where one has no file or no times."""
     rows = _plain_rows(found)
     if not rows: return []
     names = list(dict.fromkeys(k for r in rows for k in r))
@@ -273,7 +277,8 @@ def write_annotations(
     # folder of the sounds, where the rows name them from there; `None`: they are named from here
     audio_dir=None,
 )->list: # paths of the files that were written
-    "Write annotations for Raven, Audacity or Kaleidoscope. Raises `SettingError` where one file can't hold several sounds."
+    """Write annotations for Raven, Audacity or Kaleidoscope.
+    Raises `SettingError` where one file can't hold several sounds."""
     check_choice('format', format, tuple(formats))
     check_choice('merge', merge, (True, False))
     rows = above_threshold(annotation_rows(found), threshold)

@@ -136,7 +136,8 @@ def read_file(self:StoredPasses,
         if is_sealed(f) is not True: return False
         f.seek(0)
         table = pq.ParquetFile(f).read()
-    one = json.loads((table.schema.metadata or {}).get(b'auditus_shape', b'[-1]')) # of several layers: more axes than one
+    # of several layers: more axes than one
+    one = json.loads((table.schema.metadata or {}).get(b'auditus_shape', b'[-1]'))
     vectors = table['vector'].combine_chunks().flatten().to_numpy().reshape(table.num_rows, *one)
     passes = {}
     for n,item,wave,v in zip(*(table[c].to_pylist() for c in ('pass', 'item', 'wave')), vectors):

@@ -110,8 +110,9 @@ def refuse_damage(self:EmbeddingTable):
     settings = {p:shareable(self.read_metadata(p) or {}) for p in paths}
     odd = [p for p in paths if settings[p]!=settings[paths[0]]]
     if odd:
-        raise AudioDecodeError(f'{brief(self.store.name)} holds parts of more than one run: {odd[0].name} was made with '
-                               f'other settings than {paths[0].name}. Take away those that do not belong there')
+        raise AudioDecodeError(f'{brief(self.store.name)} holds parts of more than one run: {odd[0].name} '
+                               f'was made with other settings than {paths[0].name}. '
+                               'Take away those that do not belong there')
 
 # %% ../../nbs/530_collection.embeddings.ipynb #43a0662c
 @patch
@@ -161,7 +162,8 @@ class VectorLayout(NamedTuple):
         if asked and all(i in self.layers for i in asked):
             return [self.layers.index(i) for i in asked],isinstance(layer, (list, tuple))
         held = ', '.join(str(i) for i in self.layers if i is not None)
-        held = f"holds {'the layers' if self.several else 'layer'} {held}" if held else 'does not say which layer it is of'
+        which = 'the layers' if self.several else 'layer'
+        held = f'holds {which} {held}' if held else 'does not say which layer it is of'
         raise SettingError(f'{brief(name)} {held}, got layer={layer!r}')
 
 # %% ../../nbs/530_collection.embeddings.ipynb #c723cd7d
@@ -270,7 +272,8 @@ def checks(self:EmbeddingTable,
     if (text := self.store.read_checks_text()) is not None:
         with suppress(ValueError, RecursionError): # what is damaged is as good as missing
             if (found := read_checks(json.loads(text))) is not None: return found
-    held = (read_checks(self.read_metadata(p, checks_key)) for p in [*self.store.parts(), *(self.paths() if joined else ())][:_first_parts])
+    first = [*self.store.parts(), *(self.paths() if joined else ())][:_first_parts]
+    held = (read_checks(self.read_metadata(p, checks_key)) for p in first)
     return next((c for c in held if c is not None), None)
 
 # %% ../../nbs/530_collection.embeddings.ipynb #a23793b9
@@ -293,10 +296,12 @@ def first_rows(self:EmbeddingTable,
 def check(self:EmbeddingTable,
     pipeline:AudioPipeline, # that is to make the same vectors
 )->Drift:
-    "Tell how far the vectors of a pipeline are from those of the table. Raises `SettingError` where it keeps none to compare."
+    """Tell how far the vectors of a pipeline are from those of the table.
+    Raises `SettingError` where it keeps none to compare."""
     if (then := self.checks()) is None:
-        raise SettingError(f'{brief(self.store.name)} keeps no vectors of check sounds: version 0.1.0 made it, its run was '
-                           "stopped in its first part, or its pipeline can't embed them. `extract` keeps them in new tables")
+        raise SettingError(f'{brief(self.store.name)} keeps no vectors of check sounds: version 0.1.0 made it, '
+                           "its run was stopped in its first part, or its pipeline can't embed them. "
+                           '`extract` keeps them in new tables')
     return measure_drift(pipeline, then, self.first_rows(pipeline.layer))
 
 # %% ../../nbs/530_collection.embeddings.ipynb #c9ba0e50
@@ -345,10 +350,12 @@ def read(self:EmbeddingTable,
 # %% ../../nbs/530_collection.embeddings.ipynb #09afbca0
 def load(
     out, # what `extract` wrote: a folder, or a file; may be a URL
-    mmap:bool|None=None, # map the matrix from a file beside the parts? `None`: where it is large, in a folder of this machine
+    # map the matrix from a file beside the parts? `None`: where it is large, in a folder of this machine
+    mmap:bool|None=None,
     verify:bool=True, # compare checksums, which reads all of it? `False` trusts the disk
     layer=None, # of those that the table holds: a number, or a list of them; `None`: all that there are
-    pipeline:AudioPipeline|None=None, # warn where it makes other vectors than those of the table; `None`: nothing is embedded
+    # warn where it makes other vectors than those of the table; `None`: nothing is embedded
+    pipeline:AudioPipeline|None=None,
 )->tuple: # `X` `(rows, dim)`, or of several layers `(rows, layers, dim)`, and a pyarrow table of the other columns
     "Open a table of embeddings. Raises `AudioDecodeError` where it is not what was written."
     check_choice('mmap', mmap, (None, True, False))
@@ -366,7 +373,8 @@ def check_table(
     out, # what `extract` wrote: a folder, or a file; may be a URL
     pipeline:AudioPipeline, # that is to make the same vectors
 )->Drift: # `.moved` is the answer, and printed it says how far
-    "Tell whether a pipeline still makes the vectors of a table. Raises `SettingError` where the table keeps none to compare."
+    """Tell whether a pipeline still makes the vectors of a table.
+    Raises `SettingError` where the table keeps none to compare."""
     table = EmbeddingTable(open_store(out))
     if not table.paths(): raise AudioNotFoundError(f'{brief(table.store.name)} holds no table of embeddings')
     return table.check(pipeline)

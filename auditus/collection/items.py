@@ -20,7 +20,8 @@ from .selections import find_sound
 
 # %% ../../nbs/475_collection.items.ipynb #3a4b36c8
 class _FaultyClip:
-    "Stands for a clip that can't be, and says so where a sound is to be made of it: in a run, that is one error of many."
+    """Stands for a clip that can't be, and says so where a sound is to be made of it:
+    in a run, that is one error of many."""
     def __init__(self, error): self.error = error
     def get_all_samples(self): raise self.error
 

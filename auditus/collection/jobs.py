@@ -20,7 +20,8 @@ from .checks import CheckVectors, count_check_waves, try_checks
 from .budget import Clock, fraction_done, OutOfTime, StoredPasses
 
 # %% ../../nbs/550_collection.jobs.ipynb #6ea9d612
-batches_ahead = 2*stretch_batches # prepared batches that wait for the model: enough to bridge a slow file, a few megabytes
+# prepared batches that wait for the model: enough to bridge a slow file, a few megabytes
+batches_ahead = 2*stretch_batches
 
 class EmbeddedPart(NamedTuple):
     "What became of the recordings of a part."
@@ -116,7 +117,8 @@ class JobRunner:
             part = embed_part(self.pipe, job.items, self.on_error, tick, passes, self.largest, self.least_rest)
             seconds = passes.seconds()
             # not before: who waits for the first rows does not wait for these
-            if part.complete and job.key==self.check_after and self.clock.allows_pass(count_check_waves(self.pipe, self.check_sounds)):
+            is_checked = part.complete and job.key==self.check_after
+            if is_checked and self.clock.allows_pass(count_check_waves(self.pipe, self.check_sounds)):
                 checks = try_checks(self.pipe, self.check_sounds)
         except KeyboardInterrupt:
             passes.keep()

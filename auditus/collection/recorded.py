@@ -21,11 +21,13 @@ def recorded_columns(
     "Add to each recording when and where it was made. Raises `AudioInputError` where its table says that already."
     known = {}
     for i in items:
-        if i.name not in known: known[i.name] = recorded(i.at) if isinstance(i.at, (str, os.PathLike)) else Recorded(time_in_name(i.name))
+        if i.name in known: continue
+        on_disk = isinstance(i.at, (str, os.PathLike))
+        known[i.name] = recorded(i.at) if on_disk else Recorded(time_in_name(i.name))
     times = [r.at for r in known.values() if r.at is not None]
     zones = {t.utcoffset() for t in times}
-    columns = [time_column, *['utc_offset']*(None in zones and len(zones)>1), *(c for c in _more_columns
-                                                                                if any(getattr(r, c) is not None for r in known.values()))]
+    others = [c for c in _more_columns if any(getattr(r, c) is not None for r in known.values())]
+    columns = [time_column, *['utc_offset']*(None in zones and len(zones)>1), *others]
     if (taken := next((c for c in columns if c in items[0].more), None)) is not None:
         raise AudioInputError(f'recorded_at=True makes a column `{taken}`, which the table of recordings '
                               f'has too: rename it')

@@ -62,7 +62,8 @@ def run_settings(
     kept |= {'backend': pipe.model.backend, 'dtype': pipe.model.precision}
     # of a callable the name that it was given, and no text that an address of memory is in
     if callable(pipe.model_name): kept |= {'model_name': pipe.model.identity, 'callable': pipe.model.identity}
-    return {**kept, **more, 'sr': pipe.sr, 'dim': pipe.dim, 'weights': pipe.model.weights_hash(), 'version': __version__}
+    return {**kept, **more, 'sr': pipe.sr, 'dim': pipe.dim, 'weights': pipe.model.weights_hash(),
+            'version': __version__}
 
 once_counted = 'allow_pickle', 'trust_remote_code' # among the settings that a key is made of
 
@@ -155,7 +156,8 @@ class Run:
     def find_damaged(self,
         parts:list, # of paths
     )->set: # of paths
-        "Return the parts that are damaged. Stores elsewhere look after their bytes; reading all of them would cost hours."
+        """Return the parts that are damaged.
+        Stores elsewhere look after their bytes; reading all of them would cost hours."""
         return self.table.find_damaged_parts(parts, checksums=not isinstance(self.store, RemoteStore))
 
 # %% ../../nbs/570_collection.run.ipynb #28243e2f
@@ -192,7 +194,8 @@ def keep_parts(self:Run)->set: # keys of the parts that need not be done
     kept,odd = set(),self.find_damaged([*there.values()])
     for key,path in there.items():
         if path in odd:
-            warnings.warn(f'{brief(str(path))} is damaged, no longer what was written: this part is done again', stacklevel=5)
+            warnings.warn(f'{brief(str(path))} is damaged, no longer what was written: '
+                          'this part is done again', stacklevel=5)
         elif key in self.jobs and not self.table.stats(path).passing:
             # its place in the order may have changed since
             store.move(path, store.folder/part_name(self.jobs[key].place, key))
@@ -241,8 +244,9 @@ def take_checks(self:Run,
     note_checked(pipe, then or checks)
     with self.store.writing(): self.store.keep_checks_text((then or checks).to_json())
     if then is not None:
-        warn_of_drift(compare_checks(then, checks), self.store.name, 'What is added now lies among other vectors: go on '
-                      'with what began the table, or begin anew with resume=False', stacklevel=6)
+        warn_of_drift(compare_checks(then, checks), self.store.name,
+                      'What is added now lies among other vectors: go on with what began the table, '
+                      'or begin anew with resume=False', stacklevel=6)
 
 # %% ../../nbs/570_collection.run.ipynb #ba1546f1
 @patch
@@ -313,7 +317,8 @@ def join_parts(self:Run,
         with pq.ParquetWriter(path, schema) as w:
             for p in self.store.parts():
                 # `pq.read_table` imports a module of datasets, and pandas with it
-                with self.store.open(p) as f: w.write_table(pq.ParquetFile(f).read().replace_schema_metadata(schema.metadata))
+                with self.store.open(p) as f:
+                    w.write_table(pq.ParquetFile(f).read().replace_schema_metadata(schema.metadata))
         seal(path)
     self.store.write(self.store.out, join)
 

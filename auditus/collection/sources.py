@@ -16,7 +16,8 @@ from ..sound.errors import AudioDecodeError, AudioNotFoundError
 from ..sound.containers import sound_suffixes
 
 # %% ../../nbs/460_collection.sources.ipynb #35e33320
-# those that the decoders know, and others that people give to the same; `.ts` and `.mts` are TypeScript more often than video
+# those that the decoders know, and others that people give to the same;
+# `.ts` and `.mts` are TypeScript more often than video
 suffixes = sound_suffixes-{'.ts', '.mts'} | {'.wave', '.bwf', '.mpga', '.m4r', '.3gpp', '.weba', '.awb',
                                              '.sph', '.voc'}
 # of sounds that no decoder here reads: compressed by a recorder, without a header, or encrypted
@@ -79,9 +80,12 @@ def _sort_entry(
     "Say what an entry of a folder is."
     suffix = os.path.splitext(entry.name)[1].lower()
     try:
-        if entry.is_dir(): return 'link' if entry.is_symlink() or getattr(entry, 'is_junction',
-                                                                          bool)() else 'folder',''
-        if entry.is_file(): return ('file','') if suffix in suffixes else ('', 'a kind that can not be read'*(suffix in unread_suffixes))
+        if entry.is_dir():
+            linked = entry.is_symlink() or getattr(entry, 'is_junction', bool)()
+            return 'link' if linked else 'folder',''
+        if entry.is_file():
+            if suffix in suffixes: return 'file',''
+            return '','a kind that can not be read'*(suffix in unread_suffixes)
         if entry.is_symlink() and not os.path.exists(entry.path): return '','a link that leads nowhere'
     except OSError as e: return '',f'can not be looked at ({e.strerror})'
     return '','no file'*(suffix in suffixes)
@@ -296,7 +300,8 @@ def _rows(lines:list, how:dict):
 # %% ../../nbs/460_collection.sources.ipynb #16271eeb
 _units = {'': 1., 's': 1., 'sec': 1., 'secs': 1., 'second': 1., 'seconds': 1., 'ms': 1e-3, 'msec': 1e-3,
           'milliseconds': 1e-3}
-_begins = 'start', 'start_time', 'time_start', 'start_offset', 'begin', 'begin_time', 'onset', 'onset_time', 't_start', 't_min', 'tmin', 'segment_start'
+_begins = ('start', 'start_time', 'time_start', 'start_offset', 'begin', 'begin_time', 'onset', 'onset_time',
+           't_start', 't_min', 'tmin', 'segment_start')
 _ends = 'end', 'end_time', 'time_end', 'end_offset', 'stop', 'stop_time', 't_end', 't_max', 'tmax', 'segment_end'
 _lengths = 'duration', 'dur', 'length'
 
@@ -307,8 +312,9 @@ def _find_time(
     "Find a column of times, with or without its unit."
     for w in wanted:
         for c in columns:
-            unit = plain_name(c).removeprefix(w).removeprefix('_')
-            if plain_name(c).startswith(w) and unit in _units and plain_name(c) in (w, f'{w}_{unit}'): return c,_units[unit]
+            name = plain_name(c)
+            unit = name.removeprefix(w).removeprefix('_')
+            if name.startswith(w) and unit in _units and name in (w, f'{w}_{unit}'): return c,_units[unit]
 
 def find_times(
     columns, # names

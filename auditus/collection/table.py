@@ -80,7 +80,8 @@ def table_schema(
     if recorded_at: more = [_row_time(items) if f.name==time_column else f for f in more]
     for f in more:
         if f.name in {*(o.name for o in fields), *columns}:
-            raise AudioInputError(f'the table of recordings has a column `{f.name}`, which the result has too: rename it')
+            raise AudioInputError(f'the table of recordings has a column `{f.name}`, which the result has too: '
+                                  'rename it')
     return pa.schema([*fields, *more, *vectors], metadata={'auditus': json.dumps(settings)})
 
 # %% ../../nbs/520_collection.table.ipynb #9d63d287
@@ -102,7 +103,8 @@ def rows_to_table(
     X = X.reshape(len(rows), len(vectors), X.size//max(1, len(rows)*len(vectors)))
     def nominal_end(r): return r.end if window in ('auto', None) else r.start+window
     made = {'file': lambda r: readable(r.file.name), 'start': lambda r: float(r.start), 'end': lambda r: float(r.end),
-            'channel': lambda r: r.channel, 'row_id': lambda r: readable(f'{Path(r.file.name).stem}_{nominal_end(r):g}')}
+            'channel': lambda r: r.channel,
+            'row_id': lambda r: readable(f'{Path(r.file.name).stem}_{nominal_end(r):g}')}
     def column(f):
         if f.name in vectors:
             flat = arrow_numbers(X[:,vectors.index(f.name)].ravel(), f.type.value_type)

@@ -55,11 +55,14 @@ def _describe_table(
     with table.store.open(path) as f: schema = pq.read_schema(f)
     columns = find_vectors(schema)
     wide = schema.field(next(iter(columns))).type.list_size if columns else 0
-    chain = ', '.join(f'{k} {settings[k]}' for k in ('pooling', 'layer', 'window', 'hop') if settings.get(k) is not None)
-    checks = table.checks()
-    made_with = '' if checks is None else ', made with '+', '.join(f'{k} {v}' for k,v in checks.made_with.items())
-    kept = 'no vectors of check sounds' if checks is None else count(len(checks.X), 'vector')+' of check sounds'+made_with
-    return (f'{table.store.name}\n  table of embeddings: {sum(s.rows for s in stats):,} rows of {sum(s.files for s in stats):,} files, '
+    chain = ', '.join(f'{k} {settings[k]}' for k in ('pooling', 'layer', 'window', 'hop')
+                      if settings.get(k) is not None)
+    checks,kept = table.checks(),'no vectors of check sounds'
+    if checks is not None:
+        made_with = ', '.join(f'{k} {v}' for k,v in checks.made_with.items())
+        kept = f'{count(len(checks.X), "vector")} of check sounds, made with {made_with}'
+    return (f'{table.store.name}\n  table of embeddings: {sum(s.rows for s in stats):,} rows '
+            f'of {sum(s.files for s in stats):,} files, '
             f'{" + ".join([str(wide)]*len(columns))} numbers each\n  {settings.get("model_name")}: {chain}\n  {kept}')
 
 # %% ../../nbs/850_commands.about.ipynb #fad7b132

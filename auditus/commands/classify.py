@@ -52,7 +52,8 @@ class TrustedOptions:
 class MarkOptions:
     "How findings are written for programs that show recordings."
     format: Annotated[Optional[str], typer.Option(
-        help="'raven', 'audacity' or 'kaleidoscope': writes --out for that program. A name without .txt or .csv is a folder.")] = None
+            help="'raven', 'audacity' or 'kaleidoscope': writes --out for that program. "
+                 'A name without .txt or .csv is a folder.')] = None
     merge: Annotated[bool, typer.Option('--merge',
         help='Put windows of one label that follow one another together.')] = False
 
@@ -65,7 +66,9 @@ class MarkOptions:
             if self.merge: raise SettingError('`--merge` is for `--format`, such as --format raven')
             return
         check_choice('--format', self.format, tuple(formats))
-        if out is None: raise SettingError(f'`--format {self.format}` writes a file: name it with --out, such as -o found.txt')
+        if out is None:
+            raise SettingError(f'`--format {self.format}` writes a file: name it with --out, '
+                               'such as -o found.txt')
 
     def write(self,
         rows:list, # dicts with `file`, `start`, `end`, `label` and `score`
@@ -187,7 +190,8 @@ def report_scores(
     for _,_,e in failed: e.index = None # the file is named
     say_left_out([str(e) for _,_,e in failed])
     if len(failed)==len(items): raise AudioDecodeError(f'none of the {len(items)} files could be classified')
-    if marks is not None and marks.format is not None: marks.write([{**r, 'file': str(p)} for r,p in zip(rows, places)], out)
+    if marks is not None and marks.format is not None:
+        marks.write([{**r, 'file': str(p)} for r,p in zip(rows, places)], out)
     elif out is not None: write_table(rows, out, None if rows else _score_schema(), _describe_run(classifier, out))
     done = f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}'
     say(done + (f' → {out}' if out else ''))

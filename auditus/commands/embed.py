@@ -99,7 +99,8 @@ def _parse_workers(
     "Parse a number of processes. Raise `SettingError` if it is none."
     if text.lower()=='auto': return 'auto'
     try: return int(text)
-    except ValueError as e: raise SettingError(f"`--workers` must be a positive whole number, or 'auto', got {text!r}") from e
+    except ValueError as e:
+        raise SettingError(f"`--workers` must be a positive whole number, or 'auto', got {text!r}") from e
 
 @as_command
 def embed(
@@ -123,10 +124,12 @@ def embed(
     time_budget: Annotated[Optional[str], typer.Option(
         help='Stop cleanly before this has passed: 90s, 85m, 1.5h.')] = None,
     mono: Annotated[bool, typer.Option(help='Average the channels, or embed each by itself.')] = True,
-    workers: Annotated[str, typer.Option(help="Processes, or actors of Ray; 'auto': as many processes as cores and memory are good for.")] = '1',
+    workers: Annotated[str, typer.Option(
+        help="Processes, or actors of Ray; 'auto': as many processes as cores and memory are good for.")] = '1',
     engine: Annotated[str, typer.Option(help="'local', or 'ray' for a cluster.")] = 'local',
     raw_rate: Annotated[Optional[int], typer.Option(
-        help="Rate (Hz) of raw 16-bit samples on standard input (-); without it, a sound file is read from there.")] = None,
+        help='Rate (Hz) of raw 16-bit samples on standard input (-); '
+             'without it, a sound file is read from there.')] = None,
     raw_channels: Annotated[int, typer.Option(help='Channels of raw samples.')] = 1,
     resume: Annotated[bool, typer.Option(help='Go on with what an earlier run left in the folder.')] = True,
     trust: TrustOptions = TrustOptions(),
@@ -136,11 +139,15 @@ def embed(
     from auditus.transform import AudioPipeline
     _check_out(out)
     if '-' not in paths:
-        if raw_rate is not None: raise SettingError('`--raw-rate` goes with standard input: give - in the place of files')
+        if raw_rate is not None:
+            raise SettingError('`--raw-rate` goes with standard input: give - in the place of files')
         for p in paths: check_exists(p)
-    elif len(paths)>1: raise SettingError(f'standard input (-) is one sound, and is embedded alone; got {count(len(paths), "path")}')
+    elif len(paths)>1:
+        raise SettingError('standard input (-) is one sound, and is embedded alone; '
+                           f'got {count(len(paths), "path")}')
     pipe = AudioPipeline(model, window=parse_window(window), hop=hop, pooling=pooling, layer=_parse_layer(layer),
-                         batch_size=batch_size, normalize=normalize, mono=mono, **vars(run), **vars(reading), **vars(trust))
+                         batch_size=batch_size, normalize=normalize, mono=mono,
+                         **vars(run), **vars(reading), **vars(trust))
     say(describe_model(pipe.model))
     # what has passed since the command was given counts
     budget = parse_duration(time_budget)

@@ -33,8 +33,10 @@ def changed_settings(
 def probe(
     data: LabelledVectors,
     model: Annotated[Optional[str], typer.Option('--model', '-m',
-        help=model_help+' Without it, the one that made the vectors, or else MIT/ast-finetuned-audioset-10-10-0.4593.')] = None,
-    head: Annotated[str, typer.Option(help="'logistic', 'knn', 'prototype', or 'attention' over layers and time.")] = 'logistic',
+        help=model_help+' Without it, the one that made the vectors, '
+                        'or else MIT/ast-finetuned-audioset-10-10-0.4593.')] = None,
+    head: Annotated[str, typer.Option(
+        help="'logistic', 'knn', 'prototype', or 'attention' over layers and time.")] = 'logistic',
     out: Annotated[Optional[Path], typer.Option('--out', '-o', help='A folder for the probe.')] = None,
     group: Group = None,
     several: Several = False,
@@ -119,7 +121,8 @@ def finetune(
     result = train(model, data, out=out, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
                    warmup_ratio=warmup_ratio, max_seconds=max_seconds, val_fraction=val_fraction, eval_data=eval_data,
                    early_stopping_patience=early_stopping_patience, license=license, **learning.settings(),
-                   groups=group, problem_type=_problem_type(several), label_column=label_column, seed=seed, metric=metric, freeze=freeze,
+                   groups=group, problem_type=_problem_type(several), label_column=label_column,
+                   seed=seed, metric=metric, freeze=freeze,
                    bf16=bf16, fp16=fp16, device=device, resume=resume, overwrite=overwrite,
                    allow_pickle=allow_pickle, push_to_hub=push_to_hub or False)
     if result.report is not None: typer.echo(result.report)

@@ -28,9 +28,11 @@ def verify(
 @as_command
 def tune(
     model: Annotated[str, typer.Argument(help='A Hugging Face name, a folder, a file, or a registered name.')],
-    window: Annotated[Optional[float], typer.Option(help='Seconds of the sounds that it will be given. Without it, what the model hears at once.')] = None,
+    window: Annotated[Optional[float], typer.Option(
+        help='Seconds of the sounds that it will be given. Without it, what the model hears at once.')] = None,
     seconds: Annotated[float, typer.Option(help='Time that each way is measured for.')] = 3.,
-    checkpoint: Annotated[Optional[str], typer.Option(help='File or folder of weights, for models such as clmr.')] = None,
+    checkpoint: Annotated[Optional[str], typer.Option(
+        help='File or folder of weights, for models such as clmr.')] = None,
     trust: TrustOptions = TrustOptions(),
 ):
     "Measure once which engine and number format run a model fastest here, for `--backend auto`."
@@ -43,13 +45,16 @@ def tune(
 def describe(
     graph: Annotated[Path, typer.Argument(help='An .onnx or .tflite file.')],
     sr: Annotated[Optional[int], typer.Option(help='The rate that it was made for (Hz).')] = None,
-    context: Annotated[Optional[float], typer.Option(help="Seconds that it hears at once, where its input doesn't say.")] = None,
+    context: Annotated[Optional[float], typer.Option(
+        help="Seconds that it hears at once, where its input doesn't say.")] = None,
     pooled: Annotated[Optional[str], typer.Option(help='Name of the output that embeds a window.')] = None,
     frames: Annotated[Optional[str], typer.Option(help='Name of the output that embeds it over time.')] = None,
     logits: Annotated[Optional[str], typer.Option(help='Name of the output that scores classes.')] = None,
-    activation: Annotated[Optional[str], typer.Option(help="'softmax', 'sigmoid' or 'none': makes scores of logits.")] = None,
+    activation: Annotated[Optional[str], typer.Option(
+        help="'softmax', 'sigmoid' or 'none': makes scores of logits.")] = None,
     labels: Annotated[Optional[Path], typer.Option(help='A .txt or .csv file of the classes.')] = None,
-    peak: Annotated[Optional[float], typer.Option(help='Level that the loudest sample of each window is brought to.')] = None,
+    peak: Annotated[Optional[float], typer.Option(
+        help='Level that the loudest sample of each window is brought to.')] = None,
 ):
     "Write what must be known of a foreign graph beside it, once."
     from auditus.models.base import load_model

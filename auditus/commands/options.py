@@ -160,7 +160,8 @@ def save_table(
 
 # %% ../../nbs/830_commands.options.ipynb #50c0dd07
 model_help = "A Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."
-classifier_help = "A classifier: what probe or finetune wrote, a Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."
+classifier_help = ('A classifier: what probe or finetune wrote, a Hugging Face name, a folder, '
+                   "or 'birdnet' (weights CC BY-NC-SA 4.0).")
 
 Paths = Annotated[list[str], typer.Argument(
     help='Sounds, folders of sounds, or a CSV, Parquet or text file that lists them.')]

@@ -43,7 +43,8 @@ def own_checks(
     pipeline:AudioPipeline|None, # that embedded the rows
 )->TableChecks:
     "Embed the check sounds for rows that are of no table."
-    return TableChecks(None, {}, '') if pipeline is None else TableChecks(try_checks(pipeline), pipeline.get_params(), '')
+    if pipeline is None: return TableChecks(None, {}, '')
+    return TableChecks(try_checks(pipeline), pipeline.get_params(), '')
 
 def read_index_checks(
     known:dict, # what the file of an index says
@@ -51,7 +52,8 @@ def read_index_checks(
 )->TableChecks:
     "Return what tells whether a pipeline makes vectors like those of an index."
     cut = known.get('cut')
-    return TableChecks(read_checks(known.get('checks')), cut if isinstance(cut, dict) else {}, str(name), query_settings)
+    return TableChecks(read_checks(known.get('checks')), cut if isinstance(cut, dict) else {}, str(name),
+                       query_settings)
 
 # %% ../../nbs/740_index.saved.ipynb #b8a79ac3
 def write_index(

@@ -100,7 +100,8 @@ def read_source(
 )->tuple: # `X` `(rows, dim)`, a pyarrow table of the rows, and the settings of a table, or `None` of sounds
     "Open a table of embeddings, or embed sounds. Raises `SettingError` where the pipeline suits neither."
     if pipeline is not None and pipeline.embedding.layers:
-        raise SettingError(f'an index holds one vector for each row, and layer={pipeline.layer!r} gives several: choose one')
+        raise SettingError(f'an index holds one vector for each row, and layer={pipeline.layer!r} '
+                           'gives several: choose one')
     settings = table_settings(source) if isinstance(source, (str, Path)) else None
     if settings is None: return *embed_collection(source, pipeline, cache, progress),None
     several = settings.pop('layers', None)

@@ -49,7 +49,8 @@ def normalize_rows(
 install_hint = "pip install 'auditus[search]'"
 graph_links = 32 # of each row: sounds come in clusters, and between these there must be ways
 graph_width = 1024 # rows that a search keeps as candidates: what it costs is a few milliseconds
-_build_width = 64 # rows that a new one is compared with on its way in; of a hundred thousand, twice as many find no more
+# rows that a new one is compared with on its way in; of a hundred thousand, twice as many find no more
+_build_width = 64
 
 def set_widths(
     graph, # `usearch.index.Index`

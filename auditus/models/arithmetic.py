@@ -98,7 +98,8 @@ def _called_linears(
     "Find the linear layers that are called, and not only read."
     import torch
     kept = _read_elsewhere.get(model.config.model_type, ())
-    return {path for path,m in model.net.named_modules() if type(m) is torch.nn.Linear and path.split('.')[-1] not in kept}
+    return {path for path,m in model.net.named_modules()
+            if type(m) is torch.nn.Linear and path.split('.')[-1] not in kept}
 
 def quantize_linears(
     model:AudioModel, # its `net` in float32

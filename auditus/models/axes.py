@@ -13,7 +13,8 @@ from .filters import filter_bank
 from .network import NetworkBuilder
 
 # %% ../../nbs/282_models.axes.ipynb #8f58853b
-channels_first = 0, 2, 3, 1 # where torch has a batch's height, width and channels: as the graph, (n, height, width, channels)
+# where torch has a batch's height, width and channels: as the graph, (n, height, width, channels)
+channels_first = 0, 2, 3, 1
 
 def _plain_order(n:int)->tuple: return tuple(range(n))
 
@@ -72,7 +73,8 @@ class AxisBuilder(NetworkBuilder):
     )->Value:
         "Apply the matrix to the frames."
         if v.plain and v.hop==v.length: return self.reshape(v.source, v.shapes)
-        if (key := (id(v.matrix), id(v.window), v.source.node, v.hop, v.shapes)) not in self.applied: # a square asks for it twice
+        # a square asks for it twice
+        if (key := (id(v.matrix), id(v.window), v.source.node, v.hop, v.shapes)) not in self.applied:
             self.applied[key] = v,self._filter(v)
         return self.applied[key][1]
 

@@ -263,7 +263,8 @@ def _check_settings(
 ):
     "Raise `SettingError` for what no model could take."
     if not isinstance(name, (str, os.PathLike)) and not callable(name):
-        raise SettingError(f'a model is named by a str or a Path, or is a torch module or a function; got {brief(name)}')
+        raise SettingError('a model is named by a str or a Path, or is a torch module or a function; '
+                           f'got {brief(name)}')
     if not callable(name) and not str(name): raise SettingError('the name of the model is empty')
     check_choice('backend', backend, (None, 'torch', 'openvino', 'onnx', 'litert', 'auto'))
     for k,v in (('feature_kwargs', feature_kwargs), ('graph', graph)):
@@ -327,7 +328,8 @@ def load_model(
     # modules of one shape have one text
     known = sorted((k, str(v) if k!='name' or not callable(v) else str(id(v))) for k,v in settings.items())
     # a graph may be described by a file beside it
-    key = repr(known),folder_state(name),folder_state(checkpoint),None if callable(name) else folder_state(f'{name}.json')
+    beside = None if callable(name) else folder_state(f'{name}.json')
+    key = repr(known),folder_state(name),folder_state(checkpoint),beside
     with _loading:
         model = _loaded.get(key)
         if model is None:

@@ -94,7 +94,8 @@ def measure_network(self:FoundBehaviour)->dict:
     shapes = [tuple(last_hidden(o).shape) for o in found]
     packed = len(shapes[0])==2
     axis = 1 if self.fixed or packed else find_time_axis(shapes[0], shapes[1])
-    if axis not in (1, 2): raise ModelNotFoundError(f'it gives {shapes[0]} of {n/self.sr:g} s, and the same of twice as much')
+    if axis not in (1, 2):
+        raise ModelNotFoundError(f'it gives {shapes[0]} of {n/self.sr:g} s, and the same of twice as much')
     ways = dict(multiple=ways_multiple, min_samples=least, time_axis=axis, packed=packed)
     for k,v in ways.items(): setattr(self, k, v)
     frames = self.tokens(last_hidden(found[0]))

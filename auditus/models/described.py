@@ -31,7 +31,8 @@ def read_settings(
     if not file.is_file(): return {}
     found = read_json(file, 'Write it again, with describe_graph', (), ModelNotFoundError)
     if odd := [k for k in found if k not in setting_names]:
-        raise ModelNotFoundError(f"{brief(file)} is no description of a graph: there is no setting {odd[0]!r}; there are {', '.join(setting_names)}")
+        raise ModelNotFoundError(f'{brief(file)} is no description of a graph: there is no setting {odd[0]!r}; '
+                                 f"there are {', '.join(setting_names)}")
     return found
 
 def _noted_rate(file:GraphFile)->dict: # that somebody wrote into a file's notes
@@ -50,18 +51,22 @@ def gather_settings(
 
 # %% ../../nbs/315_models.described.ipynb #e1747fa2
 def _ask(file:GraphFile, what:str, example:str): # the error for what can't be known
-    return SettingError(f'{brief(file.path)} {what}, as in load_model({file.path.name!r}, {example}). Here {file.ports_text()}')
+    return SettingError(f'{brief(file.path)} {what}, as in load_model({file.path.name!r}, {example}). '
+                        f'Here {file.ports_text()}')
 
 def check_settings(
     file:GraphFile,
     s:dict, # settings that are known
 ):
     "Raise `SettingError` for what is missing, and for what can't be."
-    if 'sr' not in s: raise _ask(file, 'does not say for which rate it was made: give `sr`, the samples a second (Hz)', 'sr=32000')
+    if 'sr' not in s:
+        raise _ask(file, 'does not say for which rate it was made: give `sr`, the samples a second (Hz)',
+                   'sr=32000')
     as_rate(s['sr'])
     if 'pooled' not in s and 'frames' not in s:
-        raise _ask(file, 'does not say which of its outputs is the embedding: give its name as `pooled`, one vector a window, '
-                         'or as `frames`, one for each token', f'pooled={file.outputs[0].name!r}')
+        raise _ask(file, 'does not say which of its outputs is the embedding: give its name as `pooled`, '
+                   'one vector a window, or as `frames`, one for each token',
+                   f'pooled={file.outputs[0].name!r}')
     there = [p.name for p in file.outputs]
     for role in ('pooled', 'frames', 'logits'):
         if (name := s.get(role)) is None or name in there or name in file.inner: continue
@@ -73,20 +78,24 @@ def check_settings(
     features = s.get('features')
     if not (features is None or callable(features) or features in feature_makers):
         raise SettingError(f'`features` must be a function of waves `(n, samples)`, got {brief(features)}')
-    if not isinstance(s.get('inputs', {}), dict): raise SettingError(f"`inputs` must be a dict of what inputs are given, by name; got {brief(s['inputs'])}")
+    if not isinstance(s.get('inputs', {}), dict):
+        raise SettingError('`inputs` must be a dict of what inputs are given, by name; '
+                           f"got {brief(s['inputs'])}")
 
 # %% ../../nbs/315_models.described.ipynb #a51ea20b
 def _wave_port(file:GraphFile, s:dict): # `Port` of the input for the samples
     given = s.get('inputs', {})
     there = {p.name:p for p in file.inputs}
     if odd := [k for k in given if k not in there]:
-        raise SettingError(f"`inputs`: {brief(file.path)} has no input {odd[0]!r}; it has {', '.join(map(repr, there))}")
+        raise SettingError(f'`inputs`: {brief(file.path)} has no input {odd[0]!r}; '
+                           f"it has {', '.join(map(repr, there))}")
     marked = [there[k] for k,v in given.items() if isinstance(v, str) and v=='waves']
     left = marked or [p for k,p in there.items() if k not in given and p.kind.startswith('float')]
     unknown = [k for k,p in there.items() if k not in given and p not in left]
     if len(left)!=1 or unknown:
         odd = unknown[0] if unknown else left[0].name if left else file.inputs[0].name
-        raise _ask(file, "does not say what its inputs are given: say it in `inputs`, with 'waves' for the samples", f'inputs={{{odd!r}: …}}')
+        raise _ask(file, "does not say what its inputs are given: say it in `inputs`, "
+                   "with 'waves' for the samples", f'inputs={{{odd!r}: …}}')
     return left[0]
 
 def _size_of_window(port, s:dict, sr:int)->int|None: # samples; `None`: any number
@@ -106,18 +115,22 @@ def describe_ports(
     port,sr = _wave_port(file, s),as_rate(s['sr'])
     wide = [d for d in port.shape[1:] if d!=1] if len(port.shape)>1 else [*port.shape]
     if 'features' not in s and (len(port.shape)>3 or len(wide)!=1):
-        raise _ask(file, f'takes no waveform by {port.name!r}: give `features`, a function that makes what it takes of waves (n, samples)',
-                   'features=spectrograms')
-    if not (port.kind in ('float32', 'float16', 'float64')): raise SettingError(f'{brief(file.path)} takes {port.kind} by {port.name!r}, and sound is float32')
+        raise _ask(file, f'takes no waveform by {port.name!r}: give `features`, '
+                   'a function that makes what it takes of waves (n, samples)', 'features=spectrograms')
+    if not (port.kind in ('float32', 'float16', 'float64')):
+        raise SettingError(f'{brief(file.path)} takes {port.kind} by {port.name!r}, and sound is float32')
     samples = _size_of_window(port, s, sr)
     fixed = wide[0] if 'features' not in s and file.tflite is None else None
-    if fixed and samples!=fixed: raise SettingError(f'`context`: {brief(file.path)} takes {fixed:,} samples, {fixed/sr:g} s at {sr} Hz, got {s["context"]!r} s')
+    if fixed and samples!=fixed:
+        raise SettingError(f'`context`: {brief(file.path)} takes {fixed:,} samples, '
+                           f'{fixed/sr:g} s at {sr} Hz, got {s["context"]!r} s')
     if samples is None and file.tflite is not None:
         raise _ask(file, 'takes any number of samples: give `context`, the seconds that it hears at once', 'context=1.')
     roles = {k:s[k] for k in ('frames', 'pooled', 'logits') if k in s}
     others = {k:v for k,v in s.get('inputs', {}).items() if k!=port.name}
-    return {'kind': 'tflite', 'sr': sr, 'samples': samples, 'wave': port._asdict(), 'others': {k:_as_json(v) for k,v in others.items()},
-            'kinds': {p.name:p.kind for p in file.inputs}, 'outputs': roles, 'activation': s.get('activation'), 'peak': s.get('peak'),
+    return {'kind': 'tflite', 'sr': sr, 'samples': samples, 'wave': port._asdict(),
+            'others': {k:_as_json(v) for k,v in others.items()}, 'kinds': {p.name:p.kind for p in file.inputs},
+            'outputs': roles, 'activation': s.get('activation'), 'peak': s.get('peak'),
             'features': s.get('features'), 'order': [p.name for p in file.inputs]}
 
 def _as_json(v): # a number or an array, as JSON has it

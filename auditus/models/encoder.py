@@ -205,7 +205,8 @@ def pick_state(self:HFModel,
     if not isinstance(layer, (str, list, tuple)): return at(layer)
     found = [*map(self.layer_tokens, states)] if isinstance(layer, str) else [at(i) for i in layer]
     if len({tuple(f.shape[1:]) for f in found})>1:
-        raise SettingError(f'{self.name} has an output of another shape than its hidden layers: leave -1 out of `layer`, got {layer!r}')
+        raise SettingError(f'{self.name} has an output of another shape than its hidden layers: '
+                           f'leave -1 out of `layer`, got {layer!r}')
     found = torch.stack(found, 1)
     return found.mean(1) if layer=='mean' else found
 
@@ -224,7 +225,8 @@ def call(self:HFModel,
     hook = self.encoder.register_forward_hook(lambda module, args, out: caught.append(out))
     try: out = self.net(**inputs, **({} if layer==-1 else {'output_hidden_states': True}))
     finally: hook.remove()
-    found = {'frames': self.pick_layer(caught[-1], layer), 'pooled': out.embeddings if self.speaker else self.pooled(caught[-1]),
+    found = {'frames': self.pick_layer(caught[-1], layer),
+             'pooled': out.embeddings if self.speaker else self.pooled(caught[-1]),
              'logits': out.logits if self.headed else None}
     return {k:v for k,v in found.items() if v is not None}
 

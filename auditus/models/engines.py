@@ -33,7 +33,8 @@ def _tensor_numbers(self:GraphEngines)->list: # of the outputs that are wanted, 
 @patch
 def _open_sizes(self:GraphEngines)->dict: # shapes of inputs whose window the file leaves open, by name
     wave = self.about['wave']
-    if self.features is not None or not wave['shape'] or wave['shape'][-1] not in (None, 1) or self.samples is None: return {}
+    if self.features is not None or self.samples is None: return {}
+    if not wave['shape'] or wave['shape'][-1] not in (None, 1): return {}
     return {wave['name']: [d or 1 for d in wave['shape'][:-1]]+[self.samples]}
 
 @patch
@@ -45,8 +46,10 @@ def start_litert(self:GraphEngines):
 @patch
 def torch_network(self:GraphEngines): # torch module
     "Read the graph into torch. Raises `NotReadable` where that can't be."
-    if self.file is None or self.file.tflite is None: raise SettingError(f'{self.name} is an ONNX file, which no other engine takes')
-    sizes = {name:[-1 if d is None and i==0 and len(shape)>1 else d for i,d in enumerate(shape)] for name,shape in self._open_sizes().items()}
+    if self.file is None or self.file.tflite is None:
+        raise SettingError(f'{self.name} is an ONNX file, which no other engine takes')
+    sizes = {name:[-1 if d is None and i==0 and len(shape)>1 else d for i,d in enumerate(shape)]
+             for name,shape in self._open_sizes().items()}
     return read_tflite(self.file.tflite, self._tensor_numbers(), sizes)
 
 @patch
@@ -65,7 +68,8 @@ def start_torch(self:GraphEngines, dtype:str, device):
 
 @patch
 def _not_readable(self:GraphEngines, backend, why): # the error that says so
-    return SettingError(f"{self.name} can not be run by backend={backend!r}: torch is given no {why}. Use backend='litert'")
+    return SettingError(f'{self.name} can not be run by backend={backend!r}: torch is given no {why}. '
+                        "Use backend='litert'")
 
 # %% ../../nbs/317_models.engines.ipynb #3a82b2b3
 @patch
@@ -79,8 +83,11 @@ def start_tflite(self:GraphEngines,
     here = 'cpu' if device is None else str(device)
     if backend=='auto': return self._start_fastest(dtype, here)
     if backend=='litert':
-        if here!='cpu': raise SettingError(f"backend='litert' runs on the CPU, got device {here!r}: use backend='torch'")
-        if dtype not in (None, 'float32', 'auto'): raise SettingError(f"backend='litert' computes as the file says, got dtype {dtype!r}: use backend='torch'")
+        if here!='cpu':
+            raise SettingError(f"backend='litert' runs on the CPU, got device {here!r}: use backend='torch'")
+        if dtype not in (None, 'float32', 'auto'):
+            raise SettingError(f"backend='litert' computes as the file says, got dtype {dtype!r}: "
+                               "use backend='torch'")
         return self.start_litert()
     # bfloat16 has not been shown to leave such a network as it is
     precision = 'float32' if dtype in (None, 'auto') else as_precision(dtype, as_device(here))
@@ -88,7 +95,9 @@ def start_tflite(self:GraphEngines,
         try: serve(lambda bare=False: self, backend, precision, here)
         except NotReadable as e: raise self._not_readable(backend, e) from e
         return
-    if precision=='int8': raise SettingError("a graph that is read into torch computes in float32, bfloat16 or float16, got dtype 'int8'")
+    if precision=='int8':
+        raise SettingError('a graph that is read into torch computes in float32, bfloat16 or float16, '
+                           "got dtype 'int8'")
     self.start_torch(precision, as_device(here))
 
 @patch
@@ -114,7 +123,8 @@ def start_onnx(self:GraphEngines,
     "Have the engine run an ONNX graph that was asked for."
     check_choice('backend', backend, ('auto', 'onnx', 'openvino'))
     backend = 'onnx' if backend=='auto' else backend
-    here,precision = 'cpu' if device is None else str(device),'float32' if dtype in (None, 'auto') else str(dtype).removeprefix('torch.')
+    here = 'cpu' if device is None else str(device)
+    precision = 'float32' if dtype in (None, 'auto') else str(dtype).removeprefix('torch.')
     if precision!='float32' and (backend, precision)!=('openvino', 'bfloat16'):
         raise SettingError(f'{self.name} computes as its file says, got dtype {dtype!r}: leave it out')
     if backend=='openvino' or here=='cpu': check_backend(backend, precision, here)

@@ -179,12 +179,14 @@ def check_agreement(
     name, # of the model
 ):
     "Raise `ModelNotFoundError` for a network that does not fit the features that come with it."
-    found = [(f'its network `{a}` {x}', f'its feature extractor `{b}` {y}') for a,b in _agreeing.get(config.model_type, ())
+    found = [(f'its network `{a}` {x}', f'its feature extractor `{b}` {y}')
+             for a,b in _agreeing.get(config.model_type, ())
              if (x := getattr(config, a, None))!=(y := getattr(extractor, b, None))]
     if config.model_type.startswith('clap'):
         fuses,fused = getattr(config, 'audio_config', config).enable_fusion,extractor.truncation=='fusion'
         if fuses!=fused:
-            found += [(f'its network `enable_fusion` {fuses}', f'its feature extractor `truncation` {extractor.truncation!r}')]
+            found += [(f'its network `enable_fusion` {fuses}',
+                       f'its feature extractor `truncation` {extractor.truncation!r}')]
     if not found: return
     wanted,has = found[0]
     raise ModelNotFoundError(f'{name} can not be used: {wanted} and {has} do not fit each other. '

@@ -84,8 +84,8 @@ def find_time_axis(
 
 # %% ../../nbs/214_models.forms.ipynb #117f282f
 # of samples, that networks cut sound into
-_piece_sizes = (2, 4, 5, 8, 10, 16, 20, 32, 40, 64, 80, 100, 128, 160, 200, 256, 320, 400, 441, 480, 512, 640, 800, 882, 960, 1000,
-                1024, 1280, 1600, 1920, 2048, 2560, 3200, 4096, 4800, 8000)
+_piece_sizes = (2, 4, 5, 8, 10, 16, 20, 32, 40, 64, 80, 100, 128, 160, 200, 256, 320, 400, 441, 480, 512,
+                640, 800, 882, 960, 1000, 1024, 1280, 1600, 1920, 2048, 2560, 3200, 4096, 4800, 8000)
 
 def find_multiple(
     takes, # `takes(samples)`: whether a network can be run on a sound of that length

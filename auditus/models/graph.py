@@ -115,7 +115,8 @@ def open_graph(
 def settings(self:GraphModel)->dict:
     "Return the settings that open the graph again, as JSON. Raises `SettingError` where a function is among them."
     a = self.about
-    if callable(a['features']): raise SettingError(f'{self.name} was opened with a function of features, which no file can hold')
+    if callable(a['features']):
+        raise SettingError(f'{self.name} was opened with a function of features, which no file can hold')
     wave = {a['wave']['name']: 'waves'} if a['others'] else {}
     known = dict(sr=a['sr'], context=self.context, **a['outputs'], labels=self.labels, peak=a['peak'],
                  activation=self.activation if 'logits' in a['outputs'] else None,
@@ -163,7 +164,8 @@ def graph(self:GraphModel)->Graph:
 @patch
 def describe(self:GraphModel)->dict:
     "Return what is known of it. Raises `SettingError` where a function is part of it."
-    if callable(self.about['features']): raise SettingError(f'{self.name} was opened with a function of features, which no file can hold')
+    if callable(self.about['features']):
+        raise SettingError(f'{self.name} was opened with a function of features, which no file can hold')
     return self.about | {'labels': self.labels}
 
 @patch(cls_method=True)

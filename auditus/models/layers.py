@@ -54,13 +54,15 @@ def are_of_one_shape(
     states, # tensors, or `None`
 )->bool:
     "Whether there are hidden states, and all of one shape."
-    return states is not None and len(states)>1 and all(s is not None for s in states) and len({tuple(s.shape) for s in states})==1
+    if states is None or len(states)<2 or any(s is None for s in states): return False
+    return len({tuple(s.shape) for s in states})==1
 
 def find_layers(
     encoder, # torch module
     caught:dict, # what `caught_layers` found of all its lists
 )->str: # path of the list; '': it has none
-    "Find the list of layers that an encoder consists of: each is run once, all take and give one shape. Of several the largest."
+    """Find the list of layers that an encoder consists of: each is run once, all take and give one shape.
+    Of several the largest."""
     lists = layer_lists(encoder)
     fits = [p for p,pairs in caught.items() if len(pairs)==len(lists[p]) and are_of_one_shape(states_of(pairs))]
     return max(fits, key=lambda p: sum(w.numel() for w in lists[p].parameters()), default='')

@@ -37,7 +37,8 @@ def with_outputs(
 
 # %% ../../nbs/295_models.litert.ipynb #1f26593c
 def _interpreter(source, path:Path): # of a file's path, or of what is in one
-    litert = require('ai_edge_litert.interpreter', f'{brief(path)} is run by ai-edge-litert', to_install, ModelNotFoundError)
+    litert = require('ai_edge_litert.interpreter', f'{brief(path)} is run by ai-edge-litert', to_install,
+                     ModelNotFoundError)
     given = {'model_path': str(source)} if isinstance(source, Path) else {'model_content': source}
     try: return litert.Interpreter(**given, num_threads=model_threads())
     except (ValueError, RuntimeError) as e: raise ModelNotFoundError(f'{brief(path)} can not be opened: {e}') from e

@@ -56,7 +56,9 @@ class MeasuredModel(FoundBehaviour, HFModel):
     def context_samples(self): return round(self.context*self.sr)
     def count_layers(self): return self.depth
     @property
-    def layers_trouble(self): return '' if self.depth else 'none of its lists of layers is run once through and gives states of one shape'
+    def layers_trouble(self):
+        if self.depth: return ''
+        return 'none of its lists of layers is run once through and gives states of one shape'
     @property
     def token_times(self): return None
     @property

@@ -35,8 +35,9 @@ def to_onnx(
     dynamic = {k:{i:f'{k}_{i}' for i in range(v.ndim) if differs(k, i)} for k,v in example.items()}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore') # of constants that were recorded: what comes out is tried on other lengths
-        torch.onnx.export(graph.network, tuple(example.values()), str(path), dynamo=False, input_names=[*example], output_names=graph.outputs,
-                          dynamic_axes=dynamic, opset_version=17)
+        torch.onnx.export(graph.network, tuple(example.values()), str(path), dynamo=False,
+                          input_names=[*example], output_names=graph.outputs, dynamic_axes=dynamic,
+                          opset_version=17)
 
 def to_openvino(
     graph:Graph, # of a model
@@ -59,9 +60,10 @@ def quantize(
     import logging
     from onnxruntime.quantization import QuantType, quantize_dynamic
     logging.getLogger().addFilter(quiet := lambda r: 'pre-processing before quantization' not in r.getMessage())
-    try: quantize_dynamic(path, path.with_name('quantized.onnx'), weight_type=QuantType.QInt8, op_types_to_quantize=['MatMul', 'Gemm'])
+    new = path.with_name('quantized.onnx')
+    try: quantize_dynamic(path, new, weight_type=QuantType.QInt8, op_types_to_quantize=['MatMul', 'Gemm'])
     finally: logging.getLogger().removeFilter(quiet)
-    path.with_name('quantized.onnx').replace(path)
+    new.replace(path)
 
 def try_session(
     session, # of the converted graph, in float32
@@ -77,8 +79,8 @@ def try_session(
             off = float((a-b).abs().max()/b.abs().max().clamp(min=1)) if a.shape==b.shape else float('inf')
             if not off<close_enough:
                 shapes = {n:tuple(v.shape) for n,v in example.items()}
-                raise SettingError(f"{name} can not be served by backend={backend!r}: its {k} differ from torch's by {off:.1e} for inputs of {shapes}. "
-                                   "Use backend='torch'")
+                raise SettingError(f'{name} can not be served by backend={backend!r}: its {k} differ '
+                                   f"from torch's by {off:.1e} for inputs of {shapes}. Use backend='torch'")
 
 # %% ../../nbs/300_models.onnx.ipynb #bf4ac16b
 def converted(
@@ -92,12 +94,14 @@ def converted(
     from importlib.metadata import version
     from auditus import __version__
     engine = version(extras[backend][0])
-    known = [bare.weights_hash(), bare.describe(), backend, dtype=='int8', engine, version('torch'), version('transformers'), __version__]
+    known = [bare.weights_hash(), bare.describe(), backend, dtype=='int8', engine, version('torch'),
+             version('transformers'), __version__]
     folder = cache_folder()/hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
     file = folder/files[backend]
     if file.is_file():
         if not (odd := damaged_files(folder, stated=True)): return file
-        warnings.warn(f'the converted network in {brief(folder)} is damaged ({odd[0]}): it is converted again', stacklevel=4)
+        warnings.warn(f'the converted network in {brief(folder)} is damaged ({odd[0]}): it is converted again',
+                      stacklevel=4)
     remedy = '. Set HF_HOME to a folder that can be written to'
     with said_plainly(folder.parent, remedy):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +164,9 @@ def write_file(
 ):
     "Write a model into one file."
     onnx = require('onnx', 'a model is exported by the package onnx', extras['onnx'][1])
-    if model.session is not None: raise SettingError(f"{model.name} runs on {model.backend}, and is exported from torch: load it with backend='torch'")
+    if model.session is not None:
+        raise SettingError(f'{model.name} runs on {model.backend}, and is exported from torch: '
+                           "load it with backend='torch'")
     graph = model.graph()
     with said_plainly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,22 +185,27 @@ def open_file(
     """Open a model that `export` wrote. Its description names its kind, and the registry who makes it of that.
     Raises `ModelNotFoundError` where the file is no such model, or where nobody here knows its kind."""
     path = Path(name).expanduser()
-    if not path.is_file(): raise ModelNotFoundError(f'there is no file {brief(path)} (looked for {brief(path.absolute())})')
+    if not path.is_file():
+        raise ModelNotFoundError(f'there is no file {brief(path)} (looked for {brief(path.absolute())})')
     device = 'cpu' if device is None else device
     # without torch, where nothing asks for it
     precision = 'float32' if dtype is None else as_precision(dtype, as_device(device))
     if backend in (None, 'torch'): backend = 'auto' # a file is no torch
-    if backend=='auto': backend = next((b for b in ('openvino', 'onnx') if is_installed(b) and precision in precisions[b]), 'onnx')
+    if backend=='auto':
+        fits = (b for b in ('openvino', 'onnx') if is_installed(b) and precision in precisions[b])
+        backend = next(fits, 'onnx')
     check_backend(backend, precision, device)
     about = read_description(path)
     opener = find_opener(about['kind'])
     if opener is None:
-        raise ModelNotFoundError(f"{brief(path)} holds a model of the kind {about['kind']!r}, which this auditus does not know")
+        raise ModelNotFoundError(f"{brief(path)} holds a model of the kind {about['kind']!r}, "
+                                 'which this auditus does not know')
     try: model = opener(str(name), path, about, device)
     except AuditusError: raise
     # a description that nobody of ours wrote may hold anything
     except Exception as e:
-        raise ModelNotFoundError(f'what {brief(path)} says of its model can not be used: {type(e).__name__}: {e}') from e
+        raise ModelNotFoundError(f'what {brief(path)} says of its model can not be used: '
+                                 f'{type(e).__name__}: {e}') from e
     model.session,model.backend,model.precision = sessions[backend](path, precision),backend,precision
     return model
 
@@ -204,6 +215,7 @@ def read_description(
     "What the file says of its model."
     found = look_into(path).get_modelmeta().custom_metadata_map
     if described not in found:
-        raise ModelNotFoundError(f'{brief(path)} does not say what its model hears: only files that `model.export(path)` wrote can be opened')
+        raise ModelNotFoundError(f'{brief(path)} does not say what its model hears: '
+                                 'only files that `model.export(path)` wrote can be opened')
     remedy = 'Export the model again, or get the file again from where it came'
     return parse_json(found[described].encode(), brief(path), remedy, ('kind',), ModelNotFoundError)

@@ -38,7 +38,8 @@ def _is_swish(x, y)->bool: # is `y` the sigmoid of `x`?
 @_operator('MUL')
 def _multiply(r, options, a, b):
     import torch, torch.nn.functional as F
-    if isinstance(a, Framed) and isinstance(b, Const) and a.whole and b.fixed and b.ndim<2 and not options.fusedActivationFunction:
+    fixed = isinstance(b, Const) and b.fixed and b.ndim<2
+    if isinstance(a, Framed) and a.whole and fixed and not options.fusedActivationFunction:
         return a.times(np.broadcast_to(b.values[0].numpy(), a.rows))
     for x,y in ((a, b), (b, a)):
         if _is_swish(x, y): return r.activate(r.emit(F.silu, x, order=x.order), options)
@@ -69,7 +70,8 @@ def _as_tensor(name): # a function of torch that takes no plain numbers
 operators |= {n:_of_two(f) for n,f in {
     'ADD': 'add', 'SUB': 'sub', 'POW': 'pow', 'FLOOR_DIV': 'floor_divide', 'FLOOR_MOD': 'remainder',
     'MAXIMUM': _as_tensor('maximum'), 'MINIMUM': _as_tensor('minimum'), 'EQUAL': 'eq', 'NOT_EQUAL': 'ne', 'LESS': 'lt',
-    'LESS_EQUAL': 'le', 'GREATER': 'gt', 'GREATER_EQUAL': 'ge', 'LOGICAL_AND': 'logical_and', 'LOGICAL_OR': 'logical_or',
+    'LESS_EQUAL': 'le', 'GREATER': 'gt', 'GREATER_EQUAL': 'ge',
+    'LOGICAL_AND': 'logical_and', 'LOGICAL_OR': 'logical_or',
     'SQUARED_DIFFERENCE': lambda a, b: (a-b)**2}.items()}
 
 # %% ../../nbs/285_models.operators.ipynb #41987c0b
@@ -86,7 +88,8 @@ def _functional(name): # a function of torch.nn.functional
     return apply
 
 operators |= {n:_of_one(f) for n,f in {
-    'LOGISTIC': 'sigmoid', 'TANH': 'tanh', 'EXP': 'exp', 'LOG': 'log', 'SQRT': 'sqrt', 'RSQRT': 'rsqrt', 'SQUARE': 'square',
+    'LOGISTIC': 'sigmoid', 'TANH': 'tanh', 'EXP': 'exp', 'LOG': 'log',
+    'SQRT': 'sqrt', 'RSQRT': 'rsqrt', 'SQUARE': 'square',
     'ABS': 'abs', 'NEG': 'neg', 'SIN': 'sin', 'COS': 'cos', 'FLOOR': 'floor', 'CEIL': 'ceil', 'ROUND': 'round',
     'LOGICAL_NOT': 'logical_not', 'RELU': _functional('relu'), 'RELU6': _functional('relu6'), 'ELU': _functional('elu'),
     'HARD_SWISH': _functional('hardswish'), 'RELU_N1_TO_1': clamp_to_one,

@@ -79,8 +79,8 @@ def _in_shape(self:GraphPasses, role:str, a, n:int): # numpy array `(n, dim)`, o
     if a.ndim<2 or len(a)!=n and n==1: a = a[None]
     if role=='frames': return a.reshape(n, -1, a.shape[-1])
     if len(a)!=n or a.size!=n*a.shape[-1] and a.size!=n*a.shape[1]:
-        raise SettingError(f'`{role}`: {self.name} gives {self.about["outputs"][role]!r} as {a.shape}, which is no row a window: '
-                           'name it as `frames` if it has tokens')
+        raise SettingError(f'`{role}`: {self.name} gives {self.about["outputs"][role]!r} as {a.shape}, '
+                           'which is no row a window: name it as `frames` if it has tokens')
     return a.reshape(n, -1)
 
 @patch
@@ -112,7 +112,8 @@ def _finite_pass(self:GraphPasses, x)->dict: # as `_pass`
     noise = _faint*np.random.default_rng(0).standard_normal(x.shape[1]).astype(np.float32)
     again = self._pass(x[bad]+noise)
     if not all(np.isfinite(a).all() for a in again.values()):
-        raise AudioInputError(f'{self.name} gives no numbers (NaN) for {bad.sum()} of {len(x)} windows: it can not be used for such sound')
+        raise AudioInputError(f'{self.name} gives no numbers (NaN) for {bad.sum()} of {len(x)} windows: '
+                              'it can not be used for such sound')
     for k,a in again.items(): out[k][bad] = a
     return out
 

@@ -90,7 +90,8 @@ def _examine_shortly(
              'least': f'{model.min_samples/model.sr:.3g} s', 'frames': f'{second["frames"].shape[-1]} numbers',
              'frames a second': f'{len(alone["frames"])} whatever its length' if one_for_all else f'{per_s:.3g}',
              'padding': 'counted' if model.padding_counts else 'within the vector' if one_vector else 'cut off',
-             'level': 'not known' if soft is None else 'makes no difference' if are_same(soft, alone, 1e-3) else 'is heard',
+             'level': ('not known' if soft is None
+                       else 'makes no difference' if are_same(soft, alone, 1e-3) else 'is heard'),
              'labels': len(model.labels or ()), 'engine': f'{model.backend}, {model.precision}'}
     return marks,defects
 
@@ -113,7 +114,8 @@ def _examine_longer(
 def examine(
     model:AudioModel, # to be asked
     form:str='short', # 'short': eight passes at the most; 'long': some forty, with longer sounds
-    reference:AudioModel|None=None, # what another engine is compared with; `None`: the engine it was made for, in the long form
+    # what another engine is compared with; `None`: the engine it was made for, in the long form
+    reference:AudioModel|None=None,
 )->Passport:
     "Measure what a model does with sound."
     ears,defects = Listener(model),{}

@@ -75,10 +75,13 @@ def read_labels(
     else:
         path = Path(source).expanduser()
         try:
-            if path.stat().st_size>_most_bytes: raise SettingError(f'`labels`: {brief(path)} is too large for a list of labels')
+            if path.stat().st_size>_most_bytes:
+                raise SettingError(f'`labels`: {brief(path)} is too large for a list of labels')
             found = parse_labels(path.read_text(encoding='utf-8'), path.suffix.lower() in ('.csv', '.tsv'), n)
-        except OSError as e: raise SettingError(f'`labels` can not be read from {brief(path)}: {e.strerror or e}') from e
-        except (SettingError, UnicodeDecodeError, csv.Error) as e: raise SettingError(f'`labels` in {brief(path)}: {e}') from e
+        except OSError as e:
+            raise SettingError(f'`labels` can not be read from {brief(path)}: {e.strerror or e}') from e
+        except (SettingError, UnicodeDecodeError, csv.Error) as e:
+            raise SettingError(f'`labels` in {brief(path)}: {e}') from e
     if n is not None and len(found)!=n:
         raise SettingError(f'`labels`: the graph has {n:,} classes, and {brief(source)} holds {len(found):,} labels')
     return found
@@ -89,16 +92,17 @@ def labels_beside(
     n:int, # its classes
 )->list|None:
     "Find labels in the folder of a graph."
-    names = [f'{stem}.{end}' for stem in (path.stem, f'{path.stem}_labels', f'{path.stem}_Labels', 'labels', 'Labels', 'classes', 'label')
-             for end in ('txt', 'csv')]
-    for f in [path.with_name(m) for m in names]+sorted({*path.parent.glob('*[lL]abels*.txt'), *path.parent.glob('*[lL]abels*.csv')}):
+    stems = path.stem,f'{path.stem}_labels',f'{path.stem}_Labels','labels','Labels','classes','label'
+    names = [f'{stem}.{end}' for stem in stems for end in ('txt', 'csv')]
+    alike = {*path.parent.glob('*[lL]abels*.txt'), *path.parent.glob('*[lL]abels*.csv')}
+    for f in [path.with_name(m) for m in names]+sorted(alike):
         if not f.is_file(): continue
         try: return read_labels(f, n)
         except SettingError: continue # another graph's
 
 # %% ../../nbs/310_models.ports.ipynb #396640f2
-_kinds = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64', 'tensor(int64)': 'int64',
-          'tensor(int32)': 'int32', 'tensor(int16)': 'int16', 'tensor(bool)': 'bool'}
+_kinds = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64',
+          'tensor(int64)': 'int64', 'tensor(int32)': 'int32', 'tensor(int16)': 'int16', 'tensor(bool)': 'bool'}
 
 def _noted_labels(notes:dict)->list|None: # those that somebody wrote into a file's notes
     for k in ('labels', 'classes', 'class_names', 'names', 'id2label'):
@@ -118,7 +122,8 @@ def read_onnx_ports(
         shape = tuple(d if isinstance(d, int) and d>0 else None for d in p.shape)
         return Port(p.name, shape, _kinds.get(p.type, p.type))
     notes = dict(session.get_modelmeta().custom_metadata_map)
-    return GraphFile(path, [*map(port, session.get_inputs())], [*map(port, session.get_outputs())], {}, notes, _noted_labels(notes))
+    return GraphFile(path, [*map(port, session.get_inputs())], [*map(port, session.get_outputs())], {}, notes,
+                     _noted_labels(notes))
 
 def with_inner_outputs(
     path:Path, # of an .onnx file
@@ -126,7 +131,9 @@ def with_inner_outputs(
 )->bytes: # the file, which gives them too
     "Have a graph give out what lies between its operators. Raises `SettingError` for what isn't there."
     try: import onnx
-    except ImportError as e: raise SettingError(f"inner tensors are found by the package onnx, which can not be imported ({e}): pip install 'auditus[onnx]'") from e
+    except ImportError as e:
+        raise SettingError('inner tensors are found by the package onnx, which can not be imported '
+                           f"({e}): pip install 'auditus[onnx]'") from e
     model = onnx.load(path)
     there = {o for node in model.graph.node for o in node.output}
     for n in names:
@@ -155,14 +162,16 @@ def read_tflite_ports(
         return Port(file.name(i), shape, file.kind(i).lower())
     outputs = [*map(port, file.outputs)]
     inner = {p.name:p for p in map(port, sorted({*file.made()}))}
-    return GraphFile(path, [*map(port, file.inputs)], outputs, inner, {}, _archived_labels(path), file, file.is_quantized())
+    return GraphFile(path, [*map(port, file.inputs)], outputs, inner, {}, _archived_labels(path), file,
+                     file.is_quantized())
 
 def read_ports(
     name, # path of an .onnx or .tflite file
 )->GraphFile:
     "Read what a graph's file says of itself. Raises `ModelNotFoundError` where there is none."
     path = Path(name).expanduser()
-    if not path.is_file(): raise ModelNotFoundError(f'there is no file {brief(path)} (looked for {brief(path.absolute())})')
+    if not path.is_file():
+        raise ModelNotFoundError(f'there is no file {brief(path)} (looked for {brief(path.absolute())})')
     return read_tflite_ports(path) if path.suffix.lower()=='.tflite' else read_onnx_ports(path)
 
 # %% ../../nbs/310_models.ports.ipynb #291049c8
@@ -182,7 +191,7 @@ def _of_width(file:GraphFile, *widths:int)->str|None: # name of the output of on
     found = [p.name for p in file.outputs if len(p.shape)<3 and p.shape and p.shape[-1] in widths]
     return found[0] if len(found)==1 else None
 
-def _widest(file:GraphFile, least:int, but:str)->str|None: # name of the output with most numbers, and no fewer than `least`
+def _widest(file:GraphFile, least:int, but:str)->str|None: # name of the widest output, of `least` or more
     rows = [p for p in file.outputs if len(p.shape)==2 and p.name!=but and (p.shape[-1] or 0)>=least]
     return max(rows, key=lambda p: p.shape[-1]).name if rows else None
 
@@ -220,7 +229,8 @@ def _yamnet(file):
 def _vggish(file):
     if len(file.inputs)!=1 or not (pooled := _of_width(file, 128)): return None
     shape = file.inputs[0].shape
-    if len(shape) in (3, 4) and [d for d in shape[1:] if d!=1]==[96, 64]: return {'sr': 16000, 'pooled': pooled, 'features': 'vggish'}
+    if len(shape) in (3, 4) and [d for d in shape[1:] if d!=1]==[96, 64]:
+        return {'sr': 16000, 'pooled': pooled, 'features': 'vggish'}
     return {'sr': 16000, 'pooled': pooled} if _samples(file)==15_360 else None
 
 def _aves(file):

@@ -84,7 +84,9 @@ def probe_lengths(
     least = max(model.min_samples, model.token_samples or 1)
     longest = round((model.context or _any_length_s)*model.sr)
     # where the rest of full pieces gives no token, whole ones are taken
-    if model.token_samples: longest = max(longest//model.token_samples, 1)*model.token_samples if model.context else 4*model.token_samples
+    if model.token_samples:
+        pieces = max(longest//model.token_samples, 1) if model.context else 4
+        longest = pieces*model.token_samples
     return max(longest, 2*least),least
 
 def half_of(
@@ -135,7 +137,8 @@ def find_company(
     order = max(_off(a, b) for a,b in zip(batch, back))
     together = max(_off(a, b) for a,b in zip(batch, alone))
     if order>ears.tolerance: found['order'] = f'in another order, the same batch differs by {order:.1e}'
-    elif together>ears.tolerance: found['batch'] = f'in a batch, a sound differs by {together:.1e} from what it is alone'
+    elif together>ears.tolerance:
+        found['batch'] = f'in a batch, a sound differs by {together:.1e} from what it is alone'
     return found
 
 # %% ../../nbs/227_models.probes.ipynb #0d48a949
@@ -222,7 +225,8 @@ def try_lengths(
     n,least = probe_lengths(model)
     most = n if model.context else round(max(_tried_s)*model.sr)
     sizes = sorted({least, *(m for s in _tried_s if least<=(m := round(s*model.sr))<=most)})
-    if model.token_samples: sizes = sorted({m//model.token_samples*model.token_samples for m in sizes if m>=model.token_samples})
+    if model.token_samples:
+        sizes = sorted({m//model.token_samples*model.token_samples for m in sizes if m>=model.token_samples})
     waves = [noise(m, seed) for seed,m in enumerate(sizes)]
     off = max(_off(a, ears.hear(w)[0]) for a,w in zip(ears.hear(*waves), waves))
     if off<=ears.tolerance: return {}

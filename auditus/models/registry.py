@@ -23,7 +23,8 @@ def find_entry(
 ):
     "Return the entry point that makes this model. Raises `ModelNotFoundError` where none is registered."
     found = registered()
-    entry = found.get('callable') if callable(name) else found.get(str(name)) or found.get(Path(name).suffix[1:].lower()) or found.get('huggingface')
+    entry = (found.get('callable') if callable(name) else found.get(str(name))
+             or found.get(Path(name).suffix[1:].lower()) or found.get('huggingface'))
     if entry is None:
         raise ModelNotFoundError('no models are registered: auditus is not installed, only imported. '
                                  'Install it with: pip install auditus')

@@ -71,7 +71,8 @@ def file_cache(
     try: lines = (folder/'memory.stat').read_text().splitlines()
     except OSError: return 0
     known = dict(l.split()[:2] for l in lines)
-    return int(known.get('total_inactive_file') or known.get('inactive_file', 0)) # the first version counts inner groups apart
+    # the first version counts inner groups apart
+    return int(known.get('total_inactive_file') or known.get('inactive_file', 0))
 
 def free_memory(
     root:Path=Path('/'), # of the file system

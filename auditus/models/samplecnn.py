@@ -34,15 +34,19 @@ def read_checkpoint(
 )->dict: # tensors by key
     "What a checkpoint holds, in either layout."
     import argparse, torch
-    if not path.is_file(): raise ModelNotFoundError(f'there is no checkpoint {brief(path)} (looked for {brief(path.absolute())})')
+    if not path.is_file():
+        raise ModelNotFoundError(f'there is no checkpoint {brief(path)} (looked for {brief(path.absolute())})')
     try:
         if path.suffix=='.safetensors':
             from safetensors.torch import load_file
             return load_file(path)
         # Lightning keeps the settings of a training as a Namespace, which is harmless
-        with torch.serialization.safe_globals([argparse.Namespace]): found = torch.load(path, map_location='cpu', weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(path, map_location='cpu', weights_only=True)
     # a damaged file makes the libraries beneath raise what they will
-    except Exception as e: raise ModelNotFoundError(f'the checkpoint {brief(path)} can not be opened: {type(e).__name__}: {e}') from e
+    except Exception as e:
+        raise ModelNotFoundError(f'the checkpoint {brief(path)} can not be opened: '
+                                 f'{type(e).__name__}: {e}') from e
     found = found.get('state_dict', found) if isinstance(found, dict) else {}
     return {k:v for k,v in found.items() if isinstance(v, torch.Tensor)}
 
@@ -67,8 +71,8 @@ def find_encoder(
         has = f'{len(missing)} of its {len(wanted)} tensors are missing, the first is sequential.{missing[0]}'
         raise ModelNotFoundError(f'{brief(path)} holds no encoder of CLMR: {has}')
     if odd := [k for k in wanted if k in layers and layers[k].shape!=wanted[k].shape]:
-        raise ModelNotFoundError(f'{brief(path)} holds another network: sequential.{odd[0]} has the shape {tuple(layers[odd[0]].shape)}, '
-                                 f'SampleCNN has {tuple(wanted[odd[0]].shape)}')
+        raise ModelNotFoundError(f'{brief(path)} holds another network: sequential.{odd[0]} has the shape '
+                                 f'{tuple(layers[odd[0]].shape)}, SampleCNN has {tuple(wanted[odd[0]].shape)}')
     return {k:layers.get(k, v) for k,v in wanted.items()}
 
 def find_head(
@@ -76,16 +80,19 @@ def find_head(
 )->dict: # 'weight' `(classes, 512)` and 'bias' `(classes,)`; empty where there is none
     "The layer that makes scores, of a trained head or of a supervised network."
     for mark in ('model.0.', 'head.', 'fc.'):
-        found = {k.rpartition(mark)[2]:v for k,v in tensors.items() if k.endswith((mark+'weight', mark+'bias')) and '.sequential.' not in f'.{k}'}
-        if {*found}=={'weight', 'bias'} and found['weight'].ndim==2 and found['weight'].shape[1]==channels[-1]: return found
+        found = {k.rpartition(mark)[2]:v for k,v in tensors.items()
+                 if k.endswith((mark+'weight', mark+'bias')) and '.sequential.' not in f'.{k}'}
+        if {*found}!={'weight', 'bias'}: continue
+        if found['weight'].ndim==2 and found['weight'].shape[1]==channels[-1]: return found
     return {}
 
 # %% ../../nbs/260_models.samplecnn.ipynb #5f841837
 magnatagatune_tags = [
-    'guitar', 'classical', 'slow', 'techno', 'strings', 'drums', 'electronic', 'rock', 'fast', 'piano', 'ambient', 'beat', 'violin', 'vocal', 'synth',
-    'female', 'indian', 'opera', 'male', 'singing', 'vocals', 'no vocals', 'harpsichord', 'loud', 'quiet', 'flute', 'woman', 'male vocal', 'no vocal',
-    'pop', 'soft', 'sitar', 'solo', 'man', 'classic', 'choir', 'voice', 'new age', 'dance', 'male voice', 'female vocal', 'beats', 'harp', 'cello',
-    'no voice', 'weird', 'country', 'metal', 'female voice', 'choral']
+    'guitar', 'classical', 'slow', 'techno', 'strings', 'drums', 'electronic', 'rock', 'fast', 'piano',
+    'ambient', 'beat', 'violin', 'vocal', 'synth', 'female', 'indian', 'opera', 'male', 'singing', 'vocals',
+    'no vocals', 'harpsichord', 'loud', 'quiet', 'flute', 'woman', 'male vocal', 'no vocal', 'pop', 'soft',
+    'sitar', 'solo', 'man', 'classic', 'choir', 'voice', 'new age', 'dance', 'male voice', 'female vocal',
+    'beats', 'harp', 'cello', 'no voice', 'weird', 'country', 'metal', 'female voice', 'choral']
 
 # %% ../../nbs/260_models.samplecnn.ipynb #7c1858ce
 class SampleCNN(AudioModel):
@@ -101,21 +108,27 @@ class SampleCNN(AudioModel):
         dtype=None, # as in `load_model`
         backend:str='torch', # as in `load_model`
     ):
-        if checkpoint is None: raise ModelNotFoundError("the weights of CLMR are on no hub: give their file, load_model('clmr', checkpoint=PATH)")
+        if checkpoint is None:
+            raise ModelNotFoundError('the weights of CLMR are on no hub: give their file, '
+                                     "load_model('clmr', checkpoint=PATH)")
         paths = checkpoint if isinstance(checkpoint, (list, tuple)) else [checkpoint]
-        if not 0<len(paths)<3: raise SettingError(f'`checkpoint` is a path, or (encoder, head); got {len(paths)} of them')
+        if not 0<len(paths)<3:
+            raise SettingError(f'`checkpoint` is a path, or (encoder, head); got {len(paths)} of them')
         self.name,self.paths = str(name),[Path(p).expanduser() for p in paths]
         self.device = as_device(device)
         # its convolutions are slower in bfloat16, where torch runs them on a CPU
-        self.precision = 'float32' if str(dtype)=='auto' and backend=='torch' and self.device.type=='cpu' else as_precision(dtype, self.device)
-        if self.precision=='int8' and backend=='torch': raise SettingError("SampleCNN has no linear layers to speak of: dtype='int8' is for others")
+        plain = str(dtype)=='auto' and backend=='torch' and self.device.type=='cpu'
+        self.precision = 'float32' if plain else as_precision(dtype, self.device)
+        if self.precision=='int8' and backend=='torch':
+            raise SettingError("SampleCNN has no linear layers to speak of: dtype='int8' is for others")
         self.dtype = as_dtype(self.precision)
         tensors = [read_checkpoint(p) for p in self.paths]
         self.net = sample_cnn()
         self.net.load_state_dict(find_encoder(tensors[0], self.paths[0]))
         head = find_head(tensors[-1])
         if len(paths)==2 and not head:
-            raise ModelNotFoundError(f'{brief(self.paths[1])} holds no linear head: a weight of (classes, {channels[-1]}) under `model.0.`')
+            raise ModelNotFoundError(f'{brief(self.paths[1])} holds no linear head: '
+                                     f'a weight of (classes, {channels[-1]}) under `model.0.`')
         self.add_head(len(head['bias']) if head else 0)
         if head: self.head.load_state_dict(head)
         self.serve(backend)
@@ -149,7 +162,8 @@ class SampleCNN(AudioModel):
         clips = [len(w)//clip_samples for w in waves]
         cut = np.concatenate([w[:n*clip_samples].reshape(n, 1, clip_samples) for w,n in zip(waves, clips)])
         # a wave of an hour is fifteen hundred clips: a few at a time
-        features,*logits = map(torch.cat, zip(*(self.hear(part) for part in torch.from_numpy(cut).split(self.best_batch))))
+        parts = torch.from_numpy(cut).split(self.best_batch)
+        features,*logits = map(torch.cat, zip(*map(self.hear, parts)))
         scores = torch.stack([part.mean(0) for part in logits[0].split(clips)]) if logits else None
         return ModelFrames.padded(features.split(clips), logits=scores)
 
@@ -174,7 +188,8 @@ class SampleCNN(AudioModel):
                 super().__init__()
                 self.net,self.head = model.net,model.head
             def forward(self, clips): return model.call(clips)
-        examples = [{'clips': .1*torch.randn(n, 1, clip_samples, generator=torch.Generator().manual_seed(n))} for n in (2, 1, 3)]
+        examples = [{'clips': .1*torch.randn(n, 1, clip_samples, generator=torch.Generator().manual_seed(n))}
+                    for n in (2, 1, 3)]
         return Graph(Whole().eval(), examples, ['frames'] + ['logits']*(self.head is not None))
 
     def describe(self): return {'kind': 'clmr', 'classes': len(self.labels or [])}

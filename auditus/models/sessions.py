@@ -16,7 +16,8 @@ from ..sound.errors import ModelNotFoundError, SettingError
 from .resources import model_threads
 
 # %% ../../nbs/298_models.sessions.ipynb #220d9350
-extras = {'onnx': ('onnxruntime', "pip install 'auditus[onnx]'"), 'openvino': ('openvino', "pip install 'auditus[openvino]'")}
+extras = {'onnx': ('onnxruntime', "pip install 'auditus[onnx]'"),
+          'openvino': ('openvino', "pip install 'auditus[openvino]'")}
 precisions = {'onnx': ('float32', 'int8'), 'openvino': ('float32', 'bfloat16')}
 
 def is_installed(
@@ -30,7 +31,8 @@ def check_installed(
 ):
     "Refuse an engine that isn't installed."
     package,remedy = extras[backend]
-    if not is_installed(backend): raise SettingError(f"backend={backend!r} needs the package {package}, which is not installed: {remedy}")
+    if not is_installed(backend):
+        raise SettingError(f'backend={backend!r} needs the package {package}, which is not installed: {remedy}')
 
 def check_backend(
     backend:str, # 'onnx' or 'openvino'
@@ -39,9 +41,12 @@ def check_backend(
 ):
     "Refuse what an engine can't do, or one that isn't installed."
     check_installed(backend)
-    if not str(device).startswith('cpu'): raise SettingError(f"backend={backend!r} runs on the CPU here, got device {str(device)!r}: use backend='torch'")
+    if not str(device).startswith('cpu'):
+        raise SettingError(f'backend={backend!r} runs on the CPU here, got device {str(device)!r}: '
+                           "use backend='torch'")
     if dtype not in precisions[backend]:
-        raise SettingError(f"backend={backend!r} computes in {' or '.join(precisions[backend])}, got dtype {dtype!r}: use backend='torch', or another dtype")
+        raise SettingError(f"backend={backend!r} computes in {' or '.join(precisions[backend])}, "
+                           f"got dtype {dtype!r}: use backend='torch', or another dtype")
 
 # %% ../../nbs/298_models.sessions.ipynb #020d6531
 def _providers(device)->list: # that ONNX Runtime may use, by name
@@ -100,7 +105,8 @@ def look_into(
 
 # %% ../../nbs/298_models.sessions.ipynb #4931eeff
 def _import_openvino(): # the module
-    "Import OpenVINO without its telemetry: from a forked process it would tell its maker of each import and conversion."
+    """Import OpenVINO without its telemetry: from a forked process it would tell its maker
+    of each import and conversion."""
     import sys
     quiet = {'openvino', 'openvino_telemetry'}.isdisjoint(sys.modules)
     if quiet: sys.modules['openvino_telemetry'] = None # as if it were not installed
@@ -140,7 +146,8 @@ class OpenVinoSession:
         dtype:str='float32', # 'float32' or 'bfloat16'
     ):
         hint = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
-        settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_NUM_THREADS': model_threads()}
+        settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY',
+                    'INFERENCE_NUM_THREADS': model_threads()}
         core = _openvino_core()
         try:
             model = core.read_model(path if isinstance(path, bytes) else str(path))

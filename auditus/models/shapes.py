@@ -34,7 +34,9 @@ def _along(f, **kwargs): # operator, of the last axis
     def apply(r, options, x):
         import torch.nn.functional as F
         x = r.loose(x)
-        if f!='normalize': return r.emit(getattr(F, f), x, x.order[-1] if isinstance(x, Value) else -1, order=getattr(x, 'order', None))
+        if f!='normalize':
+            last = x.order[-1] if isinstance(x, Value) else -1
+            return r.emit(getattr(F, f), x, last, order=getattr(x, 'order', None))
         return r.emit(F.normalize, r.plain(x), p=2., dim=-1, eps=1e-6)
     return apply
 
@@ -97,7 +99,8 @@ def _pad(r, options, x, sides, value=None):
     fill = 0. if value is None else r.weights(value).item()
     y = r.emit(F.pad, x, [n for s in reversed(placed) for n in s], order=order, value=fill)
     # a convolution that comes next does it on the way
-    if isinstance(y, Value) and order==channels_first and len(placed)==2 and not fill: r.padded[y.node] = x,tuple(placed)
+    if isinstance(y, Value) and order==channels_first and len(placed)==2 and not fill:
+        r.padded[y.node] = x,tuple(placed)
     return y
 
 def _pieces(r, x, axis:int, sizes:tuple)->list:
@@ -205,7 +208,8 @@ def _cast(r, options, x):
     import torch
     # a cast of complex numbers drops the imaginary part
     if isinstance(x, ComplexPair): return x.re
-    kinds = {'FLOAT32': torch.float32, 'FLOAT16': torch.float32, 'INT32': torch.int32, 'INT64': torch.int64, 'BOOL': torch.bool}
+    kinds = {'FLOAT32': torch.float32, 'FLOAT16': torch.float32, 'INT32': torch.int32, 'INT64': torch.int64,
+             'BOOL': torch.bool}
     name = numbers_of(r.schema.TensorType).get(getattr(options, 'outDataType', 0), 'FLOAT32')
     if name not in kinds: raise NotReadable(f'a cast to {name}')
     return r.emit(torch.Tensor.to, r.plain(x), kinds[name])
@@ -232,7 +236,8 @@ def _gather(r, options, x, places):
     import torch
     axis = options.axis%x.ndim
     if not isinstance(places, Const): raise NotReadable('places in a tensor that depend on the sound')
-    if isinstance(x, Framed) and x.plain and x.hop==x.length and x.whole and axis==x.ndim-2 and places.fixed and places.ndim==2:
+    apart = isinstance(x, Framed) and x.plain and x.whole and x.hop==x.length
+    if apart and axis==x.ndim-2 and places.fixed and places.ndim==2:
         table = places.values[0].numpy()
         if hop := _regular(table):
             shapes = tuple(s[:-2]+table.shape+s[-1:] for s in x.shapes)
@@ -251,7 +256,8 @@ def _rfft(r, options, x, length):
     angle = 2*np.pi/n*(np.arange(n//2+1)[:,None]*np.arange(n)%n)
     if isinstance(x, Framed) and x.whole: return ComplexPair(x.times(np.cos(angle)), x.times(-np.sin(angle)))
     x = r.plain(x)
-    return ComplexPair(*(r.emit(torch.matmul, x, Const((torch.from_numpy(m.T).float(),)*2)) for m in (np.cos(angle), -np.sin(angle))))
+    return ComplexPair(*(r.emit(torch.matmul, x, Const((torch.from_numpy(m.T).float(),)*2))
+                         for m in (np.cos(angle), -np.sin(angle))))
 
 @_operator('REAL')
 def _real(r, options, x): return x.re

@@ -148,7 +148,8 @@ class TfliteReader(AxisBuilder):
     ):
         super().__init__()
         self.file,self.schema,self.known,self.padded = file,file.schema,{},{}
-        for i in file.inputs: self.known[i] = self.add_input(f'input_{i}', (sizes or {}).get(file.name(i), file.shape(i)))
+        for i in file.inputs:
+            self.known[i] = self.add_input(f'input_{i}', (sizes or {}).get(file.name(i), file.shape(i)))
         for name,op in zip(file.operators(), file.graph.operators): self._step(name, op)
 
     def _step(self, name, op):

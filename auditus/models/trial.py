@@ -18,7 +18,8 @@ from .described import _ask
 def _probe_waves(n:int, sr:int)->list: # noise, a tone in faint noise, and noise with a click that is cut off
     rng = np.random.default_rng(0)
     t = np.arange(n)/sr
-    waves = [.1*rng.standard_normal(n), .3*np.sin(2*np.pi*1000*t)+.001*rng.standard_normal(n), .01*rng.standard_normal(n)]
+    waves = [.1*rng.standard_normal(n), .3*np.sin(2*np.pi*1000*t)+.001*rng.standard_normal(n),
+             .01*rng.standard_normal(n)]
     waves[2][n//3],waves[2][2*n//3:] = .9,0
     return [w.astype(np.float32) for w in waves]
 
@@ -36,10 +37,13 @@ def probe(self:GraphTrial,
     self.pooled_dim = out['pooled'].shape[1] if 'pooled' in out else None
     self.frame_dim = out['frames'].shape[2] if 'frames' in out else self.pooled_dim
     if 'logits' in out: self._find_classes(out['logits'], labels, otherwise)
-    elif labels is not None: raise SettingError(f'`labels` are of classes, and which output scores them is not known: give `logits`. Here {self.file.ports_text()}')
+    elif labels is not None:
+        raise SettingError('`labels` are of classes, and which output scores them is not known: '
+                           f'give `logits`. Here {self.file.ports_text()}')
     # a window is filled up with silence, and its tokens are as many as ever
     self.padding_counts = self.samples is not None and 'frames' in out and out['frames'].shape[1]>1
-    self.about |= {k:getattr(self, k) for k in ('frame_dim', 'pooled_dim', 'activation', 'min_samples', 'padding_counts', 'singly', 'multiple')}
+    kept = 'frame_dim','pooled_dim','activation','min_samples','padding_counts','singly','multiple'
+    self.about |= {k:getattr(self, k) for k in kept}
 
 @patch
 def _find_classes(self:GraphTrial, logits, labels, otherwise):
@@ -49,7 +53,9 @@ def _find_classes(self:GraphTrial, logits, labels, otherwise):
     else: self.labels = labels_beside(self.path, n) or [f'class {i}' for i in range(n)]
     if self.about['activation'] is not None: return
     if logits.min()<0 or logits.max()>1:
-        if otherwise is None: raise _ask(self.file, "does not say what makes scores of its logits: give `activation`, 'softmax', 'sigmoid' or 'none'", "activation='sigmoid'")
+        if otherwise is None:
+            raise _ask(self.file, "does not say what makes scores of its logits: give `activation`, 'softmax', "
+                       "'sigmoid' or 'none'", "activation='sigmoid'")
         self.activation = otherwise
 
 @patch

@@ -25,7 +25,8 @@ def processor()->tuple: # its maker, and the set of its flags, as Linux names th
     return known.get('vendor_id', ''),{*known.get('flags', '').split()}
 
 _makers = {'AuthenticAMD': 'AMD', 'GenuineIntel': 'Intel'}
-_widest = {'AMX': 'amx_bf16', 'AVX-512 with bfloat16': 'avx512_bf16', 'AVX-512': 'avx512f', 'AVX2': 'avx2'} # the wider first
+# the wider first
+_widest = {'AMX': 'amx_bf16', 'AVX-512 with bfloat16': 'avx512_bf16', 'AVX-512': 'avx512f', 'AVX2': 'avx2'}
 
 def processor_kind()->str: # 'AMD, AVX2'; where no flags are told, what the system calls its machines
     "Return what kind of processor this is."
@@ -34,7 +35,8 @@ def processor_kind()->str: # 'AMD, AVX2'; where no flags are told, what the syst
     return f'{_makers.get(maker, maker)}, {found}' if found else platform.machine()
 
 # %% ../../nbs/157_models.tuned.ipynb #c46559ec
-_engines = {'torch': 'torch', 'openvino': 'openvino', 'onnx': 'onnxruntime', 'litert': 'ai-edge-litert'} # the package of each
+# the package of each
+_engines = {'torch': 'torch', 'openvino': 'openvino', 'onnx': 'onnxruntime', 'litert': 'ai-edge-litert'}
 
 def installed_version(
     package:str, # as pip calls it
@@ -45,7 +47,8 @@ def installed_version(
 
 def machine()->dict:
     "Return all that readings of speed depend on, besides the model."
-    return {'processor': processor_kind(), 'cores': usable_cores(), 'versions': {k:installed_version(p) for k,p in _engines.items()}}
+    return {'processor': processor_kind(), 'cores': usable_cores(),
+            'versions': {k:installed_version(p) for k,p in _engines.items()}}
 
 def tuning_file(
     name, # of a model, as `load_model` takes it
@@ -70,7 +73,8 @@ def keep_tuning(
     path = tuning_file(name, checkpoint)
     with said_plainly(path.parent, '. Set HF_HOME to a folder that can be written to'):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with write_whole(path) as new: new.write_text(json.dumps({'model': str(name), **machine(), 'readings': readings}, indent=1))
+        with write_whole(path) as new:
+            new.write_text(json.dumps({'model': str(name), **machine(), 'readings': readings}, indent=1))
     return path
 
 def read_tuning(
@@ -89,11 +93,13 @@ def tuned_settings(
     settings:dict, # of `load_model`
 )->dict: # the same, with an engine and a number format in the place of 'auto'
     "Choose by what was measured, where anything was."
-    asked = {k:'float32' if k=='dtype' and settings[k] is None else str(settings[k]).removeprefix('torch.') for k in ('backend', 'dtype')}
+    asked = {k:'float32' if k=='dtype' and settings[k] is None else str(settings[k]).removeprefix('torch.')
+             for k in ('backend', 'dtype')}
     free = [k for k in asked if asked[k]=='auto']
     elsewhere = str(settings['device'] or 'cpu')!='cpu'
     if not free or elsewhere or callable(settings['name']): return settings
-    fits = [r for r in read_tuning(settings['name'], settings['checkpoint']) if all(asked[k] in ('auto', r[k]) for k in asked)]
+    fits = [r for r in read_tuning(settings['name'], settings['checkpoint'])
+            if all(asked[k] in ('auto', r[k]) for k in asked)]
     if not fits: return settings
     best = min(fits, key=lambda r: r['ms'])
     return settings | {k:best[k] for k in free}

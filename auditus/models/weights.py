@@ -215,4 +215,5 @@ def read_tokenizer(
     if not any((folder/f).exists() for f in ('tokenizer.json', 'vocab.json')):
         raise ModelNotFoundError(f'{brief(folder)} holds no tokenizer (tokenizer.json), '
                                  f'so {name} can not read words: save it there, or get the whole model')
-    with quiet(): return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    with quiet():
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)

@@ -223,7 +223,8 @@ def search(self:PageAnswers,
     query = {'words': text} if text else {'sound': Path(path).name}
     figure = self._draw(lambda: self.analyzer.index.plot(mark=vectors), 'A map of all sounds, with this one in it')
     file = self._write_csv([*found], 'similar', **query)
-    return figure,_page_table(found),file,'Choose a row to hear it, with a click, or with the arrow keys and Enter.',[*found]
+    hint = 'Choose a row to hear it, with a click, or with the arrow keys and Enter.'
+    return figure,_page_table(found),file,hint,[*found]
 
 @patch
 def play_match(self:PageAnswers,

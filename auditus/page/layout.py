@@ -232,7 +232,8 @@ def _search_tab(
         hint,found = components.add(gr.Markdown(visible=False), gr.State())
         player, = components.add(gr.Audio(show_label=False, interactive=False, visible=False,
                                           buttons=['download'], elem_id='heard'))
-        components.connect(_ask_with(gr, go, text), answers.search, [text], [picture, table, file, hint, found], message)
+        components.connect(_ask_with(gr, go, text), answers.search, [text],
+                           [picture, table, file, hint, found], message)
         components.connect(table.select, answers.play_match, [found], [player], message, of_row=True)
 
 # %% ../../nbs/810_page.layout.ipynb #bf2d918a
@@ -250,7 +251,8 @@ page_head = """<style>
     .tab-container button {padding: 6px 9px !important; font-size: 14px !important}
     /* by these gradio measures which tabs find no room */
     .tab-container.visually-hidden button {padding: 0 !important; width: 1px; font-size: 0 !important}
-    [role=gridcell], [role=gridcell] *, [role=columnheader], [role=columnheader] *, .table-wrap td *, .table-wrap th * {font-size: 12px !important}
+    [role=gridcell], [role=gridcell] *, [role=columnheader], [role=columnheader] *,
+    .table-wrap td *, .table-wrap th * {font-size: 12px !important}
     .table-wrap td, .table-wrap th {padding: 2px !important}
 }
 </style>

@@ -36,7 +36,8 @@ def describe_model(
 )->str:
     "Describe a model in words."
     if probe is None: return f'{model_title(model)}: {describe_labels(model)}, {describe_hearing(model)}'
-    return f'{name}: {count(len(probe.classes), "label")}, learnt on {model_title(model)}, which {describe_hearing(model)}'
+    return (f'{name}: {count(len(probe.classes), "label")}, learnt on {model_title(model)}, '
+            f'which {describe_hearing(model)}')
 
 # %% ../../nbs/755_page.words.ipynb #e06082ab
 def describe_index(

@@ -28,7 +28,8 @@ from .words import describe_index, describe_model, model_title
 class SoundAnalyzer:
     "Classify and embed sounds, and find similar ones, within limits of length and time."
     def __init__(self,
-        model:str|None=None, # as in `AudioPipeline`, or the folder of a probe; `None`: that of the index, or the library's default
+        # as in `AudioPipeline`, or the folder of a probe; `None`: that of the index, or the library's default
+        model:str|None=None,
         index=None, # a `SoundIndex`, a saved one's folder, what `extract` wrote, or a folder of sounds
         sounds=None, # folder of the index's sounds; `None`: where the index was built from
         words_model:str|None=None, # model for zero-shot classification; `None`: the same as `model`
@@ -112,7 +113,8 @@ def unavailable(self:SoundAnalyzer)->dict: # question → why it can't be asked,
         found['zeroshot'] = (f'{title} hears and does not read. Start the page with a model that does: '
                              '`--words-model laion/clap-htsat-unfused`.')
     if self.index is None:
-        found['search'] = 'There are no sounds to look among. Start the page with a folder of them: `auditus app FOLDER`.'
+        found['search'] = ('There are no sounds to look among. '
+                           'Start the page with a folder of them: `auditus app FOLDER`.')
     return found
 
 @patch

@@ -80,7 +80,8 @@ class SklearnClassifier:
     def __sklearn_is_fitted__(self)->bool: return not self.requires_fit
     def __sklearn_tags__(self):
         from sklearn.utils import ClassifierTags
-        return sklearn_tags('classifier', self.requires_fit, classifier_tags=ClassifierTags(multi_label=self.requires_fit))
+        tags = ClassifierTags(multi_label=self.requires_fit)
+        return sklearn_tags('classifier', self.requires_fit, classifier_tags=tags)
 
 # %% ../../nbs/435_pipeline.classifier.ipynb #c63f5783
 @patch
@@ -125,8 +126,10 @@ def score(self:SklearnClassifier,
 )->float: # from 0 to 1
     "Return the accuracy. Raises `AudioInputError` where there is not one label for each sound."
     found = self.predict(sounds)
-    if not isinstance(found, np.ndarray): raise AudioInputError(f'score takes many sounds, with a label for each; got {brief(sounds)}')
+    if not isinstance(found, np.ndarray):
+        raise AudioInputError(f'score takes many sounds, with a label for each; got {brief(sounds)}')
     wanted = self.name_labels(labels)
     if len(wanted)!=len(found):
-        raise AudioInputError(f'{count(len(found), "sound")}, but {count(len(wanted), "label")}: one for each is needed')
+        raise AudioInputError(f'{count(len(found), "sound")}, but {count(len(wanted), "label")}: '
+                              'one for each is needed')
     return float(np.average([is_right(*both) for both in zip(found, wanted)], weights=sample_weight))

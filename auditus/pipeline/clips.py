@@ -173,7 +173,8 @@ def process_recording(self:ClipClassificationModel,
 def process_file(self:ClipClassificationModel,
     path, # of a sound
     fmt:str='soundevent', # or 'dataset'
-    **kwargs, # for `soundevent.data.Recording.from_file`, such as `latitude` or `date`; else the file and its name may say them
+    # for `soundevent.data.Recording.from_file`, such as `latitude` or `date`; else the file and its name may say
+    **kwargs,
 ): # as `process_clip`
     "Classify a file, frame by frame. Raises `AudioDecodeError` where it can't be read."
     return self.process_recording(as_recording(path, **kwargs), fmt=fmt)

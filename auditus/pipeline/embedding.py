@@ -27,7 +27,9 @@ default_model = 'MIT/ast-finetuned-audioset-10-10-0.4593'
 class TruncationWarning(UserWarning): "A model heard a part of a sound only."
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #4569f77a
-load_settings = [k for k,p in inspect.signature(load_model).parameters.items() if p.kind is not p.VAR_KEYWORD][1:] # all but the name
+# all but the name
+load_settings = [k for k,p in inspect.signature(load_model).parameters.items()
+                 if p.kind is not p.VAR_KEYWORD][1:]
 
 def is_whole(layer): return isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
 
@@ -54,7 +56,8 @@ class AudioEmbedding(Transform):
         model_name=default_model, # a name, a folder, 'birdnet'; a torch module or function of waves; or an `AudioModel`
         return_tensors:str='np', # 'np' or 'pt'
         output:str='frames', # 'frames', or 'pooled' for the model's own summary
-        layer=-1, # -1: the model's output; another number: that hidden state; 'mean': their mean; a list of numbers; 'all'
+        # -1: the model's output; another number: that hidden state; 'mean': their mean; a list of numbers; 'all'
+        layer=-1,
         batch_size:int|None=None, # windows in one pass; `None`: as many as this model is fast with
         progress:bool|None=None, # a bar for many; `None`: where somebody is watching
         **kwargs, # settings of `load_model`

@@ -23,9 +23,11 @@ class LiveEmbedding:
         name='live', # what its rows call the sound
     ):
         if not pipe.windowed:
-            raise SettingError(f'what is heard live has no end to wait for: give the windows in seconds, got window={pipe.window!r}')
+            raise SettingError('what is heard live has no end to wait for: give the windows in seconds, '
+                               f'got window={pipe.window!r}')
         if odd := sorted({*(pipe.custom_steps or {})}-{'pooling'}):
-            raise SettingError(f'what is heard live goes through the steps of auditus: leave out your own ({", ".join(odd)})')
+            raise SettingError('what is heard live goes through the steps of auditus: '
+                               f'leave out your own ({", ".join(odd)})')
         self.pipe,self.sr,self.name = pipe,as_rate(sr),name
         self._loader = pipe.steps['loader']
         self._resampler = None if self.sr==pipe.sr else BlockResampler(self.sr, pipe.sr)

@@ -111,7 +111,8 @@ def as_matrix(
         return [v] if isinstance(v, str) else v if isinstance(v, (list, tuple, set)) else None
     found = [names(v) for v in values]
     if classes is None or any(f is None or any(not isinstance(n, str) for n in f) for f in found): return labels
-    if len(found)!=shape[0]: raise AudioInputError(f'{count(shape[0], "row")} of scores, but {count(len(found), "label")}')
+    if len(found)!=shape[0]:
+        raise AudioInputError(f'{count(shape[0], "row")} of scores, but {count(len(found), "label")}')
     place = {c:i for i,c in enumerate(classes)}
     if strange := [n for f in found for n in f if n not in place]:
         raise AudioInputError(f'the label {strange[0]!r} is none of the classes: {", ".join(map(str, classes[:8]))}'

@@ -51,12 +51,14 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
     def __init__(self,
         model_name=default_model, # a name, a folder, 'birdnet'; a torch module or function of waves; or an `AudioModel`
         return_tensors:str='np', # 'np' or 'pt'
-        target_sr:int|None=None, # the rate that the model was made for (Hz); `None`: ask the model, which a function can't answer
+        # the rate that the model was made for (Hz); `None`: ask the model, which a function can't answer
+        target_sr:int|None=None,
         # 'mean', 'max', 'std', 'meanstd', 'meanmax', 'model' for its own summary, or `None` to keep frames
         pooling:str|None='mean',
         window='auto', # 'auto', seconds, or `None`
         hop:float|None=None, # seconds from one window's start to the next; `None`: windows touch
-        layer=-1, # -1: the model's output; another number: that hidden state; 'mean': their mean; a list of numbers; 'all'
+        # -1: the model's output; another number: that hidden state; 'mean': their mean; a list of numbers; 'all'
+        layer=-1,
         max_seconds:float=30., # with 'auto', a model of any length hears no more in one pass (s)
         normalize:bool=False, # bring vectors to unit length?
         pad:str|None=None, # the last short window, as in `Windowing`
@@ -100,8 +102,8 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         "The model, loaded when it is first asked for."
         m = self._embedding.model
         if self.target_sr is not None and self.target_sr!=m.sr:
-            raise SettingError(f'{m.name} was made for {m.sr} Hz and would hear {self.target_sr} Hz at the wrong pitch: '
-                               'leave `target_sr` out, sounds are resampled for it')
+            raise SettingError(f'{m.name} was made for {m.sr} Hz and would hear {self.target_sr} Hz at '
+                               'the wrong pitch: leave `target_sr` out, sounds are resampled for it')
         return m
 
     @property

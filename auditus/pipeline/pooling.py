@@ -156,7 +156,8 @@ class Normalize(Transform):
         "Scale one item."
         if isinstance(x, list): return stack([self.one(o) for o in x])
         if not is_numbers(x) or not len(x.shape):
-            raise AudioInputError(f'Normalize takes a vector (dim,), or an array of them along its last axis, got {brief(x)}')
+            raise AudioInputError('Normalize takes a vector (dim,), or an array of them along its last axis, '
+                                  f'got {brief(x)}')
         if isinstance(x, np.ndarray):
             norm = np.linalg.norm(x, axis=-1, keepdims=True)
             return x/np.where(norm==0, 1, norm)

@@ -37,8 +37,10 @@ class SklearnTransformer:
     ):
         "Raise `SettingError` for settings that give several rows for one sound."
         if not self.windowed and self.kind is not None and self.mono and self.embedding.layers is None: return
-        what = f'layer={self.layer!r} gives a row for each layer' if self.embedding.layers else (f'window={self.window!r} gives a row for each window' if self.windowed else 'pooling=None keeps all frames'
-                if self.kind is None else 'mono=False gives a row for each channel')
+        what = (f'layer={self.layer!r} gives a row for each layer' if self.embedding.layers
+                else f'window={self.window!r} gives a row for each window' if self.windowed
+                else 'pooling=None keeps all frames' if self.kind is None
+                else 'mono=False gives a row for each channel')
         raise SettingError(f"{who} needs one row for each file, but {what}: use window='auto' or None, "
                            "a pooling such as 'mean', and mono=True")
 
@@ -151,7 +153,8 @@ class SavedInFolder:
     def save(self,
         folder, # made where it isn't there; a saved pipeline in it is replaced, and notes beside it are kept
     ):
-        "Write the settings and a copy of the model into a folder. Raises `SettingError` where something else lies in it."
+        """Write the settings and a copy of the model into a folder.
+        Raises `SettingError` where something else lies in it."""
         with _pipeline_folder.write(Path(folder).expanduser()) as new: write_bundle(self, new, sums=True)
 
     @classmethod

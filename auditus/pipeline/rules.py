@@ -76,8 +76,8 @@ class ScoreRules:
         if [*found]==[None] and len(labels)==1: found = {labels[0]: found[None]}
         if strange := [c for c in found if c not in places]:
             raise SettingError(f'there is a threshold for {brief(strange[0])}, which is no class of the classifier '
-                               f'({", ".join(map(str, labels[:5]))}{", …" if len(labels)>5 else ""}): fit thresholds on '
-                               'its scores, and give their `classes`')
+                               f'({", ".join(map(str, labels[:5]))}{", …" if len(labels)>5 else ""}): '
+                               'fit thresholds on its scores, and give their `classes`')
         lowest = np.full(len(labels), np.inf if self.unpromised=='drop' else -np.inf)
         for c,r in found.items():
             if r['threshold'] is not None: lowest[places[c]] = r['threshold']
@@ -92,7 +92,10 @@ class ScoreRules:
         none,rest = [c for c,r in found.items() if r['threshold'] is None],classes-len(found)
         if self._told or not none and not rest: return
         self._told = True
-        said = [f'{count(len(none), "class", "classes")} can not be promised yet ({brief(none[0])}: {found[none[0]]["missing"]})'] if none else []
+        said = []
+        if none:
+            said.append(f'{count(len(none), "class", "classes")} can not be promised yet '
+                        f'({brief(none[0])}: {found[none[0]]["missing"]})')
         if rest: said.append(f'{count(rest, "class is", "classes are")} not among the thresholds')
         what = ("nothing of these is accepted; unpromised='keep' accepts all" if self.unpromised=='drop' else
                 'of these, all is accepted')

@@ -33,7 +33,8 @@ def quantized(
     if isinstance(ys, list) and not ys: return []
     if len(ys)==0: return _same_kind(_quantized_nothing(ys.shape[-1], precision), ys)
     quantization = require('sentence_transformers.quantization',
-                           f'precision={precision!r} is made by sentence-transformers', "pip install sentence-transformers, or leave it at 'float32'")
+                           f'precision={precision!r} is made by sentence-transformers',
+                           "pip install sentence-transformers, or leave it at 'float32'")
     rows = [to_tensors(y, 'np') for y in ys] if isinstance(ys, list) else np.atleast_2d(to_tensors(ys, 'np'))
     if precision.endswith('int8') and sum(map(len, rows) if isinstance(ys, list) else [len(rows)])<2:
         raise SettingError(f'precision={precision!r} takes its range from the vectors, and needs more than one: '

@@ -87,7 +87,8 @@ def stream_windows(
     "Cut a sound into windows."
     if hasattr(windowing, 'stream'): return windowing.stream(blocks, sr)
     y = windowing(join_sound((sr, a) for a in blocks))
-    if not isinstance(y, Windows): raise AudioInputError(f'the step windowing must give Windows, got {type(y).__name__}')
+    if not isinstance(y, Windows):
+        raise AudioInputError(f'the step windowing must give Windows, got {type(y).__name__}')
     return (Window(start, end, wave) for start,end,wave in zip(y.starts, y.ends, y.waves))
 
 # %% ../../nbs/370_pipeline.steps.ipynb #100c6e72
@@ -98,14 +99,16 @@ def check_steps(
 ):
     "Raise `SettingError` where a step has no place, or can't do what it is for."
     if steps is None: return
-    if not isinstance(steps, dict): raise SettingError(f'`custom_steps` must be a dict of steps by name, got {brief(steps)}')
+    if not isinstance(steps, dict):
+        raise SettingError(f'`custom_steps` must be a dict of steps by name, got {brief(steps)}')
     for name,step in steps.items():
         if name not in exchangeable:
             raise SettingError(f"there is no step {name!r} to be exchanged: there are {', '.join(exchangeable)}")
         if name=='pooling' and not isinstance(step, (Pooling, PoolingKind)):
             raise SettingError("the step 'pooling' must say how windows are joined: give a Pooling or a PoolingKind, "
                                f'got {brief(step)}')
-        if not callable(step) and name!='pooling': raise SettingError(f'the step {name!r} must be callable, got {brief(step)}')
+        if not callable(step) and name!='pooling':
+            raise SettingError(f'the step {name!r} must be callable, got {brief(step)}')
 
 def describe_step(
     name:str, # of the step

@@ -68,7 +68,8 @@ def make_queue(
     "Put rows in the order in which they are to be judged. Raises `SettingError` where a strategy needs more to go on."
     if by=='random': return np.random.default_rng(seed).permutation(unjudged)[:queue_rows],None
     if by=='threshold':
-        if logits is None: raise SettingError("by='threshold' draws where scores are high, and there are none: call fit() first")
+        if logits is None:
+            raise SettingError("by='threshold' draws where scores are high, and there are none: call fit() first")
         return plan_sample(logits, unjudged, seed)
     values = likeness if logits is None or by=='similar' else -np.abs(logits) if by=='uncertain' else logits
     if by=='diverse':

@@ -79,7 +79,8 @@ def embed_example(
     example, # a sound, or a vector `(dim,)`
     dim:int, # of the table
 )->np.ndarray: # `(windows, dim)`, float32
-    "Embed an example; of its windows those count that are at least half full. Raises `SettingError` without a pipeline."
+    """Embed an example; of its windows those count that are at least half full.
+    Raises `SettingError` without a pipeline."""
     if isinstance(example, np.ndarray) and example.ndim==1: V = example[None].astype(np.float32)
     elif pipeline is None:
         raise SettingError('an example that is not in the table has to be embedded, and no model is known: '

@@ -110,7 +110,8 @@ def _append(self:Judging, record:dict):
 @patch
 def add(self:Judging,
     label:str, # what is sought
-    clips, # a path, `Clip`, sound, vector `(dim,)`, folder or selection table (of Raven, Audacity, CSV), or a list of these
+    # a path, `Clip`, sound, vector `(dim,)`, folder, selection table (Raven, Audacity, CSV), or a list of these
+    clips,
 )->Judging: # itself
     "Add examples. Those in recordings of the table stand for their rows, others are embedded once."
     label = self._label(label)
@@ -151,10 +152,12 @@ def _queue(self:Judging, label:str, by:str)->tuple: # rows, and weights or `None
     if (label, by) not in self._queues:
         state,unjudged = self._state(label),np.ones(len(self), bool)
         unjudged[[*state.judged, *state.disputed]] = False
-        by_likeness = by=='similar' or by not in by_chance and label not in self._logits # else a pass over all rows is saved
+        # else a pass over all rows is saved
+        by_likeness = by=='similar' or by not in by_chance and label not in self._logits
         likeness = self.likeness(label) if by_likeness else None
         seed = int(digest([self.seed, label, by, len(state.judged)]), 16)%2**32
-        self._queues[label,by] = make_queue(by, self.X, likeness, self._logits.get(label), np.flatnonzero(unjudged), seed)
+        rows = np.flatnonzero(unjudged)
+        self._queues[label,by] = make_queue(by, self.X, likeness, self._logits.get(label), rows, seed)
     return self._queues[label,by]
 
 @patch

@@ -97,14 +97,16 @@ def standing(
     kept = []
     for i,r in enumerate(records):
         if r['kind']!='undo': kept.append((i, r))
-        elif (last := next((k for k in reversed(range(len(kept))) if kept[k][1]['kind'] in undoable), None)) is not None:
-            del kept[last]
+        else:
+            last = next((k for k in reversed(range(len(kept))) if kept[k][1]['kind'] in undoable), None)
+            if last is not None: del kept[last]
     return kept
 
 # %% ../../nbs/718_session.log.ipynb #e43e03db
 def _last_words(
     logs:list, # of `Log`
-)->tuple: # `(clip, label)` → `(log, who)` → `(number, record)`; and log → `(number, lengths of others that were merged)`
+# `(clip, label)` → `(log, who)` → `(number, record)`; and log → `(number, lengths of others that were merged)`
+)->tuple:
     "Collect the last judgement of each person."
     words,seen = {},{}
     for log in logs:
@@ -149,7 +151,8 @@ def _take(
     "Copy a log into a folder, or that of it which is new."
     known,records = mine.get(log.id),log.records
     if known is not None:
-        n = next((i for i,(a,b) in enumerate(zip(known.records, records)) if a!=b), min(len(known.records), len(records)))
+        n = next((i for i,(a,b) in enumerate(zip(known.records, records)) if a!=b),
+                 min(len(known.records), len(records)))
         if n==len(records): return False
         if n<len(known.records) or known.path.name=='judgements.jsonl': # they went on apart from each other
             first = f"{records[n].get('at')}{records[n].get('file')}{records[n].get('start')}"

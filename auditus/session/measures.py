@@ -99,12 +99,13 @@ def advise(
     "Say what to do next, and why."
     if n_yes<least_judged:
         return f"go on: {count(n_yes, 'clip')} judged yes, {least_judged} tell something (by='similar' or 'top')"
-    if misses>=enough_misses: return f"stop: the last {misses} with the highest scores were no, so what it can find is found"
+    if misses>=enough_misses:
+        return f'stop: the last {misses} with the highest scores were no, so what it can find is found'
     if n_no<least_judged:
         return f"go on: {count(n_no, 'clip')} judged no, {least_judged} tell something (by='uncertain')"
     if len(curve)>1 and curve[-1][1]-curve[-2][1]>still_rising:
-        return (f'go on: from {curve[-2][0]} to {curve[-1][0]} judgements the average precision rose from {curve[-2][1]:.2f} to '
-                f"{curve[-1][1]:.2f} (by='uncertain' or 'top')")
+        return (f'go on: from {curve[-2][0]} to {curve[-1][0]} judgements the average precision rose '
+                f"from {curve[-2][1]:.2f} to {curve[-1][1]:.2f} (by='uncertain' or 'top')")
     if threshold is None: return "it no longer rises: judge by='threshold' to learn which score can be believed"
     if threshold['threshold'] is None: return f"go on by='threshold': {threshold['missing']}"
     return f"stop: scores from {threshold['threshold']:.3g} on can be believed"

@@ -60,8 +60,11 @@ class SessionReport:
             f", {r['disputed']} in dispute" if r['disputed'] else '')
         if r['sample']: yield f"  sample: {r['sample_yes']} of {r['sample']} yes"
         if r['curve']: yield '  average precision: '+', '.join(f'{v:.2f} after {n}' for n,v in r['curve'])
-        if held: yield '  right among the best of those judged: '+', '.join(f'{100*v:.0f} % of {n}' for n,v in held.items())
-        guess = f'about {d.rows:,.0f}' if d.rows is not None else 'not known how many (by=\'random\' or \'threshold\' tells)'
+        if held:
+            best = ', '.join(f'{100*v:.0f} % of {n}' for n,v in held.items())
+            yield f'  right among the best of those judged: {best}'
+        guess = "not known how many (by='random' or 'threshold' tells)"
+        if d.rows is not None: guess = f'about {d.rows:,.0f}'
         yield f'  rows with it: {guess}, {d.low:,.0f} to {d.high:,.0f} of {self.n_rows:,} ({d.drawn} drawn by chance)'
         yield f"  {r['advice']}"
 

@@ -29,7 +29,8 @@ class Rows:
             raise AudioInputError(f"a table needs rows with a column `file`; it has {table.num_rows} rows of "
                                   f"{', '.join(table.column_names)}")
         if 'channel' in table.column_names:
-            raise AudioInputError('a clip is of all channels, and this table has rows for each: embed the sounds with mono=True')
+            raise AudioInputError('a clip is of all channels, and this table has rows for each: '
+                                  'embed the sounds with mono=True')
         self.table,self.sounds = table,None if sounds is None else str(Path(sounds).expanduser())
         files = table['file'].combine_chunks().dictionary_encode()
         if isinstance(files, pa.ChunkedArray): files = files.chunk(0)

@@ -40,7 +40,8 @@ class _Finder:
     def __init__(self, rows:Rows): self.rows,self.found,self.lost = rows,{},set()
     def __call__(self, r): # a record
         key = r['file'],r['start'],r['end']
-        if key not in self.found: self.found[key] = self.rows.find(self.rows.numbers.get(r['file']), r['start'], r['end'])
+        if key not in self.found:
+            self.found[key] = self.rows.find(self.rows.numbers.get(r['file']), r['start'], r['end'])
         if self.found[key] is None: self.lost.add(key)
         return self.found[key]
 
@@ -62,7 +63,8 @@ class States:
             state = of(r['label'])
             if r.get('vectors') is None:
                 if (row := self.find(r)) is not None: state.judged[row] = {**r, 'value': True, 'by': 'example'}
-            elif r.get('made_by')==self.made_by and r['vectors']['shape'][1]==self.dim: state.examples.append(unpack(r['vectors']))
+            elif r.get('made_by')==self.made_by and r['vectors']['shape'][1]==self.dim:
+                state.examples.append(unpack(r['vectors']))
             else: foreign += 1
         agreed,disputed = decide(logs)
         for r in sorted(agreed, key=lambda r: r['at']):
@@ -78,9 +80,12 @@ class States:
         "Tell once what can't be used with this table."
         if lost+foreign==self.told: return
         self.told = lost+foreign
-        if lost: warnings.warn(f'left out, since not among the rows of this table: {count(lost, "judged clip")}', stacklevel=5)
-        if foreign: warnings.warn(f'left out, since made by another model or with other settings: {count(foreign, "example")}; '
-                                  'add them again', stacklevel=5)
+        if lost:
+            warnings.warn(f'left out, since not among the rows of this table: {count(lost, "judged clip")}',
+                          stacklevel=5)
+        if foreign:
+            warnings.warn('left out, since made by another model or with other settings: '
+                          f'{count(foreign, "example")}; add them again', stacklevel=5)
 
 # %% ../../nbs/748_session.state.ipynb #b7d3b39a
 def training_rows(
@@ -97,6 +102,6 @@ def draws(
     "Return the judged clips that chance picked."
     picked = [(r, j) for r,j in state.judged.items() if j.get('weight') is not None and j['value'] is not None]
     def column(k, kind): return np.array([j.get(k) for _,j in picked], kind)
-    return {'row': np.array([r for r,_ in picked], int), 'value': column('value', bool), 'weight': column('weight', float),
-            'of': column('of', float), 'known': column('known', float),
+    return {'row': np.array([r for r,_ in picked], int), 'value': column('value', bool),
+            'weight': column('weight', float), 'of': column('of', float), 'known': column('known', float),
             'is_sample': np.array([j.get('by')=='threshold' for _,j in picked], bool)}

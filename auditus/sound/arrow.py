@@ -23,7 +23,8 @@ def _python_type(
 def numpy_dtype(
     kind, # pyarrow type of numbers
 )->np.dtype:
-    "Return numpy's type of the same numbers, those of times too; pyarrow's own answer wants pandas in some of its versions."
+    """Return numpy's type of the same numbers, those of times too;
+    pyarrow's own answer wants pandas in some of its versions."""
     import pyarrow as pa
     return np.dtype(f"{'f' if pa.types.is_floating(kind) else 'i'}{kind.bit_width//8}")
 
@@ -62,11 +63,14 @@ def arrow_column(
     count = len(values)-int(there.sum())
     missing = pa.py_buffer(np.packbits(there, bitorder='little')) if count else None
     if wanted is datetime: values = [None if v is None else as_microseconds(v) for v in values]
-    if wanted is not str: return arrow_numbers(np.array([0 if v is None else v for v in values], numpy_dtype(kind)), kind, missing, count)
+    if wanted is not str:
+        numbers = np.array([0 if v is None else v for v in values], numpy_dtype(kind))
+        return arrow_numbers(numbers, kind, missing, count)
     texts = [(v or '').encode() for v in values]
     ends = np.cumsum([0, *map(len, texts)])
     if ends[-1]>_most_letters: return pa.array(values, kind)
-    return pa.Array.from_buffers(kind, len(texts), [missing, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b''.join(texts))], count)
+    buffers = [missing, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b''.join(texts))]
+    return pa.Array.from_buffers(kind, len(texts), buffers, count)
 
 # %% ../../nbs/143_sound.arrow.ipynb #af52bbff
 _kinds = {str: 'string', float: 'float64', int: 'int64'}

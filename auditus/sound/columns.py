@@ -89,7 +89,8 @@ def is_map_style(
     x, # anything that is no iterable
 )->bool:
     "Whether `x` holds items by their places, as a dataset of PyTorch does. What this library makes is one item."
-    if not (hasattr(x, '__len__') and hasattr(x, '__getitem__')) or hasattr(x, 'sr'): return False # what has a rate is a sound
+    # what has a rate is a sound
+    if not (hasattr(x, '__len__') and hasattr(x, '__getitem__')) or hasattr(x, 'sr'): return False
     return all(t.__module__.partition('.')[0]!='auditus' for t in type(x).__mro__)
 
 def iter_items(

@@ -121,7 +121,8 @@ def renamed(**former): # old names of arguments, and their names now
         def called(*args, **kwargs):
             for old in former.keys() & kwargs.keys():
                 warnings.warn(f'`{old}` is now `{former[old]}`', DeprecationWarning, stacklevel=2)
-                if former[old] in kwargs: raise SettingError(f'`{old}` is the former name of `{former[old]}`: give one of them')
+                if former[old] in kwargs:
+                    raise SettingError(f'`{old}` is the former name of `{former[old]}`: give one of them')
                 kwargs[former[old]] = kwargs.pop(old)
             return f(*args, **kwargs)
         return called

@@ -15,7 +15,8 @@ def _type_name(
 )->str: # empty: there is none
     "Return a type as one would write it."
     if annotation is inspect.Parameter.empty: return ''
-    return annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, '__args__') else str(annotation)
+    if isinstance(annotation, type) and not hasattr(annotation, '__args__'): return annotation.__name__
+    return str(annotation)
 
 def describe_parameters(
     f, # class or function whose parameters have comments

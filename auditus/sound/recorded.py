@@ -10,10 +10,11 @@ import datetime, os, re, struct
 from typing import NamedTuple
 
 # %% ../../nbs/125_sound.recorded.ipynb #ba2e044f
-_name_time = re.compile(r'(?<!\d)(?P<Y>(?:19|20)\d\d)(?P<s>[-_.]?)(?P<m>\d\d)(?P=s)(?P<d>\d\d)(?:[-_ '
-                        r'T$.]|-birdnet-)?'
-                        r'(?P<H>\d\d)(?P<t>[-_:.h]?)(?P<M>\d\d)(?:(?P=t)|m)(?P<S>\d\d)(?:\.(?P<f>\d{1,6})(?=Z|[+-]))?(?!\d)'
-                        r'(?:[ _]?(?P<z>Z(?![A-Za-z])|UTC)?(?P<o>[+-](?:0\d|1[0-4])[-:]?(?:00|15|30|45)(?!\d)|(?<=UTC)[+-]\d{1,2}(?!\d))?)')
+_name_time = re.compile(
+    r'(?<!\d)(?P<Y>(?:19|20)\d\d)(?P<s>[-_.]?)(?P<m>\d\d)(?P=s)(?P<d>\d\d)(?:[-_ T$.]|-birdnet-)?'
+    r'(?P<H>\d\d)(?P<t>[-_:.h]?)(?P<M>\d\d)(?:(?P=t)|m)(?P<S>\d\d)(?:\.(?P<f>\d{1,6})(?=Z|[+-]))?(?!\d)'
+    r'(?:[ _]?(?P<z>Z(?![A-Za-z])|UTC)?'
+    r'(?P<o>[+-](?:0\d|1[0-4])[-:]?(?:00|15|30|45)(?!\d)|(?<=UTC)[+-]\d{1,2}(?!\d))?)')
 _soundtrap = re.compile(r'\d+\.(\d{12})(?:\.|$)')
 _hex_range = 0x55000000,0x83000000 # seconds since 1970: from 2015 on, before AudioMoth was sold, to 2039
 
@@ -39,7 +40,8 @@ def time_in_name(
         if m := _soundtrap.match(stem): return datetime.datetime.strptime(m[1], '%y%m%d%H%M%S')
     except ValueError: pass
     m = re.fullmatch(r'([0-9A-F]{8})(?:\.wav)?', stem, re.I)
-    if m and _hex_range[0]<=int(m[1], 16)<_hex_range[1]: return datetime.datetime.fromtimestamp(int(m[1], 16), datetime.timezone.utc)
+    if m and _hex_range[0]<=int(m[1], 16)<_hex_range[1]:
+        return datetime.datetime.fromtimestamp(int(m[1], 16), datetime.timezone.utc)
 
 # %% ../../nbs/125_sound.recorded.ipynb #5a0285ee
 _most_text = 2**16 # bytes of a chunk of text that are read
