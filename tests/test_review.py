@@ -44,7 +44,7 @@ def table(truth):
 
 @pytest.fixture
 def session(table, truth, tmp_path):
-    s = Session(table, 'recordings', tmp_path/'s', who='ada')
+    s = Session(table, folder=tmp_path/'s', who='ada')
     return s.add('owl', [*table[0][np.flatnonzero(truth)[:3]]])
 
 
@@ -93,7 +93,7 @@ def test_half_a_line_at_the_end_is_left_out(session, truth, table):
     lines = whole.splitlines(keepends=True)
     for cut in (1, 10, len(lines[-1])-1):
         path.write_bytes(whole[:-cut])
-        again = Session(table, 'recordings', session.folder)
+        again = Session(table, folder=session.folder)
         assert len(again.states['owl'].judged) == 4
         again.judge(again.next(1)[0], 'owl', None)
         assert path.read_bytes().startswith(whole[:len(whole)-len(lines[-1])]) and len(Log(path).records) == len(lines)
@@ -104,14 +104,14 @@ def test_a_damaged_line_is_told_of(session, truth, table):
     path = session.folder/'judgements.jsonl'
     lines = path.read_text().splitlines()
     path.write_text('\n'.join([*lines[:-2], lines[-2][:30], lines[-1]])+'\n')
-    with pytest.warns(UserWarning, match='since damaged: 1 line'): again = Session(table, 'recordings', session.folder)
+    with pytest.warns(UserWarning, match='since damaged: 1 line'): again = Session(table, folder=session.folder)
     assert len(again.states['owl'].judged) == 4
 
 
 def test_two_processes_in_one_folder_add_to_one_log(session, truth, table):
-    other = Session(table, 'recordings', session.folder)
+    other = Session(table, folder=session.folder)
     for i in range(6): (session, other)[i % 2].judge(i, 'owl', False)
-    assert len(Session(table, 'recordings', session.folder).states['owl'].judged) == 6 == len(session.next(1) and other.states['owl'].judged)
+    assert len(Session(table, folder=session.folder).states['owl'].judged) == 6 == len(session.next(1) and other.states['owl'].judged)
 
 
 def test_undo_takes_back_one_after_the_other(session, truth):
@@ -262,7 +262,7 @@ def test_density_is_right_on_average_in_whatever_order():
                 of.append(len(left)), known.append(yes), value.append(has[row])
             left.remove(row)
             yes += has[row]
-        estimates.append(call_density(np.array(value), np.array(of, float), np.array(of, float), np.array(known, float), 0, n_rows, 0).rows)
+        estimates.append(call_density(np.array(value), *[np.array(of, float)]*3, np.array(known, float), 0, n_rows, 0).rows)
     assert abs(np.mean(estimates)-60) < 4
 
 
@@ -351,7 +351,7 @@ def test_clips_are_written(recordings, tmp_path):
 # Two people
 
 def test_folders_merge_in_any_order_and_as_often_as_one_likes(table, truth, tmp_path):
-    ada, eva = (Session(table, 'recordings', tmp_path/who, who=who) for who in ('ada', 'eva'))
+    ada, eva = (Session(table, folder=tmp_path/who, who=who) for who in ('ada', 'eva'))
     for i in range(20): ada.judge(i, 'owl', bool(truth[i]))
     for i in range(10, 40): eva.judge(i, 'owl', bool(truth[i]) != (i in (12, 15)))
     for _ in range(2):
