@@ -161,7 +161,7 @@ def test_nothing_to_go_on(table, tmp_path):
     with pytest.raises(SettingError, match="by='diverse' or by='random'"): s.next(1, 'owl')
     assert len(s.next(5, 'owl', 'diverse')) == len(s.next(5, 'owl', 'random')) == 5
     with pytest.raises(SettingError, match='there is nothing to learn from'): s.fit()
-    with pytest.raises(SettingError, match='`label` must say what'): s.next(1)
+    with pytest.raises(SettingError, match='`label` must name what'): s.next(1)
     s.judge(0, 'owl', False)
     with pytest.raises(SettingError, match='nothing was judged yes'): s.fit()
 
@@ -246,7 +246,7 @@ def test_thresholds_and_density_hold(table, tmp_path):
     assert above.sum() > 5 and truth[above].mean() >= .8
     d = report['owl']['density']
     assert d.low <= truth.sum() <= d.high and d.drawn == 180 and d.high-d.low < n/2
-    assert report['owl']['sample'] == 180 and 'rows with it' in repr(report)
+    assert report['owl']['sample'] == 180 and 'how common: about' in repr(report)
 
 
 def test_density_is_right_on_average_in_whatever_order():
@@ -390,7 +390,7 @@ def test_what_was_judged_is_json_that_anybody_reads(session):
     (lambda t, at: Session(t, folder=at).next(0, 'owl'), 'positive whole number'),
     (lambda t, at: Session(t, folder=at).judge(0, 'owl', 'yes'), '`value` must be one of'),
     (lambda t, at: Session(t, folder=at).judge(n, 'owl'), 'rows 0 to 1999'),
-    (lambda t, at: Session(t, folder=at).judge(0, ' '), '`label` must say'),
+    (lambda t, at: Session(t, folder=at).judge(0, ' '), '`label` must name'),
     (lambda t, at: Session(t, folder=at).add('owl', []), 'empty list'),
     (lambda t, at: Session(t, folder=at).add('owl', np.zeros(3)), 'vectors of 24 numbers'),
     (lambda t, at: Session(t, folder=at).add('owl', 'elsewhere.wav'), 'give a `pipeline`'),

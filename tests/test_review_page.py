@@ -225,7 +225,7 @@ def test_what_was_measured_is_told(client, reviewer, night):
     client.post('/fit', json={})
     reviewer.learner.wait()
     said = ' '.join(client.get('/state').json()['labels'][0]['numbers'])
-    assert '100 % of 10' in said and 'rows with it: about 12 ' in said
+    assert '100 % of 10' in said and 'how common: about 12 ' in said
 
 
 def test_what_went_wrong_in_the_background_is_told(client, reviewer):
