@@ -14,9 +14,11 @@ from .sound.errors import AudioInputError, SettingError
 from .sound.files import said_plainly
 from .sound.json import read_json
 from .sound.whole import write_whole
-from .sound.wording import brief, count
+from .sound.wording import brief
 from .learn.bounds import count_p_value, precision_p_value, stand_in, stratified_interval, weight_slack
-from .learn.drawn import as_scores, draw_clips, same_shape
+from .learn.drawn import draw_clips
+from .learn.judgements import (as_scores, check_columns, check_judgements, check_population, check_share,
+                                      columns_of, name_classes, same_shape)
 from .pipeline.origin import deciding_settings, describe_origin, read_origin
 from .learn.reviewed import draw_review, read_reviewed, read_scores
 
@@ -31,7 +33,7 @@ def find_threshold(
     precision:float, # asked for
     confidence:float, # that it holds with
     population:np.ndarray|None=None, # scores of all
-    slack:float=1., # by which a clip may be heavier than those that were drawn above its score, as in `weight_slack`
+    slack:float=1., # by which a clip may be heavier than those drawn above its score, as in `weight_slack`
 )->float|None: # `None`: nothing can be promised
     "Return the lowest score from which on the precision holds."
     order = np.argsort(-scores, kind='stable')
@@ -72,12 +74,12 @@ def count_missing(
 class Thresholds:
     "For each class the lowest score that can be believed, and how common the class is."
     def __init__(self,
-        # dicts, one a class: `class`, `threshold`, `judged`, `right`, `prevalence`, its bounds `low` and `high`,
-        # `scored` (the share of all clips that this is a share of), `missing`
+        # dicts, one a class: `class`, `threshold`, `judged`, `right`, `prevalence`, its bounds `low` and
+        # `high`, `scored` (the share of all clips that this is a share of), `missing`
         rows:list,
         precision:float, # that was asked for
         confidence:float, # that it holds with
-        made_with:dict|None=None, # model and settings of the scores, as `deciding_settings` gives them; `None`: nobody knows
+        made_with:dict|None=None, # model and settings of the scores, as `deciding_settings` gives them
     ): self.rows,self.precision,self.confidence,self.made_with = rows,precision,confidence,made_with
 
     @classmethod
@@ -106,7 +108,8 @@ class Thresholds:
         columns,names = [None] if s.ndim==1 else [*range(s.shape[1])],name_classes(classes, s)
         def of(a, c): return a if a is None or c is None else a[:,c]
         return cls([judge_class(name, of(s, c), of(y, c), of(w, c), precision, confidence, of(everything, c))
-                    for name,c in zip(names, columns)], precision, confidence, deciding_settings(made_with) if made_with else None)
+                    for name,c in zip(names, columns)], precision, confidence,
+                   None if made_with is None else deciding_settings(made_with))
 
     @property
     def threshold(self)->float|None: # `None`: nothing can be promised
@@ -121,67 +124,6 @@ class Thresholds:
         return pa.Table.from_pylist(self.rows)
 
 # %% ../nbs/716_thresholds.ipynb #4bd5352a
-def columns_of(
-    values, # in any form
-)->list|None: # names; `None`: it is no frame
-    "Return what the columns of a frame are called."
-    names = getattr(values, 'column_names', getattr(values, 'columns', None))
-    return None if names is None else [*map(str, names)]
-
-def check_columns(
-    scores, # in any form
-    **others, # in any form, by name
-):
-    "Raise `AudioInputError` where frames have other columns, or have them in another order."
-    wanted = columns_of(scores)
-    for k,v in others.items():
-        if wanted is None or (found := columns_of(v)) in (None, wanted): continue
-        raise AudioInputError(f'`{k}` must have the columns of `scores` in their order, '
-                              f'got {brief(", ".join(found))} and {brief(", ".join(wanted))}')
-
-def check_share(
-    name:str, # of the setting
-    value, # what was given
-)->float:
-    "Return a share. Raises `SettingError` for what is none."
-    if isinstance(value, (int, float, np.number)) and 0<value<1: return float(value)
-    raise SettingError(f'`{name}` must be between 0 and 1, got {value!r}')
-
-def name_classes(
-    classes, # names; `None`: there are none
-    scores:np.ndarray, # `(n,)`, or `(n, classes)`
-)->list: # of str, or `None` for a class that needs no name
-    "Return the names of classes. Raises `AudioInputError` where they are too many or too few, or not different."
-    n = 1 if scores.ndim==1 else scores.shape[1]
-    if classes is None: return [None] if scores.ndim==1 else [f'class {i}' for i in range(n)]
-    names = [classes] if isinstance(classes, str) else [*map(str, classes)]
-    if len(names)!=n: raise AudioInputError(f'{count(len(names), "name")} for {count(n, "class", "classes")}')
-    if double := [c for i,c in enumerate(names) if c in names[:i]]:
-        raise AudioInputError(f'two classes are called {brief(double[0])}')
-    return names
-
-def check_population(
-    scores:np.ndarray, # `(n,)`
-    population:np.ndarray, # `(m,)`
-):
-    "Raise `AudioInputError` where clips that were judged are not among all."
-    known = np.sort(population)
-    at = np.searchsorted(known, scores) if len(known) else None
-    off = np.inf if at is None else np.min([np.abs(known[np.clip(at-k, 0, len(known)-1)]-scores) for k in (0, 1)], axis=0)
-    strange = np.flatnonzero(~(off<=1e-4*np.maximum(1, np.abs(scores))) & np.isfinite(scores))
-    if not len(strange) and len(known)>=len(scores): return
-    what = f'the score {scores[strange[0]]:.4g} is none of them' if len(strange) else f'it has {len(known)} for {len(scores)} that were judged'
-    raise AudioInputError(f'`population` must hold the scores of all clips, those that were judged among them: {what}')
-
-def check_judgements(
-    y:np.ndarray, # labels
-    w:np.ndarray, # weights
-):
-    "Raise `AudioInputError` for what is no judgement, and for weights that are none."
-    if not np.isin(y[~np.isnan(y)], (0, 1)).all():
-        raise AudioInputError('`labels` must be 1 for right and 0 for wrong')
-    if not (w>0).all() or not np.isfinite(w).all(): raise AudioInputError('`weights` must be above 0')
-
 def judge_class(
     name:str|None, # of the class
     s:np.ndarray, # `(n,)` scores
@@ -228,7 +170,8 @@ def save(self:Thresholds,
 ):
     "Write the thresholds into a file."
     file = Path(path).expanduser()
-    known = {'precision': self.precision, 'confidence': self.confidence, 'made_with': self.made_with, 'classes': self.rows}
+    known = {'precision': self.precision, 'confidence': self.confidence, 'made_with': self.made_with,
+             'classes': self.rows}
     text = json.dumps(known, indent=1)
     with said_plainly(file), write_whole(file) as new: new.write_text(text+'\n', encoding='utf-8')
 
@@ -244,7 +187,8 @@ def load(cls:Thresholds,
     def is_row(r): return isinstance(r, dict) and {'class', 'threshold', 'missing'}<={*r} and (
         r['threshold'] is None or is_number(r['threshold']))
     for k in ('precision', 'confidence'):
-        if not is_number(known[k]): raise SettingError(f'{brief(path)} is damaged: `{k}` must be a number. {remedy}')
+        if is_number(known[k]): continue
+        raise SettingError(f'{brief(path)} is damaged: `{k}` must be a number. {remedy}')
     if not isinstance(known['classes'], list) or not all(map(is_row, known['classes'])):
         raise SettingError(f'{brief(path)} is damaged: `classes` must be rows with a class and a threshold. {remedy}')
     if not isinstance(made_with := known.get('made_with') or {}, dict):
@@ -258,8 +202,9 @@ def __repr__(self:Thresholds):
         name = f'{r["class"]}: ' if r['class'] else ''
         if not r.get('judged'): return f'{name}{found}'
         bounds = f'{100*r["low"]:.3g} to {100*r["high"]:.3g} %'
-        of = 'all clips' if r.get('scored', 1)==1 else f'the {100*r["scored"]:.3g} % of clips that have a score of it'
-        share = f'{bounds} of {of}' if r['prevalence'] is None else f'{100*r["prevalence"]:.3g} % of {of} ({bounds})'
+        some,p = r.get('scored', 1),r['prevalence']
+        of = 'all clips' if some==1 else f'the {100*some:.3g} % of clips that have a score of it'
+        share = f'{bounds} of {of}' if p is None else f'{100*p:.3g} % of {of} ({bounds})'
         return f'{name}{found}, {r["right"]} of {r["judged"]} right; in {share}'
     held = f'at a precision of {self.precision:g} with {100*self.confidence:g} % confidence'
     made = f', of scores of {describe_origin(self.made_with)}' if self.made_with else ''

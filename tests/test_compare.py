@@ -256,6 +256,9 @@ def test_the_command_compares_and_keeps_the_best(tmp_path, monkeypatch):
     done = command('classify', 'sounds/tone/0.wav', '--model', 'best', '-k', 1)
     assert done.exit_code == 0 and 'tone' in done.output, done.output
     assert '`--pooling`' in command('compare', 'sounds', '--models', models[0], '--pooling', 'middle').output
+    for option, value in (('--plot', 'p.txt'), ('--table', 't.txt'), ('--suspects', -1), ('--folds', 2)):
+        assert f'`{option}`' in command('compare', 'sounds', '--models', models[0], option, value).stderr
+    assert 'a probe is saved into a folder' in command('compare', 'sounds', '--models', models[0], '-o', 'p.png').stderr
 
 
 # Real sounds

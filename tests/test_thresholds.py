@@ -74,6 +74,17 @@ def test_p_values_know_the_extremes(rng):
     assert weighed_p_value(np.ones(60), np.ones(60), .9) < .05 < weighed_p_value(np.ones(20), np.ones(20), .9)
 
 
+@pytest.mark.parametrize('n', [1, 2, 3, 10, 60])
+def test_a_draw_stands_for_all_however_few_it_has(n, rng):
+    places, weights = draw_clips(rng.random(1000), n)
+    assert len({*places}) == n and weights.sum() == pytest.approx(1000)
+
+
+@pytest.mark.parametrize('wrong', [dict(n=0), dict(n=-1), dict(n=2.5), dict(top=0), dict(of_top=1.)])
+def test_a_draw_of_nothing_is_refused(wrong, rng):
+    with pytest.raises(SettingError, match=f'`{[*wrong][0]}` must be'): draw_clips(rng.random(100), **wrong)
+
+
 def test_scaling_weights_or_order_changes_nothing(rng):
     s, y = simulated(rng)
     places, w = draw_clips(s)

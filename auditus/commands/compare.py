@@ -11,7 +11,7 @@ from typing import Annotated, Optional
 import typer
 from ..sound.errors import SettingError
 from .options import (Group, LabelColumn, LabelledSounds, Overwrite, ReadingOptions, RunOptions,
-                                      Several, TrustOptions, as_command, check_exists, check_table_path,
+                                      Several, TrustOptions, as_command, check_exists, check_picture_path, check_table_path,
                                       save_table, say)
 
 # %% ../../nbs/883_commands.compare.ipynb #5ca60548
@@ -64,8 +64,13 @@ def compare(
 ):
     "Compare models, layers and poolings on labelled sounds, and keep the best as a classifier."
     from auditus.compare import compare as run_comparison
+    from auditus.learn.saved import probe_folder
     check_exists(data)
-    check_table_path(table)
+    check_table_path(table, '--table')
+    check_picture_path(plot, '--plot')
+    if suspects<0: raise SettingError(f'`--suspects` is a number of sounds, got {suspects}')
+    # what can't be kept is told of before the work
+    if out is not None and out.suffix.lower() not in ('.csv', '.parquet'): probe_folder.check_place(out)
     found = run_comparison(data, models=split_commas(models), layers=parse_layers(layers),
                            poolings=split_commas(poolings), groups=group, metric=metric, folds=folds,
                            label_column=label_column,

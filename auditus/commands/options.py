@@ -140,11 +140,24 @@ def make_parent(
 
 def check_table_path(
     out:Path|None, # for a table; `None`: none is wanted
+    option:str='--out', # by which it was given
 ):
     "Raise `SettingError` if no table can be written to a path. Make its folder."
     if out is None: return
     if out.suffix.lower() not in ('.csv', '.parquet'):
-        raise SettingError(f'`--out` must end in .csv or .parquet, got {brief(out)}')
+        raise SettingError(f'`{option}` must end in .csv or .parquet, got {brief(out)}')
+    make_parent(out)
+
+def check_picture_path(
+    out:Path|None, # for a picture; `None`: none is wanted
+    option:str='--out', # by which it was given
+    others:tuple=(), # suffixes of what may be written in its place
+):
+    "Raise `SettingError` if no picture can be written to a path. Make its folder."
+    if out is None: return
+    suffixes = '.png', '.svg', '.pdf', *others
+    if out.suffix.lower() not in suffixes or out.is_dir():
+        raise SettingError(f'`{option}` must be a file that ends in {", ".join(suffixes)}, got {brief(out)}')
     make_parent(out)
 
 def save_table(

@@ -110,7 +110,7 @@ def thresholds(
     "Say from which score on detections can be believed, and how common each class is."
     from auditus.session.thresholds import folder_thresholds, is_session
     from auditus.thresholds import Thresholds
-    check_table_path(table)
+    check_table_path(table, '--table')
     if out is not None:
         if out.suffix.lower()!='.json': raise SettingError(f'`--out` must end in .json, got {brief(out)}')
         make_parent(out)

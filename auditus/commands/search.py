@@ -13,7 +13,7 @@ import typer
 from ..sound.wording import brief, count
 from ..sound.errors import SettingError, check_choice
 from .options import (Device, ReadingOptions, RunOptions, TableFile, TrustOptions, as_command, check_exists,
-                                      check_table_path, make_parent, model_help, save_table, say, say_left_out)
+                                      check_picture_path, check_table_path, model_help, save_table, say, say_left_out)
 
 # %% ../../nbs/890_commands.search.ipynb #569b7fcf
 Layer = Annotated[Optional[int], typer.Option(help='Of a table that holds several layers.')]
@@ -54,16 +54,7 @@ def search(
     save_table(found, out)
 
 # %% ../../nbs/890_commands.search.ipynb #5f462fc9
-_picture_suffixes,_page_suffix = ('.png', '.svg', '.pdf'),'.html'
-
-def _check_picture_path(
-    out:Path, # of a picture
-):
-    "Raise `SettingError` if no picture and no page can be written to a path. Make its folder."
-    if out.suffix.lower() not in (*_picture_suffixes, _page_suffix) or out.is_dir():
-        suffixes = ', '.join((*_picture_suffixes, _page_suffix))
-        raise SettingError(f'`--out` must be a file that ends in {suffixes}, got {brief(out)}')
-    make_parent(out)
+_page_suffix = '.html'
 
 # %% ../../nbs/890_commands.search.ipynb #6f4d7c4c
 @dataclass(frozen=True)
@@ -113,7 +104,7 @@ def draw_map(
     from auditus.transform import AudioPipeline
     import matplotlib
     matplotlib.use('Agg') # a terminal may have no screen
-    _check_picture_path(out)
+    check_picture_path(out, others=(_page_suffix,))
     check_exists(source)
     check_choice('method', method, ('pca', 'umap'))
     if method=='umap': umap_class()

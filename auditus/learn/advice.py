@@ -214,6 +214,7 @@ def find_suspects(
     n:int|None=None, # how many; `None`: all whose label is less probable than not
 )->Suspects:
     "List sounds whose label is probably wrong."
+    if n is not None: check_positive('n', n, 'sounds', whole=True)
     T = data.targets
     doubt,about = label_doubts(T, scores, data.multilabel)
     order = [i for i in np.argsort(-doubt, kind='stable') if judged[i]]

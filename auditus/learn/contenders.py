@@ -111,5 +111,6 @@ def warn_of_copies(
         if a!=i and (data.groups is None or data.groups[a]!=data.groups[i]): copies.append((a, i))
     if not copies: return
     a,b = (data.items[i].name for i in copies[0])
-    warnings.warn(f'{count(len(copies), "sound is", "sounds are")} the same as another ({brief(b)} as {brief(a)}), and scores '
-                  'flatter where they are on two sides of a division: leave them out, or give `groups`', LabelWarning, stacklevel=3)
+    warnings.warn(f'{count(len(copies), "sound is", "sounds are")} the same as another ({brief(b)} as {brief(a)}), '
+                  'and scores flatter where they are on two sides of a division: leave them out, or give `groups`',
+                  LabelWarning, stacklevel=3)

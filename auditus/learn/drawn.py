@@ -6,44 +6,10 @@
 __all__ = ['draw_clips']
 
 # %% ../../nbs/712_learn.drawn.ipynb #69ce3228
-from collections.abc import Iterator
 import numpy as np
-from ..sound.wording import brief, count
-from ..sound.errors import AudioInputError, check_positive, SettingError
-
-# %% ../../nbs/712_learn.drawn.ipynb #bb44311b
-def as_numbers(
-    values, # numbers
-    name:str, # for errors
-)->np.ndarray: # float64
-    "Return an array of numbers. Raises `AudioInputError` for what is none."
-    try: return np.asarray([*values] if isinstance(values, Iterator) else values, float)
-    except (TypeError, ValueError):
-        raise AudioInputError(f'`{name}` must be numbers, got {brief(values)}') from None
-
-def as_scores(
-    values, # numbers
-    name:str, # for errors
-)->np.ndarray: # float64, `(n,)` or `(n, classes)`
-    "Check scores. Raises `AudioInputError` for another shape."
-    a = as_numbers(values, name)
-    if a.ndim in (1, 2) and a.size: return a
-    raise AudioInputError(f'`{name}` must be (n,) or (n, classes), got shape {a.shape}')
-
-def same_shape(
-    values, # numbers, or one for all
-    scores:np.ndarray, # `(n,)` or `(n, classes)`
-    name:str, # for errors
-)->np.ndarray: # of the scores' shape
-    "Bring values to the shape of the scores."
-    a = as_numbers(values, name)
-    if a.ndim==1 and scores.ndim==2: a = a[:,None]
-    if a.ndim and len(a)!=len(scores):
-        raise AudioInputError(f'`{name}` must be as many as `scores`, got {len(a)} and {len(scores)}')
-    try: return np.broadcast_to(a, scores.shape)
-    except ValueError:
-        raise AudioInputError(f'`{name}` must have the shape of `scores`, '
-                              f'got {a.shape} and {scores.shape}') from None
+from ..sound.wording import count
+from ..sound.errors import AudioInputError, check_positive
+from .judgements import as_scores, check_share
 
 # %% ../../nbs/712_learn.drawn.ipynb #c240b546
 def draw_clips(
@@ -56,12 +22,13 @@ def draw_clips(
     "Choose clips for somebody to judge, more of them where scores are high."
     s = as_scores(scores, 'scores')
     check_positive('n', n, 'clips', whole=True)
-    if not 0<top<1 or not 0<of_top<1:
-        raise SettingError(f'`top` and `of_top` are shares between 0 and 1, got {top!r} and {of_top!r}')
+    check_share('top', top)
+    check_share('of_top', of_top)
     if s.ndim==2:
         raise AudioInputError(f'clips are drawn by the scores of one class, got shape {s.shape}: take one column after '
                               'the other')
-    if np.isnan(s).any(): raise AudioInputError(f'{np.isnan(s).sum()} of {count(len(s), "score")} are NaN: leave these clips out')
+    if (unknown := np.isnan(s).sum()):
+        raise AudioInputError(f'{unknown} of {count(len(s), "score")} are NaN: leave these clips out')
     if len(s)<=n: return np.arange(len(s)),np.ones(len(s))
     rng,order = np.random.default_rng(seed),np.argsort(-s, kind='stable')
     high = min(round(of_top*n), n-1) # one at least stands for the rest

@@ -129,6 +129,7 @@ def draw_review(
     "Draw clips of each class for somebody to judge. Raises `AudioInputError` for a class that has no scores."
     check_positive('n', n, 'clips', whole=True)
     s = scores if isinstance(scores, ScoredClips) else read_scores(scores)
+    if not len(s.score): raise AudioInputError('there is nothing to judge: the table of scores has no rows')
     check_each_once(s, 'scores')
     rows = []
     for c in s.classes if classes is None else find_classes(classes, s.classes):

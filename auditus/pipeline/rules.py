@@ -19,7 +19,7 @@ from .origin import deciding_settings, describe_origin, other_settings
 _thresholds = EntryPoint('thresholds', 'auditus.thresholds:Thresholds', 'auditus.classifiers')
 
 class NoThresholdWarning(UserWarning): "Classes have no threshold, and nothing of them is accepted."
-class OtherScoresWarning(UserWarning): "Thresholds were found on scores of another model, or of sounds that were cut otherwise."
+class OtherScoresWarning(UserWarning): "Thresholds were found on scores of another model, or of other windows."
 
 def open_rule(
     found, # object, or the path of its file; `None`: there is none

@@ -36,7 +36,7 @@ class SoundeventFormat(NamedTuple):
     frame_s:float # seconds of a frame
     hop_s:float # seconds from the start of one frame to that of the next
     threshold:float # tags with a score above it are kept
-    lowest:np.ndarray|None = None # `(classes,)`, what a score must reach in the place of that; of a class with -inf, nothing
+    lowest:np.ndarray|None = None # `(classes,)`, what a score must reach in the place of that; -inf: nothing
 
     def accepts(self,
         probs:np.ndarray, # `(classes,)`
