@@ -19,6 +19,7 @@ from auditus.cli import app
 from auditus.models.base import AudioModel, ModelFrames
 
 root = Path(__file__).resolve().parents[1]
+watchdog_s = 180  # ends a hang, and says nothing about how long something takes
 notebooks = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 
 
@@ -54,6 +55,16 @@ class Slow(Counting):
     def forward(self, waves, layer=-1):
         time.sleep(self.pause*len(waves))
         return super().forward(waves, layer)
+
+
+# Programs and pages
+
+def wait_until(f, what):
+    "Ask again and again until something is so."
+    end = time.monotonic()+watchdog_s
+    while not f():
+        assert time.monotonic() < end, f'{what}: not even after {watchdog_s} s'
+        time.sleep(.1)
 
 
 # The processor

@@ -4,18 +4,16 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
-from kit import root
+from kit import root, wait_until, watchdog_s
 
 psutil = pytest.importorskip('psutil')
 pytestmark = pytest.mark.skipif(os.name == 'nt', reason='needs signals')
-watchdog_s = 180  # ends a hang, and says nothing about how long something takes
 
 endless_model = '''
 "A model that is at work until the end of time: asleep, in a multiplication, or waiting for bytes."
@@ -46,13 +44,6 @@ def folder(tmp_path):
     (tmp_path/'at_work').mkdir()
     (tmp_path/'endless.py').write_text(endless_model)
     return tmp_path
-
-
-def wait_until(f, what):
-    end = time.monotonic()+watchdog_s
-    while not f():
-        assert time.monotonic() < end, f'{what}: not even after {watchdog_s} s'
-        time.sleep(.1)
 
 
 def shared_memory(processes):
