@@ -16,8 +16,9 @@ from .collection.items import Item
 from .learn.labelled import Labelled, sounds_fingerprint
 from .learn.probe import Probe
 from .learn.settings import Learnt
+from .learn.judgements import check_share
 from .pipeline.origin import deciding_settings, settings_key
-from .thresholds import check_share, Thresholds
+from .thresholds import Thresholds
 from .index.sources import embedding_pipeline
 from .session.log import merge_logs
 from .session.heads import fit_linear, linear_logits

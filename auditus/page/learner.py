@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from ..sound.errors import AuditusError, SettingError, check_choice
 from ..sound.files import said_plainly
 from ..sound.whole import write_whole
-from ..thresholds import check_share
+from ..learn.judgements import check_share
 from ..session.thresholds import scores_name
 
 # %% ../../nbs/812_page.learner.ipynb #e2d9188c
