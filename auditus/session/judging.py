@@ -115,7 +115,7 @@ def warn_of_slip(
     "Warn where a label is new, and much like one that there is."
     if near := near_labels(label, labels):
         warnings.warn(f'{label!r} is a new class beside {near[0]!r}: if that is a slip, undo it, and use the other name',
-                      stacklevel=4)
+                      stacklevel=3)
 
 @patch
 def _state(self:Judging, label:str)->LabelState:
