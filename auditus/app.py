@@ -117,7 +117,7 @@ def _check_sounds(
 
 def check_review_server():
     "Raise `SettingError` if what serves the page for judging is missing: it is asked before anything is embedded."
-    for package in 'gradio', 'uvicorn', 'starlette':
+    for package in 'uvicorn', 'starlette': # which come with gradio
         require(package, 'the page needs gradio and its server', "pip install 'auditus[app]'")
 
 def serve_review(

@@ -10,13 +10,14 @@ import warnings
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 from kit import noise
 
 from auditus import AudioArray, AudioPipeline, Clip, SettingError
 from auditus.collection.annotations import read_annotations, write_annotations
-from auditus.core import AudioInputError
+from auditus.core import AudioInputError, AudioNotFoundError
 from auditus.extract import extract
 from auditus.review import Session
 from auditus.session.heads import draw_background, fit_linear, linear_logits, mean_cosines, usual
@@ -266,6 +267,60 @@ def test_density_is_right_on_average_in_whatever_order():
     assert abs(np.mean(estimates)-60) < 4
 
 
+def one_by_one(s, truth, k, by):
+    "As on the page: one clip after the other, and it learns after every ten."
+    for i in range(k):
+        judge(s, truth, 1, by)
+        if i % 10 == 9: s.learn()
+
+
+def test_how_common_it_is_is_said_of_all_rows(table, tmp_path):
+    "What was judged and learnt from is known, and belongs into the count; the interval holds in any order."
+    rng, inside, shares = np.random.default_rng(7), [], []
+    for i in range(12):
+        truth = rng.random(n) < .03
+        X = np.random.default_rng(i).normal(0, 1, (n, 12)).astype(np.float32)
+        X[truth, :3] += 2.
+        s = Session((X, table[1]), folder=tmp_path/str(i), seed=i)
+        s.add('owl', X[np.flatnonzero(truth)[:3]].mean(0))
+        for by, k in (('similar', 12), ('threshold', 30), ('top', 6), ('threshold', 25), *[('random', 30)]*(i % 2)): one_by_one(s, truth, k, by)
+        row, density = s.thresholds().rows[0], s.report()['owl']['density']
+        assert [round(row[k]*n) for k in ('prevalence', 'low', 'high')] == [round(density.rows), round(density.low), round(density.high)]
+        assert row['low']*n >= len(s.states['owl'].rows(True))-1e-6  # never fewer than are known
+        inside.append(density.low <= truth.sum() <= density.high)
+        shares.append(density.rows/truth.sum())
+    assert sum(inside) >= 11 and .8 < np.mean(shares) < 1.25
+
+
+def test_a_wide_interval_says_what_narrows_it(session, truth):
+    judge(session, truth, 20).fit()
+    judge(session, truth, 60, 'threshold')
+    row = session.report()['owl']
+    more, then = row['narrower']
+    assert then.high-then.low <= (row['density'].high-row['density'].low)/2
+    assert f"{more} more by='random' may make it" in repr(session.report())
+    judge(session, truth, more, 'random')
+    now = session.report()['owl']['density']
+    assert now.high-now.low < row['density'].high-row['density'].low and now.low <= truth.sum() <= now.high
+
+
+def test_no_more_clips_are_asked_for_than_there_are(session, truth):
+    judge(session, truth, 40).fit()
+    judge(session, truth, 120, 'threshold')
+    for _ in range(2): judge(session, truth, 20, 'top')
+    [row] = session.thresholds(.95).rows
+    assert row['threshold'] is None and row['used_up'] and 'what was judged yes is the result' in repr(session.thresholds(.95))
+    assert session.report(.95)['owl']['advice'].startswith('stop')
+
+
+def test_a_session_that_is_opened_again_learns_by_itself(session, truth, table):
+    judge(session, truth, 20).fit()
+    judge(session, truth, 60, 'threshold').fit()
+    again = Session(table, folder=session.folder)
+    assert again.thresholds(.5).rows == session.thresholds(.5).rows
+    assert again.score() == session.score() and len(Session(table, folder=session.folder).found(threshold=.5)) == len(session.found(threshold=.5))
+
+
 # Examples
 
 @pytest.fixture(scope='module')
@@ -310,6 +365,48 @@ def test_fit_gives_a_probe_that_scores_other_recordings(recordings, tmp_path):
     clips = [s.rows.clip(i) for i in range(len(s))]
     scores = np.array([o['tone'] if isinstance(o, dict) else np.ravel(o)[0] for o in probe.predict_proba(clips)])
     assert np.abs(scores-s.score()['score'].to_numpy()).max() < 1e-4
+
+
+def test_examples_count_once(recordings, tmp_path):
+    "A notebook that runs again adds none."
+    sf.write(tmp_path/'own.wav', np.sin(np.arange(2000))/4, 1000)
+    for _ in range(2):
+        s = Session(recordings/'table.parquet', recordings/'sounds', tmp_path/'s', pipeline())
+        for _ in range(2): s.add('tone', [tmp_path/'own.wav', Clip(recordings/'sounds/0.wav', 5., 6.)])
+    assert (len(s.states['tone'].examples), len(s.states['tone'].judged)) == (1, 1)
+    s.add('tone', Clip(tmp_path/'own.wav', .5, 1.5))
+    assert len(s.states['tone'].examples) == 2
+
+
+def test_scores_say_what_made_them(recordings, tmp_path):
+    from auditus import AudioClassifier
+    from auditus.pipeline.origin import deciding_settings, read_origin
+    from auditus.report import report
+    from auditus.session.thresholds import folder_thresholds
+    s = Session(recordings/'table.parquet', recordings/'sounds', tmp_path/'s', pipeline())
+    s.add('tone', Clip(recordings/'sounds/0.wav', 5., 6.)).judge(0, 'tone', False).judge(1, 'tone', None)
+    probe = s.fit()
+    origin = read_origin(s.score())
+    assert origin['learnt_from'] == 'tone: 1 example, 0 judged yes, 1 judged no' and origin['model_name'] == 'spectrum'
+    assert origin['head'] == AudioClassifier(probe, window=2.).head_hash()
+    for clip in s.next(12, by='threshold'): s.judge(clip, 'tone', s.rows.clip(s.rows.locate(clip)).start == 4. and '1.wav' in clip.source)
+    wanted = s.thresholds(.2)
+    with pytest.raises(AudioNotFoundError, match='run over everything'): folder_thresholds(s.folder)
+    pq.write_table(s.score(), s.folder/'scores.parquet')
+    found = folder_thresholds(s.folder, precision=.2)
+    assert found.rows == wanted.rows and found.made_with == wanted.made_with == deciding_settings(origin)
+    page = report(s.folder/'scores.parquet', thresholds=s.folder)
+    assert 'tone: 1 example, 0 judged yes, 1 judged no' in page and 'does not say which model' not in page
+
+
+def test_slips_are_told_at_once(session, table):
+    with pytest.raises(AudioNotFoundError, match="no folder 'nigth'"): Session(table, 'nigth')
+    with pytest.warns(UserWarning, match="'0wl song' is a new class beside 'owl song'"):
+        session.judge(0, 'owl song', True).judge(1, '0wl song', True)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        session.judge(2, '0wl song', False).judge(3, 'song A', True).judge(4, 'song B', True)
+    with pytest.raises(SettingError, match='say which class is meant'): session.score()
 
 
 def test_another_model_keeps_judgements_and_drops_vectors(recordings, tmp_path):
