@@ -205,7 +205,7 @@ def open(cls:SoundIndex,
     def read(at):
         X,table,pipe,exact_up_to,checks = read_index(at, pipeline, verify, **changes)
         made = cls(X, table, pipe, exact_up_to, checks)
-        made.graph = read_graph(at, made.dim)
+        made.graph,made.cells = read_graph(at, made.dim)
         return made
     return read_whole(Path(folder).expanduser(), read)
 

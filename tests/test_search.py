@@ -1,6 +1,7 @@
 "Searching embeddings: the same rows as by hand, from a sound, from words, and opened from a file."
 import shutil
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -175,11 +176,39 @@ def test_a_graph_of_an_earlier_version_is_searched_in_its_own_numbers(rng, tmp_p
     index = SoundIndex.build((X, table_of(2000)), exact_up_to=1000)
     index.graph = usearch.Index(ndim=16, metric='cos', dtype='f16')  # as version 0.1.0 made it
     index.graph.add(np.arange(2000), index.X)
+    index.cells = None
     index.save(tmp_path/'index')
     opened = SoundIndex.open(tmp_path/'index')
-    assert opened.graph.dtype.name == 'F16'
+    assert opened.graph.dtype.name == 'F16' and opened.cells is None
     found = opened.neighbours(index.X[:50], 1)[0][:, 0]
     assert (found == np.arange(50)).mean() >= .8  # a graph is no exact search, and of wrong numbers it finds none
+
+
+@needs_usearch
+def test_heaps_that_lie_apart_are_found_by_cells(rng, tmp_path):
+    middles = rng.normal(0, 1, (300, 128)).astype(np.float32)
+    def around(n): return middles[rng.integers(0, 300, n)]+.05*rng.normal(0, 1, (n, 128)).astype(np.float32)
+    def recall(index):
+        queries = around(100)
+        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+        a, b = index.neighbours(queries, 10, exact=True)[0], index.neighbours(queries, 10)[0]
+        return np.mean([len({*x} & {*y})/10 for x, y in zip(a.tolist(), b.tolist())])
+    index = SoundIndex.build((around(8000), table_of(8000)), exact_up_to=1000)
+    assert recall(index) > .97
+    more = around(4000)
+    index.X = np.concatenate([index.X, more/np.linalg.norm(more, axis=1, keepdims=True)])
+    index.table = table_of(12000)
+    assert len(index.update_graph().cells.rows) == 12000 and recall(index) > .97, 'rows that came later too'
+    index.save(tmp_path/'index')
+    opened = SoundIndex.open(tmp_path/'index')
+    assert recall(opened) > .97 and np.array_equal(opened.cells.rows, index.cells.rows)
+    class Lost: # a graph that finds the same rows whatever is asked
+        dtype = index.graph.dtype
+        def search(self, queries, k): return SimpleNamespace(keys=np.tile(np.arange(k), (len(queries), 1)))
+    opened.graph = Lost()
+    assert recall(opened) > .97
+    opened.cells = None
+    assert recall(opened) < .1
 
 
 def test_a_graph_finds_nearly_what_all_rows_give(rng, tmp_path):
