@@ -16,6 +16,7 @@ from .sound.whole import write_whole
 from .pipeline.origin import read_origin
 from .pipeline.rules import ScoreRules
 from .thresholds import Thresholds
+from .session.thresholds import folder_thresholds, is_session
 from .page.single import check_page_path, fill_template
 from .page.detections import (believed, choose_days, Days, find_detections, find_effort, find_events,
                                      lowest_scores)
@@ -57,8 +58,10 @@ def open_thresholds(
 )->Thresholds|None:
     "Open thresholds, or find them out of a table that somebody filled in."
     if not isinstance(thresholds, (str, os.PathLike)): return thresholds
-    if Path(thresholds).suffix.lower()=='.json': return Thresholds.load(thresholds)
-    return Thresholds.of_review(thresholds, scores if isinstance(scores, (str, os.PathLike)) else None)
+    path,table = Path(thresholds).expanduser(),scores if isinstance(scores, (str, os.PathLike)) else None
+    if path.suffix.lower()=='.json': return Thresholds.load(thresholds)
+    if is_session(path): return folder_thresholds(path, table)
+    return Thresholds.of_review(thresholds, table)
 
 def describe_basis(
     min_score:float|None, # as in `report`
@@ -92,7 +95,7 @@ def report(
     # a path, a frame, or dicts
     scores,
     out=None, # the page, a file that ends in .html; `None`: it is only returned
-    # `Thresholds`, the path of its file, or of what `auditus review` wrote, filled in:
+    # `Thresholds`, the path of its file, of what `auditus review` wrote, filled in, or of the folder of a session:
     # only what can be believed counts
     thresholds=None,
     min_score:float|None=None, # leave out detections with a lower score

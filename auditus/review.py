@@ -6,6 +6,7 @@
 __all__ = ['Session']
 
 # %% ../nbs/754_review.ipynb #a7c8d1cb
+import json
 import numpy as np
 from fastcore.basics import patch
 from .sound.errors import SettingError
@@ -16,14 +17,16 @@ from .learn.labelled import Labelled, sounds_fingerprint
 from .learn.probe import Probe
 from .learn.settings import Learnt
 from .learn.judgements import check_share
-from .thresholds import judge_class, Thresholds
+from .pipeline.origin import deciding_settings, settings_key
+from .thresholds import Thresholds
 from .index.sources import embedding_pipeline
 from .session.log import merge_logs
 from .session.heads import fit_linear, linear_logits
-from .session.state import draws, training_rows
+from .session.state import training_rows
 from .session.export import found_rows, write_found
 from .session.report import report_label, SessionReport
 from .session.judging import Judging
+from .session.thresholds import describe_learnt, judge_label, session_origin
 
 # %% ../nbs/754_review.ipynb #8b01a50a
 class Session(Judging):
@@ -42,7 +45,9 @@ def learn(self:Session,
         yes,no,weak = training_rows(state, places)
         yes = np.concatenate([np.asarray(self.X[np.array(yes, int)], np.float32), *state.examples])
         no = np.asarray(self.X[np.array(no, int)], np.float32)
-        if len(yes): self._heads[l] = fit_linear(yes, no, B[weak], mean, scale, self.C)
+        if len(yes):
+            self._heads[l] = fit_linear(yes, no, B[weak], mean, scale, self.C)
+            self._learnt_from[l] = describe_learnt(l, state)
         elif label is not None or len(wanted)==1:
             raise SettingError(f'nothing was judged yes of {l!r}: give examples to `add`, or find the first one with '
                                "next(by='diverse')")
@@ -70,11 +75,19 @@ def _head(self:Session, labels:list)->dict: # arrays
 # %% ../nbs/754_review.ipynb #a5ed4fb6
 @patch
 def _scores(self:Session, label:str)->np.ndarray: # `(n,)`
-    "Return the scores of all rows. Raises `SettingError` where nothing was learnt."
+    "Return the scores of all rows; a session that was opened again learns first. Raises `SettingError` without a yes."
+    state = self._state(label)
+    if label not in self._logits and (state.learnt_from(True) or state.examples): self.learn(label)
     if label not in self._logits: raise SettingError(f'nothing was learnt of {label!r} yet: call fit() first')
     return apply_function(self._logits[label].astype(float), 'sigmoid')
 
 # %% ../nbs/754_review.ipynb #bf0a7f4e
+@patch
+def _origin(self:Session)->dict: # empty: nobody knows the model
+    "Return by which model and settings, and from what, scores are made."
+    labels = sorted(self._heads)
+    return session_origin(self.settings, self._head(labels), {l:self._learnt_from[l] for l in labels}) if labels else {}
+
 @patch
 def score(self:Session,
     label:str|None=None, # `None`: the only one
@@ -85,7 +98,8 @@ def score(self:Session,
     scores,judged = self._scores(label),np.full(len(self), None)
     for r,j in self._state(label).judged.items(): judged[r] = {True: 'yes', False: 'no'}.get(j['value'], 'unsure')
     kept = self.rows.table.select([c for c in self.rows.table.column_names if c not in ('score', 'judged', 'label')])
-    n = len(self)
+    n,origin = len(self),self._origin()
+    if origin: kept = kept.replace_schema_metadata({settings_key: json.dumps(origin)})
     return (kept.append_column('label', pa.array([label]).take(pa.array(np.zeros(n, np.int32))))
             .append_column('score', pa.array(scores)).append_column('judged', pa.array(judged, pa.string())))
 
@@ -113,12 +127,9 @@ def probe(self:Session)->Probe:
 def _threshold_row(self:Session, label:str, precision:float, confidence:float)->dict|None: # `None`: nothing was judged for it
     "Return a row of `Thresholds`."
     precision,confidence = check_share('precision', precision),check_share('confidence', confidence)
-    d = draws(self._state(label))
-    sample = d['is_sample']
-    if not sample.any() or label not in self._logits: return None
-    scores,right,weights = self._scores(label)[d['row'][sample]],d['value'][sample],d['weight'][sample]
-    # each draw was by the scores of its time, and strata of several overlap
-    return judge_class(label, scores, right.astype(float), weights, precision, confidence, slack=1.)
+    state = self._state(label)
+    if not any(state.rows(v, 'threshold') for v in (True, False)): return None
+    return judge_label(label, state, self._scores(label), precision, confidence)
 
 # %% ../nbs/754_review.ipynb #4b6bd137
 @patch
@@ -128,9 +139,11 @@ def thresholds(self:Session,
 )->Thresholds: # of all labels that `next(by='threshold')` was judged for
     "Find the lowest scores that can be believed. Raises `SettingError` where no clips were judged for it."
     rows = [r for l in self.labels if (r := self._threshold_row(l, precision, confidence)) is not None]
-    if rows: return Thresholds(rows, precision, confidence)
+    if rows:
+        origin = self._origin()
+        return Thresholds(rows, precision, confidence, deciding_settings(origin) if origin else None)
     raise SettingError('a threshold needs clips that chance picked: call fit(), '
-                       "and judge those of next(40, by='threshold')")
+                       "and judge those of next(60, by='threshold')")
 
 # %% ../nbs/754_review.ipynb #defca224
 @patch
@@ -156,7 +169,7 @@ def found(self:Session,
     made = []
     for l in self.labels if label is None else [self._label(label)]:
         row = self._threshold_row(l, precision, .95) if threshold is None else {'threshold': threshold}
-        scores = self._scores(l) if l in self._logits else None
+        scores = self._scores(l) if l in self._logits or threshold is not None else None
         made += found_rows(self.rows, l, self._state(l), scores, row and row['threshold'])
     return made
 

@@ -10,13 +10,14 @@ import warnings
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 from kit import noise
 
 from auditus import AudioArray, AudioPipeline, Clip, SettingError
 from auditus.collection.annotations import read_annotations, write_annotations
-from auditus.core import AudioInputError
+from auditus.core import AudioInputError, AudioNotFoundError
 from auditus.extract import extract
 from auditus.review import Session
 from auditus.session.heads import draw_background, fit_linear, linear_logits, mean_cosines, usual
@@ -44,7 +45,7 @@ def table(truth):
 
 @pytest.fixture
 def session(table, truth, tmp_path):
-    s = Session(table, 'recordings', tmp_path/'s', who='ada')
+    s = Session(table, folder=tmp_path/'s', who='ada')
     return s.add('owl', [*table[0][np.flatnonzero(truth)[:3]]])
 
 
@@ -93,7 +94,7 @@ def test_half_a_line_at_the_end_is_left_out(session, truth, table):
     lines = whole.splitlines(keepends=True)
     for cut in (1, 10, len(lines[-1])-1):
         path.write_bytes(whole[:-cut])
-        again = Session(table, 'recordings', session.folder)
+        again = Session(table, folder=session.folder)
         assert len(again.states['owl'].judged) == 4
         again.judge(again.next(1)[0], 'owl', None)
         assert path.read_bytes().startswith(whole[:len(whole)-len(lines[-1])]) and len(Log(path).records) == len(lines)
@@ -104,14 +105,14 @@ def test_a_damaged_line_is_told_of(session, truth, table):
     path = session.folder/'judgements.jsonl'
     lines = path.read_text().splitlines()
     path.write_text('\n'.join([*lines[:-2], lines[-2][:30], lines[-1]])+'\n')
-    with pytest.warns(UserWarning, match='since damaged: 1 line'): again = Session(table, 'recordings', session.folder)
+    with pytest.warns(UserWarning, match='since damaged: 1 line'): again = Session(table, folder=session.folder)
     assert len(again.states['owl'].judged) == 4
 
 
 def test_two_processes_in_one_folder_add_to_one_log(session, truth, table):
-    other = Session(table, 'recordings', session.folder)
+    other = Session(table, folder=session.folder)
     for i in range(6): (session, other)[i % 2].judge(i, 'owl', False)
-    assert len(Session(table, 'recordings', session.folder).states['owl'].judged) == 6 == len(session.next(1) and other.states['owl'].judged)
+    assert len(Session(table, folder=session.folder).states['owl'].judged) == 6 == len(session.next(1) and other.states['owl'].judged)
 
 
 def test_undo_takes_back_one_after_the_other(session, truth):
@@ -161,7 +162,7 @@ def test_nothing_to_go_on(table, tmp_path):
     with pytest.raises(SettingError, match="by='diverse' or by='random'"): s.next(1, 'owl')
     assert len(s.next(5, 'owl', 'diverse')) == len(s.next(5, 'owl', 'random')) == 5
     with pytest.raises(SettingError, match='there is nothing to learn from'): s.fit()
-    with pytest.raises(SettingError, match='`label` must say what'): s.next(1)
+    with pytest.raises(SettingError, match='`label` must name what'): s.next(1)
     s.judge(0, 'owl', False)
     with pytest.raises(SettingError, match='nothing was judged yes'): s.fit()
 
@@ -246,7 +247,7 @@ def test_thresholds_and_density_hold(table, tmp_path):
     assert above.sum() > 5 and truth[above].mean() >= .8
     d = report['owl']['density']
     assert d.low <= truth.sum() <= d.high and d.drawn == 180 and d.high-d.low < n/2
-    assert report['owl']['sample'] == 180 and 'rows with it' in repr(report)
+    assert report['owl']['sample'] == 180 and 'how common: about' in repr(report)
 
 
 def test_density_is_right_on_average_in_whatever_order():
@@ -262,8 +263,63 @@ def test_density_is_right_on_average_in_whatever_order():
                 of.append(len(left)), known.append(yes), value.append(has[row])
             left.remove(row)
             yes += has[row]
-        estimates.append(call_density(np.array(value), np.array(of, float), np.array(of, float), np.array(known, float), 0, n_rows, 0).rows)
+        estimates.append(call_density(np.array(value), *[np.array(of, float)]*3, np.array(known, float), 0, n_rows, 0).rows)
     assert abs(np.mean(estimates)-60) < 4
+
+
+def one_by_one(s, truth, k, by):
+    "As on the page: one clip after the other, and it learns after every ten."
+    for i in range(k):
+        judge(s, truth, 1, by)
+        if i % 10 == 9: s.learn()
+
+
+def test_how_common_it_is_is_said_of_all_rows(table, tmp_path, monkeypatch):
+    "What was judged and learnt from is known, and belongs into the count; the interval holds in any order."
+    monkeypatch.setattr('auditus.session.log.os.fsync', lambda f: None)  # hundreds of judgements, and no kill
+    rng, inside, shares = np.random.default_rng(7), [], []
+    for i in range(6):
+        truth = rng.random(n) < .03
+        X = np.random.default_rng(i).normal(0, 1, (n, 12)).astype(np.float32)
+        X[truth, :3] += 2.
+        s = Session((X, table[1]), folder=tmp_path/str(i), seed=i)
+        s.add('owl', X[np.flatnonzero(truth)[:3]].mean(0))
+        for by, k in (('similar', 12), ('threshold', 30), ('top', 6), ('threshold', 25), *[('random', 30)]*(i % 2)): one_by_one(s, truth, k, by)
+        row, density = s.thresholds().rows[0], s.report()['owl']['density']
+        assert [round(row[k]*n) for k in ('prevalence', 'low', 'high')] == [round(density.rows), round(density.low), round(density.high)]
+        assert row['low']*n >= len(s.states['owl'].rows(True))-1e-6  # never fewer than are known
+        inside.append(density.low <= truth.sum() <= density.high)
+        shares.append(density.rows/truth.sum())
+    assert sum(inside) >= 5 and .8 < np.mean(shares) < 1.25
+
+
+def test_a_wide_interval_says_what_narrows_it(session, truth):
+    judge(session, truth, 20).fit()
+    judge(session, truth, 60, 'threshold')
+    row = session.report()['owl']
+    more, then = row['narrower']
+    assert then.high-then.low <= (row['density'].high-row['density'].low)/2
+    assert f"{more} more by='random' may make it" in repr(session.report())
+    judge(session, truth, more, 'random')
+    now = session.report()['owl']['density']
+    assert now.high-now.low < row['density'].high-row['density'].low and now.low <= truth.sum() <= now.high
+
+
+def test_no_more_clips_are_asked_for_than_there_are(session, truth):
+    judge(session, truth, 40).fit()
+    judge(session, truth, 120, 'threshold')
+    for _ in range(2): judge(session, truth, 20, 'top')
+    [row] = session.thresholds(.95).rows
+    assert row['threshold'] is None and row['used_up'] and 'what was judged yes is the result' in repr(session.thresholds(.95))
+    assert session.report(.95)['owl']['advice'].startswith('stop')
+
+
+def test_a_session_that_is_opened_again_learns_by_itself(session, truth, table):
+    judge(session, truth, 20).fit()
+    judge(session, truth, 60, 'threshold').fit()
+    again = Session(table, folder=session.folder)
+    assert again.thresholds(.5).rows == session.thresholds(.5).rows
+    assert again.score() == session.score() and len(Session(table, folder=session.folder).found(threshold=.5)) == len(session.found(threshold=.5))
 
 
 # Examples
@@ -312,6 +368,48 @@ def test_fit_gives_a_probe_that_scores_other_recordings(recordings, tmp_path):
     assert np.abs(scores-s.score()['score'].to_numpy()).max() < 1e-4
 
 
+def test_examples_count_once(recordings, tmp_path):
+    "A notebook that runs again adds none."
+    sf.write(tmp_path/'own.wav', np.sin(np.arange(2000))/4, 1000)
+    for _ in range(2):
+        s = Session(recordings/'table.parquet', recordings/'sounds', tmp_path/'s', pipeline())
+        for _ in range(2): s.add('tone', [tmp_path/'own.wav', Clip(recordings/'sounds/0.wav', 5., 6.)])
+    assert (len(s.states['tone'].examples), len(s.states['tone'].judged)) == (1, 1)
+    s.add('tone', Clip(tmp_path/'own.wav', .5, 1.5))
+    assert len(s.states['tone'].examples) == 2
+
+
+def test_scores_say_what_made_them(recordings, tmp_path):
+    from auditus import AudioClassifier
+    from auditus.pipeline.origin import deciding_settings, read_origin
+    from auditus.report import report
+    from auditus.session.thresholds import folder_thresholds
+    s = Session(recordings/'table.parquet', recordings/'sounds', tmp_path/'s', pipeline())
+    s.add('tone', Clip(recordings/'sounds/0.wav', 5., 6.)).judge(0, 'tone', False).judge(1, 'tone', None)
+    probe = s.fit()
+    origin = read_origin(s.score())
+    assert origin['learnt_from'] == 'tone: 1 example, 0 judged yes, 1 judged no' and origin['model_name'] == 'spectrum'
+    assert origin['head'] == AudioClassifier(probe, window=2.).head_hash()
+    for clip in s.next(12, by='threshold'): s.judge(clip, 'tone', s.rows.clip(s.rows.locate(clip)).start == 4. and '1.wav' in clip.source)
+    wanted = s.thresholds(.2)
+    with pytest.raises(AudioNotFoundError, match='run over everything'): folder_thresholds(s.folder)
+    pq.write_table(s.score(), s.folder/'scores.parquet')
+    found = folder_thresholds(s.folder, precision=.2)
+    assert found.rows == wanted.rows and found.made_with == wanted.made_with == deciding_settings(origin)
+    page = report(s.folder/'scores.parquet', thresholds=s.folder)
+    assert 'tone: 1 example, 0 judged yes, 1 judged no' in page and 'does not say which model' not in page
+
+
+def test_slips_are_told_at_once(session, table):
+    with pytest.raises(AudioNotFoundError, match="no folder 'nigth'"): Session(table, 'nigth')
+    with pytest.warns(UserWarning, match="'0wl song' is a new class beside 'owl song'"):
+        session.judge(0, 'owl song', True).judge(1, '0wl song', True)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        session.judge(2, '0wl song', False).judge(3, 'song A', True).judge(4, 'song B', True)
+    with pytest.raises(SettingError, match='say which class is meant'): session.score()
+
+
 def test_another_model_keeps_judgements_and_drops_vectors(recordings, tmp_path):
     s = Session(recordings/'table.parquet', recordings/'sounds', tmp_path/'s', pipeline())
     s.add('tone', AudioArray(np.sin(np.arange(2000.))/4, 1000)).judge(3, 'tone', False)
@@ -351,7 +449,7 @@ def test_clips_are_written(recordings, tmp_path):
 # Two people
 
 def test_folders_merge_in_any_order_and_as_often_as_one_likes(table, truth, tmp_path):
-    ada, eva = (Session(table, 'recordings', tmp_path/who, who=who) for who in ('ada', 'eva'))
+    ada, eva = (Session(table, folder=tmp_path/who, who=who) for who in ('ada', 'eva'))
     for i in range(20): ada.judge(i, 'owl', bool(truth[i]))
     for i in range(10, 40): eva.judge(i, 'owl', bool(truth[i]) != (i in (12, 15)))
     for _ in range(2):
@@ -390,7 +488,7 @@ def test_what_was_judged_is_json_that_anybody_reads(session):
     (lambda t, at: Session(t, folder=at).next(0, 'owl'), 'positive whole number'),
     (lambda t, at: Session(t, folder=at).judge(0, 'owl', 'yes'), '`value` must be one of'),
     (lambda t, at: Session(t, folder=at).judge(n, 'owl'), 'rows 0 to 1999'),
-    (lambda t, at: Session(t, folder=at).judge(0, ' '), '`label` must say'),
+    (lambda t, at: Session(t, folder=at).judge(0, ' '), '`label` must name'),
     (lambda t, at: Session(t, folder=at).add('owl', []), 'empty list'),
     (lambda t, at: Session(t, folder=at).add('owl', np.zeros(3)), 'vectors of 24 numbers'),
     (lambda t, at: Session(t, folder=at).add('owl', 'elsewhere.wav'), 'give a `pipeline`'),

@@ -225,7 +225,48 @@ def test_what_was_measured_is_told(client, reviewer, night):
     client.post('/fit', json={})
     reviewer.learner.wait()
     said = ' '.join(client.get('/state').json()['labels'][0]['numbers'])
-    assert '100 % of 10' in said and 'rows with it: about 12 ' in said
+    assert '100 % of 10' in said and 'how common: about 12 ' in said
+
+
+def test_how_much_can_be_believed_is_told_and_chosen(client, reviewer, night):
+    "It doesn't ask for clips by chance where some were judged."
+    has = night[1]
+    for row in range(1, n_rows//2, 2): judge(client, row, bool(has[row]))
+    reviewer.learner.wait()
+    client.post('/score', json={})
+    reviewer.learner.wait()
+    assert 'not known yet: judge some by chance' in client.get('/state').json()['found']
+    cards = client.post('/cards', json={'label': 'whistle', 'by': 'threshold', 'n': 30}).json()['cards']
+    for c in cards: judge(client, c['row'], bool(has[c['row']]))
+    reviewer.learner.wait()
+    client.post('/score', json={})
+    reviewer.learner.wait()
+    state = client.get('/state').json()
+    right = sum(has[c['row']] for c in cards)
+    assert f'{right} of 30 heard by chance were right' in state['found'] and 'at a precision of 90 %' in state['found']
+    assert state['precision'] == .9 and state['precisions'] == [.7, .8, .9, .95]
+    asked = client.post('/precision', json={'value': .7}).json()
+    assert asked['precision'] == .7 and 'at a precision of 70 %' in asked['found']
+    for wrong in (0, 2, 'x', None): assert client.post('/precision', json={'value': wrong}).status_code == 400
+
+
+def test_what_is_missing_is_told_before_anything_is_embedded(night, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from auditus.commands.options import make_app
+    from auditus.commands.search import open_page
+    def embed(*args): raise AssertionError('examples were embedded')
+    monkeypatch.setattr(Session, 'add', embed)
+    monkeypatch.setitem(sys.modules, 'starlette', None)
+    at = night[0].parent
+    done = CliRunner().invoke(make_app({'app': open_page, 'other': open_page}), [
+        'app', str(at/'rows.parquet'), '--review', str(tmp_path/'s'), '--label', 'owl', '--examples', str(night[0]/'a.wav')])
+    assert done.exit_code == 1 and "pip install 'auditus[app]'" in done.output
+
+
+def test_a_label_that_may_be_a_slip(night, tmp_path):
+    session = open_session(night, tmp_path/'s').judge(3, 'saltator', True)
+    with pytest.warns(UserWarning, match="'saltatr' is a new class beside 'saltator'"): serve_review(session, labels=['saltatr']).close()
 
 
 def test_what_went_wrong_in_the_background_is_told(client, reviewer):
@@ -449,6 +490,19 @@ def test_a_killed_server_loses_no_judgement(tab, server, night, tmp_path):
     kept = open_session(night, tmp_path/'whistles').states['whistle'].judged
     assert {row: r['value'] for row, r in kept.items()} == dict(said) and len(said) == 16
     assert sum(r['kind'] == 'judgement' for r in records(tmp_path/'whistles')) == 16
+
+
+def test_a_clip_that_is_not_there_yet(tab):
+    from playwright.sync_api import expect
+    shown(tab)
+    held = []
+    tab.route('**/card/*', held.append)
+    tab.locator('#by').select_option('random')
+    expect(tab.locator('#picture')).to_have_text('Loading…')
+    tab.unroute('**/card/*')
+    for route in held: route.continue_()
+    shown(tab)
+    expect(tab.locator('#picture img')).to_be_visible()
 
 
 def test_learning_and_everything_on_a_phone(tab, night, server, tmp_path):

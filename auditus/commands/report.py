@@ -22,7 +22,7 @@ def write_report(
     out: Annotated[Path, typer.Option('--out', '-o',
         help='A .html file: one page, which prints and needs no network.')] = Path('report.html'),
     thresholds: Annotated[Optional[str], typer.Option(
-        help='What auditus thresholds wrote, or what auditus review wrote, filled in: '
+        help='What auditus thresholds wrote, what auditus review wrote, filled in, or the folder of a session: '
              'only detections that can be believed count.')] = None,
     min_score: Annotated[Optional[float], typer.Option(
         help='Leave out detections with a lower score.')] = None,

@@ -96,8 +96,10 @@ def review(
 # %% ../../nbs/885_commands.review.ipynb #50d8020e
 @as_command
 def thresholds(
-    reviewed: Annotated[Path, typer.Argument(help='What auditus review wrote, filled in.')],
-    scores: Annotated[Optional[Path], typer.Option(help='The table of scores that the clips were drawn from.')] = None,
+    reviewed: Annotated[Path, typer.Argument(
+        help='What auditus review wrote, filled in; or the folder of a session (auditus app --review).')],
+    scores: Annotated[Optional[Path], typer.Option(
+        help='The table of scores that the clips were drawn from; of a session the one in its folder.')] = None,
     out: Annotated[Optional[Path], typer.Option('--out', '-o', help='A .json file, for auditus classify --thresholds.')] = None,
     precision: Annotated[float, typer.Option(help='The share of detections that must be right.')] = .9,
     confidence: Annotated[float, typer.Option(help='With which it must hold, for each class.')] = .95,
@@ -106,14 +108,17 @@ def thresholds(
     table: Annotated[Optional[Path], typer.Option(help='A .csv or .parquet file for the same as a table.')] = None,
 ):
     "Say from which score on detections can be believed, and how common each class is."
+    from auditus.session.thresholds import folder_thresholds, is_session
     from auditus.thresholds import Thresholds
     check_table_path(table, '--table')
     if out is not None:
         if out.suffix.lower()!='.json': raise SettingError(f'`--out` must end in .json, got {brief(out)}')
         make_parent(out)
-    found = Thresholds.of_review(reviewed, scores, precision, confidence, incomplete)
+    from_session = is_session(reviewed)
+    found = (folder_thresholds(reviewed, scores, precision, confidence) if from_session else
+             Thresholds.of_review(reviewed, scores, precision, confidence, incomplete))
     typer.echo(found)
-    if scores is None: say('note: without --scores it is not known how many clips there are: thresholds are as low, or higher')
+    if scores is None and not from_session: say('note: without --scores it is not known how many clips there are: thresholds are as low, or higher')
     if found.made_with is None:
         say('note: it is not recorded which model and window made the scores (a Parquet table of auditus classify says it): '
             'auditus classify --thresholds can not tell when it is given others')

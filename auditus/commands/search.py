@@ -190,7 +190,7 @@ def open_page(
     trust: TrustOptions = TrustOptions(),
 ):
     "Open a page: see, hear, classify and embed sounds, and find their like."
-    from auditus.app import serve, serve_review, SoundAnalyzer
+    from auditus.app import check_review_server, serve, serve_review, SoundAnalyzer
     from auditus.page.files import exit_on_signals
     from auditus.page.layout import import_gradio
     from auditus.page.workbench import place_for_vectors
@@ -198,6 +198,7 @@ def open_page(
     with exit_on_signals():
         if index is not None: check_exists(index)
         if review is not None:
+            check_review_server()
             session = _open_session(index, sounds, review, label, examples)
             labels = [label] if label else ()
             return _show_page(serve_review(session, host, port, browser, allow_host or (), labels), host)

@@ -109,13 +109,20 @@ def sound_scores(self:ProbeClassifier,
     return self.put_right(pool_windows(poolings[self.pooling], embedded.scores, [s.end-s.start for s in embedded.spans]))
 
 # %% ../../nbs/675_learn.classifier.ipynb #1e3907fa
+def hash_head(
+    arrays:dict, # of a head
+    labels:list, # its classes
+    calibration=None, # `Calibration` of its scores
+)->str: # 16 hex digits
+    "Return what tells a head from others."
+    import torch
+    found = hash_tensors({k:torch.as_tensor(np.asarray(v)) for k,v in arrays.items()})
+    return digest([found, labels, None if calibration is None else calibration.as_dict()])
+
 @patch
 def head_hash(self:ProbeClassifier)->str: # 16 hex digits
     "Return what tells the head from others."
-    import torch
-    p = self.probe
-    arrays = hash_tensors({k:torch.as_tensor(np.asarray(v)) for k,v in p.arrays.items()})
-    return digest([arrays, self.labels, None if p.calibration is None else p.calibration.as_dict()])
+    return hash_head(self.probe.arrays, self.labels, self.probe.calibration)
 
 # %% ../../nbs/675_learn.classifier.ipynb #6324ffd3
 @patch

@@ -162,7 +162,7 @@ function draw() {
     + (c.score == null ? '' : `, score ${c.score.toFixed(2)}`) + (c.cut ? ` (only the first ${c.cut} s are shown and heard)` : '')
     + (c.was !== undefined ? `: was ${c.was}` : '');
   if (c.error) { const p = document.createElement('p'); p.textContent = c.error; shown.replaceChildren(p); return }
-  if (!c.ready) { shown.replaceChildren(); return }
+  if (!c.ready) { const p = document.createElement('p'); p.textContent = 'Loading…'; shown.replaceChildren(p); return }
   shown.replaceChildren(c.img);
   for (const [hz, share] of c.hz) {
     const tick = document.createElement('span');
@@ -312,6 +312,8 @@ function options() {
     if (label !== null) $('label').value = label;
   }
   if (!$('by').options.length) $('by').replaceChildren(...state.strategies.map(s => new Option(s.words, s.name)));
+  if (!$('precision').options.length) $('precision').replaceChildren(...state.precisions.map(p => new Option(`${Math.round(1000*p)/10} %`, p)));
+  if (document.activeElement !== $('precision')) $('precision').value = state.precision;
   if (!$('exports').childElementCount) $('exports').replaceChildren(...state.exports.map(e => {
     const a = document.createElement('a');
     a.href = `export/${e.name}`;
@@ -416,6 +418,10 @@ click('fit', learn);
 click('score', () => ask('score', {}).then(take, e => trouble(e.message)));
 $('speed').addEventListener('change', () => { speed(); $('card').focus() });
 $('label').addEventListener('change', () => { choose($('label').value, false); $('card').focus() });
+$('precision').addEventListener('change', () => {
+  ask('precision', {value: Number($('precision').value)}).then(take, x => trouble(x.message));
+  $('card').focus();
+});
 $('by').addEventListener('change', () => { by = $('by').value; trouble(''); renew(false); $('card').focus() });
 $('adding').addEventListener('submit', e => {
   e.preventDefault();

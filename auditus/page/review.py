@@ -61,7 +61,7 @@ class ReviewGate:
         await app(scope, receive, send_with_headers)
 
 # %% ../../nbs/814_page.review.ipynb #53685c99
-_questions = 'cards', 'judge', 'undo', 'label', 'fit', 'score' # methods that a browser may call
+_questions = 'cards', 'judge', 'undo', 'label', 'fit', 'score', 'precision' # methods that a browser may call
 
 def _answer(
     ask, # method
@@ -97,7 +97,7 @@ def _download(
     folder = Path(tempfile.mkdtemp(dir=process_folder()))
     remove = partial(shutil.rmtree, folder, ignore_errors=True)
     try:
-        with reviewer.lock: file = export_found(reviewer.session, kind, folder)
+        with reviewer.lock: file = export_found(reviewer.session, kind, folder, reviewer.learner.precision)
     except BaseException:
         remove()
         raise

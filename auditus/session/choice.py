@@ -48,11 +48,11 @@ def plan_sample(
     scores:np.ndarray, # `(n,)`
     unjudged:np.ndarray, # numbers of rows
     seed:int, # of the draws
-)->tuple: # numbers of rows, in the order of chance, and weights
+)->tuple: # numbers of rows, in the order of chance, their weights, and the heaviest of these
     "Draw the clips of which thresholds are made."
     places,weights = draw_clips(scores[unjudged], sample_size, seed=seed)
-    order = np.random.default_rng(seed).permutation(len(places))
-    return unjudged[places[order]],weights[order]*len(places)
+    order,weights = np.random.default_rng(seed).permutation(len(places)),weights*len(places)
+    return unjudged[places[order]],weights[order],weights.max()
 
 # %% ../../nbs/746_session.choice.ipynb #e3e9d3e7
 queue_rows = 5000 # candidates that are sorted
@@ -64,9 +64,9 @@ def make_queue(
     logits:np.ndarray|None, # `(n,)`; `None`: nothing was learnt
     unjudged:np.ndarray, # numbers of rows
     seed:int, # of what chance picks
-)->tuple: # numbers of rows, the first to be heard first, and the weights of those that chance picks, or `None`
+)->tuple: # numbers of rows, the first to be heard first; of `plan_sample` weights and the heaviest, else `None`
     "Put rows in the order in which they are to be judged. Raises `SettingError` where a strategy needs more to go on."
-    if by=='random': return np.random.default_rng(seed).permutation(unjudged)[:queue_rows],None
+    if by=='random': return np.random.default_rng(seed).permutation(unjudged)[:queue_rows],None,None
     if by=='threshold':
         if logits is None:
             raise SettingError("by='threshold' draws where scores are high, and there are none: call fit() first")
@@ -75,7 +75,7 @@ def make_queue(
     if by=='diverse':
         pool = (np.random.default_rng(seed).permutation(unjudged)[:diverse_pool] if values is None
                 else unjudged[ranked(values[unjudged], min(diverse_pool, max(diverse_most, len(unjudged)//50)))])
-        return pool[spread_out(X[pool], diverse_most)],None
+        return pool[spread_out(X[pool], diverse_most)],None,None
     if values is None: raise SettingError(f"by={by!r} needs something to go on: give examples to `add`, or begin "
                                           "with by='diverse' or by='random'")
-    return unjudged[ranked(values[unjudged], queue_rows)],None
+    return unjudged[ranked(values[unjudged], queue_rows)],None,None

@@ -106,6 +106,12 @@ def unpack(
     "Read vectors from text."
     return np.frombuffer(b64decode(packed['float32']), '<f4').reshape(packed['shape'])
 
+def same_vectors(
+    a:np.ndarray, b:np.ndarray, # `(n, dim)`
+)->bool:
+    "Were both embedded from the same sound?"
+    return a.shape==b.shape and bool(np.abs(a-b).max(initial=0)<=1e-4*np.abs(a).max(initial=0))
+
 class Example(NamedTuple):
     "An example as it goes into the log."
     rows:list # of the table, that hold it

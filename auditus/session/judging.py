@@ -6,13 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/752_session.judging.ipynb #3907b9b4
-import getpass
+import getpass, os, warnings
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import AudioInputError, SettingError, check_choice, check_positive
-from ..sound.wording import count
+from ..sound.errors import AudioInputError, AudioNotFoundError, SettingError, check_choice, check_positive
+from ..sound.wording import brief, count
 from ..core import Clip
 from ..transform import AudioPipeline
 from ..collect import digest
@@ -24,7 +25,7 @@ from .log import read_logs, standing, undoable
 from .rows import Rows
 from .heads import draw_background, mean_cosines, usual
 from .choice import by_chance, make_queue, strategies
-from .examples import list_examples, pack, read_example
+from .examples import list_examples, pack, read_example, same_vectors
 from .state import LabelState, States
 
 # %% ../../nbs/752_session.judging.ipynb #b774fb78
@@ -40,6 +41,8 @@ class Judging:
         seed:int=0, # of what chance picks
     ):
         check_positive('C', C, 'strength')
+        if sounds is not None and not os.path.isdir(os.path.expanduser(sounds)):
+            raise AudioNotFoundError(f'there is no folder {brief(sounds)} of sounds')
         self.given = pipeline
         self.source,self.settings = (None, {}) if isinstance(table, tuple) else (table, table_settings(table) or {})
         self.X,rows = table if isinstance(table, tuple) and len(table)==2 else load(table)
@@ -51,7 +54,7 @@ class Judging:
         made_by = digest({k:self.settings.get(k) for k in vector_settings})
         self._states = States(self.rows, self.X.shape[1], made_by)
         self._offered,self._skipped = {},set() # what chance weighs of each clip that was given out, and clips put aside
-        self._likeness,self._logits,self._heads,self._queues = {},{},{},{}
+        self._likeness,self._logits,self._heads,self._queues,self._learnt_from = {},{},{},{},{}
         self._open()
 
     def __len__(self): return len(self.rows)
@@ -91,8 +94,28 @@ def _label(self:Judging,
     "Return a label. Raises `SettingError` where it isn't clear which one is meant."
     if label is None and len(self.states)==1: return self.labels[0]
     if isinstance(label, str) and label.strip() and len(label.splitlines())==1: return label
-    have = ', '.join(self.labels) or 'none yet'
-    raise SettingError(f'`label` must say what is sought, a text of one line; there are {have}; got {label!r}')
+    have = ', '.join(self.labels)
+    if label is None and have: raise SettingError(f'say which class is meant, by `label`: there are {have}')
+    raise SettingError('`label` must name what is sought, in a line; '
+                       f'{f"there are {have}" if have else "there is none yet"}; got {label!r}')
+
+def near_labels(
+    label:str, # that is new
+    labels:list, # that there are
+)->list: # of these; empty: it is none of them misspelt
+    "Find labels that a new one may be a slip of."
+    known = {l.casefold():l for l in labels}
+    if label in labels: return []
+    return [known[l] for l in get_close_matches(label.casefold(), [*known], 1, cutoff=.85)]
+
+def warn_of_slip(
+    label:str, # that is asked for
+    labels:list, # that there are
+):
+    "Warn where a label is new, and much like one that there is."
+    if near := near_labels(label, labels):
+        warnings.warn(f'{label!r} is a new class beside {near[0]!r}: if that is a slip, undo it, and use the other name',
+                      stacklevel=3)
 
 @patch
 def _state(self:Judging, label:str)->LabelState:
@@ -113,15 +136,17 @@ def add(self:Judging,
     # a path, `Clip`, sound, vector `(dim,)`, folder, selection table (Raven, Audacity, CSV), or a list of these
     clips,
 )->Judging: # itself
-    "Add examples. Those in recordings of the table stand for their rows, others are embedded once."
+    "Add examples, each once. Those in recordings of the table stand for their rows, others are embedded."
     label = self._label(label)
     examples = list_examples(clips, label)
     found = [read_example(self.rows, lambda: self.pipeline, e, self.X.shape[1]) for e in examples]
+    warn_of_slip(label, self.labels)
     for e in found:
-        for row in e.rows: self._append({'kind': 'example', 'label': label, **self.rows.key(row), 'source': e.source})
-        if e.vectors is not None:
-            self._append({'kind': 'example', 'label': label, 'source': e.source, 'made_by': self._states.made_by,
-                          'vectors': pack(e.vectors)})
+        told,state = {'kind': 'example', 'label': label, 'source': e.source},self._state(label)
+        for row in e.rows:
+            if row not in state.rows(True, 'example'): self._append({**told, **self.rows.key(row)})
+        if e.vectors is not None and not any(same_vectors(e.vectors, V) for V in state.examples):
+            self._append({**told, 'made_by': self._states.made_by, 'vectors': pack(e.vectors)})
     self._forget([label], logits=False)
     return self
 
@@ -147,7 +172,7 @@ def likeness(self:Judging, label:str)->np.ndarray|None: # `(n,)`; `None`: there 
     return self._likeness[label]
 
 @patch
-def _queue(self:Judging, label:str, by:str)->tuple: # rows, and weights or `None`
+def _queue(self:Judging, label:str, by:str)->tuple: # what `make_queue` gives, and what was known by then
     "Return the candidates, in order."
     if (label, by) not in self._queues:
         state,unjudged = self._state(label),np.ones(len(self), bool)
@@ -157,21 +182,25 @@ def _queue(self:Judging, label:str, by:str)->tuple: # rows, and weights or `None
         likeness = self.likeness(label) if by_likeness else None
         seed = int(digest([self.seed, label, by, len(state.judged)]), 16)%2**32
         rows = np.flatnonzero(unjudged)
-        self._queues[label,by] = make_queue(by, self.X, likeness, self._logits.get(label), rows, seed)
+        made = make_queue(by, self.X, likeness, self._logits.get(label), rows, seed)
+        self._queues[label,by] = *made,{'of': len(rows), 'known': len(state.rows(True))}
     return self._queues[label,by]
 
 @patch
 def _choose(self:Judging, label:str, by:str, n:int)->list: # of numbers of rows
     "Choose the next rows of a queue that nobody judged."
-    state,(rows,weights) = self._state(label),self._queue(label, by)
+    state,(rows,weights,most,then) = self._state(label),self._queue(label, by)
     free = [(i, int(r)) for i,r in enumerate(rows) if r not in state.judged and r not in state.disputed
             and (label, r) not in self._skipped]
     if by in by_chance: chosen = [r for _,r in free[:n]]
     else: chosen = self.rows.without_overlaps((r for _,r in free), n, taken=state.judged)
-    of,known,place = len(self)-len(state.judged)-len(state.disputed),len(state.rows(True)),{r:i for i,r in free}
+    of,place = len(self)-len(state.judged)-len(state.disputed),{r:i for i,r in free}
+    now = {'weight': float(of), 'most': float(of), 'of': of, 'known': len(state.rows(True))}
     for r in chosen:
-        weight = None if by not in by_chance else float(of if weights is None else weights[place[r]])
-        self._offered[label,r] = {'by': by} | ({} if weight is None else {'weight': weight, 'of': of, 'known': known})
+        # a draw for a threshold stands for what nobody had judged when it was planned
+        if by=='threshold': drawn = {'weight': float(weights[place[r]]), 'most': float(most), **then}
+        else: drawn = now if by in by_chance else {}
+        self._offered[label,r] = {'by': by, **drawn}
     return chosen
 
 # %% ../../nbs/752_session.judging.ipynb #62370234
@@ -202,6 +231,7 @@ def judge(self:Judging,
     label,row = self._label(label),self.rows.locate(clip)
     if isinstance(value, np.bool_): value = bool(value)
     check_choice('value', value, (True, False, None))
+    warn_of_slip(label, self.labels)
     how = self._offered.get((label, row), {'by': 'own'})
     self._append({'kind': 'judgement', **self.rows.key(row), 'label': label, 'value': value, **how})
     return self

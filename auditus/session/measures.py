@@ -7,8 +7,9 @@ __all__ = []
 
 # %% ../../nbs/742_session.measures.ipynb #87e42ed7
 import numpy as np
+from bisect import bisect_left
 from typing import NamedTuple
-from ..learn.bounds import share_interval
+from ..learn.bounds import log_wealth, share_of_alike
 from ..sound.wording import count
 from .heads import fit_linear
 
@@ -64,26 +65,63 @@ def precision_at(
 class Density(NamedTuple):
     "How many rows have a call, as far as judgements tell."
     rows:float|None # estimate; `None`: chance picked none
-    low:float # bounds that hold with 95 % confidence
+    low:float # bounds that hold with the confidence asked for
     high:float
     drawn:int # judged clips that chance had picked
 
 def call_density(
     value:np.ndarray, # `(d,)`, bool: judgements of clips that chance picked
-    weight:np.ndarray, # `(d,)`, one over the chance of each
+    weight:np.ndarray, # `(d,)`: how many rows nobody had judged by then, over each one's share in the draw
     of:np.ndarray, # `(d,)`, rows that nobody had judged by then
+    most:np.ndarray, # `(d,)`, the heaviest that each draw could have given
     known:np.ndarray, # `(d,)`, rows that were judged yes by then
     n_yes:int, # rows judged yes by now
     n_rows:int, # of the table
     n_no:int, # rows judged no by now
+    confidence:float=.95, # that the bounds hold with
 )->Density:
     "Estimate how many rows have a call."
-    least,most = float(n_yes),float(n_rows-n_no)
-    if not len(value): return Density(None, least, most, 0)
-    _,low,high = share_interval(value.astype(float), weight, .95)
-    base,all_of = known.mean(),of.mean()
-    within = lambda x: float(min(max(x, least), most))
-    return Density(within(base+(weight*value).mean()), within(base+low*all_of), within(base+high*all_of), len(value))
+    least,top = n_yes,max(n_yes, n_rows-n_no)
+    if not len(value): return Density(None, float(least), float(top), 0)
+    rows = float(np.clip((known+weight*value).mean(), least, top))
+    if np.array_equal(weight, most):
+        bounds = np.array(share_of_alike(value.sum(), len(value), confidence)[1:])*of.mean()+known.mean()
+    else: bounds = _bet(value, weight/most, of, known, least, top, (1-confidence)/2)
+    low,high = np.clip(bounds, least, top).tolist()
+    return Density(rows, min(low, rows), max(high, rows), len(value))
+
+def _bet(
+    value:np.ndarray, # as in `call_density`
+    w:np.ndarray, # `(d,)`, weights as shares of the heaviest
+    of:np.ndarray, known:np.ndarray, # as in `call_density`
+    least:int, top:int, # rows that are possible
+    chance:float, # that a bound is wrong with
+)->tuple: # the fewest and the most rows that can't be ruled out
+    "Bet against each number of rows."
+    limit = -np.log(chance)
+    def share(n): return np.clip((n-known)/of, 1e-9, 1-1e-9) # of those that nobody had judged
+    def can_be_few(n): return log_wealth(w*(value/share(n)-1), 1.)<limit
+    def is_too_many(n): return log_wealth(w*(share(n)-value)/(1-share(n)), 1.)>=limit
+    low = least+bisect_left(range(least, top), True, key=can_be_few)
+    return low,low+bisect_left(range(low, top), True, key=lambda n: is_too_many(n+1))
+
+# %% ../../nbs/742_session.measures.ipynb #bf7aedf1
+_rounds = 30, 60, 100, 200, 400 # clips that somebody may go on with
+
+def narrow_density(
+    found:Density, # so far
+    value, weight, of, most, known, n_yes, n_rows, n_no, # as in `call_density`
+)->tuple|None: # clips, and the `Density` then; `None`: it is narrow enough, or can't be made so
+    "Say how many more clips by='random' would halve an interval."
+    width,left = found.high-found.low,n_rows-n_no-n_yes
+    if found.rows is None or width<=max(10, found.rows/2): return None
+    for more in _rounds:
+        if more>left: return None
+        yes = round(more*(found.rows-n_yes)/left)
+        add = np.arange(more)<yes,*(np.full(more, left) for _ in range(3)),np.full(more, n_yes)
+        so_far = [np.concatenate(p) for p in zip((value, weight, of, most, known), add)]
+        then = call_density(*so_far, n_yes+yes, n_rows, n_no+more-yes)
+        if then.high-then.low<=width/2: return more,then
 
 # %% ../../nbs/742_session.measures.ipynb #2e6fa14a
 least_judged = 10 # of yes and of no, before anything is said
@@ -97,15 +135,16 @@ def advise(
     misses:int=0, # how many of the last clips that by='top' gave were no, one after the other
 )->str:
     "Say what to do next, and why."
-    if n_yes<least_judged:
-        return f"go on: {count(n_yes, 'clip')} judged yes, {least_judged} tell something (by='similar' or 'top')"
+    def too_few(n, what): return f'go on: {n or "none"} judged {what} so far, and it takes {least_judged} to say more'
+    if n_yes<least_judged: return too_few(n_yes, 'yes')+" (by='similar' or 'top')"
     if misses>=enough_misses:
-        return f'stop: the last {misses} with the highest scores were no, so what it can find is found'
-    if n_no<least_judged:
-        return f"go on: {count(n_no, 'clip')} judged no, {least_judged} tell something (by='uncertain')"
+        return f'stop looking: the last {misses} with the highest scores were no, so what it can find is found'
+    if n_no<least_judged: return too_few(n_no, 'no')+" (by='uncertain')"
     if len(curve)>1 and curve[-1][1]-curve[-2][1]>still_rising:
         return (f'go on: from {curve[-2][0]} to {curve[-1][0]} judgements the average precision rose '
                 f"from {curve[-2][1]:.2f} to {curve[-1][1]:.2f} (by='uncertain' or 'top')")
     if threshold is None: return "it no longer rises: judge by='threshold' to learn which score can be believed"
-    if threshold['threshold'] is None: return f"go on by='threshold': {threshold['missing']}"
+    if threshold['threshold'] is None:
+        what = 'stop' if threshold.get('used_up') else "go on by='threshold'"
+        return f"{what}: {threshold['missing']}"
     return f"stop: scores from {threshold['threshold']:.3g} on can be believed"

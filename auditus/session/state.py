@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from ..sound.wording import count
 from .log import decide, standing
+from .measures import call_density, Density, narrow_density
 from .rows import Rows
 from .examples import unpack
 
@@ -50,7 +51,7 @@ class States:
     def __init__(self,
         rows:Rows, # of the table
         dim:int, # of its vectors
-        made_by:str, # what decides its vectors
+        made_by:str|None, # what decides its vectors; `None`: examples from outside don't count
     ): self.rows,self.dim,self.made_by,self.find,self.told = rows,dim,made_by,_Finder(rows),0
 
     def read(self,
@@ -65,7 +66,7 @@ class States:
                 if (row := self.find(r)) is not None: state.judged[row] = {**r, 'value': True, 'by': 'example'}
             elif r.get('made_by')==self.made_by and r['vectors']['shape'][1]==self.dim:
                 state.examples.append(unpack(r['vectors']))
-            else: foreign += 1
+            elif self.made_by is not None: foreign += 1
         agreed,disputed = decide(logs)
         for r in sorted(agreed, key=lambda r: r['at']):
             if (row := self.find(r)) is not None: of(r['label']).judged[row] = r
@@ -98,10 +99,23 @@ def training_rows(
 
 def draws(
     state:LabelState,
-)->dict: # arrays `row`, `value`, `weight`, `of`, `known`, of those that chance picked and somebody was sure of
+)->dict: # arrays `row`, `value`, `weight`, `of`, `most`, `known`, `is_sample`, of those that somebody was sure of
     "Return the judged clips that chance picked."
     picked = [(r, j) for r,j in state.judged.items() if j.get('weight') is not None and j['value'] is not None]
     def column(k, kind): return np.array([j.get(k) for _,j in picked], kind)
+    heaviest = max((j['weight'] for _,j in picked), default=0.) # of logs that don't say the most
+    most = np.array([j.get('most', j['weight'] if j.get('by')=='random' else heaviest) for _,j in picked], float)
     return {'row': np.array([r for r,_ in picked], int), 'value': column('value', bool),
-            'weight': column('weight', float), 'of': column('of', float), 'known': column('known', float),
+            'weight': column('weight', float), 'of': column('of', float), 'most': most, 'known': column('known', float),
             'is_sample': np.array([j.get('by')=='threshold' for _,j in picked], bool)}
+
+def density_of(
+    state:LabelState,
+    n_rows:int, # of the table
+    confidence:float=.95, # that the bounds hold with
+)->tuple: # `Density`, and what `narrow_density` says of it
+    "Return how many rows of the table have a call."
+    d = draws(state)
+    said = *(d[k] for k in ('value', 'weight', 'of', 'most', 'known')),len(state.rows(True)),n_rows,len(state.rows(False))
+    found = call_density(*said, confidence)
+    return found,narrow_density(found, *said)
