@@ -11,12 +11,12 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
-from ..sound.wording import brief, count
-from ..sound.errors import AudioInputError, AudioNotFoundError, SettingError
+from ..sound.errors import AudioInputError, SettingError
 from ..sound.recorded import recorded
-from ..collection.annotations import annotation_rows, merge_windows, read_table, tables
+from ..collection.annotations import annotation_rows, merge_windows
 from ..collection.recorded import time_column
 from ..collection.sources import find_column
+from .scored import read_scores
 
 # %% ../../nbs/759_page.detections.ipynb #0d61c509
 site_columns = 'site', 'station', 'location', 'locality', 'plot', 'point', 'recorder', 'device', 'deployment'
@@ -74,16 +74,6 @@ def _common_folder(
     folders = {os.path.dirname(f) for f in files}
     if len({os.path.isabs(f) for f in folders})>1: return ''
     return os.path.commonpath(folders)
-
-def read_scores(
-    scores, # the path of what `auditus classify -o` wrote, or another table with `file`, `start`, `end`, `label`
-): # rows of a kind that `annotation_rows` takes
-    "Open a table of scores. Raises an error of ours for what is none."
-    if not isinstance(scores, (str, os.PathLike)): return scores
-    path = Path(scores).expanduser()
-    if not path.is_file(): raise AudioNotFoundError(f'there is no file {brief(path)}')
-    if path.suffix.lower() in tables: return read_table(path)
-    raise AudioInputError(f'scores are in a file that ends in {", ".join(tables)}, got {brief(path)}')
 
 def find_detections(
     scores, # as in `read_scores`

@@ -29,26 +29,31 @@ class ScoresOfFiles:
     )->float|None: # `None`: there is no score
         "Return the highest score of the windows of that time, or else of those that overlap it."
         a,b = start or 0.,float('inf') if end is None else end
-        shared = [(max(abs(s-a), abs(e-b)), v) for s,e,v in self.windows.get(file, ()) if min(e, b)-max(s, a)>1e-3]
+        shared = [(max(abs(s-a), abs(e-b)), v) for s,e,v in self.windows.get(file, ())
+                  if min(e, b)-max(s, a)>1e-3]
         same = [v for off,v in shared if off<1e-3]
         return max(same or [v for _,v in shared], default=None)
 
 # %% ../../nbs/743_page.scored.ipynb #c04fd560
 _most_classes = 12 # that have a column of their own
 
+def read_scores(
+    scores, # the path of what `auditus classify -o` wrote, or another table with `file`, `start`, `end`, `label`
+): # rows of a kind that `annotation_rows` takes
+    "Open a table of scores. Raises an error of ours for what is none."
+    if not isinstance(scores, (str, os.PathLike)): return scores
+    path = Path(scores).expanduser()
+    if not path.is_file(): raise AudioNotFoundError(f'there is no file {brief(path)}')
+    if path.suffix.lower() in tables: return read_table(path)
+    raise AudioInputError(f'scores are in a file that ends in {", ".join(tables)}, got {brief(path)}')
+
 def _score_rows(
-    scores, # a path, a frame, or dicts
+    scores, # as in `match_scores`
 )->list: # of dicts with `file`, `start`, `end`, `label` and `score`
-    "Read a table of scores. Raises an error of ours for what is none."
-    if isinstance(scores, (str, os.PathLike)):
-        path = Path(scores).expanduser()
-        if not path.is_file(): raise AudioNotFoundError(f'there is no file {brief(path)}')
-        if path.suffix.lower() not in tables:
-            raise AudioInputError(f'scores are in a file that ends in {", ".join(tables)}, got {brief(path)}')
-        scores = read_table(path)
-    rows = [r for r in annotation_rows(scores) if r.get('score') is not None]
+    "Return the rows that have a score. Raises an error of ours where none has."
+    rows = [r for r in annotation_rows(read_scores(scores)) if r.get('score') is not None]
     if rows: return rows
-    raise AudioInputError('`scores` has no scores: it needs columns such as file, start, end, label and score')
+    raise AudioInputError('`scores` has no scores: it needs columns such as file, start, end, label, score')
 
 def match_scores(
     places:list, # dicts with `file`, `start` and `end` of the points
@@ -65,7 +70,8 @@ def match_scores(
                               f'{rows[0]["start"]:g} s, and the map {brief(places[0]["file"])}: '
                               'classify them from the same folder')
     if len(found)==1: return {f'score of {l}' if l!='score' else l:vs for l,vs in found.items()}
-    def best(i): return max(((vs[i], l) for l,vs in found.items() if vs[i] is not None), default=(None, None))
+    def best(i):
+        return max(((vs[i], l) for l,vs in found.items() if vs[i] is not None), default=(None, None))
     each = [best(i) for i in range(len(places))]
     frequent = [l for l,_ in Counter(r['label'] for r in rows).most_common(_most_classes)]
     return {'best label': [l for _,l in each], 'best score': [v for v,_ in each],
