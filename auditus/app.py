@@ -112,7 +112,7 @@ def _check_sounds(
     rows = session.rows
     if os.path.exists(SoundPlaces(rows.sounds).find(rows.files[0])): return
     raise AudioNotFoundError(f'{brief(rows.files[0])}, the first sound of the table, is not in '
-                             f'{brief(rows.sounds or os.getcwd())}: say with `sounds` (--sounds) '
+                             f'{brief(rows.sounds or os.getcwd())}: say with `sounds` '
                              'in which folder the sounds are')
 
 def check_review_server():

@@ -215,10 +215,11 @@ def select_output(self:AudioClassifier,
 def classify_sounds(self:AudioClassifier,
     sounds:Iterable, # anything that `AudioLoader` takes, each
     failed=None, # as in `AudioPipeline.embed_sounds`
+    heard=None, # as in `AudioPipeline.embed_sounds`
 )->Iterator[EmbeddedSound]: # with features as vectors, and scores
     "Classify the windows of each sound, as they come."
     self.model # whose absence, or whose want of a head, is no fault of the first sound
-    return self.pipe.embed_sounds(sounds, failed, select_output=self.select_output)
+    return self.pipe.embed_sounds(sounds, failed, select_output=self.select_output, heard=heard)
 
 # %% ../nbs/440_classify.ipynb #44a41d9a
 @patch

@@ -53,9 +53,12 @@ class Summary(NamedTuple):
         if self.rests:
             left += f'; {count(self.rests, "window")} of less than {least_rest*1000:.0f} ms at an end left out'
         if self.left_out: left += f'; {describe_left_out(self.left_out)}'
+        ended = 'stopped after' if self.files_left else 'done in'
+        nothing_new = not self.parts_done and not self.files_left
+        now = f'{"all of it was there, found in" if nothing_new else ended} {self.seconds:.1f} s{rate}'
+        if 0<self.parts_done<self.parts and not self.files_left: now += '; the rest was there before'
         return (f'{self.rows:,} vectors of {self.files:,} {what}s, {self.hours:.2f} h of sound, '
-                f'{len(self.errors):,} errors; {self.parts_done} of {self.parts} parts done now, '
-                f'in {self.seconds:.1f} s{rate}{left}')
+                f'{len(self.errors):,} errors; {now}{left}')
 
 # %% ../nbs/580_extract.ipynb #043ff9be
 _engines = {'local': run_processes, 'ray': run_ray}

@@ -21,6 +21,7 @@ from .collection.annotations import label_columns, score_columns
 from .collection.recorded import time_column
 from .collection.sources import find_column
 from .search import SoundIndex, find_index, holds_vectors, name_folders
+from .page.scored import match_scores
 from .page.single import check_page_path, fill_template, to_json
 from .page.snippets import SoundPlaces, make_snippets
 
@@ -112,15 +113,29 @@ def pick_rows(
     return np.unique(np.linspace(0, n-1, min(n, most)).astype(int))
 
 # %% ../nbs/758_map.ipynb #22971c1c
+def _score_columns(
+    places:list, # dicts with `file`, `start` and `end` of the points
+    scores, # as in `write_map`
+)->list: # of `MapColumn`
+    "Make the columns of a table of scores."
+    def column(name, values):
+        if name!='best label': return _as_numbers(name, values)
+        # of thousands of species, those that are seldom the best share a colour
+        few = {l for l,_ in Counter(v for v in values if v is not None).most_common(_most_names-1)}
+        return _as_names(name, [v if v is None or v in few else 'another' for v in values])
+    return [c for k,vs in match_scores(places, scores).items() if (c := column(k, vs)) is not None]
+
 def map_data(
     index:SoundIndex,
     rows:np.ndarray, # that are points
     method:str, # as in `map_points`
     colour:str|None=None, # column to begin with; `None`: the first
+    scores=None, # as in `write_map`
 )->dict: # as `map.js` reads it
     "Collect what is known of the points. Raises `SettingError` where the column to begin with is none."
     table = index.table.take(rows)
     columns,places = map_columns(table),index.locate_rows(rows)
+    if scores is not None: columns = _score_columns(places, scores)+columns
     names = [c.name for c in columns]
     if colour is not None and colour not in names:
         if not names: raise SettingError(f'`colour`: nothing in the table tells its sounds apart, got {colour!r}')
@@ -180,6 +195,9 @@ def write_map(
     max_points:int=5000, # of more rows, so many are chosen evenly
     title:str|None=None, # of the page; `None`: the name of the source
     known:dict|None=None, # name → path of the sounds of an index; `None`: those of a collection are known
+    # what `auditus classify -o` or a `Session` gave, or another table of scores of these sounds, to colour by:
+    # a path, a frame, or dicts
+    scores=None,
     progress:bool|None=None, # a bar; `None`: where somebody is watching
     **changes, # settings of the pipeline to change, such as layer=3
 )->SoundMap:
@@ -194,7 +212,7 @@ def write_map(
     places = SoundPlaces(sounds, known)
     if isinstance(source, SoundIndex): index = source
     else: index = find_index(source, pipeline, progress=progress, **changes)
-    data = map_data(index, pick_rows(len(index), max_points), method, colour)
+    data = map_data(index, pick_rows(len(index), max_points), method, colour, scores)
     if title is None: title = Path(source).name if isinstance(source, (str, Path)) else 'sounds'
     texts = {'title': f'{title}: a map of sounds', 'summary': _summary(data, len(index)), 'note': ''}
     listed = [{'file': data['files'][f], 'start': a, 'end': b}

@@ -18,7 +18,8 @@ from .pipeline.rules import ScoreRules
 from .thresholds import Thresholds
 from .session.thresholds import folder_thresholds, is_session
 from .page.single import check_page_path, fill_template
-from .page.detections import believed, find_detections, lowest_scores
+from .page.detections import (believed, choose_days, Days, find_detections, find_effort, find_events,
+                                     lowest_scores)
 from .page.sections import (describe_activity, describe_classes, describe_density, describe_detections,
                                    html_facts, without_promise)
 
@@ -76,15 +77,17 @@ def describe_basis(
 
 def _summary(
     found:list, # of `Detection`
+    days:Days,
 )->str:
     "Say in a line what was found."
-    times = [d.at for d in found if d.at is not None]
-    when = f', {min(times):%Y-%m-%d} to {max(times):%Y-%m-%d}' if times else ''
+    dates = sorted({days.of(d.at) for d in found if d.at is not None})
+    when = ' to '.join(days.name(d, year=True) for d in dict.fromkeys([*dates[:1], *dates[-1:]]))
+    if when: when = f', {days.word}{"s"*(len(dates)>1)} of {when}' if days.nights else f', {when}'
     sites = {d.site for d in found}
     at = f' at {count(len(sites), "site")}' if sites-{''} else ''
     classes,files = ({getattr(d, k) for d in found} for k in ('label', 'file'))
     return (f'{count(len(found), "detection")} of {count(len(classes), "class", "classes")} '
-            f'in {count(len(files), "recording")}{at}{when}')
+            f'({count(len(find_events(found)), "event")}) in {count(len(files), "recording")}{at}{when}')
 
 # %% ../nbs/763_report.ipynb #5f33a2d4
 def report(
@@ -112,8 +115,9 @@ def report(
     judged = None if thresholds is None else lowest_scores({d.label for d in everything}, thresholds)
     found = believed(everything, judged, min_score)
     basis = describe_basis(min_score, thresholds)
-    sections = {'Classes': describe_classes(found, judged),
-                'Activity': describe_activity(found) if found else '<p>Nothing is left.</p>'}
+    days,effort = choose_days(d.at for d in everything),find_effort(everything, origin)
+    sections = {'Classes': describe_classes(found, judged, days, effort),
+                'Activity': describe_activity(found, days) if found else '<p>Nothing is left.</p>'}
     if judged is not None:
         sections['Classes'] += f'<p>{html.escape(without_promise(everything, judged))}</p>'
         sections['Call density'] = describe_density(thresholds)
@@ -122,7 +126,7 @@ def report(
     body = ''.join(f'<section><h2>{html.escape(k)}</h2>{v}</section>' for k,v in sections.items())
     told,left = f'{basis}.',len(everything)-len(found)
     if left: told += f' {count(left, "row")} of {len(everything):,} in the table did not count.'
-    texts = {'title': title, 'summary': _summary(found), 'basis': told}
+    texts = {'title': title, 'summary': _summary(found, days), 'basis': told}
     page = fill_template('report', texts, {'sections': body})
     if path is not None:
         with said_plainly(path), write_whole(path) as new: new.write_text(page, encoding='utf-8')

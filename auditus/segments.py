@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 from .sound.wording import brief, count
-from .sound.errors import AudioDecodeError, AudioInputError, AuditusError, check_choice, check_positive
+from .sound.errors import AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, check_choice, check_positive
 from .sound.whole import write_whole
 from .sound.files import said_plainly
 from .core import AudioArray, Clip
 from .load import AudioLoader
-from .collection.sources import find_column, parse_seconds
+from .collection.sources import find_column, parse_seconds, user_path
 from .collection.annotations import above_threshold, annotation_rows, as_table, label_columns, score_columns
 from .collect import collect
 
@@ -34,6 +34,7 @@ class _Segment(NamedTuple):
 
 def _find_segments(
     table, # as in `segments`
+    sounds=None, # as in `segments`
 )->list: # of `_Segment`
     "Find the clips of a table, with their labels and scores. Raises `AudioInputError` where it has none."
     if isinstance(table, list) and all(isinstance(r, dict) for r in table): table = as_table(annotation_rows(table))
@@ -41,6 +42,7 @@ def _find_segments(
     if all(i.start is None for i in items):
         raise AudioInputError(f'{brief(table)} lists no clips: it has no two columns that say when '
                               f'something begins and ends, such as start and end')
+    if sounds is not None: items = [i._replace(at=str(user_path(sounds)/i.name)) for i in items]
     label,score = (find_column(items[0].more, wanted) for wanted in (label_columns, score_columns))
     def names(v): return v if isinstance(v, (list, tuple)) else [v]
     return [_Segment(i, l, parse_seconds(i.more[score]) if score else None)
@@ -98,6 +100,15 @@ class Segments(NamedTuple):
             left = f'; {count(len(self.errors), "clip")} could not be read, {name} first: {error}'
         return f'{count(len(self.files), "file")} of {count(len({f.parent for f in self.files}), "folder")}{left}'
 
+def _where_else(
+    item, # `Item` that could not be read
+    sounds, # as in `segments`
+)->str: # '' where it was found
+    "Say how to tell where recordings are."
+    if not isinstance(item.at, str) or '://' in item.at or Path(item.at).exists(): return ''
+    other = 'another' if sounds is not None else 'the'
+    return f'. Say with `sounds` {other} folder from which the table names its recordings'
+
 def segments(
     table, # of clips: a selection table, a CSV or Parquet file, a DataFrame, or a list of dicts
     out, # a folder, in which each label gets one
@@ -106,6 +117,7 @@ def segments(
     pad:float=0., # seconds before and after each
     suffix:str='.wav', # or '.flac'
     truncated:str='raise', # as in `AudioLoader`
+    sounds=None, # the folder from which the table names its recordings; `None`: here, or beside the table
 )->Segments:
     "Write the clips of a table as sound files. Raises `AudioDecodeError` where none could be read."
     import soundfile as sf
@@ -113,7 +125,9 @@ def segments(
     if best is not None: check_positive('best', best, 'clips', whole=True)
     if pad: check_positive('pad', pad, 'seconds')
     out,load,files,errors = Path(out).expanduser(),AudioLoader(mono=False, truncated=truncated),[],[]
-    chosen = _choose(_find_segments(table), best, threshold)
+    if sounds is not None and not user_path(sounds).is_dir():
+        raise AudioNotFoundError(f'there is no folder {brief(str(sounds))}')
+    chosen = _choose(_find_segments(table, sounds), best, threshold)
     for s in chosen:
         try: sound = _load_padded(load, s.item, pad)
         except AuditusError as e:
@@ -128,5 +142,5 @@ def segments(
         files.append(path)
     if errors and not files:
         raise AudioDecodeError(f'none of {count(len(errors), "clip")} could be read; the first is '
-                               f'{errors[0][0]}: {errors[0][1]}')
+                               f'{errors[0][0]}: {errors[0][1]}{_where_else(chosen[0].item, sounds)}')
     return Segments(files, errors)

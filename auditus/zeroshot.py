@@ -90,10 +90,10 @@ def texts(self:ZeroShotClassifier)->np.ndarray: # `(labels, dim)`, each of lengt
     return self._texts
 
 @patch
-def classify_sounds(self:ZeroShotClassifier, sounds, failed=None):
+def classify_sounds(self:ZeroShotClassifier, sounds, failed=None, heard=None):
     "Classify the windows of each sound, as they come."
     self.texts # whose absence is no fault of the first sound
-    return AudioClassifier.classify_sounds(self, sounds, failed)
+    return AudioClassifier.classify_sounds(self, sounds, failed, heard)
 
 @patch
 def scores_of(self:ZeroShotClassifier, out, row:int)->np.ndarray: # `(labels,)`

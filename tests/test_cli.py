@@ -336,3 +336,39 @@ def test_options_are_called_as_they_are_typed():
     flags = option_flags(inspect.signature(probe).parameters.values())
     assert in_terminal("replace it with overwrite=True (--overwrite), or name yours with label_column=, and groups='file' keeps them", flags) \
         == 'replace it with --overwrite, or name yours with --label-column, and --group file keeps them'
+
+
+def test_segments_finds_its_sounds_where_it_is_told(sounds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path('t.csv').write_text('file,start,end,label,score\nchirp.ogg,0,.5,owl,.9\n')
+    lost = command('segments', 't.csv', 'out')
+    assert lost.exit_code == 1 and 'Say with `--sounds` the folder from which the table names its recordings' in lost.stderr
+    found = command('segments', 't.csv', 'out', '--sounds', sounds)
+    assert found.exit_code == 0 and '1 clip → out' in found.stderr and len([*Path('out').rglob('*.wav')]) == 1
+    assert "there is no folder 'nowhere'" in command('segments', 't.csv', 'out', '--sounds', 'nowhere').stderr
+
+
+@pytest.mark.parametrize('args, said', [
+    (['embed', 'empty', '-m', 'birdnett'], "did you mean 'birdnet'?"), (['map', 'empty', '-o', 'm.html'], "no sounds in 'empty'"),
+    (['search', 'table.parquet', 'exampels'], "there is no file 'exampels' (did you mean 'examples'?)"),
+    (['search', 'table.parquet', 'examples/none.wav'], "there is no file 'examples/none.wav'"),
+    (['review', 'table.parquet', 'examples', '-o', 'r.csv'], 'this is a table of embeddings, and scores are needed'),
+    (['map', 'table.parquet', '-o', 'm.png', '--scores', 's.csv'], '`--scores` colours the points of a page')])
+def test_what_was_meant_is_said(args, said, model, sounds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    for folder in ('empty', 'examples'): Path(folder).mkdir()
+    shutil.copy(sounds/'chirp.ogg', 'examples')
+    Path('s.csv').write_text('file,start,end,label,score\nchirp.ogg,0,.5,owl,.9\n')
+    assert command('embed', 'examples', '-m', model, '-o', 'table.parquet').exit_code == 0
+    done = command(*args)
+    assert done.exit_code == 1 and said in done.stderr, done.stderr
+
+
+def test_info_takes_what_it_advises(tmp_path, rng):
+    sf.write(tmp_path/'a.ogg', noise(rng, 4, 16000), 16000)
+    data = (tmp_path/'a.ogg').read_bytes()
+    (tmp_path/'a.ogg').write_bytes(data[:len(data)//2])
+    told = command('info', tmp_path/'a.ogg')
+    assert told.exit_code == 1 and '--truncated keep' in told.stderr and 'AudioLoader' not in told.stderr
+    assert command('info', tmp_path/'a.ogg', '--truncated', 'keep').exit_code == 0

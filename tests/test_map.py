@@ -90,7 +90,7 @@ def test_nothing_is_fetched(page):
         assert links in ([], ['http://www.w3.org/2000/svg'])  # the name of a language, which nobody opens
 
 
-@pytest.mark.parametrize('most', [.03, .06, .1, .3])
+@pytest.mark.parametrize('most', [.035, .06, .1, .3])
 def test_a_page_is_as_small_as_asked(index, beeps, tmp_path, most):
     done = write_map(index, tmp_path/'map.html', beeps, max_mb=most)
     assert done.out.stat().st_size <= most*1e6
@@ -302,3 +302,49 @@ def test_on_a_phone(tab):
     wait(tab, 'window.played?.length == 1')
     assert '1.00 s to 2.00 s' in tab.locator('#card').inner_text()
     assert min(b['width'] and b['height'] for b in map(lambda e: e.bounding_box(), tab.locator('.tools button').all())) >= 40
+
+
+def test_points_are_coloured_by_scores_of_another_table(index, beeps, tmp_path):
+    places = index.locate_rows(np.arange(12))
+    scores = [dict(file=p['file'], start=p['start'], end=p['end'], label='owl', score=i/20) for i, p in enumerate(places)]
+    write_map(index, tmp_path/'map.html', beeps, scores=scores[::-1][:9])
+    data = inside(tmp_path/'map.html', 'data')
+    assert data['colour'] == 'score of owl'
+    column = next(c for c in data['columns'] if c['name'] == 'score of owl')
+    assert column['values'] == [None]*3+[pytest.approx(i/20) for i in range(3, 12)]
+
+
+def lab(rgb):  # of linear values, in CIE's L*a*b*
+    x = rgb@np.array([[.4124, .3576, .1805], [.2126, .7152, .0722], [.0193, .1192, .9505]]).T/[.9505, 1, 1.089]
+    f = np.where(x > .008856, np.cbrt(np.clip(x, 0, None)), 7.787*x+16/116)
+    return np.stack([116*f[..., 1]-16, 500*(f[..., 0]-f[..., 1]), 200*(f[..., 1]-f[..., 2])], -1)
+
+
+# Machado, Oliveira and Fernandes (2009): what who lacks a kind of cone sees of red, green and blue
+seen_by = {'all': np.eye(3), 'no red': [[.152286, 1.052583, -.204868], [.114503, .786281, .099216], [-.003882, -.048116, 1.051998]],
+           'no green': [[.367322, .860646, -.227968], [.280085, .672501, .047413], [-.011820, .042940, .968881]],
+           'no blue': [[1.255528, -.076749, -.178779], [-.078411, .930809, .147602], [.004733, .691367, .303900]]}
+
+
+@pytest.mark.parametrize('eyes', seen_by)
+def test_hours_of_a_whole_day_are_told_apart(eyes):
+    colours = re.findall('#[0-9a-f]{6}', re.search(r'const ring = \[(.*?)\]', read_template('map.js'))[1])
+    stops = np.array([[int(c[i:i+2], 16) for i in (1, 3, 5)] for c in colours])/255
+    assert len(stops) == 9 and (stops[0] == stops[-1]).all()
+    srgb = np.stack([np.interp((np.arange(24)+.5)/3, np.arange(9), stops[:, k]) for k in range(3)], 1)
+    linear = np.where(srgb <= .04045, srgb/12.92, ((srgb+.055)/1.055)**2.4)
+    seen = lab(np.clip(linear@np.array(seen_by[eyes]).T, 0, 1))
+    apart = np.linalg.norm(seen[:, None]-seen[None], axis=-1)
+    far = np.array([[min((i-j) % 24, (j-i) % 24) >= 2 for j in range(24)] for i in range(24)])
+    assert apart[far].min() > 10  # a difference of 2 is just seen
+
+
+@pytest.mark.parametrize('hours, ends', [((22, 23, 1, 4), ('22:00', '05:00')), (range(24), ('00:00', '24:00')), ((8, 9), ('08:00', '10:00'))])
+def test_hours_of_a_night_go_from_its_first_to_its_last(hours, ends, browser, beeps, tmp_path):
+    rows = [dict(file=f'2023042{1+(h < 12)}_{h:02}0000.wav', start=0., end=1.) for h in hours]
+    X = np.eye(len(rows), 30, dtype=np.float32)
+    write_map(SoundIndex(X, pa.Table.from_pylist(rows)), tmp_path/'map.html', beeps, colour='time of day')
+    tab = browser.new_page()
+    tab.goto((tmp_path/'map.html').as_uri())
+    assert tuple(tab.locator('#legend .ends span').all_text_contents()) == ends
+    tab.close()

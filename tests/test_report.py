@@ -160,6 +160,69 @@ def test_out_of_what_was_reviewed(tmp_path):
     assert scores and min(scores) > .3 and len(scores) < 150
 
 
+# nights, events, and how long was recorded
+
+def night_rows(dates=((14, 22), (15, 1), (15, 23), (16, 3))):
+    return [row(f'202606{day}_{hour:02}0000.wav', 3.*i) for day, hour in dates for i in range(2)]
+
+
+def test_a_night_is_not_cut_at_midnight():
+    page = report(night_rows())
+    said = ' '.join(Seen(page).text)
+    assert 'nights of 14/15 June 2026 to 15/16 June 2026' in said and 'by nights from noon to noon' in said
+    assert 'night of 14/15 June: 4' in page and 'night of 15/16 June: 4' in page
+    assert {(r['night_from'], r['day'], r['hour'], r['detections']) for r in linked(page)['activity.csv']} == {
+        ('2026-06-14', '2026-06-14', '22', '2'), ('2026-06-14', '2026-06-15', '1', '2'), ('2026-06-15', '2026-06-15', '23', '2'), ('2026-06-15', '2026-06-16', '3', '2')}
+    assert re.findall('>(..:00)</text>', page)[:3] == ['18:00', '00:00', '06:00']
+
+
+@pytest.mark.parametrize('hours', [(5, 9), (14, 22), range(24), (1, 3), (12, 23, 1)])
+def test_days_stay_days(hours):
+    page = report(night_rows([(14, h) for h in hours]))
+    said = ' '.join(Seen(page).text)
+    assert 'By day' in said and ', 2026-06-14 ' in said and 'noon' not in said
+    assert re.findall('>(..:00)</text>', page)[:3] == ['06:00', '12:00', '18:00']
+
+
+def test_whether_there_are_nights_is_asked_of_the_whole_table():
+    rows = night_rows()+[row(f'20260614_{h:02}0000.wav', score=.1) for h in range(9, 18)]
+    assert 'nights' not in report(rows, min_score=.5)  # what lies around noon was recorded, and found nothing
+
+
+def test_windows_that_follow_one_another_are_one_event():
+    starts = {'owl': (426., 429., 500., 503., 506.), 'fox': (429.,)}
+    rows = [row('a.wav', s, label, score=.5+s/1e4) for label, ss in starts.items() for s in ss]+[row('b.wav', 429.)]
+    page = report(rows)
+    inside = linked(page)['events.csv']
+    assert [(r['file'], float(r['start']), float(r['end']), r['label'], r['windows']) for r in inside] == [
+        ('a.wav', 426, 432, 'owl', '2'), ('a.wav', 429, 432, 'fox', '1'), ('a.wav', 500, 509, 'owl', '3'), ('b.wav', 429, 432, 'owl', '1')]
+    said = ' '.join(Seen(page).text)
+    assert '7 detections of 2 classes (4 events) in 2 recordings' in said and '7 windows with a detection, 4 events' in said
+    assert float(inside[0]['score']) == pytest.approx(.5429)
+
+
+def test_a_table_of_all_windows_tells_how_long_was_recorded():
+    rows = [row(f'{n}.wav', 3.*i, score=.95 if i < 6 else .01) for n in 'ab' for i in range(600)]
+    page = report(rows, min_score=.5)
+    assert 'Windows an hour' in page and '1.00 hours were recorded: the table has all windows' in page and '<td class="n">12</td>' in page
+    for some in (rows[:300]+rows[301:], [r for r in rows if r['score'] > .5], rows[:5]):
+        assert 'How long was recorded, the table does not tell' in report(some, min_score=.5)
+
+
+def test_a_table_that_says_how_long_was_recorded(tmp_path):
+    def written(files):
+        about = {settings_key: json.dumps({'heard_files': files, 'heard_seconds': 7200.})}
+        pq.write_table(pa.Table.from_pylist(night_rows()).replace_schema_metadata(about), tmp_path/'s.parquet')
+        return report(tmp_path/'s.parquet')
+    assert '2.00 hours were recorded: as the table tells' in written(9) and '<td class="n">4</td>' in written(9)
+    assert 'the table does not tell' in written(3)  # it holds more files than were heard then
+
+
+def test_there_is_no_site_where_nothing_tells_one():
+    head = re.findall('<th[^>]*>([^<]+)</th>', report([row('x.wav'), row('y.wav')]))
+    assert not {'Site', 'Sites'} & {*head} and {'Site', 'Sites'} <= {*re.findall('<th[^>]*>([^<]+)</th>', report(rows))}
+
+
 # the page
 
 def test_page_is_sound_and_escaped():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import store_attr
 from ..sound.errors import AudioInputError
+from ..sound.meter import HeardSounds
 from ..pipeline.embedding import Passes, stretch_batches
 from ..transform import AudioPipeline
 from .items import readable
@@ -45,20 +46,21 @@ def embed_part(
     pipe:AudioPipeline, # embeds
     items:list, # of `Item`
     on_error:str='record', # or 'raise'
-    tick=None, # called with files, seconds of sound and errors as they get done
+    tick=None, # called with files, or parts of one, seconds of sound and errors as they get done
     passes:Passes|None=None, # what is known of them already; may end the work with `OutOfTime`
     largest:float=np.inf, # number that the table can hold
     least_rest:float=0., # as in `without_rest`
 )->EmbeddedPart: # of some of the items, with `complete=False`, where the time was not enough
     "Embed the recordings of one part."
     rows,failed,seconds,complete,rests = [],{},0.,True,0
+    note = HeardSounds(tick, items) if tick else None
     def record(place, sound, e):
         e.index = None # the file is named, and its number in the part says nothing
         failed[place] = FailedItem(readable(items[place].name), type(e).__name__, readable(str(e)))
-        if tick: tick(1, 0., 1)
+        if note: note.failed(place)
     forgive = None if on_error=='raise' else record
     try:
-        for embedded in pipe.embed_sounds((i.sound for i in items), forgive, batches_ahead, passes=passes):
+        for embedded in pipe.embed_sounds((i.sound for i in items), forgive, batches_ahead, passes=passes, heard=note):
             item = items[embedded.place]
             found = pipe.rows(embedded._replace(item=item))
             if max(np.abs(r.vector).max() for r in found)>largest:
@@ -73,7 +75,7 @@ def embed_part(
             rows += whole
             rests += len(found)-len(whole)
             seconds += heard
-            if tick: tick(1, heard, 0)
+            if note: note.done(embedded.place, heard)
     except OutOfTime: complete = False
     return EmbeddedPart(rows, [failed[i] for i in sorted(failed)], seconds, complete, rests)
 

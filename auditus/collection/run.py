@@ -7,14 +7,13 @@ __all__ = []
 
 # %% ../../nbs/570_collection.run.ipynb #dbc34991
 import json, os, warnings
-from contextlib import contextmanager
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief
 from ..sound.arrow import arrow_column
 from ..sound.errors import AudioDecodeError, SettingError
-from ..sound.chain import progress_bar
+from ..sound.meter import SoundMeter
 from ..sound.sums import no_seal, seal, seal_key
 from ..models.registry import shareable
 from ..pipeline.steps import describe_step
@@ -205,26 +204,6 @@ def keep_parts(self:Run)->set: # keys of the parts that need not be done
     return kept
 
 # %% ../../nbs/570_collection.run.ipynb #b9c54d0c
-@contextmanager
-def meter(
-    files:int, # in all
-    done:int, # by earlier runs
-    progress:bool|None, # as in `progress_bar`
-): # to be called with files, seconds of sound and errors as they get done
-    "Show a bar for files."
-    import time
-    bar,began,heard,failed = progress_bar(files, progress, unit='file', initial=done),time.perf_counter(),0.,0
-    def tick(n, seconds, errors):
-        nonlocal heard,failed
-        heard,failed = heard+seconds,failed+errors
-        if bar is None: return
-        speed = heard/max(time.perf_counter()-began, 1e-9)
-        bar.set_postfix_str(f'{heard/3600:.2f} h of sound, {speed:.0f}x real time, {failed} failed', refresh=False)
-        bar.update(n)
-    try: yield tick
-    finally:
-        if bar is not None: bar.close()
-
 class Progress(NamedTuple):
     "What a run did, and what it left."
     parts_done:int
@@ -282,7 +261,8 @@ def run_missing(self:Run,
     left,heard = {k:job for k,job in self.jobs.items() if k not in kept},0.
     files,begun = sum(len(j.items) for j in self.jobs.values()),{} # bytes left of parts which there was some time for
     runner.check_after,runner.check_sounds = next(iter(left), None) if self.checks else None,then and then.sounds
-    with meter(files, files-sum(len(j.items) for j in left.values()), progress) as tick:
+    done,at_once = files-sum(len(j.items) for j in left.values()),{} if workers==1 else {'delay': 0}
+    with SoundMeter(files, progress, done, **at_once) as tick: # other processes tell only what is done
         for job,result in engine(runner, list(left.values()), workers, tick) if left else ():
             if result is None: continue
             if not result.part.complete:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from ..sound.wording import brief, count
 from ..sound.errors import AudioNotFoundError, AuditusError
-from .options import as_command, say, say_not_taken
+from .options import as_command, in_terminal, say, say_not_taken
 
 # %% ../../nbs/850_commands.about.ipynb #a1b7c5db
 def _format_level(
@@ -100,6 +100,9 @@ def _find_files(
 @as_command
 def info(
     files: Annotated[list[Path], typer.Argument(help='Sounds, folders of sounds, or what auditus embed wrote.')],
+    truncated: Annotated[str, typer.Option(
+        help="A file that is cut or damaged: 'raise' says what is wrong with it, "
+             "'keep' what is right before that.")] = 'raise',
 ):
     "Say what is in sound files (format, rate, channels, length, level), and what a table of embeddings is."
     from auditus.load import AudioLoader
@@ -108,12 +111,12 @@ def info(
         if table is not None: typer.echo(_describe_table(table))
     files = [p for p,table in told if table is None]
     if not files: return
-    load,found,seconds,failed = AudioLoader(mono=False),_find_files(files),0.,0
+    load,found,seconds,failed = AudioLoader(mono=False, truncated=truncated),_find_files(files),0.,0
     for file in found:
         try: x = load(file)
         except AuditusError as e:
             failed += 1
-            say(f'error: {e}')
+            say(f'error: {in_terminal(str(e))}')
             continue
         seconds += x.duration
         typer.echo(_describe_sound(file, x))

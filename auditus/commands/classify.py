@@ -14,7 +14,7 @@ from typing import Annotated, Optional
 import typer
 from ..sound.wording import brief, count
 from ..sound.errors import AudioDecodeError, AudioNotFoundError, check_choice, SettingError
-from ..sound.chain import show_progress
+from ..sound.meter import HeardSounds, SoundMeter
 from ..page.words import describe_model
 from .options import (Hop, ModelOptions, Paths, ReadingOptions, TableFile, TrustOptions, as_command,
                                       check_table_path, classifier_help, expand_paths, parse_window, say, say_not_taken,
@@ -74,8 +74,9 @@ class MarkOptions:
         rows:list, # dicts with `file`, `start`, `end`, `label` and `score`
         out:Path,
     ):
-        "Write findings."
-        from auditus.collection.annotations import write_annotations
+        "Write findings. Say how many they are once windows are put together."
+        from auditus.collection.annotations import merge_windows, write_annotations
+        if self.merge: say(f'{count(len(rows), "detection")} put together into {len(merge_windows(rows)):,}')
         write_annotations(rows, out, self.format, merge=self.merge)
 
 # %% ../../nbs/870_commands.classify.ipynb #d4476817
@@ -133,12 +134,25 @@ def select_scores(
 def _describe_run(
     classifier, # `AudioClassifier`
     out:Path, # a table
+    files:int, # that were classified
+    seconds:float, # of sound in them
 )->dict|None: # metadata of a Parquet file; `None`: other files have no place for it
     "Tell by which model and settings scores were made, for who reads the table: `auditus report` does."
     if out.suffix.lower()!='.parquet': return None
     import json
     from auditus.pipeline.origin import classifier_settings, settings_key
-    return {settings_key: json.dumps(classifier_settings(classifier))}
+    heard = {'heard_files': files, 'heard_seconds': round(seconds, 3)}
+    return {settings_key: json.dumps(classifier_settings(classifier) | heard)}
+
+# %% ../../nbs/870_commands.classify.ipynb #c99650ec
+def describe_rows(
+    rows:list, # as `_table_rows` gives them
+)->str:
+    "Say how much was found."
+    if not rows: return 'nothing found'
+    labels,windows = {r['label'] for r in rows},{(r['file'], r['start']) for r in rows}
+    return (f'{count(len(rows), "detection")} of {count(len(labels), "label")} in '
+            f'{count(len(windows), "window")}')
 
 # %% ../../nbs/870_commands.classify.ipynb #4921159c
 def _table_rows(
@@ -179,21 +193,31 @@ def report_scores(
     items,failed,rows,places = collect(expand_paths(paths)),[],[],[]
     say_not_taken(items)
     say(describe_model(classifier.model, getattr(classifier, 'probe', None), classifier.name))
-    results = classifier.classify_sounds((i.sound for i in items), lambda *o: failed.append(o))
     # what is printed shows how far the work is, where it is seen
-    for embedded in show_progress(results, len(items), False if out is None and sys.stdout.isatty() else None):
-        scores,name = classifier.as_scores(embedded),readable(items[embedded.place].name)
-        if select is not None: scores = select(scores)
-        rows += _table_rows(scores, name, embedded.spans)
-        places += [items[embedded.place].at]*len(scores)
-        if out is None: _show_scores(scores, name)
+    with SoundMeter(len(items), False if out is None and sys.stdout.isatty() else None) as meter:
+        heard = HeardSounds(meter, items)
+        def fail(*o):
+            failed.append(o)
+            heard.failed(o[0])
+        for embedded in classifier.classify_sounds((i.sound for i in items), fail, heard):
+            item = items[embedded.place]
+            scores,name = classifier.as_scores(embedded),readable(item.name)
+            if select is not None: scores = select(scores)
+            rows += _table_rows(scores, name, embedded.spans)
+            places += [item.at]*len(scores)
+            heard.done(embedded.place, embedded.spans[-1].end-embedded.spans[0].start)
+            if out is None: _show_scores(scores, name)
     for _,_,e in failed: e.index = None # the file is named
     say_left_out([str(e) for _,_,e in failed])
     if len(failed)==len(items): raise AudioDecodeError(f'none of the {len(items)} files could be classified')
+    files = len(items)-len(failed)
     if marks is not None and marks.format is not None:
         marks.write([{**r, 'file': str(p)} for r,p in zip(rows, places)], out)
-    elif out is not None: write_table(rows, out, None if rows else _score_schema(), _describe_run(classifier, out))
-    done = f'{count(len(items)-len(failed), "file")}, {count(len(failed), "error")}'
+    elif out is not None:
+        about = _describe_run(classifier, out, files, meter.heard)
+        write_table(rows, out, None if rows else _score_schema(), about)
+    done = f'{count(files, "file")}, {count(len(failed), "error")}'
+    if out is not None: done += f', {describe_rows(rows)}'
     say(done + (f' → {out}' if out else ''))
 
 # %% ../../nbs/870_commands.classify.ipynb #9981a9b9

@@ -64,6 +64,8 @@ class PageOptions:
         help='The folder of the sounds that a table names, for a page that plays them.')] = None
     colour: Annotated[Optional[str], typer.Option('--colour', '--color',
         help='The column that colours the points of a page at first; others can be chosen there.')] = None
+    scores: Annotated[Optional[str], typer.Option(
+        help='A table of scores of the same sounds, as auditus classify --out writes it, to colour the points of a page by.')] = None
     max_mb: Annotated[float, typer.Option(
         help='Megabytes that a page may have: of what has no room, there is no sound.')] = 20.
     clip_seconds: Annotated[float, typer.Option(help='That a sound is heard at most, on a page.')] = 6.
@@ -77,7 +79,7 @@ class PageOptions:
         "Write a page, and say what is on it."
         from auditus.map import known_sounds, write_map
         done = write_map(index, out, self.sounds, method=method, colour=self.colour, max_mb=self.max_mb,
-                         seconds=self.clip_seconds, title=Path(source).name, known=known_sounds(source))
+                         seconds=self.clip_seconds, title=Path(source).name, known=known_sounds(source), scores=self.scores)
         say_left_out([f'{name}: {error}' for name,error in done.errors])
         if done.errors and self.sounds is None: say("note: where a table's sounds are is said with --sounds FOLDER")
         say(f'{count(done.points, "point")}, {done.heard:,} to be heard → {out}')
@@ -99,6 +101,7 @@ def draw_map(
     trust: TrustOptions = TrustOptions(),
 ):
     "Draw sounds as points on a map, as a picture or as a page to look and listen."
+    from auditus.collect import collect
     from auditus.search import find_index, holds_vectors
     from auditus.show import umap_class
     from auditus.transform import AudioPipeline
@@ -106,9 +109,14 @@ def draw_map(
     matplotlib.use('Agg') # a terminal may have no screen
     check_picture_path(out, others=(_page_suffix,))
     check_exists(source)
+    if page.scores is not None:
+        check_exists(page.scores)
+        if out.suffix.lower()!=_page_suffix:
+            raise SettingError('`--scores` colours the points of a page: name one with --out, such as -o map.html')
     check_choice('method', method, ('pca', 'umap'))
     if method=='umap': umap_class()
     if model is None and not holds_vectors(source):
+        if Path(source).is_dir(): collect(source) # says so where there is nothing in it
         raise SettingError(f'{source} is no table of embeddings: give the sounds in it a model, '
                            'such as --model birdnet, or embed them first')
     # of the pipeline that made the table

@@ -7,8 +7,9 @@ __all__ = []
 
 # %% ../../nbs/875_commands.segments.ipynb #6a069247
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 import typer
+from ..sound.wording import count
 from .options import as_command, say, say_left_out
 
 # %% ../../nbs/875_commands.segments.ipynb #d4582c0f
@@ -21,11 +22,13 @@ def write_segments(
         help='Clips of each label, those with the highest scores; 0: all.')] = 100,
     min_score: Annotated[float, typer.Option(help='Leave out clips with a lower score.')] = 0.,
     pad: Annotated[float, typer.Option(help='Seconds before and after each clip.')] = 0.,
+    sounds: Annotated[Optional[str], typer.Option(
+        help='The folder from which the table names its recordings, where that is not this one.')] = None,
     flac: Annotated[bool, typer.Option('--flac', help='Write FLAC in the place of WAV.')] = False,
 ):
     "Write the clips of a table as sound files."
     from auditus.segments import segments
-    done = segments(table, out, best or None, min_score, pad, '.flac' if flac else '.wav')
+    done = segments(table, out, best or None, min_score, pad, '.flac' if flac else '.wav', sounds=sounds)
     say_left_out([message for _,message in done.errors])
-    say(f'{len(done.files):,} clips → {out}')
+    say(f'{count(len(done.files), "clip")} → {out}')
     if not done.files: raise typer.Exit(1)

@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/745_index.query.ipynb #f4ce5baf
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -18,10 +19,27 @@ from ..sound.columns import iter_items
 from ..sound.chain import is_many, show_progress
 from ..pipeline.embedding import to_tensors
 from ..transform import AudioPipeline
-from ..collection.sources import user_path
+from ..collection.sources import suffixes, user_path
 from ..collection.items import is_url
 from ..collect import collect
 from ..learn.heads import l2_normalize
+
+# %% ../../nbs/745_index.query.ipynb #357ec1ba
+def looks_like_path(
+    text:str, # words, or a path
+)->bool:
+    "Whether a text is the path of a sound rather than words: by how it ends, or by its slashes."
+    return Path(text).suffix.lower() in suffixes or ' ' not in text and ('/' in text or '\\' in text)
+
+def near_path(
+    text:str, # where nothing is
+)->str: # '' where nothing is called nearly so
+    "Ask whether something is meant that is there and called nearly so."
+    path = user_path(text)
+    try: there = [p.name for p in path.parent.iterdir()]
+    except (OSError, ValueError): return ''
+    near = get_close_matches(path.name, there, 1, .75)
+    return f' (did you mean {near[0]!r}?)' if near else ''
 
 # %% ../../nbs/745_index.query.ipynb #aff0299e
 class QueryEmbedder(NamedTuple):
@@ -62,9 +80,10 @@ class QueryEmbedder(NamedTuple):
         words:str, # that describe a sound
     )->np.ndarray: # `(1, dim)` of length 1
         "Return the vector of words. Raises an error of ours where the model has no text side."
-        model = self.pipeline.model
+        model,near = self.pipeline.model,near_path(words)
+        if looks_like_path(words): raise AudioNotFoundError(f'there is no file {brief(words)}{near}')
         if model.embed_text is None:
-            raise AudioNotFoundError(f'there is no file {brief(words)}, and {model.name} has no text side '
+            raise AudioNotFoundError(f'there is no file {brief(words)}{near}, and {model.name} has no text side '
                                      'that could read it as words: give a path, '
                                      'or build the index with CLAP')
         if self.pipeline.pooling!='model':

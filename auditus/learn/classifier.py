@@ -90,10 +90,12 @@ def scores_of_vectors(self:ProbeClassifier,
 def classify_sounds(self:ProbeClassifier,
     sounds:Iterable, # anything that `AudioLoader` takes, each
     failed=None, # as in `AudioPipeline.embed_sounds`
+    heard=None, # as in `AudioPipeline.embed_sounds`
 )->Iterator[EmbeddedSound]: # with scores
     "Classify the windows of each sound, as they come."
     self.probe.check_drift(self.pipe)
-    for y in self.pipe.embed_sounds(sounds, failed): yield y._replace(scores=self.scores_of_vectors(y.vectors))
+    for y in self.pipe.embed_sounds(sounds, failed, heard=heard):
+        yield y._replace(scores=self.scores_of_vectors(y.vectors))
 
 @patch
 def sound_scores(self:ProbeClassifier,

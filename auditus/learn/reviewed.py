@@ -86,6 +86,9 @@ def read_scores(
         return ScoredClips(files, begin, end, labels, _numbers(t[score], score))
     taken = {file, times[0][0], times[1][0], label, 'row_id', 'channel', 'recorded_at'}
     classes = [c for c in names if c not in taken]
+    if any('list' in str(t.schema.field(c).type) for c in classes):
+        raise AudioInputError('this is a table of embeddings, and scores are needed: auditus classify writes them, '
+                              'and so does a Session that has learnt')
     if not classes: raise AudioInputError('scores need the columns label and score, or a column for each class; '
                                           f'got {", ".join(names)}')
     n = len(classes)

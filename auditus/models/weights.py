@@ -7,12 +7,14 @@ __all__ = []
 
 # %% ../../nbs/200_models.weights.ipynb #b94abbcc
 import re, warnings
+from difflib import get_close_matches
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError
 from ..sound.json import read_json
+from .registry import registered
 
 # %% ../../nbs/200_models.weights.ipynb #b9bc9222
 settings_files = ['*.json', '*.txt', '*.model', '*.py'] # code is fetched, and not run unless trusted
@@ -46,6 +48,8 @@ def _local_folder(
         where = brief(path.absolute())
         raise ModelNotFoundError(f"there is no folder {brief(name)} (looked for {where}). {_ways_on}")
 
+_close = .75 # how much of a name must be like another, so that this one may be meant
+
 def find_folder(
     name, # hub name or folder
     revision:str|None=None, # branch, tag or commit on the hub
@@ -65,7 +69,9 @@ def find_folder(
     except Exception as e:
         reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         why = f'{type(e).__name__}: {reason}'
-        raise ModelNotFoundError(f"there is no model {brief(name)}: no such folder here, "
+        meant = get_close_matches(str(name).lower(), [*registered()], 1, _close)
+        hint = f" (did you mean {meant[0]!r}?)" if meant else ""
+        raise ModelNotFoundError(f"there is no model {brief(name)}{hint}: no such folder here, "
                                  "not in the hub's cache, "
                                  f"and the hub did not give it ({why}). {_ways_on}") from e
 

@@ -7,13 +7,14 @@ __all__ = []
 
 # %% ../../nbs/759_page.detections.ipynb #a56550cf
 import datetime, os
+from bisect import bisect_right
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, AudioNotFoundError, SettingError
 from ..sound.recorded import recorded
-from ..collection.annotations import annotation_rows, read_table, tables
+from ..collection.annotations import annotation_rows, merge_windows, read_table, tables
 from ..collection.recorded import time_column
 from ..collection.sources import find_column
 
@@ -125,35 +126,131 @@ def believed(
         return lowest is not None and d.score>=lowest
     return [d for d in found if holds(d)]
 
+# %% ../../nbs/759_page.detections.ipynb #bfc3bab4
+months = ('January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
+          'November', 'December') # whatever language this machine speaks
+_few_at_noon = .05 # of what the night has
+
+class Days(NamedTuple):
+    "How the hours are put together: as days from midnight to midnight, or as nights from noon to noon."
+    nights:bool = False
+
+    @property
+    def word(self)->str: return 'night' if self.nights else 'day'
+    @property
+    def hours(self)->list: return [(h+12)%24 if self.nights else h for h in range(24)]
+
+    def of(self, at:datetime.datetime)->datetime.date:
+        "Return the day of a time; of a night, the day on which it begins."
+        return (at-datetime.timedelta(hours=12)).date() if self.nights else at.date()
+
+    def place(self, at:datetime.datetime)->int:
+        "Return the place of a time's hour among `hours`."
+        return (at.hour-12)%24 if self.nights else at.hour
+
+    def name(self,
+        date:datetime.date, # as `of` gives it
+        year:bool=False, # with the year?
+    )->str:
+        "Write a day as 2026-06-14, a night as 14/15 June."
+        if not self.nights: return date.isoformat()
+        then = date+datetime.timedelta(days=1)
+        month = '' if date.month==then.month else f' {months[date.month-1]}'
+        return f'{date.day}{month}/{then.day} {months[then.month-1]}{f" {then.year}" if year else ""}'
+
+def choose_days(
+    times, # of recordings; `None` for those that are not known
+)->Days:
+    "Choose nights where recordings lie on both sides of midnight, and hardly any around noon."
+    hours = np.array([t.hour for t in times if t is not None], int)
+    evening,morning,noon = ((a<=hours)&(hours<b) for a,b in ((18, 24), (0, 6), (10, 14)))
+    both = evening.any() and morning.any()
+    return Days(bool(both and noon.sum()<=_few_at_noon*(evening.sum()+morning.sum())))
+
+# %% ../../nbs/759_page.detections.ipynb #a4a9c64c
+def find_events(
+    found:list, # of `Detection`
+)->list: # of dicts with `file`, `start`, `end`, `label`, `score` (the highest), `site`, `at` and `windows`
+    "Put windows of one class that follow one another together."
+    events = [e | {'windows': 0} for e in merge_windows([d._asdict() for d in found])]
+    by_class = {}
+    for e in events: by_class.setdefault((e['file'], e['label']), []).append(e)
+    starts = {k:[e['start'] for e in es] for k,es in by_class.items()}
+    for d in found:
+        k = d.file,d.label
+        by_class[k][bisect_right(starts[k], d.start)-1]['windows'] += 1
+    return events
+
+# %% ../../nbs/759_page.detections.ipynb #d0e23d4b
+_least_windows,_kept_by_nobody = 10,.1 # of a recording, and a score
+
+class Effort(NamedTuple):
+    "How long was recorded."
+    seconds:float
+    told_by:str # how that is known
+
+def find_effort(
+    found:list, # of `Detection`, all rows of a table
+    origin:dict, # as `read_origin` gives it
+)->Effort|None: # `None`: nothing tells
+    "Find out how long was recorded: a table of `auditus classify` tells it, and one that has all windows."
+    files,seconds = origin.get('heard_files'),origin.get('heard_seconds')
+    # one that was put together of several has the notes of the first
+    if seconds and len({d.file for d in found})<=(files or 0): return Effort(seconds, 'as the table tells')
+    seconds = recorded_seconds(found)
+    return seconds and Effort(seconds, 'the table has all windows of its recordings, without a gap')
+
+def recorded_seconds(
+    found:list, # of `Detection`, all rows of a table
+)->float|None: # `None`: the table has not all windows, or nothing tells that it has
+    "Add up how long was recorded, where a table has all windows of its recordings."
+    scores,spans = [d.score for d in found],{}
+    if None in scores or min(scores, default=1.)>=_kept_by_nobody: return None
+    for d in found: spans.setdefault(d.file, set()).add((d.start, d.end))
+    return sum(lengths) if None not in (lengths := [_length_without_gap(s) for s in spans.values()]) else None
+
+def _length_without_gap(
+    spans:set, # `(start, end)` of the windows of a recording (s)
+)->float|None: # seconds; `None`: there are gaps, or few windows
+    "Return how long a recording is that is covered by its windows."
+    covered = 0.
+    for start,end in sorted(spans):
+        if start>covered+1e-3: return None
+        covered = max(covered, end)
+    return covered if len(spans)>=_least_windows else None
+
 # %% ../../nbs/759_page.detections.ipynb #1f624740
 def count_by_hour(
     found:list, # of `Detection`
-)->dict: # site → `(24,)` counts
+    days:Days=Days(),
+)->dict: # site → `(24,)` counts, in the order of `days.hours`
     "Count detections by the hour of the day."
     counts = {}
     for d in found:
-        if d.at is not None: counts.setdefault(d.site, np.zeros(24, int))[d.at.hour] += 1
+        if d.at is not None: counts.setdefault(d.site, np.zeros(24, int))[days.place(d.at)] += 1
     return counts
 
 _most_bins = 60 # of days: more bars can't be told apart
 
 def day_bins(
     found:list, # of `Detection`, of all classes
+    days:Days=Days(),
 )->tuple: # the first day, and how many days a bin has; `None`: nothing tells a time
     "Choose days, weeks or longer, so that there are few enough of them."
-    days = [d.at.date() for d in found if d.at is not None]
-    if not days: return None,1
-    span = (max(days)-min(days)).days+1
-    return min(days),next((n for n in (1, 7, 28) if span<=n*_most_bins), -(-span//_most_bins))
+    dates = [days.of(d.at) for d in found if d.at is not None]
+    if not dates: return None,1
+    span = (max(dates)-min(dates)).days+1
+    return min(dates),next((n for n in (1, 7, 28) if span<=n*_most_bins), -(-span//_most_bins))
 
 def count_by_day(
     found:list, # of `Detection`
     first:datetime.date, # as `day_bins` gives it
     last:datetime.date,
-    days:int=1, # in a bin
+    wide:int=1, # days in a bin
+    days:Days=Days(),
 )->dict: # site → counts
     "Count detections by the day."
-    n,counts = (last-first).days//days+1,{}
+    n,counts = (last-first).days//wide+1,{}
     for d in found:
-        if d.at is not None: counts.setdefault(d.site, np.zeros(n, int))[(d.at.date()-first).days//days] += 1
+        if d.at is not None: counts.setdefault(d.site, np.zeros(n, int))[(days.of(d.at)-first).days//wide] += 1
     return counts

@@ -7,9 +7,9 @@ const n = data.x.length, canvas = $('map'), ctx = canvas.getContext('2d');
 // Okabe and Ito's colours, which people tell apart however they see red and green; the last one is the ink
 const palette = ['#0072B2', '#E69F00', '#009E73', '#D55E00', '#CC79A7', '#56B4E9', '#F0E442', ''];
 const shapes = 4, bins = 24, radius = 4.5;
-// viridis at nine places, and a ring of colours for what begins again, as hours do
+// viridis at nine places, and a ring of colours for hours of all the day: two hours apart are told apart, however red and green are seen
 const ramp = ['#440154', '#472d7b', '#3b528b', '#2c728e', '#21918c', '#28ae80', '#5ec962', '#addc30', '#fde725'];
-const ring = ['#2a2f7c', '#5b3c98', '#b05a8c', '#ef9e5b', '#f4d35e', '#8cc084', '#3f8fa8', '#2f5d9b', '#2a2f7c'];
+const ring = ['#453a5a', '#8a1f33', '#dd5a2c', '#f7a823', '#f7e27a', '#b9e0ee', '#6aaee8', '#2f6fd0', '#453a5a'];
 
 const view = {x: 0, y: 0, k: 1, w: 1, h: 1}; // the middle, pixels a unit, and the size of the canvas: to ask for that takes time
 const selected = new Set(), off = new Set();
@@ -44,22 +44,42 @@ function mix(colours, share) {
   const part = (c, k) => parseInt(c.slice(1+2*k, 3+2*k), 16);
   return `rgb(${[0, 1, 2].map(k => Math.round(part(colours[i], k)*(1-at+i)+part(colours[i+1], k)*(at-i))).join()})`;
 }
-function spread(c) {
-  if (c.kind === 'hour') return [0, 24];
+const quiet = 8; // hours of the clock without a sound, after which hours need not begin again
+// hours of a part of the day are a ramp from its first to its last, which tells them apart better than a ring
+function partOfDay(values) {
+  const heard = new Array(24).fill(false);
+  for (const v of values) if (v !== null) heard[Math.floor(v) % 24] = true;
+  let best = 0, begin = 0;
+  for (let h = 0; h < 24; h++) {
+    let gap = 0;
+    while (gap < 24 && !heard[(h+gap) % 24]) gap++;
+    if (gap > best) { best = gap; begin = (h+gap) % 24 }
+  }
+  return best < quiet || best === 24 ? null : {begin, hours: 24-best};
+}
+// where the values of a column lie in its colours, from 0 to 1, and what stands at both ends
+function scaleOf(c) {
+  if (c.scale) return c.scale;
+  if (c.kind === 'hour') {
+    const part = partOfDay(c.values), {begin, hours} = part || {begin: 0, hours: 24};
+    const ends = [clock(begin), part ? clock(begin+hours) : '24:00'];
+    return c.scale = {colours: part ? ramp : ring, ends, at: v => ((v-begin+24) % 24)/hours};
+  }
   let lo = Infinity, hi = -Infinity;
   for (const v of c.values) if (v !== null) { lo = Math.min(lo, v); hi = Math.max(hi, v) }
-  return lo < hi ? [lo, hi] : [lo, lo+1];
+  const wide = lo < hi ? hi-lo : 1;
+  return c.scale = {colours: ramp, ends: [inWords(c, lo), inWords(c, hi)], at: v => (v-lo)/wide};
 }
 // points of one colour and shape are drawn at once; a group is {colour, shape, rows}
 function regroup() {
   const c = data.columns[column], found = new Map();
-  const [lo, hi] = c && c.kind !== 'names' ? spread(c) : [0, 1];
+  const scale = c && c.kind !== 'names' ? scaleOf(c) : null;
   for (let i = 0; i < n; i++) {
     const v = c ? c.values[i] : 0;
     shown[i] = c && c.kind === 'names' && off.has(v) || needle && !words[i].includes(needle) ? 0 : 1;
     if (!shown[i]) continue;
     const none = c && (v === null || v < 0 && c.kind === 'names');
-    const key = none ? -1 : !c || c.kind === 'names' ? v : Math.min(bins-1, Math.floor((v-lo)/(hi-lo)*bins));
+    const key = none ? -1 : !c || c.kind === 'names' ? v : Math.min(bins-1, Math.floor(scale.at(v)*bins));
     if (!found.has(key)) found.set(key, []);
     found.get(key).push(i);
   }
@@ -68,7 +88,7 @@ function regroup() {
 function look(c, key) {
   if (key < 0) return {colour: soft, shape: 0};
   if (!c || c.kind === 'names') return {colour: palette[key % palette.length] || ink, shape: Math.floor(key/palette.length) % shapes};
-  return {colour: mix(c.kind === 'hour' ? ring : ramp, (key+.5)/bins), shape: 0};
+  return {colour: mix(scaleOf(c).colours, (key+.5)/bins), shape: 0};
 }
 const words = data.file.map((f, i) => facts(i).map(t => t[1]).join('\n').toLowerCase());
 
@@ -293,9 +313,9 @@ function legend() {
       return button;
     }));
   }
-  const [lo, hi] = spread(c), bar = element('div', '', {id: 'ramp'}), ends = element('div', '', {className: 'ends'});
-  bar.style.background = `linear-gradient(to right, ${c.kind === 'hour' ? ring : ramp})`;
-  ends.append(element('span', c.kind === 'hour' ? '00:00' : inWords(c, lo)), element('span', c.kind === 'hour' ? '24:00' : inWords(c, hi)));
+  const {colours, ends: said} = scaleOf(c), bar = element('div', '', {id: 'ramp'}), ends = element('div', '', {className: 'ends'});
+  bar.style.background = `linear-gradient(to right, ${colours})`;
+  ends.append(...said.map(text => element('span', text)));
   const whole = element('div', '');
   whole.style.width = '100%';
   whole.append(bar, ends);

@@ -12,7 +12,7 @@ import numpy as np
 from ..sound.wording import count
 from ..thresholds import Thresholds
 from .single import data_uri
-from .detections import count_by_day, count_by_hour, day_bins
+from .detections import count_by_day, count_by_hour, day_bins, Days, Effort, find_events
 from .charts import bar_chart, interval_chart, site_colours
 
 # %% ../../nbs/762_page.sections.ipynb #173ec999
@@ -57,18 +57,36 @@ def html_facts(
 def describe_classes(
     found:list, # of `Detection`
     judged:dict|None, # as `lowest_scores` gives it
+    days:Days=Days(),
+    effort:Effort|None=None, # how long was recorded; `None`: nothing tells
 )->str: # HTML
     "Write a table of the classes, the most frequent first."
-    by_class = {}
+    by_class,events = {},Counter(e['label'] for e in find_events(found))
     for d in found: by_class.setdefault(d.label, []).append(d)
-    head = ['Class', '#Detections', '#Recordings', '#Sites', '#Days', '#Best score']
+    shown = {'Class': True, '#Windows': True, '#Events': True, '#Windows an hour': effort is not None,
+             '#Recordings': True, '#Sites': any(d.site for d in found),
+             f'#{days.word.capitalize()}s': any(d.at is not None for d in found), '#Best score': True,
+             '#Threshold': judged is not None}
     def row(label, ds):
-        days = {d.at.date() for d in ds if d.at is not None}
+        dates = {days.of(d.at) for d in ds if d.at is not None}
         best = max((d.score for d in ds if d.score is not None), default=None)
-        return [label, len(ds), len({d.file for d in ds}), len({d.site for d in ds}), len(days) or None, best]
+        hourly = 0. if effort is None else 3600*len(ds)/effort.seconds
+        rate = f'{hourly:,.0f}' if hourly>=100 else f'{hourly:.3g}'
+        return [label, len(ds), events[label], rate, len({d.file for d in ds}), len({d.site for d in ds}-{''}),
+                len(dates), best, (judged or {}).get(label, {}).get('threshold')]
     rows = [row(l, ds) for l,ds in sorted(by_class.items(), key=lambda o: (-len(o[1]), o[0]))]
-    if judged is None: return html_rows(head, rows)
-    return html_rows([*head, '#Threshold'], [[*r, judged.get(r[0], {}).get('threshold')] for r in rows])
+    table = html_rows([h for h,is_shown in shown.items() if is_shown],
+                      [[v for v,is_shown in zip(r, shown.values()) if is_shown] for r in rows])
+    return table + f'<p class="soft">{html.escape(_what_is_counted(effort))}</p>'
+
+def _what_is_counted(
+    effort:Effort|None, # as in `describe_classes`
+)->str:
+    "Say what windows and events are, and how long was recorded."
+    said = ('A window is a row of the table, a detection in some seconds of a recording. Windows of one class '
+            'that follow one another, or overlap, in one recording are one event.')
+    if effort is None: return f'{said} How long was recorded, the table does not tell.'
+    return f'{said} {effort.seconds/3600:,.2f} hours were recorded: {effort.told_by}.'
 
 _most_named = 20 # classes in one sentence
 
@@ -118,34 +136,45 @@ def _figures(
         charts.append(f'<figure><h3>{html.escape(label)}</h3>{chart}</figure>')
     return f'<div class="charts">{"".join(charts)}</div>'
 
-def _hour_charts(by_class, fills)->str: # HTML
+def _hour_charts(by_class, fills, days)->str: # HTML
     "Draw each class by the hour."
-    names,ticks = [f'{h:02}:00' for h in range(24)],[(h, h) for h in (0, 6, 12, 18, 24)]
-    return '<h3>By hour</h3>'+_figures(by_class, count_by_hour, names, ticks, fills, 'hour')
+    ticks = [(i, f'{days.hours[i%24]:02}:00') for i in (6, 12, 18)]
+    names = [f'{h:02}:00' for h in days.hours]
+    def counted(ds): return count_by_hour(ds, days)
+    return '<h3>By hour</h3>'+_figures(by_class, counted, names, ticks, fills, 'hour')
 
 _date_wide = .13 # half of a date below a chart, as a share of its width
 
-def _day_charts(by_class, fills, timed)->str: # HTML
-    "Draw each class by the day, or by longer times where there are many."
-    first,days = day_bins(timed)
-    last = max(d.at for d in timed).date()
-    n = (last-first).days//days+1
-    starts = [(first+datetime.timedelta(days=days*i)).isoformat() for i in range(n)]
+def _day_charts(by_class, fills, timed, days)->str: # HTML
+    "Draw each class by the day or night, or by longer times where there are many."
+    first,wide = day_bins(timed, days)
+    last = max(days.of(d.at) for d in timed)
+    n = (last-first).days//wide+1
+    starts = [days.name(first+datetime.timedelta(days=wide*i)) for i in range(n)]
     if n<=3: ticks = [(i+.5, s) for i,s in enumerate(starts)]
     else: ticks = [(_date_wide*n, starts[0]), (n-_date_wide*n, starts[-1])]
-    by = {1: 'day', 7: 'week'}.get(days, f'{days} days')
-    return f'<h3>By {by}</h3>'+_figures(by_class, lambda ds: count_by_day(ds, first, last, days), starts, ticks,
-                                        fills, by)
+    by = {1: days.word, 7: 'week'}.get(wide, f'{wide} {days.word}s')
+    names = [f'night of {s}' for s in starts] if days.nights else starts
+    def counted(ds): return count_by_day(ds, first, last, wide, days)
+    return f'<h3>By {by}</h3>'+_figures(by_class, counted, names, ticks, fills, by)
 
 # %% ../../nbs/762_page.sections.ipynb #55615002
-def _activity_csv(timed)->str: # HTML
+def _activity_csv(timed, days)->str: # HTML
     "Write what is drawn, and what is not drawn, as a CSV file."
-    counts = Counter((d.label, d.site, d.at.date().isoformat(), d.at.hour) for d in timed)
-    head = ['class', 'site', 'day', 'hour', 'detections']
+    def night(d): return [days.of(d.at).isoformat()]*days.nights
+    counts = Counter((d.label, d.site, *night(d), d.at.date().isoformat(), d.at.hour) for d in timed)
+    head = ['class', 'site', *['night_from']*days.nights, 'day', 'hour', 'detections']
     return csv_link(head, [[*k, n] for k,n in sorted(counts.items())], 'activity.csv', 'activity.csv')
+
+def _days_in_words(days)->str:
+    "Say how the hours are put together, and why."
+    if not days.nights: return 'by days from midnight to midnight'
+    return ('by nights from noon to noon, since recordings lie on both sides of midnight and hardly any '
+            'around noon')
 
 def describe_activity(
     found:list, # of `Detection`
+    days:Days=Days(),
 )->str: # HTML
     "Draw when classes were heard, by the hour and by the day, and give the same as a CSV file."
     timed = [d for d in found if d.at is not None]
@@ -155,14 +184,14 @@ def describe_activity(
     order = [l for l,_ in sorted(Counter(d.label for d in timed).items(), key=lambda o: (-o[1], o[0]))]
     by_class = {l:[d for d in timed if d.label==l] for l in order[:_most_charts]}
     fills,said = site_colours(sorted({d.site for d in timed})),[
-        'Detections by the recorders’ clocks; how long was recorded, a table of scores does not tell.']
+        f'Windows with a detection, by the recorders’ clocks, {_days_in_words(days)}.']
     if len(fills)>1: said.append('Bars of sites stand on each other.')
     if len(order)>_most_charts:
         said.append(f'Of {len(order):,} classes, the {_most_charts} most frequent are drawn.')
     untimed = len(found)-len(timed)
     if untimed: said.append(f'{count(untimed, "detection")} of unknown time are not in it.')
-    return (f'<p>{html.escape(" ".join(said))} {_activity_csv(timed)}</p>{_legend(fills)}'
-            f'{_hour_charts(by_class, fills)}{_day_charts(by_class, fills, timed)}')
+    return (f'<p>{html.escape(" ".join(said))} {_activity_csv(timed, days)}</p>{_legend(fills)}'
+            f'{_hour_charts(by_class, fills, days)}{_day_charts(by_class, fills, timed, days)}')
 
 # %% ../../nbs/762_page.sections.ipynb #d49ffd1d
 _most_in_csv = 100_000 # detections, which take some 10 MB
@@ -172,17 +201,23 @@ def describe_detections(
     top:int, # to show
 )->str: # HTML
     "Write the detections with the highest scores, and all of them as a CSV file."
-    def at(d): return None if d.at is None else d.at.isoformat(' ', 'seconds')
+    def said(t): return None if t is None else t.isoformat(' ', 'seconds')
     order = sorted(found, key=lambda d: (-(d.score or 0.), d.file, d.start, d.label))
-    kept = [[d.file, d.start, d.end, d.label, d.score, d.site, at(d)]
+    kept = [[d.file, d.start, d.end, d.label, d.score, d.site, said(d.at)]
             for d in sorted(order[:_most_in_csv], key=lambda d: (d.file, d.start, d.label))]
     columns = ['file', 'start', 'end', 'label', 'score', 'site', 'recorded_at']
     link = csv_link(columns, kept, 'detections.csv', 'detections.csv')
+    events = [[e['file'], e['start'], e['end'], e['label'], e['score'], e['site'], said(e['at']),
+               e['windows']] for e in find_events(found)]
+    link += ' '+csv_link([*columns, 'windows'], events[:_most_in_csv], 'events.csv', 'events.csv')
     if len(found)>_most_in_csv: link += f' (the {_most_in_csv:,} with the highest scores)'
     shown = 'all of them' if len(found)<=top else f'the {top:,} with the highest scores'
-    rows = [[d.label, d.score, at(d), d.site, d.file, f'{d.start:.1f} to {d.end:.1f}'] for d in order[:top]]
-    return f'<p>{count(len(found), "detection")}; here are {shown}. {link}</p>' + html_rows(
-        ['Class', '#Score', 'Time', 'Site', 'File', '#Seconds'], rows)
+    sited = any(d.site for d in found)
+    rows = [[d.label, d.score, said(d.at), *[d.site]*sited, d.file, f'{d.start:.1f} to {d.end:.1f}']
+            for d in order[:top]]
+    n = f'{count(len(found), "window")} with a detection, {count(len(events), "event")}'
+    return f'<p>{n}; here are {shown} of the windows. {link}</p>' + html_rows(
+        ['Class', '#Score', 'Time', *['Site']*sited, 'File', '#Seconds'], rows)
 
 def describe_density(
     thresholds:Thresholds,

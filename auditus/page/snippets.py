@@ -156,5 +156,5 @@ def make_snippets(
             for at in range(0, len(order), _at_once):
                 part,heard = order[at:at+_at_once],room.hears
                 yield from zip(part, pool.map(lambda i: make_snippet(places, rows[i], seconds, heard), part))
-    for i,s in show_progress(made(), len(rows), progress): found[i] = room.fit(s)
+    for i,s in show_progress(made(), len(rows), progress, 'point'): found[i] = room.fit(s)
     return found

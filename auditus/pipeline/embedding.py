@@ -239,6 +239,7 @@ def run_pieces(self:AudioEmbedding,
     select_output=None, # called with `ModelFrames` and the wave's row; `None`: as this step does
     ahead:int|None=None, # batches that a thread prepares while the model is at work; `None`: as many as pay
     passes:Passes|None=None, # knows what an earlier run found, and learns what this one finds
+    heard=None, # called with the pieces of each batch, once the model has heard them
 )->Iterator[tuple]: # place of the sound and `WindowOutput`, in the order of the pieces
     "Run waves through the model."
     select,batches = select_output or self.select_output,self.prepare_batches(pieces, passes)
@@ -254,6 +255,7 @@ def run_pieces(self:AudioEmbedding,
             if passes is not None:
                 passes.found[passes.name(batch)] = [o.vector for o in new]
                 passes.after()
+        if heard is not None: heard(batch)
         found |= {i:(p.sound, o) for i,p,o in zip(places, batch, new)}
         while at in found:
             yield found.pop(at)
@@ -266,12 +268,13 @@ def run_sounds(self:AudioEmbedding,
     select_output=None, # as in `run_pieces`
     ahead:int|None=None, # as in `run_pieces`
     passes:Passes|None=None, # as in `run_pieces`
+    heard=None, # as in `run_pieces`
 )->Iterator[tuple]: # place of the sound, and `WindowOutput` of each of its waves
     "Run the waves of each sound through the model, in batches across sounds; one without waves is passed over."
     pieces = (Piece(i, k, wave) for i,waves in enumerate(sounds) for k,wave in enumerate(waves))
     at,found,failure = None,[],None
     try:
-        for i,o in self.run_pieces(pieces, select_output, ahead, passes):
+        for i,o in self.run_pieces(pieces, select_output, ahead, passes, heard):
             if found and i!=at:
                 yield at,found
                 found = []

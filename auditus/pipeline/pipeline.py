@@ -231,29 +231,35 @@ def embed_sounds(self:AudioPipeline,
     ahead:int|None=None, # batches that a thread prepares while the model is at work; `None`: as many as pay
     select_output=None, # called with `ModelFrames` and a window's row; `None`: as this pipeline does
     passes:Passes|None=None, # knows what an earlier run found, and learns what this one finds
+    heard=None, # called after each batch with the place of a sound and how many seconds of it the model has heard
 )->Iterator[EmbeddedSound]:
     "Embed the windows of each sound, as they come."
     given,plan = {},self.plan
+    def note(batch):
+        last = max(batch, key=lambda p: (p.sound, p.number)) # those before it are told of when they are done
+        if (one := given.get(last.sound)) is not None: heard(last.sound, one[3][last.number]-one[1][0].start)
     def forgive(i, x, e):
         if failed is None: raise e
         del given[i]
         failed(i, x, e)
-    def chunks(i, x, spans, lengths):
+    def chunks(i, x, spans, lengths, ends):
         try:
             with naming_item(i, x):
                 for w in self.iter_windows(x):
                     found = plan.split(w.wave)
                     spans.append(w._replace(wave=None))
                     lengths.append([*map(len, found)])
+                    ends += [w.end]*len(found)
                     yield from found
         except AuditusError as e: forgive(i, x, e)
     def chunks_of_each():
         for i,x in enumerate(iter_items(sounds)):
-            given[i] = x,[],[]
+            given[i] = x,[],[],[]
             yield chunks(i, *given[i])
-    for i,outputs in self._embedding.run_sounds(chunks_of_each(), select_output or self.select_output, ahead, passes):
+    for i,outputs in self._embedding.run_sounds(chunks_of_each(), select_output or self.select_output, ahead,
+                                                 passes, note if heard is not None else None):
         if i not in given: continue # it broke off after its first windows
-        x,spans,lengths = given[i]
+        x,spans,lengths,_ = given[i]
         try:
             with naming_item(i, x): embedded = self._merged(i, x, spans, lengths, outputs)
         except AudioInputError as e: forgive(i, x, e)

@@ -52,6 +52,13 @@ def is_watched(
     import sys
     return bool(progress) if progress is not None else 'ipykernel' in sys.modules or sys.stderr.isatty()
 
+def _usual_size()->dict: # settings of tqdm
+    "Return the size of most terminals, where this one says that it has no columns: tqdm would show nothing there."
+    import os, sys
+    try: unknown = os.get_terminal_size(sys.stderr.fileno()).columns==0
+    except (OSError, ValueError, AttributeError): unknown = False # it is no terminal
+    return {'ncols': 80, 'nrows': 24} if unknown else {}
+
 def progress_bar(
     total:int|None, # how many there will be, where known
     progress:bool|None, # `None`: only in a terminal or a notebook, and only past a second
@@ -60,7 +67,7 @@ def progress_bar(
     "Make a progress bar, where there is somebody to look at it."
     if not is_watched(progress): return None
     from tqdm.auto import tqdm
-    return tqdm(total=total, delay=0 if progress else 1, **settings)
+    return tqdm(total=total, **{'delay': 0 if progress else 1, **_usual_size(), **settings})
 
 def show_progress(
     ys:Iterable, # results as they come
