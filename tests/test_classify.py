@@ -440,7 +440,7 @@ def test_classify_from_the_terminal(checkpoint, sounds, tmp_path):
     for name, read in (('o.csv', csv.read_csv), ('new/o.parquet', pq.read_table)):
         (tmp_path/'broken.wav').write_text('no sound')
         done = command('classify', sounds/'long.ogg', tmp_path/'broken.wav', '-m', folder, '-k', 2, '--window', 3, '-o', tmp_path/name)
-        assert done.exit_code == 0 and "left out: can't decode" in done.stderr and '1 file, 1 error ' in done.stderr
+        assert done.exit_code == 0 and "left out: can't decode" in done.stderr and '1 file, 1 error, ' in done.stderr
         rows = read(tmp_path/name).to_pylist()
         assert [{k: r[k] for k in ('start', 'end', 'label')} for r in rows] == [{k: r[k] for k in ('start', 'end', 'label')} for r in reference]
         assert np.allclose([r['score'] for r in rows], [r['score'] for r in reference], atol=1e-6) and rows[0]['file'] == str(sounds/'long.ogg')
