@@ -73,7 +73,7 @@ class Comparison:
         "Describe all candidates, each with the p-value of its difference from the best."
         t,by_name,among = self.trials,{e.name:e for e in self.embedded},self.trials.of(None)
         drawn = np.stack([drawn_scores(t, t.scores[c].outer)[t.metric] for c in among], 1)
-        ps = p_values_of_best(drawn[0], drawn[1:], among.index(self.best)).tolist()
+        ps = p_values_of_best(drawn[0], drawn[1:], among.index(self.best), int(t.fold.max())+1).tolist()
         found = [{**candidate_row(t, by_name[c.model], c), **self.costs[c.model],
                   'p_value': None if c==self.best else p} for c,p in zip(among, ps)]
         return sorted(found, key=lambda r: (r['p_value'] is not None, -r[t.metric]))

@@ -93,12 +93,14 @@ def p_values_of_best(
     values:np.ndarray, # `(m,)` scores of all that were tried
     draws:np.ndarray, # `(times, m)`: the same of each draw
     best:int, # place of the one that was taken
+    folds:int|None=None, # that the scores come from; `None`: nothing was learnt on some of these sounds
 )->np.ndarray: # `(m,)`; 1 for itself
     "Return how often chance would set any two as far apart as the best and each of the others."
     off = draws-values
     error = np.sqrt(np.stack([((off-o[:,None])**2).mean(0) for o in off.T]))
     def in_errors(d, e): return np.divide(np.abs(d), e, out=np.zeros_like(d), where=e>0)
     largest = np.max([in_errors(off-o[:,None], e).max(1) for o,e in zip(off.T, error)], axis=0)
+    if folds: largest *= np.sqrt(1+folds/(folds-1))
     apart = in_errors(values[best]-values, error[best])
     p = (1+(largest[:,None]>=apart-1e-12).sum(0))/(1+len(draws))
     return np.where(np.arange(len(values))==best, 1, p)
