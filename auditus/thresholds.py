@@ -39,13 +39,13 @@ def find_threshold(
     order = np.argsort(-scores, kind='stable')
     s,y,w = scores[order],right[order],weights[order]
     known = None if population is None else np.sort(population)
-    found,is_first = None,True
+    found = None
     for k in range(1, len(s)+1):
         if k<len(s) and s[k]==s[k-1]: continue # those of one score stay together
         total = None if known is None else len(known)-int(np.searchsorted(known, s[k-1], 'left'))
         rest = w[:k],precision,total,min(slack*w[:k].max(), w.max())
-        if is_first and precision_p_value(np.ones(k), *rest)>1-confidence: continue
-        is_first = False
+        # too few, be they all right: how clips were drawn says so before anybody judges them
+        if precision_p_value(np.ones(k), *rest)>1-confidence: continue
         if precision_p_value(y[:k], *rest)>1-confidence: break
         found = float(s[k-1])
     return found

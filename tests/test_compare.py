@@ -97,6 +97,13 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path):
 
 # The choice
 
+def test_what_was_always_right_is_not_certain():
+    sounds, labels = tones(40)
+    found = compare([AudioArray(s.a*(1+9*(l == labels[0])), 1000) for s, l in zip(sounds, labels)], labels, [Loudness()],
+                    poolings=['mean'], progress=False)
+    assert found.score['accuracy'] == 1 and found.score['accuracy_low'] == pytest.approx(.025**(1/40))
+
+
 def test_the_best_layer_is_found_and_said(found):
     assert found.best.model == 'layered' and found.best.layer == 1
     assert found.score['accuracy'] > .85 and found.sentence.startswith('layered, layer 1, pooling ') and found.sentence.endswith('better than loudness')

@@ -154,3 +154,15 @@ def test_saved_and_opened(tmp_path, rng):
     (tmp_path/'t.json').write_text('{}')
     with pytest.raises(SettingError, match='t.json'): Thresholds.load(tmp_path/'t.json')
     with pytest.raises(AudioInputError, match='2 classes'): Thresholds.fit(rng.random((9, 2)), np.ones((9, 2))).accepts(rng.random(3))
+
+
+def test_few_clips_below_those_that_were_all_heard_do_not_end_the_search(rng):
+    "The highest five are judged, each one; then one of two."
+    population = np.sort(rng.random(1800))[::-1]
+    places = np.r_[:5, 5:105:2]
+    weights = np.r_[np.ones(5), np.full(50, 2.)]
+    right = (places < 85).astype(float)
+    found = Thresholds.fit(population[places], right, precision=.8, weights=weights, population=population).threshold
+    assert population[80] >= found >= population[104]
+    without = Thresholds.fit(population[places], right, precision=.8, weights=weights).threshold
+    assert found <= without, 'who knows how many there are is promised no less'

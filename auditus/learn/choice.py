@@ -116,9 +116,9 @@ def with_bounds(
     scores:np.ndarray, # `(n, classes)`
 )->dict: # `accuracy`, `accuracy_low`, `accuracy_high`, and the same of the others
     "Compute scores with the bounds that hold in 95 % of draws."
-    row = {}
+    row,groups = {},np.array(trials.data.groups or range(len(trials.T)))[trials.judged]
     for k,v in drawn_scores(trials, scores).items():
-        low,high = interval(v[1:])
+        low,high = interval(v[1:], groups=len({*groups.tolist()}))
         row |= {k:float(v[0]), f'{k}_low':low, f'{k}_high':high}
     return row
 

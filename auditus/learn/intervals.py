@@ -56,10 +56,14 @@ def scores_of_draws(
 def interval(
     values:np.ndarray, # `(times,)`, a score of each draw
     confidence:float=.95,
+    groups:int|None=None, # that were drawn; `None`: scores may be other than shares
 )->tuple: # lower and upper bound
     "Return the bounds between which a score lies."
     rest = 50*(1-confidence)
-    return tuple(float(v) for v in np.nanpercentile(values, [rest, 100-rest]))
+    low,high = (float(v) for v in np.nanpercentile(values, [rest, 100-rest]))
+    if groups is None or not np.isclose(low, high) or not np.isclose(min(low, 1-low), 0): return low,high
+    edge = (rest/100)**(1/groups) # draws of what is right throughout say nothing of what is not there
+    return (edge,1.) if low>.5 else (0.,1-edge)
 
 # %% ../../nbs/676_learn.intervals.ipynb #c4bc6d1d
 def paired_p_value(
