@@ -95,8 +95,8 @@ def _embed_missing(
     begun = known.forget(folder)
     missing,then = {k:i for k,i in items.items() if k in begun or k not in known.rows},known.checks(but=folder)
     if len(missing)<len(items):
-        check_once(pipe, then, known.home, 'Those that were kept are used beside new ones: remove them with `auditus cache --clear`',
-                   stacklevel=5)
+        remedy = 'Those that were kept are used beside new ones: remove them with `auditus cache --clear`'
+        check_once(pipe, then, known.home, remedy, stacklevel=5)
     def run(out):
         own = [i._replace(name=k, more={}) for k,i in missing.items()]
         return out,extract(own, out, pipe, checks=checks and then is None, progress=progress)

@@ -118,7 +118,8 @@ def thresholds(
     found = (folder_thresholds(reviewed, scores, precision, confidence) if from_session else
              Thresholds.of_review(reviewed, scores, precision, confidence, incomplete))
     typer.echo(found)
-    if scores is None and not from_session: say('note: without --scores it is not known how many clips there are: thresholds are as low, or higher')
+    if scores is None and not from_session:
+        say('note: without --scores it is not known how many clips there are: thresholds are as low, or higher')
     if found.made_with is None:
         say('note: it is not recorded which model and window made the scores (a Parquet table of auditus classify says it): '
             'auditus classify --thresholds can not tell when it is given others')

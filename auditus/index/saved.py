@@ -126,7 +126,7 @@ def read_graph(
     folder:Path, # what `write_index` wrote
     dim:int, # of the vectors
 )->tuple: # `usearch.index.Index` and `Cells`; each `None` where there is none, as an earlier version wrote no cells
-    "Open the graph of a saved index, which stays on the disk, and its cells. Raises `AudioDecodeError` where they are damaged."
+    "Open graph and cells of a saved index; the graph stays on the disk. Raises `AudioDecodeError` for damaged ones."
     if not (path := folder/'graph.usearch').is_file(): return None,None
     has_cells = (folder/'cells.npz').is_file()
     graph = make_graph(dim, has_cells)

@@ -102,8 +102,10 @@ def check_population(
     "Raise `AudioInputError` where clips that were judged are not among all."
     known = np.sort(population)
     at = np.searchsorted(known, scores) if len(known) else None
-    off = np.inf if at is None else np.min([np.abs(known[np.clip(at-k, 0, len(known)-1)]-scores) for k in (0, 1)], axis=0)
+    def distance(k): return np.abs(known[np.clip(at-k, 0, len(known)-1)]-scores)
+    off = np.inf if at is None else np.minimum(distance(0), distance(1))
     strange = np.flatnonzero(~(off<=1e-4*np.maximum(1, np.abs(scores))) & np.isfinite(scores))
     if not len(strange) and len(known)>=len(scores): return
-    what = f'the score {scores[strange[0]]:.4g} is none of them' if len(strange) else f'it has {len(known)} for {len(scores)} that were judged'
+    if len(strange): what = f'the score {scores[strange[0]]:.4g} is none of them'
+    else: what = f'it has {len(known)} for {len(scores)} that were judged'
     raise AudioInputError(f'`population` must hold the scores of all clips, those that were judged among them: {what}')

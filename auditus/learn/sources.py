@@ -189,7 +189,8 @@ def _find_groups(
     items:list, # of `Item`, with what else is in their rows
     group, # a column, or a function of a sound's name
 )->list: # of str
-    "Return the group of each sound; those of a recording, by any name for a path. Raises `SettingError` where there is no such column."
+    """Return the group of each sound; those of a recording, by any name for a path.
+    Raises `SettingError` where there is no such column."""
     if callable(group): return [str(group(i.name)) for i in items]
     if not isinstance(group, str):
         raise SettingError("`group` must be the name of a column, or a function of a sound's name; "
@@ -257,9 +258,12 @@ def _content_state(
     if isinstance(source, dict):
         asked = [getattr(source, k, None) for k in ('sampling_rate', 'num_channels')] # of a column of a dataset
         if source.get('bytes'): return known(f'bytes {asked}', source['bytes'])
-        if source.get('path'): return (*state, str(source['path']), f'{asked}') if (state := sound_state(source['path'])) else ()
+        if source.get('path'):
+            state = sound_state(source['path'])
+            return (*state, str(source['path']), f'{asked}') if state else ()
         source = source.get('array', source.get('raw')),source.get('sampling_rate')
-    a,sr = (source.a, source.sr) if isinstance(source, AudioArray) else source if isinstance(source, tuple) and len(source)==2 else (None, None)
+    is_pair = isinstance(source, tuple) and len(source)==2
+    a,sr = (source.a, source.sr) if isinstance(source, AudioArray) else source if is_pair else (None, None)
     if not isinstance(a, np.ndarray) or a.dtype.kind not in 'fiu': return ()
     return known(f'{a.dtype} {a.shape} {sr}', np.ascontiguousarray(a).tobytes())
 

@@ -139,7 +139,8 @@ def _describe_found(self:Learner, label:str)->str:
     asked = f'at a precision of {100*self.precision:g} %'
     if row['threshold'] is not None:
         more = f"{len(found)-yes:,} more can be believed {asked}, those from {row['threshold']:.3g} on"
-        return f'{said}, and {more}' if len(found)>yes else f'{said}; no other reaches {row["threshold"]:.3g}, the threshold {asked}'
+        if len(found)>yes: return f'{said}, and {more}'
+        return f'{said}; no other reaches {row["threshold"]:.3g}, the threshold {asked}'
     chance = f"{row['right']} of {row['judged']} heard by chance were right"
     return f"{said}; {chance}, and no other can be believed {asked}: {row['missing']}"
 
