@@ -334,7 +334,7 @@ def test_serving(night, tmp_path):
         assert page.local_url.startswith('http://127.0.0.1:') and 'judged by ada' in urlopen(page.local_url).read().decode()
         with pytest.raises(SettingError, match='Choose another --port'): serve_review(open_session(night, tmp_path/'s'), port=page.server_port)
     finally: page.close()
-    with pytest.raises(AudioNotFoundError, match='--sounds'):
+    with pytest.raises(AudioNotFoundError, match='say with `sounds` in which folder'):
         serve_review(Session((np.eye(1), pa.table({'file': ['a.wav'], 'start': [0.], 'end': [1.]})), tmp_path, tmp_path/'s'))
     with pytest.raises(SettingError): serve_review(open_session(night, tmp_path/'s'), allow_hosts=['http://x'])
 
