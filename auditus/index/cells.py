@@ -11,77 +11,77 @@ import numpy as np
 from ..learn.heads import l2_normalize
 
 # %% ../../nbs/720_index.cells.ipynb #fdcfa840
-_rows_at_once = 2**14 # that are compared with all middles
-_sample = 32 # rows of each cell that its middle is learnt from, on average
+_rows_at_once = 2**14 # that are compared with all centroids
+_sample = 32 # rows of each cell that its centroid is learnt from, on average
 _rounds = 6 # of k-means
 
-def nearest_middles(
+def nearest_centroids(
     X:np.ndarray, # `(n, dim)` of length 1, may be mapped
-    middles:np.ndarray, # `(cells, dim)` of length 1
+    centroids:np.ndarray, # `(cells, dim)` of length 1
 )->np.ndarray: # `(n,)` of int32
-    "Find the nearest middle of each row."
+    "Find the nearest centroid of each row."
     cell = np.empty(len(X), np.int32)
     for at in range(0, len(X), _rows_at_once):
-        cell[at:at+_rows_at_once] = (np.asarray(X[at:at+_rows_at_once], np.float32)@middles.T).argmax(1)
+        cell[at:at+_rows_at_once] = (np.asarray(X[at:at+_rows_at_once], np.float32)@centroids.T).argmax(1)
     return cell
 
-def learn_middles(
+def learn_centroids(
     X:np.ndarray, # `(n, dim)` of length 1, may be mapped
     cells:int, # that are wanted
 )->np.ndarray: # `(cells, dim)` of length 1
-    "Find the middles of groups of rows."
+    "Find the centroids of groups of rows."
     rng = np.random.default_rng(0)
     sample = np.asarray(X[np.sort(rng.choice(len(X), min(len(X), _sample*cells), replace=False))], np.float32)
-    middles = sample[rng.choice(len(sample), cells, replace=False)]
+    centroids = sample[rng.choice(len(sample), cells, replace=False)]
     for _ in range(_rounds):
-        cell = nearest_middles(sample, middles)
+        cell = nearest_centroids(sample, centroids)
         n = np.bincount(cell, minlength=cells)
         full = n>0
-        middles[full] = np.add.reduceat(sample[np.argsort(cell, kind='stable')], (np.cumsum(n)-n)[full])
-        middles[~full] = sample[rng.choice(len(sample), (~full).sum())] # one that nobody is near begins elsewhere
-        middles = l2_normalize(middles).astype(np.float32)
-    return middles
+        centroids[full] = np.add.reduceat(sample[np.argsort(cell, kind='stable')], (np.cumsum(n)-n)[full])
+        centroids[~full] = sample[rng.choice(len(sample), (~full).sum())] # one that nobody is near begins elsewhere
+        centroids = l2_normalize(centroids).astype(np.float32)
+    return centroids
 
 # %% ../../nbs/720_index.cells.ipynb #dc96e04b
 _most = 2048 # rows that a query looks at
 _near = 16 # cells that it may take
 
 class Cells(NamedTuple):
-    "Rows by their nearest middle."
-    middles:np.ndarray # `(cells, dim)` of length 1
-    cell:np.ndarray # `(n,)` of int32: number of the nearest middle of each row
+    "Rows by their nearest centroid."
+    centroids:np.ndarray # `(cells, dim)` of length 1
+    cell:np.ndarray # `(n,)` of int32: number of the nearest centroid of each row
     rows:np.ndarray # `(n,)` of int32: rows, cell by cell
     ends:np.ndarray # `(cells,)`: where the rows of each cell end
 
     @classmethod
     def group(cls,
-        middles:np.ndarray, # as above
+        centroids:np.ndarray, # as above
         cell:np.ndarray, # as above
     )->'Cells':
         "Put rows together by their cell."
-        ends = np.cumsum(np.bincount(cell, minlength=len(middles)))
-        return cls(middles, cell, np.argsort(cell, kind='stable').astype(np.int32), ends)
+        ends = np.cumsum(np.bincount(cell, minlength=len(centroids)))
+        return cls(centroids, cell, np.argsort(cell, kind='stable').astype(np.int32), ends)
 
     @classmethod
     def learn(cls,
         X:np.ndarray, # `(n, dim)` of length 1, may be mapped
     )->'Cells':
         "Find cells for rows."
-        middles = learn_middles(X, max(1, round(2*len(X)**.5)))
-        return cls.group(middles, nearest_middles(X, middles))
+        centroids = learn_centroids(X, max(1, round(2*len(X)**.5)))
+        return cls.group(centroids, nearest_centroids(X, centroids))
 
     def extend(self,
         X:np.ndarray, # `(n, dim)` of length 1: the rows that are there, and new ones after them
     )->'Cells':
-        "Take in new rows. Where there are many times as many as there were, the middles are sought anew."
-        if len(self.middles)<len(X)**.5: return self.learn(X)
-        return self.group(self.middles, np.concatenate([self.cell, nearest_middles(X[len(self.cell):], self.middles)]))
+        "Take in new rows. Where there are many times as many as there were, the centroids are sought anew."
+        if len(self.centroids)<len(X)**.5: return self.learn(X)
+        return self.group(self.centroids, np.concatenate([self.cell, nearest_centroids(X[len(self.cell):], self.centroids)]))
 
     def near(self,
         queries:np.ndarray, # `(q, dim)` of length 1
     )->list: # of `(rows,)`, one for each query
         "Find the rows of the nearest cells."
-        scores = queries@self.middles.T
+        scores = queries@self.centroids.T
         k = min(_near, scores.shape[1])
         best = np.argpartition(-scores, k-1, axis=1)[:,:k]
         best = np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1), 1)

@@ -78,7 +78,7 @@ def write_index(
         with pa.OSFile(str(new/'rows.arrow'), 'wb') as f, pa.ipc.new_file(f, table.schema) as w:
             w.write_table(table)
         if index.graph is not None: index.graph.save(str(new/'graph.usearch'))
-        if index.cells is not None: np.savez(new/'cells.npz', middles=index.cells.middles, cell=index.cells.cell)
+        if index.cells is not None: np.savez(new/'cells.npz', centroids=index.cells.centroids, cell=index.cells.cell)
         if pipeline is not None: write_bundle(pipeline, new/'pipeline')
         (new/index_file).write_text(json.dumps(known), encoding='utf-8')
 
@@ -133,6 +133,6 @@ def read_graph(
     try:
         graph.view(str(path))
         if not has_cells: return graph,None
-        with np.load(folder/'cells.npz') as kept: return graph,Cells.group(kept['middles'], kept['cell'])
+        with np.load(folder/'cells.npz') as kept: return graph,Cells.group(kept['centroids'], kept['cell'])
     except (RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as e:
         raise AudioDecodeError(f'the index in {brief(folder)} is damaged: {e}. {_remedy}') from e
