@@ -1,5 +1,6 @@
 "Models, layers and poolings are compared in one pass each, and what is said of them is not flattered."
 import warnings
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import soundfile as sf
 from kit import Counting, Loudness, command, installed, noise
 from tiny_models import make_folder, maker
 
+from auditus.collection.cached import embed_cached
 from auditus.compare import compare
 from auditus.core import AudioArray, AudioInputError, SettingError
 from auditus.learn.advice import learning_curve
@@ -93,6 +95,27 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path):
     third = compare(files, labels, [model], poolings=['meanmax', 'std'], **settings)
     assert Layered.heard == timed, 'other poolings take no second pass'
     assert again.best.layer == third.best.layer == 1
+
+
+def test_two_at_work_on_the_same_sounds_are_in_nobodys_way(tmp_path):
+    items = [sound_item(x, i) for i, x in enumerate(tones(6)[0])]
+    begun, go, found = threading.Event(), threading.Event(), {}
+    class Waiting(Layered):
+        def forward(self, waves, layer=-1):
+            if threading.current_thread() is first:
+                begun.set()
+                go.wait()
+            return super().forward(waves, layer)
+    def run(name): found[name] = embed_cached(AudioPipeline(Waiting(), progress=False), items, tmp_path).X
+    first = threading.Thread(target=run, args=['first'])
+    first.start()
+    try:
+        begun.wait()
+        run('second')
+    finally:
+        go.set()
+        first.join()
+    assert len(found['first']) == 6 and np.array_equal(found['first'], found['second'])
 
 
 # The choice
