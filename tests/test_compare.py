@@ -1,6 +1,6 @@
 "Models, layers and poolings are compared in one pass each, and what is said of them is not flattered."
-import warnings
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
