@@ -410,8 +410,8 @@ def tab(browser, server):
 
 def shown(tab, after=None):
     "The row of the clip that is shown, once it is another one."
-    tab.wait_for_selector('body:not([data-row=""])'+('' if after is None else f':not([data-row="{after}"])'))
-    return int(tab.locator('body').get_attribute('data-row'))
+    is_next = f"() => {{ const r = document.body.dataset.row; return r && r !== '{'' if after is None else after}' ? r : null }}"
+    return int(tab.wait_for_function(is_next).json_value())
 
 
 def judge_by_keys(tab, has, n, said):
@@ -470,11 +470,16 @@ def test_the_space_bar_plays_and_letters_can_be_typed(tab):
     expect(tab.locator('#counts')).to_contain_text('1 of 120')
 
 
+cards_came = """n => performance.getEntriesByType('resource')
+    .filter(e => e.name.includes('/card/') && e.responseStatus === 200).length >= n"""
+
+
 def test_a_killed_server_loses_no_judgement(tab, server, night, tmp_path):
     from playwright.sync_api import expect
     said = []
     judge_by_keys(tab, night[1], 4, said)
     for _ in range(2):
+        tab.wait_for_function(cards_came, arg=len(said)+4)  # the one that is shown, and three after it
         server.kill()
         for _ in range(3):  # what was ready can be judged
             row = shown(tab)
@@ -496,11 +501,11 @@ def test_a_clip_that_is_not_there_yet(tab):
     from playwright.sync_api import expect
     shown(tab)
     held = []
-    tab.route('**/card/*', held.append)
+    tab.route('**/card/*', lambda route: held.append(route))
     tab.locator('#by').select_option('random')
     expect(tab.locator('#picture')).to_have_text('Loading…')
-    tab.unroute('**/card/*')
     for route in held: route.continue_()
+    tab.unroute('**/card/*')
     shown(tab)
     expect(tab.locator('#picture img')).to_be_visible()
 
