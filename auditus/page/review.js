@@ -6,7 +6,7 @@ const words = {yes: true, no: false, unsure: null};
 const nameOf = value => value === null ? 'unsure' : value ? 'yes' : 'no';
 
 let state = null, label = null, by = null, current = null;
-let queue = [], past = [], skipped = new Set(), filling = false, round = 0, exhausted = false, offline = '';
+let queue = [], past = [], skipped = new Set(), filling = false, round = 0, exhausted = false, offline = '', unfilled = '';
 let outbox = [], sending = false, polling = false;
 
 // talking to the program
@@ -84,11 +84,12 @@ async function fill() {
     exhausted = !cards.length;
     const known = new Set(heldRows());
     cards.filter(c => !known.has(c.row)).forEach(prepareInQueue);
-    trouble(offline);
+    if (unfilled) trouble(offline); // what else was said stays until it was read
+    unfilled = '';
     if (!current) next();
   } catch (e) {
     if (mine !== round) return;
-    if (e.status) { exhausted = true; trouble(e.message); if (!current) next() }
+    if (e.status) { exhausted = true; trouble(unfilled = e.message); if (!current) next() }
     else setTimeout(fill, 1000);
   } finally { filling = false; if (mine !== round) fill() }
 }
