@@ -211,8 +211,8 @@ async function send() {
     try {
       take(await ask(o.path, {...o.body, again}));
       outbox.shift();
+      if (offline) trouble('');
       offline = '';
-      trouble('');
     } catch (e) {
       if (e.status && e.status < 500 && e.status !== 409) {
         outbox.shift();
