@@ -4149,6 +4149,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'auditus.sound.meter.SoundMeter.__str__': ( 'sound.meter.html#soundmeter.__str__',
                                                                                  'auditus/sound/meter.py'),
                                      'auditus.sound.meter.header_seconds': ('sound.meter.html#header_seconds', 'auditus/sound/meter.py'),
+                                     'auditus.sound.meter.read_header': ('sound.meter.html#read_header', 'auditus/sound/meter.py'),
                                      'auditus.sound.meter.say_seconds': ('sound.meter.html#say_seconds', 'auditus/sound/meter.py')},
             'auditus.sound.mpeg': { 'auditus.sound.mpeg.Mp3Run': ('sound.mpeg.html#mp3run', 'auditus/sound/mpeg.py'),
                                     'auditus.sound.mpeg.Mp3Run.__init__': ('sound.mpeg.html#mp3run.__init__', 'auditus/sound/mpeg.py'),

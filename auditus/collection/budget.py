@@ -6,12 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/540_collection.budget.ipynb #e8567fd8
-import json, os, time, warnings
+import json, time, warnings
 from collections import deque
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief, count
 from ..sound.arrow import arrow_column, arrow_numbers
+from ..sound.meter import read_header
 from ..sound.sums import is_sealed
 from ..pipeline.embedding import Passes
 from ..transform import AudioPipeline
@@ -62,11 +63,7 @@ def count_waves(
     end:float|None=None, # of a clip of it (s)
 )->int|None: # `None`: that would take reading it
     "Estimate from its header how many waves a pipeline makes of a recording."
-    import soundfile as sf
-    if not isinstance(sound, (str, os.PathLike)): return None
-    # what is wrong with a file is said where it is read
-    try: header = sf.info(os.fspath(sound))
-    except (sf.SoundFileError, RuntimeError, OSError, TypeError, ValueError): return None
+    if (header := read_header(sound)) is None: return None
     channels = 1 if pipe.mono else header.channels
     seconds = min(header.duration, header.duration if end is None else end)-(start or 0.)
     return channels*pipe.plan.count_chunks(seconds)

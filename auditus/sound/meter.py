@@ -53,25 +53,34 @@ class SoundMeter:
         if self.bar is not None: self.bar.close()
 
 # %% ../../nbs/127_sound.meter.ipynb #66b23167
+def read_header(
+    sound, # a path, or anything else
+): # of soundfile, with `duration` (s) and `channels`; `None`: it has none that libsndfile reads
+    "Read the header of a file."
+    import soundfile as sf
+    if not isinstance(sound, (str, os.PathLike)) or '://' in str(sound): return None
+    # what is wrong with a file is said where it is read
+    try: return sf.info(os.fspath(sound))
+    except (sf.SoundFileError, RuntimeError, OSError, TypeError, ValueError): return None
+
 def header_seconds(
     sound, # a path, or anything else
     start:float|None=None, # of a clip of it (s)
     end:float|None=None, # of a clip of it (s)
 )->float|None: # `None`: its header does not tell
     "Read from its header how long a sound is."
-    import soundfile as sf
     if end is not None: return end-(start or 0.)
-    if not isinstance(sound, (str, os.PathLike)) or '://' in str(sound): return None
-    # what is wrong with a file is said where it is read
-    try: return sf.info(os.fspath(sound)).duration-(start or 0.)
-    except (sf.SoundFileError, RuntimeError, OSError, TypeError, ValueError): return None
+    header = read_header(sound)
+    return None if header is None else header.duration-(start or 0.)
 
 class HeardSounds:
     "Tells a meter what was heard of each sound, and nothing twice."
     def __init__(self,
         meter, # called as `SoundMeter` is
         items, # sounds by their places, `Item`s
-    ): self.meter,self.items,self.told,self.lengths = meter,items,{},{}
+    ):
+        self.meter,self.items,self.told,self.lengths = meter,items,{},{}
+        self.is_seen = getattr(meter, 'bar', meter) is not None # else nobody asks how far a sound is
 
     def _tell(self, place, share, seconds, errors=0):
         before = self.told.get(place, (0., 0.))
@@ -83,6 +92,7 @@ class HeardSounds:
         seconds:float, # that were heard of it so far
     ):
         "Take note of how far a sound is."
+        if not self.is_seen: return
         if place not in self.lengths:
             i = self.items[place]
             self.lengths[place] = header_seconds(i.at, i.start, i.end)
