@@ -2993,7 +2993,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'auditus/page/scored.py'),
                                      'auditus.page.scored._score_rows': ('page.scored.html#_score_rows', 'auditus/page/scored.py'),
                                      'auditus.page.scored.match_scores': ('page.scored.html#match_scores', 'auditus/page/scored.py'),
-                                     'auditus.page.scored.read_scores': ('page.scored.html#read_scores', 'auditus/page/scored.py')},
+                                     'auditus.page.scored.open_scores': ('page.scored.html#open_scores', 'auditus/page/scored.py')},
             'auditus.page.sections': { 'auditus.page.sections._activity_csv': ( 'page.sections.html#_activity_csv',
                                                                                 'auditus/page/sections.py'),
                                        'auditus.page.sections._day_charts': ('page.sections.html#_day_charts', 'auditus/page/sections.py'),

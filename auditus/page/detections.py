@@ -16,7 +16,7 @@ from ..sound.recorded import recorded
 from ..collection.annotations import annotation_rows, merge_windows
 from ..collection.recorded import time_column
 from ..collection.sources import find_column
-from .scored import read_scores
+from .scored import open_scores
 
 # %% ../../nbs/759_page.detections.ipynb #0d61c509
 site_columns = 'site', 'station', 'location', 'locality', 'plot', 'point', 'recorder', 'device', 'deployment'
@@ -76,11 +76,11 @@ def _common_folder(
     return os.path.commonpath(folders)
 
 def find_detections(
-    scores, # as in `read_scores`
+    scores, # as in `open_scores`
     site:str|None=None, # column of sites; `None`: one that is called so, or the folders
 )->list: # of `Detection`
     "Read detections from a table of scores. Raises an error of ours where it doesn't say enough."
-    rows = annotation_rows(read_scores(scores))
+    rows = annotation_rows(open_scores(scores))
     if not rows: return []
     columns = list(dict.fromkeys(k for r in rows for k in r))
     have = ', '.join(columns)

@@ -37,7 +37,7 @@ class ScoresOfFiles:
 # %% ../../nbs/744_page.scored.ipynb #c04fd560
 _most_classes = 12 # that have a column of their own
 
-def read_scores(
+def open_scores(
     scores, # the path of what `auditus classify -o` wrote, or another table with `file`, `start`, `end`, `label`
 ): # rows of a kind that `annotation_rows` takes
     "Open a table of scores. Raises an error of ours for what is none."
@@ -51,7 +51,7 @@ def _score_rows(
     scores, # as in `match_scores`
 )->list: # of dicts with `file`, `start`, `end`, `label` and `score`
     "Return the rows that have a score. Raises an error of ours where none has."
-    rows = [r for r in annotation_rows(read_scores(scores)) if r.get('score') is not None]
+    rows = [r for r in annotation_rows(open_scores(scores)) if r.get('score') is not None]
     if rows: return rows
     raise AudioInputError('`scores` has no scores: it needs columns such as file, start, end, label, score')
 
