@@ -114,13 +114,13 @@ def _last_words(
             if r['kind']=='merged': seen.setdefault(log.id, []).append((i, r['lengths']))
             if r['kind']!='judgement': continue
             key = (r['file'], r['start'], r['end'], r.get('channel')),r['label']
-            words.setdefault(key, {})[log.id,r.get('who')] = i,r
+            words[key] = words.pop(key, {}) | {(log.id, r.get('who')): (i, r)} # the latest stands last
     return words,seen
 
 def decide(
     logs:list, # of `Log`
 )->tuple: # judgements that count, and lists of those that contradict each other
-    "Return what was judged, as far as people agree."
+    "Return what was judged, as far as people agree, those of a log in the order of judging."
     words,seen = _last_words(logs)
     agreed,disputed = [],[]
     for by_person in words.values():
