@@ -8,6 +8,8 @@ import pytest
 from kit import other_processor, root
 
 os.environ.setdefault('HF_HUB_OFFLINE', '1')  # no test may depend on a network
+# what tests compare with runs on the CPU; test_gpu.py is for the GPU, and takes the suite's place where it is asked for
+if not os.environ.get('AUDITUS_TEST_GPU'): os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that are slow are left out

@@ -1,4 +1,9 @@
-"What is said of a CPU holds on a GPU. Run by hand where there is one: nothing here runs elsewhere."
+"""What is said of a CPU holds on a GPU. Run by hand where there is one, for nothing here runs elsewhere:
+
+    AUDITUS_TEST_GPU=1 pytest tests/test_gpu.py
+"""
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +14,9 @@ from auditus import AudioArray, AudioClassifier, AudioEmbedding, AudioPipeline, 
 from auditus.extract import extract, load
 from auditus.finetune import Probe, finetune
 from auditus.models.base import load_model
+from auditus.models.samplecnn import sample_cnn
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU, and AUDITUS_TEST_GPU=1')
 every = [*architectures, *(f'head-{name}' for name in headed)]
 seconds = 1., 2.3, .5, 2.3, 6.1
 
@@ -29,6 +35,56 @@ def test_a_gpu_says_what_a_cpu_says(name, shallow, rng):
         scale = max(1, np.abs(here).max())
         assert there.shape == here.shape and np.abs(there-here).max() < 3e-5*scale
         assert np.abs(there-on_gpu(x)).max() < 1e-5*scale  # alone as among others
+
+
+def seeded_cnn(folder):
+    torch.manual_seed(0)
+    torch.save({f'encoder.sequential.{k}': v for k, v in sample_cnn().state_dict().items()}, folder/'clmr.pt')
+    return {'model_name': 'clmr', 'checkpoint': folder/'clmr.pt'}
+
+
+def convolving(folder):
+    torch.manual_seed(0)
+    layers = torch.nn.Unflatten(1, (1, -1)), torch.nn.Conv1d(1, 256, 400, 160), torch.nn.ReLU(), torch.nn.Conv1d(256, 64, 3)
+    return {'model_name': torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten()),
+            'graph': {'sr': 16000}}
+
+
+@pytest.mark.parametrize('make', [seeded_cnn, convolving])
+def test_convolutions_are_not_rounded(make, tmp_path, rng):
+    "To the ten bits of TF32, as cuDNN does by itself: 5e-4 here, and another vector alone than among others."
+    on_gpu, on_cpu = (AudioEmbedding(**make(tmp_path), device=d) for d in ('cuda', 'cpu'))
+    xs = [AudioArray(noise(rng, 6., on_cpu.sr), on_cpu.sr) for _ in range(5)]
+    for x, there, here in zip(xs, on_gpu(xs), on_cpu(xs)):
+        scale = max(1, np.abs(here).max())
+        assert np.abs(there-here).max() < 3e-5*scale and np.abs(there-on_gpu(x)).max() < 1e-5*scale
+
+
+@pytest.mark.parametrize('settings', [{'backend': 'onnx'}, {'backend': 'openvino'}, {'dtype': 'int8'}])
+def test_what_runs_on_the_cpu_alone_runs_there(settings, shallow):
+    if 'backend' in settings: pytest.importorskip({'onnx': 'onnxruntime'}.get(settings['backend'], settings['backend']))
+    assert load_model(shallow('ast'), **settings).device.type == 'cpu'
+    with pytest.raises(SettingError, match='on the CPU'): load_model(shallow('ast'), device='cuda', **settings)
+
+
+def test_a_model_is_exported_from_there(shallow, rng, tmp_path):
+    pytest.importorskip('onnxruntime')
+    pipe = AudioPipeline(shallow('hubert-layer'), device='cuda')
+    pipe.model.export(tmp_path/'m.onnx')
+    x = AudioArray(noise(rng, 2., 16000), 16000)
+    assert np.abs(AudioPipeline(tmp_path/'m.onnx')(x)-pipe(x)).max() < 1e-4
+
+
+def _in_a_fork(pipe, x):
+    try: return pipe(x)
+    except SettingError as e: return str(e)
+
+
+def test_a_forked_process_says_that_it_can_not(shallow, rng):
+    pipe, x = AudioPipeline(shallow('hubert-layer')), AudioArray(noise(rng, 1., 16000), 16000)
+    pipe(x)
+    with multiprocessing.get_context('fork').Pool(1) as pool:
+        assert "leave `num_proc` out, start processes by 'spawn'" in pool.apply(_in_a_fork, (pipe, x))
 
 
 @pytest.mark.parametrize('dtype', ['bfloat16', 'float16', 'auto'])

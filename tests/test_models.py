@@ -585,6 +585,17 @@ def test_memory_is_kept_for_the_next_pass_unless_somebody_has_chosen():
     if platform.libc_ver()[0] == 'glibc': assert counted[0] < counted[1]/10
 
 
+def test_a_gpu_can_not_be_had_in_a_fork(monkeypatch):
+    on_device.check_fork('cuda')
+    monkeypatch.setattr(torch.cuda, '_is_in_bad_fork', lambda: True)  # torch's word for it; in test_gpu.py it is one
+    on_device.check_fork(torch.device('cpu')), on_device.check_fork(None)
+    with pytest.raises(SettingError, match="leave `num_proc` out, start processes by 'spawn', or give device='cpu'"):
+        on_device.check_fork(torch.device('cuda', 0))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    with pytest.raises(SettingError, match='forked'): on_device.as_device(None)
+    assert on_device.as_device(None, on_cpu=True).type == 'cpu'
+
+
 def test_the_users_precision_is_left_as_it_was(checkpoint, rng, monkeypatch):
     model, wave = load_model(checkpoint('ast')), noise(rng, 1., 16000)
     seen, real = [], model.call

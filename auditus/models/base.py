@@ -300,7 +300,7 @@ def load_model(
     # a registered name, a Hugging Face name, a folder, a file, a torch module or a function `(n, samples) → (n, dim)`;
     # or an `AudioModel`, which comes back as it is
     name,
-    device:str|None=None, # 'cpu', 'cuda', 'cuda:1', 'mps'; `None`: a CUDA GPU, or else the CPU
+    device:str|None=None, # 'cpu', 'cuda', 'cuda:1', 'mps'; `None`: a CUDA GPU, where what is asked for runs there
     dtype=None, # 'float32', 'bfloat16', 'float16' or 'int8'; 'auto': bfloat16 where it pays; `None`: float32
     # 'torch', 'openvino', 'onnx', 'litert', or 'auto': the fastest that says the same in float32;
     # `None`: what the model is best known by, LiteRT for TFLite files, ONNX Runtime for ONNX, torch for others

@@ -15,7 +15,7 @@ from ..sound.errors import ModelNotFoundError, SettingError, check_choice, check
 from ..sound.chain import stack
 from ..sound.wording import brief
 from .base import AudioModel, Graph, ModelFrames, hash_tensors, on_backend
-from .device import as_device, configure_torch
+from .device import as_device, configure_torch, unrounded_convolutions
 from .forms import noise
 from .ports import read_labels
 from .calling import CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is
@@ -99,7 +99,7 @@ def hear(self:CallableModel,
         return {k:stack([o[k][0] for o in each]) for k in each[0]}
     if not way.tensors and self.net is None: return read_outputs(self.call(self.feed(waves, way)), len(waves))
     import torch
-    with in_eval_mode(self.net), torch.no_grad():
+    with in_eval_mode(self.net), torch.no_grad(), unrounded_convolutions(self.device):
         if self.session is not None:
             return dict(zip(self.roles, self.session({'waves': self.feed(waves, way)})))
         return read_outputs(self.call(self.feed(waves, way)), len(waves))

@@ -14,13 +14,32 @@ from .tuned import processor
 from .resources import model_threads
 from .arithmetic import can_pack, medium, medium_is_exact
 
+# %% ../../nbs/190_models.device.ipynb #28033a87
+def runs_on_cpu(
+    backend:str|None, # as `load_model` takes it
+    dtype, # as `load_model` takes it
+)->bool:
+    "Whether an engine, or a number format, is one for the CPU alone."
+    return backend in ('onnx', 'openvino', 'litert') or str(dtype)=='int8'
+
+def check_fork(
+    device, # torch device, or its name
+):
+    "Refuse a GPU in a process that was forked from one that uses it: CUDA can't be had there."
+    if not str(device).startswith('cuda'): return
+    import torch
+    if getattr(torch.cuda, '_is_in_bad_fork', bool)():
+        raise SettingError(f'a process that was forked from one that uses the GPU can not use {str(device)!r}: leave '
+                           "`num_proc` out, start processes by 'spawn', or give device='cpu'")
+
 # %% ../../nbs/190_models.device.ipynb #ae52f326
 def as_device(
     device:str|None, # 'cpu', 'cuda', 'cuda:1' or 'mps'; `None`: a CUDA GPU where there is one, else the CPU
+    on_cpu:bool=False, # whether what is asked for runs on a CPU alone, which `None` is then
 ): # torch device
     "Check a device. Raises `SettingError` where torch has none of that name."
     import torch
-    if device is None: device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device is None: device = 'cuda' if torch.cuda.is_available() and not on_cpu else 'cpu'
     wrong = SettingError(f"`device` must be 'cpu', 'cuda', 'cuda:N' or 'mps', got {device!r}")
     try: found = torch.device(device)
     except (RuntimeError, TypeError) as e: raise wrong from e
@@ -29,6 +48,7 @@ def as_device(
         raise SettingError(f"`device` is {device!r}, but torch sees no CUDA GPU here: use 'cpu'")
     if found.type=='mps' and not torch.backends.mps.is_available():
         raise SettingError("`device` is 'mps', but torch sees none here: use 'cpu'")
+    check_fork(found)
     return found
 
 # %% ../../nbs/190_models.device.ipynb #eda6df67
@@ -95,8 +115,13 @@ def medium_pays()->bool:
     return processor()[0]=='AuthenticAMD' and medium_is_exact()
 
 @contextmanager
-def unrounded_convolutions():
+def unrounded_convolutions(
+    device, # torch device, or its name
+):
     "Keep cuDNN from rounding what it convolves to the ten bits of TF32, as it does by default, within the block."
+    if not str(device).startswith('cuda'):
+        yield
+        return
     from torch.backends import cudnn
     kept = cudnn.allow_tf32
     cudnn.allow_tf32 = False
@@ -110,8 +135,8 @@ def fast_matmul(
 ):
     "Use the fastest exact float32 arithmetic that there is here within the block."
     import torch
-    with (unrounded_convolutions() if device.type=='cuda' and dtype==torch.float32 else
-          medium() if device.type=='cpu' and dtype==torch.float32 and medium_pays() else nullcontext()): yield
+    on_cpu = device.type=='cpu' and dtype==torch.float32 and medium_pays()
+    with unrounded_convolutions(device), medium() if on_cpu else nullcontext(): yield
 
 # %% ../../nbs/190_models.device.ipynb #a3e8b4d7
 _learning = threading.local()

@@ -11,7 +11,7 @@ from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError
 from .base import AudioModel, on_backend
 from .arithmetic import pack_linears, quantize_linears
-from .device import as_device, as_dtype, as_precision, configure_torch, packing_pays
+from .device import as_device, as_dtype, as_precision, configure_torch, packing_pays, runs_on_cpu
 from .weights import (
     check_folder, check_settings, find_files, find_folder, quiet, read_config, safe_weights)
 from .encoder import HFModel
@@ -68,7 +68,7 @@ def huggingface(
     trust_remote_code:bool=False, # run code that the folder brings along
 )->HFModel:
     "Load an audio model of `transformers`. Raises `ModelNotFoundError` where it can't be had or served."
-    device = as_device(device)
+    device = as_device(device, runs_on_cpu(backend, dtype))
     precision = as_precision(dtype, device)
     folder = find_folder(name, revision, local_files_only, allow_pickle)
     try:

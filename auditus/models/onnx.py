@@ -29,7 +29,8 @@ def to_onnx(
 ):
     "Record a network as an ONNX file."
     import torch
-    example = graph.examples[0]
+    where = next((p.device for p in graph.network.parameters()), 'cpu')
+    example = {k:v.to(where) for k,v in graph.examples[0].items()}
     # what is the same in all examples is fixed: an engine plans better for sizes that it knows
     def differs(k, i): return len({e[k].shape[i] for e in graph.examples})>1
     dynamic = {k:{i:f'{k}_{i}' for i in range(v.ndim) if differs(k, i)} for k,v in example.items()}

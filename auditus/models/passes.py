@@ -10,6 +10,7 @@ import numpy as np
 from fastcore.basics import patch
 from ..sound.errors import AudioInputError, SettingError
 from .base import ModelFrames
+from .device import unrounded_convolutions
 
 # %% ../../nbs/316_models.passes.ipynb #a6444771
 class GraphPasses:
@@ -68,8 +69,7 @@ def _call(self:GraphPasses, feed:dict)->list: # numpy arrays, in the order of th
     if self.session is not None: return self.session(feed, self.asked) if self.asked else self.session(feed)
     if self.litert is not None: return self.litert(feed)
     import torch
-    # without it a GPU would round to ten bits in convolutions
-    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.inference_mode(), unrounded_convolutions(self.device):
         found = self.network(*(torch.from_numpy(a).to(self.device) for a in feed.values()))
     return [o.float().cpu().numpy() for o in found]
 

@@ -12,7 +12,8 @@ import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError
 from .base import AudioModel, Graph, hash_files, ModelFrames, on_backend
-from .device import as_device, as_dtype, as_precision, configure_torch, inference
+from .device import (
+    as_device, as_dtype, as_precision, configure_torch, inference, runs_on_cpu, unrounded_convolutions)
 
 # %% ../../nbs/260_models.samplecnn.ipynb #5c67c6a3
 clip_samples = 3**10 # one for each threefold division: 2.68 s
@@ -115,7 +116,7 @@ class SampleCNN(AudioModel):
         if not 0<len(paths)<3:
             raise SettingError(f'`checkpoint` is a path, or (encoder, head); got {len(paths)} of them')
         self.name,self.paths = str(name),[Path(p).expanduser() for p in paths]
-        self.device = as_device(device)
+        self.device = as_device(device, runs_on_cpu(backend, dtype))
         # its convolutions are slower in bfloat16, where torch runs them on a CPU
         plain = str(dtype)=='auto' and backend=='torch' and self.device.type=='cpu'
         self.precision = 'float32' if plain else as_precision(dtype, self.device)
@@ -172,7 +173,8 @@ class SampleCNN(AudioModel):
     ): # features `(n, 512)`, and logits `(n, classes)` where there is a head
         "One pass of the network."
         if self.session is not None: return self.session({'clips': clips})
-        with inference(): return [o.float() for o in self.call(clips.to(self.device, self.dtype))]
+        with inference(), unrounded_convolutions(self.device):
+            return [o.float() for o in self.call(clips.to(self.device, self.dtype))]
 
     def call(self, clips): # as `hear`
         "Call the network."

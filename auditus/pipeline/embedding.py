@@ -19,6 +19,7 @@ from ..sound.chain import stack, Transform
 from ..core import Windows
 from ..signal import as_audio
 from ..models.base import AudioModel, ModelFrames, group_graph, load_model
+from ..models.device import check_fork
 from .plan import WindowOutput
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #4bfba777
@@ -166,6 +167,7 @@ def prepare_batches(self:AudioEmbedding,
 )->Iterator[tuple]: # places, pieces, and what the model's `run` takes, or `None` where the batch is known
     "Divide pieces into batches and make their features. Batches are the same whatever is known."
     m,stretch,first,failure = self.model,[],0,None
+    check_fork(getattr(m, 'device', None))
     size = stretch_batches*(self.batch_size or m.best_batch)
     def ready():
         for places in self.batches([p.wave for p in stretch]):

@@ -78,6 +78,11 @@ _gap_s = .06 # between two packets or at the end: more than times are rounded to
 _padded = 2**13 # samples that a codec may add at the end, at the most
 _told_length = 'mov', 'matroska', 'asf', 'avi' # containers whose duration is not FFmpeg's guess
 
+def _lenient()->dict: # settings of `av.open`
+    "Have tags pass that are no text: some releases of PyAV stop at them, from 19 on they do not, and have no setting."
+    import av
+    return {'metadata_errors': 'ignore'} if hasattr(av.container.InputContainer, 'metadata_errors') else {}
+
 class AvReader:
     "Decode by FFmpeg."
     frames = None # known only once all of them were decoded
@@ -87,7 +92,7 @@ class AvReader:
         demuxer:str, # FFmpeg's name of what it is
     ):
         import av
-        self.demuxer,self.container = demuxer,av.open(f, format=demuxer, metadata_errors='ignore')
+        self.demuxer,self.container = demuxer,av.open(f, format=demuxer, **_lenient())
         self.stream = next(iter(self.container.streams.audio), None)
         if self.stream is None: raise ValueError('There is no sound in it.')
         if self.stream.codec_context is None: raise ValueError('FFmpeg does not know its codec.')
