@@ -7,8 +7,11 @@ __all__ = ['default_model', 'TruncationWarning', 'AudioEmbedding']
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #d6be55a3
 import inspect, queue, threading, warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain, islice
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch, store_attr
@@ -153,11 +156,13 @@ class Passes:
 
     def before(self,
         known:bool, # by an earlier run: the model need not run
-    ):
+    ): # what `after` is called with
         "Called before each batch; may raise to end the work."
 
-    def after(self):
-        "Called after each pass of the model."
+    def after(self,
+        began, # what `before` gave
+    ):
+        "Called after each pass of the model, in the order of the batches."
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #bce7d342
 @patch
@@ -215,6 +220,41 @@ def prefetch(
         closed.set()
         worker.join()
 
+# %% ../../nbs/390_pipeline.embedding.ipynb #d8b2b1f8
+def side_by_side(
+    f, # called with each item, in a thread
+    xs:Iterable,
+    at_once:int, # how many calls go on at a time
+)->Iterator: # of `(x, f(x))`, in the order of the items
+    "Work several items off at a time. Where `xs` fails, what was begun still comes first."
+    begun,failure,xs = deque(),None,iter(xs)
+    with ThreadPoolExecutor(at_once) as pool:
+        while failure is None:
+            try: x = next(xs)
+            except StopIteration: break
+            except Exception as e: failure = e # raised again behind what was begun
+            else: begun.append((x, pool.submit(f, x)))
+            if len(begun)<=at_once: continue
+            x,done = begun.popleft()
+            yield x,done.result()
+        for x,done in begun: yield x,done.result()
+    if failure is not None: raise failure
+
+batches_alone = 4 # that go one by one, for each that may go side by side later
+
+@patch
+def hear_batches(self:AudioEmbedding,
+    hear, # called with a job and a model
+    jobs:Iterator, # batches and what belongs to them
+)->Iterator: # of jobs, in order, and what `hear` gave
+    "Have the model hear batches, in a long run several at a time where that is faster."
+    m = self.model
+    alone = None if m.at_once==1 else 1 if m.is_divided else batches_alone*m.at_once
+    for job in islice(jobs, alone): yield job,hear(job, m)
+    if (job := next(jobs, None)) is None: return
+    beside = m.beside()
+    yield from side_by_side(lambda job: hear(job, beside), chain([job], jobs), m.at_once)
+
 # %% ../../nbs/390_pipeline.embedding.ipynb #41cd739f
 def to_tensors(
     a, # numpy array, or torch tensor on any device
@@ -247,16 +287,20 @@ def run_pieces(self:AudioEmbedding,
     select,batches = select_output or self.select_output,self.prepare_batches(pieces, passes)
     found,at = {},0
     if ahead is None: ahead = self.model.ahead
-    for places,batch,inputs in prefetch(batches, ahead) if ahead else batches:
-        if passes is not None: passes.before(inputs is None)
-        if inputs is None: new = [WindowOutput(v) for v in passes.found[passes.name(batch)]]
-        else:
-            out = self.model.run(inputs, self.layer)
-            new = [select(out, row) for row in range(len(batch))]
-            new = [o._replace(vector=to_tensors(o.vector, self.return_tensors)) for o in new]
-            if passes is not None:
-                passes.found[passes.name(batch)] = [o.vector for o in new]
-                passes.after()
+    if ahead: batches = prefetch(batches, ahead)
+    def begun():
+        for job in batches: yield *job,None if passes is None else passes.before(job[2] is None)
+    def hear(job, model): # vectors of a batch, or `None` where they are known
+        _,batch,inputs,_ = job
+        if inputs is None: return None
+        out = model.run(inputs, self.layer)
+        new = [select(out, row) for row in range(len(batch))]
+        return [o._replace(vector=to_tensors(o.vector, self.return_tensors)) for o in new]
+    for (places,batch,_,began),new in self.hear_batches(hear, begun()):
+        if new is None: new = [WindowOutput(v) for v in passes.found[passes.name(batch)]]
+        elif passes is not None:
+            passes.found[passes.name(batch)] = [o.vector for o in new]
+            passes.after(began)
         if heard is not None: heard(batch)
         found |= {i:(p.sound, o) for i,p,o in zip(places, batch, new)}
         while at in found:
