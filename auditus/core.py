@@ -179,6 +179,7 @@ class Clip:
     source:object # anything that `AudioLoader` takes
     start:float=0. # seconds from the beginning of the sound
     end:float|None=None # seconds from the beginning of the sound; `None`: its end
+    channel:int|None=None # that is meant, counted from 0; `None`: what whoever loads it takes
 
     def __post_init__(self):
         if isinstance(self.source, Clip):
@@ -188,10 +189,20 @@ class Clip:
             object.__setattr__(self, name, _as_seconds(f'`{name}` of a Clip', getattr(self, name)))
         if self.end is not None and self.end<=self.start:
             raise AudioInputError(f'a Clip must end after its start, got {self.start:g} to {self.end:g} s')
+        whole = isinstance(self.channel, (int, np.integer)) and not isinstance(self.channel, bool)
+        if self.channel is not None and not (whole and self.channel>=0):
+            raise AudioInputError(f'`channel` of a Clip must be a whole number from 0 on, got {self.channel!r}')
 
     def __str__(self):
         until = 'its end' if self.end is None else f'{self.end:g} s'
-        return f'{brief(self.source)} from {self.start:g} s to {until}'
+        which = '' if self.channel is None else f', channel {self.channel}'
+        return f'{brief(self.source)} from {self.start:g} s to {until}{which}'
+
+    def of_all_channels(self)->'Clip': # itself
+        "Raise `AudioInputError` where one channel is meant: not everything that takes clips can tell them apart."
+        if self.channel is None: return self
+        raise AudioInputError(f'{self}: a clip of one channel can be loaded and judged here; elsewhere, give it without, '
+                              f'and channel={self.channel} to the pipeline')
 
 def _as_seconds(
     name:str, # of the setting, for the error

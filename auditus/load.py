@@ -45,9 +45,15 @@ class AudioLoader(Transform):
 
     def one(self, x)->AudioArray:
         "Load one sound."
+        if (other := self.for_channel(x)) is not self: return other.one(x)
         source,name,clip = self.find(x)
         if isinstance(source, AudioArray): return self.finish(source, name, **clip)
         return decode(source, name, **self.settings(), **clip)
+
+    def for_channel(self, x)->'AudioLoader': # itself, unless `x` is a `Clip` of another channel
+        "Return what loads the channel that a clip names."
+        wanted = getattr(x, 'channel', None) if isinstance(x, Clip) else None
+        return self if wanted in (None, self.channel) else AudioLoader(**self.get_params() | {'channel': wanted})
 
     def settings(self)->dict:
         "Return what decoding is asked for."
@@ -221,6 +227,9 @@ def stream(self:AudioLoader,
     x, # anything that the loader takes
 )->Iterator[tuple]: # rate (Hz) and samples, `(n_i,)` or `(channels, n_i)`
     "Load one sound block by block; joined, the blocks are what the loader gives at once."
+    if (other := self.for_channel(x)) is not self:
+        yield from other.stream(x)
+        return
     source,name,clip = self.find(x)
     if isinstance(source, AudioArray):
         x = self.finish(source, name, **clip)

@@ -10,12 +10,13 @@ import warnings
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 from kit import noise
 
-from auditus import AudioArray, AudioPipeline, Clip, SettingError
+from auditus import AudioArray, AudioLoader, AudioPipeline, Clip, SettingError
 from auditus.collection.annotations import read_annotations, write_annotations
 from auditus.core import AudioInputError, AudioNotFoundError
 from auditus.extract import extract
@@ -23,6 +24,7 @@ from auditus.review import Session
 from auditus.session.heads import draw_background, fit_linear, linear_logits, mean_cosines, usual
 from auditus.session.log import Log
 from auditus.session.measures import call_density
+from auditus.thresholds import draw_review
 
 pytest.importorskip('sklearn')
 n, per_file = 2000, 100
@@ -52,6 +54,40 @@ def session(table, truth, tmp_path):
 def judge(s, truth, k, by='similar', label='owl'):
     for clip in s.next(k, label, by): s.judge(clip, label, bool(truth[s.rows.locate(clip)]))
     return s
+
+
+def test_a_table_that_keeps_channels_apart(tmp_path):
+    "A call is in the right channel alone: it is played, found and written as that, and the session opens again."
+    rng, sr = np.random.default_rng(0), 8000
+    wave = rng.normal(0, .05, (60*sr, 2)).astype(np.float32)
+    calls = np.arange(2, 60, 6)
+    for at in calls: wave[at*sr:(at+1)*sr, 1] += .5*np.sin(2*np.pi*1000*np.arange(sr)/sr)
+    sf.write(tmp_path/'night.wav', wave, sr, 'FLOAT')
+
+    def spectrum(waves): return np.abs(np.fft.rfft(waves))[:, :4096].reshape(len(waves), 32, -1).mean(-1)
+    pipe = AudioPipeline(spectrum, target_sr=sr, window=1, mono=False)
+    extract(tmp_path/'night.wav', tmp_path/'t.parquet', pipe)
+    X, rows = np.stack([*map(np.asarray, pq.read_table(tmp_path/'t.parquet')['embedding'].to_pylist())]), pq.read_table(tmp_path/'t.parquet').drop_columns('embedding')
+    s = Session((X, rows), tmp_path, tmp_path/'s')
+    name = rows['file'][0].as_py()
+    s.add('beep', Clip(str(tmp_path/name), 2., 3., channel=1))
+    clips = s.next(9, 'beep')
+    assert {c.channel for c in clips} == {1} and {c.start for c in clips} == {*calls[1:].astype(float)}
+    heard = AudioLoader()(clips[0])
+    assert np.array_equal(heard.a, wave[int(clips[0].start)*sr:int(clips[0].end)*sr, 1])
+    for c in clips: s.judge(c, 'beep')
+    s.judge(Clip(str(tmp_path/name), 2., 3., channel=0), 'beep', False)
+    again = Session((X, rows), tmp_path, tmp_path/'s')
+    assert repr(again).splitlines()[1] == 'beep: 10 yes, 1 no, 0 unsure'
+    with pytest.raises(AudioInputError, match='rows for each channel'): again.judge(Clip(str(tmp_path/name), 2., 3.))
+    again.export(tmp_path/'found.csv', 'csv')
+    found = pa.csv.read_csv(tmp_path/'found.csv')
+    assert found['channel'].to_pylist() == [1]*10 and found['start'].to_pylist() == calls.tolist()
+    assert len(again.export(tmp_path/'clips', 'clips').files) == 10
+    # the table of scores goes on to be reviewed, and tells channels apart as well
+    again.learn()
+    drawn = draw_review(again.score('beep'), 200)
+    assert len(drawn) == 120-11 and {r['channel'] for r in drawn} == {0, 1}
 
 
 # The log
@@ -483,7 +519,7 @@ def test_what_was_judged_is_json_that_anybody_reads(session):
 @pytest.mark.parametrize('wrong, match', [
     (lambda t, at: Session((t[0], t[1].slice(5)), folder=at), 'one vector for each row'),
     (lambda t, at: Session((t[0], t[1].drop_columns('file')), folder=at), 'column `file`'),
-    (lambda t, at: Session((t[0], t[1].append_column('channel', pa.array([0]*n))), folder=at), 'mono=True'),
+    (lambda t, at: Session((t[0], t[1].append_column('channel', pa.array([0]*n))), folder=at).judge(Clip('00.wav', 0, 3), 'owl'), 'rows for each channel'),
     (lambda t, at: Session(t, folder=at).next(1, 'owl', 'best'), '`by` must be one of'),
     (lambda t, at: Session(t, folder=at).next(0, 'owl'), 'positive whole number'),
     (lambda t, at: Session(t, folder=at).judge(0, 'owl', 'yes'), '`value` must be one of'),

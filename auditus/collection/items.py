@@ -101,8 +101,8 @@ def as_item(
     beside:Path|None=None, # where to look for it too: the folder of the list that names it
 )->Item:
     "A recording by its path, or a clip of it."
-    if isinstance(path, Clip): return as_item(path.source, more, name,
-                                              beside)._replace(start=path.start, end=path.end)
+    if isinstance(path, Clip):
+        return as_item(path.of_all_channels().source, more, name, beside)._replace(start=path.start, end=path.end)
     at = without_file_protocol(path)
     # who does the work may be at home in another folder
     if not is_url(at): at = os.path.abspath(find_sound(str(user_path(at)), beside))

@@ -42,7 +42,7 @@ def write_clips(
     for i,r in enumerate(rows):
         path = folder/f'clip_{i+1:04d}.wav'
         r['clip'] = path.name
-        try: sound = load(Clip(at[r['file']], r['start'], r['end']))
+        try: sound = load(Clip(at[r['file']], r['start'], r['end'], r.get('channel')))
         except AuditusError as e:
             failed.append(f'{path.name}: {e}')
             continue

@@ -26,6 +26,7 @@ class ScoredClips(NamedTuple):
     end:np.ndarray # `(n,)` (s)
     label:np.ndarray # `(n,)`, names
     score:np.ndarray # `(n,)`
+    channel:np.ndarray|None = None # `(n,)`, counted from 0; `None`: a clip is of all
     judged:np.ndarray|None = None # `(n,)`: 'yes', 'no' or 'unsure', '' where nobody judged; `None`: the table doesn't say
 
     @property
@@ -41,11 +42,12 @@ class ScoredClips(NamedTuple):
     @property
     def clips(self)->int:
         "How many clips there are, whichever class they have scores of."
-        return len({*zip(self.file.tolist(), self.start.tolist(), self.end.tolist())})
+        return len({(file, start, end, *channel) for file,start,end,_,*channel in self.keys()})
 
-    def keys(self)->list: # of tuples
+    def keys(self)->list: # of tuples: file, start, end, label, and where channels are kept apart the channel
         "What tells a row from others."
-        return [*zip(self.file.tolist(), self.start.tolist(), self.end.tolist(), self.label.tolist())]
+        channel = () if self.channel is None else (self.channel.tolist(),)
+        return [*zip(self.file.tolist(), self.start.tolist(), self.end.tolist(), self.label.tolist(), *channel)]
 
 def open_scores(
     table, # path of a CSV or Parquet file, or a table that is open already
@@ -99,6 +101,15 @@ def _said(
     word = _word(cell)
     return word and {1.: 'yes', 0.: 'no'}.get(_verdicts.get(word), 'unsure')
 
+# %% ../../nbs/714_learn.reviewed.ipynb #cf709c3e
+def _channels(
+    table, # of pyarrow
+)->np.ndarray|None: # `(n,)`, counted from 0; `None`: clips are of all channels
+    "Return which channel each row is of, where all say so."
+    if 'channel' not in table.column_names: return None
+    found = [None if v is None else str(v) for v in table['channel'].to_pylist()]
+    return np.array([*map(int, found)]) if all(v and v.isdecimal() for v in found) else None
+
 # %% ../../nbs/714_learn.reviewed.ipynb #46704737
 def read_scores(
     table, # path of a CSV or Parquet file, pyarrow table, DataFrame, or a list of dicts
@@ -117,7 +128,7 @@ def read_scores(
         labels = np.array([str(l) for l in t[label].to_pylist()], object)
         judged = find_column(names, judged_columns)
         said = None if judged is None else np.array([_said(v) for v in t[judged].to_pylist()], object)
-        return ScoredClips(files, begin, end, labels, _numbers(t[score], score), said)
+        return ScoredClips(files, begin, end, labels, _numbers(t[score], score), _channels(t), said)
     taken = {file, times[0][0], times[1][0], label, 'row_id', 'channel', 'recorded_at'}
     classes = [c for c in names if c not in taken]
     if any('list' in str(t.schema.field(c).type) for c in classes):
@@ -176,7 +187,8 @@ def draw_review(
         places,weights = draw_clips(s.score[at], n, top, seed=seed)
         for k in np.random.default_rng(seed).permutation(len(places)):
             i = at[places[k]]
-            rows.append(dict(file=s.file[i], start=float(s.start[i]), end=float(s.end[i]), label=c,
+            channel = {} if s.channel is None else {'channel': int(s.channel[i])}
+            rows.append(dict(file=s.file[i], start=float(s.start[i]), end=float(s.end[i]), **channel, label=c,
                              score=float(s.score[i]), weight=float(weights[k]), verdict=''))
     if not rows: raise AudioInputError('there is nothing to judge: all clips of the table are judged already')
     return rows

@@ -272,7 +272,7 @@ def sound_item(
     place:int, # of it
 )->Item:
     "Return a sound as an item, wherever it is."
-    clip = x if isinstance(x, Clip) else Clip(x)
+    clip = x.of_all_channels() if isinstance(x, Clip) else Clip(x)
     source = clip.source
     if isinstance(x, Item): return x
     if isinstance(source, (str, os.PathLike)): return as_item(x)

@@ -62,12 +62,14 @@ def _load_clip(
     path, # of a sound, or its bytes
     start:float, # s
     end:float|None, # s; `None`: the sound's end
+    channel:int|None, # `None`: the average of all
     most:float, # s to load
 )->tuple: # `AudioArray`, and the seconds that it was cut to, or `None`
     "Load a clip, or its beginning."
-    if end is not None and end-start<=most: return AudioLoader()(Clip(path, start, end)),None
+    clip = Clip(path, start, end, channel)
+    if end is not None and end-start<=most: return AudioLoader()(clip),None
     blocks,n = [],0
-    for sr,a in AudioLoader().stream(Clip(path, start, end)):
+    for sr,a in AudioLoader().stream(clip):
         blocks.append(a)
         if (n := n+len(a))>most*sr: break
     a,last = np.concatenate(blocks),round(most*sr)
@@ -77,11 +79,12 @@ def _load_clip(
 def make_card(
     places:SoundPlaces, # where the sounds are
     file:str, start:float, end:float|None, # as the table has them
+    channel:int|None=None, # of a table that keeps them apart
     most:float=card_seconds, # s to show
 )->Card:
     "Load a clip, draw it and encode it."
     try:
-        x,cut = _load_clip(places.find(file), start, end, most)
+        x,cut = _load_clip(places.find(file), start, end, channel, most)
         picture = encode_picture(x, _card_size, _card_quality)
         return Card(picture, encode_wave(x), mark_frequencies(x.sr), cut)
     except AuditusError as e: return Card(error=str(e))

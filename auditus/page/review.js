@@ -160,6 +160,7 @@ function draw() {
   }
   const until = c.end === null ? 'its end' : seconds(c.end);
   $('facts').textContent = `${c.file}, ${seconds(c.start)} to ${until}`
+    + (c.channel == null ? '' : `, channel ${c.channel}`)
     + (c.score == null ? '' : `, score ${c.score.toFixed(2)}`) + (c.cut ? ` (only the first ${c.cut} s are shown and heard)` : '')
     + (c.was !== undefined ? `: was ${c.was}` : '');
   if (c.error) { const p = document.createElement('p'); p.textContent = c.error; shown.replaceChildren(p); return }

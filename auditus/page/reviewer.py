@@ -28,7 +28,8 @@ def session_key(
     "Name a session by its folder, and by the rows that its table has."
     h,rows = sha256(str(session.folder.absolute()).encode()),session.rows
     names = '\n'.join(rows.files).encode()
-    for part in (np.ascontiguousarray(rows.code), rows.start, rows.end, names): h.update(part)
+    channels = () if rows.channel is None else (np.ascontiguousarray(rows.channel),)
+    for part in (np.ascontiguousarray(rows.code), rows.start, rows.end, names, *channels): h.update(part)
     return h.hexdigest()[:16]
 
 class Reviewer:
@@ -50,7 +51,7 @@ class Reviewer:
 
     def _make(self, row:int)->Card:
         "Make the card of a row."
-        return make_card(self.places, *(self.session.rows.key(row)[k] for k in ('file', 'start', 'end')))
+        return make_card(self.places, **self.session.rows.key(row))
 
     def _row(self, row)->int:
         "Check a number that a browser gave: a clip has no other name there."
@@ -212,7 +213,7 @@ def _is_of(
 )->bool:
     "Is a record the judgement of a row?"
     if not record or record['kind']!='judgement': return False
-    return record['label']==label and all(record[k]==v for k,v in key.items())
+    return record['label']==label and all(record.get(k)==v for k,v in key.items())
 
 @patch
 def _last(self:Reviewer)->dict|None:
@@ -261,6 +262,6 @@ def undo(self:Reviewer,
         self.session.undo()
     if last['label'] not in self.names: self.names.append(last['label'])
     rows = self.session.rows
-    at = rows.find(rows.numbers.get(last['file']), last['start'], last['end'])
+    at = rows.find(rows.numbers.get(last['file']), last['start'], last['end'], last.get('channel'))
     if at is None: return self.state() | {'undone': None}
     return self.state() | {'undone': {**self._named(at), 'label': last['label'], 'value': last['value']}}

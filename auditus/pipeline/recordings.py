@@ -77,7 +77,7 @@ def as_clip(
     data = soundevent_data()
     if isinstance(x, data.Clip): return x
     if isinstance(x, data.Recording): return data.Clip(recording=x, start_time=0, end_time=x.duration)
-    if not isinstance(x, Clip): x = Clip(x)
+    x = x.of_all_channels() if isinstance(x, Clip) else Clip(x)
     source = Path(audio_dir)/x.source if audio_dir is not None else x.source
     recording = as_recording(source, compute_hash=False)
     if audio_dir is not None: recording = recording.model_copy(update={'path': Path(x.source)})

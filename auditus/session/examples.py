@@ -58,16 +58,17 @@ def rows_of(
 )->list: # of numbers of rows; empty: it lies in none of the table's recordings
     "Find the rows that an example is heard in. Raises `AudioInputError` where it could be any of many."
     whole = isinstance(example, (str, os.PathLike))
-    if isinstance(example, dict): source,start,end = example.get('file'),example.get('start', 0.),example.get('end')
-    elif isinstance(example, Clip): source,start,end = example.source,example.start,example.end
-    else: source,start,end = (example if whole else None),0.,None
+    if isinstance(example, Clip):
+        example = {'file': example.source, **{k:getattr(example, k) for k in ('start', 'end', 'channel')}}
+    if not isinstance(example, dict): example = {'file': example if whole else None}
+    source,start,end,channel = example.get('file'),example.get('start', 0.),example.get('end'),example.get('channel')
     if not isinstance(source, (str, os.PathLike)): return []
     file = rows.file_number(source)
     if file is None: # a table of annotations may lie somewhere else than the sounds
         same = [i for f,i in rows.numbers.items() if os.path.basename(f)==os.path.basename(source)]
         file = same[0] if len(same)==1 and not os.path.exists(source) else None
     if file is None: return []
-    found = rows.containing(file, start, end)
+    found = rows.containing(file, start, end, channel)
     if end is None and len(found)>1:
         raise AudioInputError(f'{brief(source)} is a recording of {count(len(found), "row")}: say which seconds '
                               'are the call, such as Clip(path, 3.2, 3.9)')

@@ -50,7 +50,8 @@ def write_found(
         raise SettingError(f"{', '.join(settings)} goes with format='clips', got {format!r}")
     if format in programs: return write_annotations(found, out, format, merge=merge, gap=gap, audio_dir=sounds)
     if merge: found = merge_windows(found, gap)
-    if format=='clips':
+    if format=='clips': # which are of all channels
+        found = [*{tuple(r[k] for k in ('file', 'start', 'end', 'label')): r for r in found}.values()]
         if not found: raise SettingError('there are no clips to write: nothing was judged yes, or can be believed')
         at = Path(sounds or '.').expanduser()
         return segments([r|{'file': str(at/r['file'])} for r in found], out, **{'best': None, **settings})
@@ -60,5 +61,6 @@ def write_found(
     import pyarrow as pa
     text,number = pa.string(),pa.float64()
     kind = dict(file=text, start=number, end=number, label=text, score=number, judged=text)
+    if any('channel' in r for r in found): kind['channel'] = pa.int16()
     write_table(found, out, pa.schema(kind))
     return [out]

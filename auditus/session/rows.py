@@ -28,9 +28,6 @@ class Rows:
         if not table.num_rows or 'file' not in table.column_names:
             raise AudioInputError(f"a table needs rows with a column `file`; it has {table.num_rows} rows of "
                                   f"{', '.join(table.column_names)}")
-        if 'channel' in table.column_names:
-            raise AudioInputError('a clip is of all channels, and this table has rows for each: '
-                                  'embed the sounds with mono=True')
         self.table,self.sounds = table,None if sounds is None else str(Path(sounds).expanduser())
         files = table['file'].combine_chunks().dictionary_encode()
         if isinstance(files, pa.ChunkedArray): files = files.chunk(0)
@@ -39,6 +36,8 @@ class Rows:
             if name not in table.column_names: return np.full(table.num_rows, missing)
             return np.nan_to_num(table[name].to_numpy().astype(float), nan=missing)
         self.start,self.end = times('start', 0.),times('end', np.inf)
+        # of a table that keeps channels apart
+        self.channel = table['channel'].to_numpy() if 'channel' in table.column_names else None
         self.order = np.lexsort((self.start, self.code))
         self.bounds = np.searchsorted(self.code[self.order], np.arange(len(self.files)+1))
         self.longest = np.zeros(len(self.files)) # row of each file, in seconds
@@ -55,7 +54,8 @@ def clip(self:Rows,
     "Return the clip that a row stands for."
     file,end = self.files[self.code[row]],self.end[row]
     if self.sounds is not None: file = os.path.join(self.sounds, file)
-    return Clip(file, float(self.start[row]), None if np.isinf(end) else float(end))
+    channel = None if self.channel is None else int(self.channel[row])
+    return Clip(file, float(self.start[row]), None if np.isinf(end) else float(end), channel)
 
 @patch
 def key(self:Rows,
@@ -63,8 +63,9 @@ def key(self:Rows,
 )->dict: # as a record of a log has it
     "Return what names a row, whatever table it is in."
     end = self.end[row]
-    return {'file': self.files[self.code[row]], 'start': round(float(self.start[row]), 6),
-            'end': None if np.isinf(end) else round(float(end), 6)}
+    named = {'file': self.files[self.code[row]], 'start': round(float(self.start[row]), 6),
+             'end': None if np.isinf(end) else round(float(end), 6)}
+    return named if self.channel is None else named | {'channel': int(self.channel[row])}
 
 @patch
 def file_number(self:Rows,
@@ -89,14 +90,23 @@ def overlapping(self:Rows,
     return here[self.end[here]>start]
 
 @patch
+def of_channel(self:Rows,
+    rows:np.ndarray, # numbers
+    channel:int|None, # `None`: any
+)->np.ndarray: # numbers
+    "Keep the rows of a channel."
+    return rows if channel is None or self.channel is None else rows[self.channel[rows]==channel]
+
+@patch
 def find(self:Rows,
     file:int|None, # its number
     start:float, end:float|None, # seconds
+    channel:int|None=None, # of a table that keeps channels apart
 )->int|None: # `None`: there is no such row
     "Find the row that a clip is."
-    if file is None: return None
+    if file is None or (channel is None)!=(self.channel is None): return None
     end = np.inf if end is None else end
-    near = self.overlapping(file, start, max(end, start+same_time))
+    near = self.of_channel(self.overlapping(file, start, max(end, start+same_time)), channel)
     off = np.maximum(np.abs(self.start[near]-start), np.abs(np.minimum(self.end[near], no_end)-min(end, no_end)))
     return int(near[off.argmin()]) if len(near) and off.min()<=same_time else None
 
@@ -109,13 +119,18 @@ def locate(self:Rows,
     if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
         if 0<=item<len(self): return int(item)
         raise AudioInputError(f'the table has the rows 0 to {len(self)-1}, got {item}')
-    if isinstance(item, dict) and 'file' in item: source,start,end = item['file'],item.get('start', 0.),item.get('end')
-    elif isinstance(item, Clip) and isinstance(item.source, (str, os.PathLike)):
-        source,start,end = item.source,item.start,item.end
-    else: raise AudioInputError(f'a judgement is of a clip that `next` gave, or of a row, got {brief(item)}')
-    if (row := self.find(self.file_number(source), start, end)) is not None: return row
+    if isinstance(item, Clip): item = {'file': item.source, **{k:getattr(item, k) for k in ('start', 'end', 'channel')}}
+    source = item.get('file') if isinstance(item, dict) else None
+    if not isinstance(source, (str, os.PathLike)):
+        raise AudioInputError(f'a judgement is of a clip that `next` gave, or of a row, got {brief(item)}')
+    start,end,channel = item.get('start', 0.),item.get('end'),item.get('channel')
+    if channel is None and self.channel is not None:
+        raise AudioInputError('this table has rows for each channel: say which one is judged, such as '
+                              f'Clip({brief(source)}, {start:g}, …, channel=0)')
+    if (row := self.find(self.file_number(source), start, end, channel)) is not None: return row
     until = 'its end' if end is None else f'{end:g} s'
-    raise AudioInputError(f'the table has no row {brief(source)} from {start:g} s to {until}: '
+    which = '' if channel is None else f', channel {channel}'
+    raise AudioInputError(f'the table has no row {brief(source)} from {start:g} s to {until}{which}: '
                           'judge a clip that `next` gave, or give calls of your own to `add`')
 
 # %% ../../nbs/719_session.rows.ipynb #f41628a6
@@ -123,10 +138,11 @@ def locate(self:Rows,
 def containing(self:Rows,
     file:int, # its number
     start:float, end:float|None, # seconds of an annotated call
+    channel:int|None=None, # it is in; `None`: in any
 )->list: # of numbers of rows
     "Find the rows that an annotated call is heard in."
     end = np.inf if end is None else end
-    near = self.overlapping(file, start, end)
+    near = self.of_channel(self.overlapping(file, start, end), channel)
     if not len(near): return []
     shared = np.minimum(self.end[near], end)-np.maximum(self.start[near], start)
     enough = np.minimum(self.end[near]-self.start[near], end-start)/2
@@ -142,13 +158,14 @@ def without_overlaps(self:Rows,
 )->list: # of numbers of rows
     "Choose rows, of those that share more than half of their time the first."
     chosen,busy = [],{}
-    def add(row): busy.setdefault(self.code[row], []).append((self.start[row], self.end[row]))
+    def place(row): return self.code[row],None if self.channel is None else self.channel[row]
+    def add(row): busy.setdefault(place(row), []).append((self.start[row], self.end[row]))
     for row in taken: add(row)
     for row in candidates:
         if len(chosen)==n: break
         a,b = self.start[row],self.end[row]
         half = min(b-a, 1e9)/2
-        if any(min(b, d)-max(a, c)>half for c,d in busy.get(self.code[row], ())): continue
+        if any(min(b, d)-max(a, c)>half for c,d in busy.get(place(row), ())): continue
         chosen.append(int(row))
         add(row)
     return chosen

@@ -40,9 +40,9 @@ class _Finder:
     "Finds the rows of clips, each once."
     def __init__(self, rows:Rows): self.rows,self.found,self.lost = rows,{},set()
     def __call__(self, r): # a record
-        key = r['file'],r['start'],r['end']
+        key = r['file'],r['start'],r['end'],r.get('channel')
         if key not in self.found:
-            self.found[key] = self.rows.find(self.rows.numbers.get(r['file']), r['start'], r['end'])
+            self.found[key] = self.rows.find(self.rows.numbers.get(r['file']), *key[1:])
         if self.found[key] is None: self.lost.add(key)
         return self.found[key]
 
