@@ -48,7 +48,8 @@ def _mask_both_ways(
     lengths,total = (real.sum(1)-1)//2+1,(real.shape[1]-2)//2+1
     tokens = (torch.arange(total, device=real.device)[None]<lengths[:,None]).long()
     shaped = torch.zeros(*tokens.shape, 1, device=real.device, dtype=model.dtype)
-    return create_bidirectional_mask(config=model.tower_config, inputs_embeds=shaped, attention_mask=tokens)
+    # the second has had two names in transformers
+    return create_bidirectional_mask(model.tower_config, shaped, attention_mask=tokens)
 
 # encoders that are given a mask of another shape by the models that they are part of
 shaped_masks = {'qwen2_audio_encoder': _mask_both_ways}
