@@ -2082,6 +2082,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'auditus.models.forms.last_hidden': ('models.forms.html#last_hidden', 'auditus/models/forms.py'),
                                       'auditus.models.forms.main_key': ('models.forms.html#main_key', 'auditus/models/forms.py'),
                                       'auditus.models.forms.noise': ('models.forms.html#noise', 'auditus/models/forms.py'),
+                                      'auditus.models.forms.packed_lengths': ( 'models.forms.html#packed_lengths',
+                                                                               'auditus/models/forms.py'),
                                       'auditus.models.forms.stop_at_codes': ('models.forms.html#stop_at_codes', 'auditus/models/forms.py')},
             'auditus.models.graph': { 'auditus.models.graph.GraphModel': ('models.graph.html#graphmodel', 'auditus/models/graph.py'),
                                       'auditus.models.graph.GraphModel.__init__': ( 'models.graph.html#graphmodel.__init__',

@@ -16,6 +16,18 @@ marks_padding = {'audio_mel_mask'} # of masks: those that are true where there i
 ask_mask = 'return_attention_mask' # what an extractor is asked by
 packing = 'feature_lens' # what an encoder takes that wants features in one row, without padding
 
+def packed_lengths(
+    encoder, # that takes `packing`
+    lengths, # `(n,)`: features of each sound
+    takes, # names of what it takes
+)->dict: # tensors by name
+    "Make what an encoder is told of sounds that lie in one row."
+    told = {packing: lengths}
+    # before transformers 5.24, some did not work out for themselves what is left behind their convolutions
+    if 'aftercnn_lens' in takes and hasattr(encoder, '_get_feat_extract_output_lengths'):
+        told['aftercnn_lens'] = encoder._get_feat_extract_output_lengths(lengths)[0]
+    return told
+
 def main_key(
     features:dict, # tensors by name
     wanted:str, # what the encoder takes first
