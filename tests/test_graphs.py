@@ -18,7 +18,8 @@ from auditus.models import onnx as engine, passport
 from auditus.models.graph import GraphModel, describe_graph, open_graph
 from auditus.models.network import NotReadable
 from auditus.models.passport import RefusedModelError, verify
-from auditus.models.ports import parse_labels, read_labels, vggish_features
+from auditus.models.names import parse_labels, read_labels
+from auditus.models.ports import vggish_features
 from auditus.models.tflite import TfliteFile, read_tflite
 
 if not installed('ai-edge-litert'): pytest.skip('the extra auditus[birdnet] is not installed', allow_module_level=True)
@@ -397,7 +398,7 @@ def test_what_can_not_be_known_is_asked_for_by_name(rng, tmp_path):
     asks("which of its outputs is the embedding: give its name as `pooled`.* or as `frames`", sr=8000)
     asks("what makes scores of its logits: give `activation`", sr=8000, pooled='embedding', logits='label')
     asks("has no setting `pool`; it has", sr=8000, pool='embedding')
-    asks("has no tensor 'embeding'", sr=8000, pooled='embeding')
+    asks("has no tensor 'embeding': it gives 'embedding', 'label'", sr=8000, pooled='embeding')
     asks('positive of full scale', sr=8000, pooled='embedding', peak=-1)
     asks("has no input 'x'", sr=8000, pooled='embedding', inputs={'x': 1})
     asks('`inputs` must be a dict', sr=8000, pooled='embedding', inputs=[1])
@@ -503,6 +504,31 @@ def test_labels(tmp_path):
     assert read_labels(tmp_path/'a.csv', 2) == ['abc', 'def'] and read_labels(('a', 'b'), 2) == ['a', 'b']
     (tmp_path/'a.csv').write_bytes(b'\xff\xfe\xff')
     with pytest.raises(SettingError, match='`labels` in'): read_labels(tmp_path/'a.csv')
+
+
+@pytest.mark.parametrize('text', ['Index;Scientific Name\n0;Corvus corax\n1;Parus major\n2;Strix aluco\n',
+                                  'id\tspecies\n0\tCorvus corax\n1\tParus major\n2\tStrix aluco\n',
+                                  'n,English,Latin\n1,Corvus corax,x\n2,Parus major,y\n3,Strix aluco,z\n',
+                                  '0,Corvus corax\n1,Parus major\n2,Strix aluco\n',
+                                  'id,Species-Code\n7,Corvus corax\n3,Parus major\n9,Strix aluco\n',
+                                  '\ufeff"Common Name";"Id"\n"Corvus corax";0\n"Parus major";1\n"Strix aluco";2\n',
+                                  'Corvus corax\nParus major\nStrix aluco'])
+def test_labels_are_the_column_that_names(text, tmp_path):
+    (tmp_path/'a.csv').write_text(text, encoding='utf-8')
+    assert read_labels(tmp_path/'a.csv', 3) == ['Corvus corax', 'Parus major', 'Strix aluco']
+
+
+def test_labels_that_are_whole_numbers_are_names_too():
+    assert parse_labels('primary_label,n\n1139490,0\n22930,1', True, 2) == ['1139490', '22930']
+    assert parse_labels('1139490\n22930', True, 2) == ['1139490', '22930']
+
+
+def test_labels_in_memory():
+    pd = pytest.importorskip('pandas')
+    for given in (np.array(['a', 'b']), pd.Series(['a', 'b'], index=[3, 4]), {0: 'a', 1: 'b'}, {'1': 'b', '0': 'a'}):
+        assert read_labels(given, 2) == ['a', 'b']
+    for odd in ({1: 'a', 2: 'b'}, {'a': 0, 'b': 1}, 3, None):
+        with pytest.raises(SettingError, match='`labels`'): read_labels(odd, 2)
 
 
 # BirdNET

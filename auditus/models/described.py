@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/315_models.described.ipynb #58546c77
+import math
 from pathlib import Path
 import numpy as np
 from ..core import as_rate
@@ -51,7 +52,7 @@ def gather_settings(
 
 # %% ../../nbs/315_models.described.ipynb #e1747fa2
 def _ask(file:GraphFile, what:str, example:str): # the error for what can't be known
-    return SettingError(f'{brief(file.path)} {what}, as in load_model({file.path.name!r}, {example}). '
+    return SettingError(f'{brief(file.path)} {what}, as in load_model({brief(file.path)}, {example}). '
                         f'Here {file.ports_text()}')
 
 def check_settings(
@@ -93,7 +94,8 @@ def _wave_port(file:GraphFile, s:dict): # `Port` of the input for the samples
     left = marked or [p for k,p in there.items() if k not in given and p.kind.startswith('float')]
     unknown = [k for k,p in there.items() if k not in given and p not in left]
     if len(left)!=1 or unknown:
-        odd = unknown[0] if unknown else left[0].name if left else file.inputs[0].name
+        # that for the samples is the largest
+        odd = unknown[0] if unknown else min(left or file.inputs, key=lambda p: math.prod(filter(None, p.shape))).name
         raise _ask(file, "does not say what its inputs are given: say it in `inputs`, "
                    "with 'waves' for the samples", f'inputs={{{odd!r}: …}}')
     return left[0]

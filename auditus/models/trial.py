@@ -11,7 +11,7 @@ from fastcore.basics import patch
 from ..sound.errors import AuditusError, ModelNotFoundError, SettingError
 from .forms import find_multiple
 from .passport import RefusedModelError, check_opened
-from .ports import labels_beside, read_labels
+from .names import labels_beside, read_labels
 from .described import _ask
 
 # %% ../../nbs/318_models.trial.ipynb #3a615509
