@@ -2676,6 +2676,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'auditus/models/towers.py'),
                                        'auditus.models.towers.submodule': ('models.towers.html#submodule', 'auditus/models/towers.py')},
             'auditus.models.trial': { 'auditus.models.trial.GraphTrial': ('models.trial.html#graphtrial', 'auditus/models/trial.py'),
+                                      'auditus.models.trial.GraphTrial._check_width': ( 'models.trial.html#graphtrial._check_width',
+                                                                                        'auditus/models/trial.py'),
                                       'auditus.models.trial.GraphTrial._find_classes': ( 'models.trial.html#graphtrial._find_classes',
                                                                                          'auditus/models/trial.py'),
                                       'auditus.models.trial.GraphTrial._first_pass': ( 'models.trial.html#graphtrial._first_pass',

@@ -394,7 +394,7 @@ def test_what_can_not_be_known_is_asked_for_by_name(rng, tmp_path):
     path = pooling_onnx(tmp_path/'any.onnx', rng, 16000, 32, 5, batch='n')
     def asks(text, **settings):
         with pytest.raises(SettingError, match=text): load_model(path, **settings)
-    asks(r"for which rate it was made: give `sr`, the samples a second \(Hz\), as in load_model\('any.onnx', sr=32000\). Here it takes inputs \(\?, 16000\) and gives embedding \(\?, 32\), label \(\?, 5\)")
+    asks(r"for which rate it was made: give `sr`, the samples a second \(Hz\), as in load_model\('.*any.onnx', sr=32000\). Here it takes inputs \(\?, 16000\) and gives embedding \(\?, 32\), label \(\?, 5\)")
     asks("which of its outputs is the embedding: give its name as `pooled`.* or as `frames`", sr=8000)
     asks("what makes scores of its logits: give `activation`", sr=8000, pooled='embedding', logits='label')
     asks("has no setting `pool`; it has", sr=8000, pool='embedding')

@@ -91,7 +91,8 @@ def _wave_port(file:GraphFile, s:dict): # `Port` of the input for the samples
         raise SettingError(f'`inputs`: {brief(file.path)} has no input {odd[0]!r}; '
                            f"it has {', '.join(map(repr, there))}")
     marked = [there[k] for k,v in given.items() if isinstance(v, str) and v=='waves']
-    left = marked or [p for k,p in there.items() if k not in given and p.kind.startswith('float')]
+    floats = [p for k,p in there.items() if k not in given and p.kind.startswith('float')]
+    left = marked or floats or [*there.values()][:len(there)==1] # of whole numbers, where it has nothing else
     unknown = [k for k,p in there.items() if k not in given and p not in left]
     if len(left)!=1 or unknown:
         # that for the samples is the largest
@@ -119,8 +120,9 @@ def describe_ports(
     if 'features' not in s and (len(port.shape)>3 or len(wide)!=1):
         raise _ask(file, f'takes no waveform by {port.name!r}: give `features`, '
                    'a function that makes what it takes of waves (n, samples)', 'features=spectrograms')
-    if not (port.kind in ('float32', 'float16', 'float64')):
-        raise SettingError(f'{brief(file.path)} takes {port.kind} by {port.name!r}, and sound is float32')
+    if port.kind not in ('float32', 'float16', 'float64') and 'features' not in s:
+        raise SettingError(f'{brief(file.path)} takes {port.kind} by {port.name!r}, and sound is float32 from -1 to 1: '
+                           'give `features`, a function that makes the one of the other')
     samples = _size_of_window(port, s, sr)
     fixed = wide[0] if 'features' not in s and file.tflite is None else None
     if fixed and samples!=fixed:

@@ -75,7 +75,8 @@ class OnnxSession:
     ):
         import onnxruntime as ort
         options = ort.SessionOptions()
-        options.log_severity_level,options.intra_op_num_threads = 3,model_threads()
+        # what a graph does not take is raised: the engine would print it as well
+        options.log_severity_level,options.intra_op_num_threads = 4,model_threads()
         source,providers = str(path) if isinstance(path, Path) else path,_providers(device)
         try: self.session = ort.InferenceSession(source, options, providers=providers)
         # each release of the engine raises classes of its own
