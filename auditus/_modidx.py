@@ -2381,6 +2381,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'auditus.models.ports._vggish': ('models.ports.html#_vggish', 'auditus/models/ports.py'),
                                       'auditus.models.ports._widest': ('models.ports.html#_widest', 'auditus/models/ports.py'),
                                       'auditus.models.ports._yamnet': ('models.ports.html#_yamnet', 'auditus/models/ports.py'),
+                                      'auditus.models.ports.files_beside': ('models.ports.html#files_beside', 'auditus/models/ports.py'),
                                       'auditus.models.ports.read_onnx_ports': ( 'models.ports.html#read_onnx_ports',
                                                                                 'auditus/models/ports.py'),
                                       'auditus.models.ports.read_ports': ('models.ports.html#read_ports', 'auditus/models/ports.py'),

@@ -1,6 +1,7 @@
 "Graphs that others made: TFLite read into torch is what LiteRT says, and any file is opened by what it tells, or asks for what is missing."
 import json
 import pickle
+import shutil
 import re
 import subprocess
 import sys
@@ -437,6 +438,58 @@ def test_a_description_is_written_once(rng, tmp_path):
     with pytest.raises(ModelNotFoundError, match="no setting 'colour'"): load_model(path)
     (tmp_path/'any.onnx.json').write_text('{')
     with pytest.raises(ModelNotFoundError, match='is damaged'): load_model(path)
+
+
+@needs_onnx
+@pytest.mark.parametrize('location', ['any.onnx.data', 'weights.bin'])
+def test_weights_in_a_file_beside_it_belong_to_a_graph(location, rng, tmp_path):
+    import onnx
+    known = dict(sr=8000, pooled='embedding')
+    saved = []
+    for seed in (0, 1):
+        folder = tmp_path/str(seed)
+        folder.mkdir()
+        whole = pooling_onnx(tmp_path/'whole.onnx', np.random.default_rng(seed), 16000, 32, 5)
+        onnx.save(onnx.load(whole), folder/'any.onnx', save_as_external_data=True, size_threshold=1000, location=location)
+        pipe, x = AudioPipeline(folder/'any.onnx', **known), (noise(rng, 3, 8000), 8000)
+        pipe.save(folder/'saved')
+        wanted, hashed = pipe(x), pipe.model.weights_hash()
+        shutil.move(folder/'saved', tmp_path/f'saved{seed}')
+        shutil.rmtree(folder)
+        assert np.array_equal(AudioPipeline.load(tmp_path/f'saved{seed}')(x), wanted)
+        saved.append(hashed)
+    assert saved[0] != saved[1]
+
+
+@needs_onnx
+def test_what_a_graph_of_any_length_can_not_give(rng, tmp_path, capfd):
+    path = tmp_path/'turned.onnx'
+    onnx_graph(path, [('Reshape', ['waves', 'shape'], ['blocks'], {}), ('MatMul', ['blocks', 'w'], ['tokens'], {}),
+                      ('Transpose', ['tokens'], ['turned'], dict(perm=[0, 2, 1]))], {'waves': ['n', 'samples']},
+               {'turned': ['n', 8, 'tokens']}, {'shape': np.array([0, -1, 800]), 'w': np.ones((800, 8), np.float32)})
+    with pytest.raises(SettingError, match="the last axis of 'turned' is 1 and 2 for sounds of two lengths"):
+        load_model(path, sr=8000, frames='turned')
+    assert not capfd.readouterr().err
+
+
+@needs_onnx
+def test_a_graph_of_whole_numbers_is_given_them_by_features(rng, tmp_path):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    w = (rng.standard_normal((800, 8))/28).astype(np.float32)
+    nodes = [helper.make_node('Cast', ['waves'], ['heard'], to=1), helper.make_node('Reshape', ['heard', 'shape'], ['blocks']),
+             helper.make_node('MatMul', ['blocks', 'w'], ['tokens']), helper.make_node('ReduceMean', ['tokens'], ['pooled'], axes=[1], keepdims=0)]
+    port = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, 'graph', [port('waves', TensorProto.INT16, ['n', 16000])], [port('pooled', TensorProto.FLOAT, ['n', 8])],
+                              [numpy_helper.from_array(np.array([0, -1, 800]), 'shape'), numpy_helper.from_array(w, 'w')])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), tmp_path/'int.onnx')
+    known = dict(sr=8000, pooled='pooled')
+    with pytest.raises(SettingError, match="takes int16 by 'waves', and sound is float32 from -1 to 1: give `features`"):
+        load_model(tmp_path/'int.onnx', **known)
+    model = load_model(tmp_path/'int.onnx', **known, context=2., features=lambda waves: (waves*32767).astype(np.int16))
+    x = noise(rng, 2, 8000)
+    wanted = ((x*32767).astype(np.int16).reshape(20, 800)@w).mean(0)
+    assert np.abs(model.forward([x]).pooled[0]-wanted).max() < 1e-3*np.abs(wanted).max()
 
 
 @needs_onnx

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/310_models.ports.ipynb #28cf695b
-import json
+import json, re
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -81,6 +81,18 @@ def with_inner_outputs(
                                f"it gives {', '.join(repr(o.name) for o in model.graph.output)}")
         model.graph.output.append(onnx.ValueInfoProto(name=n))
     return model.SerializeToString()
+
+# %% ../../nbs/310_models.ports.ipynb #7709bdcf
+_located = re.compile(rb'\n\x08location\x12([\x01-\x7f])') # as protobuf writes a key and the size of its value
+
+def files_beside(
+    path:Path, # of an .onnx file
+)->list: # of paths
+    "Find the files that hold the weights of an ONNX graph, in its own folder."
+    data = path.read_bytes()
+    names = {data[m.end():m.end()+m[1][0]].decode('utf-8', 'replace') for m in _located.finditer(data)}
+    found = (path.with_name(n) for n in sorted(names) if n==Path(n).name)
+    return [f for f in found if f.is_file()]
 
 # %% ../../nbs/310_models.ports.ipynb #8407a2f5
 def _archived_labels(path:Path)->list|None: # those in the archive at the end of a file
