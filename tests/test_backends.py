@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from kit import command, named_processor, noise
 from tiny_models import architectures, headed, make_folder, seeded_encoder
 
 import auditus.models.onnx as engine
-from auditus import AudioArray, AudioClassifier, AudioEmbedding, AudioPipeline, ModelNotFoundError, SettingError, load_model
+from auditus import (AudioArray, AudioClassifier, AudioEmbedding, AudioNotFoundError, AudioPipeline, ModelNotFoundError,
+                     SettingError, load_model)
 from auditus.models import base, sessions
 from auditus.models.sessions import is_installed
 from auditus.extract import extract, load
@@ -60,6 +62,44 @@ def test_every_architecture_says_the_same(name, backend, shallow, rng):
     model = other.model
     assert (model.sr, model.context, model.frame_dim, model.pooled_dim, model.labels, model.min_samples) == tuple(
         getattr(plain.model, k) for k in ('sr', 'context', 'frame_dim', 'pooled_dim', 'labels', 'min_samples')) and model.backend == backend
+
+
+@pytest.mark.parametrize('backend', backends)
+def test_passes_side_by_side_give_the_same_bits(backend, shallow, rng, tmp_path):
+    "However many threads there are, and however long the run."
+    folder = shutil.copytree(shallow('ast'), tmp_path/'ast')  # a model that nobody else has loaded
+    pipe, threads = AudioPipeline(folder, backend=backend, batch_size=1, window=None), set()
+    xs, session = [AudioArray(noise(rng, .5+i/7, 16000), 16000) for i in range(16)], pipe.model.session
+    session.at_once = 1
+    alone = pipe(xs)
+    assert not pipe.model.is_divided
+    session.at_once = 3
+    for _ in range(2):  # the second time it is divided from the second batch on
+        np.testing.assert_array_equal(pipe(xs), alone)
+        assert pipe.model.is_divided and pipe.model.session is session and session.beside.at_once == 1
+    run = type(pipe.model).run
+    def noting(self, *args):
+        threads.add(threading.current_thread().name)
+        return run(self, *args)
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(type(pipe.model), 'run', noting)
+        list(pipe.stream(xs))
+    assert len(threads) > 1
+
+
+@pytest.mark.parametrize('backend', backends)
+def test_a_broken_sound_among_passes_side_by_side(backend, shallow, rng, tmp_path):
+    "What came before it comes out."
+    pipe = AudioPipeline(shutil.copytree(shallow('ast'), tmp_path/'ast'), backend=backend, batch_size=1)
+    xs = [AudioArray(noise(rng, 1., 16000), 16000) for _ in range(20)]
+    pipe.model.session.at_once = 2
+    def sounds():
+        yield from xs
+        yield 'nothing.wav'
+    out = []
+    with pytest.raises(AudioNotFoundError, match='nothing.wav'):
+        for y in pipe.stream(sounds()): out.append(y)
+    assert len(out) == 20 and pipe.model.is_divided
 
 
 @pytest.mark.parametrize('backend', backends)

@@ -135,7 +135,7 @@ def test_layers_of_a_large_table_are_mapped(layer, folder, recordings, tmp_path,
     pipe, out = AudioPipeline(folder, layer='all', window=1.), tmp_path/'parts'
     extract(recordings, out, pipe)
     X = load(out, layer=layer)[0]
-    monkeypatch.setattr('auditus.collection.embeddings._batch_bytes', 2000)  # some rows at a time
+    monkeypatch.setattr('auditus.collection.layout._batch_bytes', 2000)  # some rows at a time
     assert np.array_equal(load(out, layer=layer)[0], X)
     for _ in range(2):
         mapped = load(out, layer=layer, mmap=True)[0]

@@ -107,13 +107,14 @@ class StoredPasses(Passes):
         # each run gets further, by one pass at least, however long the way was to where the last one ended
         if self.clock.passes and not self.clock.allows_pass(): raise OutOfTime
         if known: return
-        self.at = self.clock.now()
-        if self.new_from is None: self.new_from = self.at if self.known else self.began
-
-    def after(self):
         now = self.clock.now()
-        self.clock.passes.append(now-self.at)
-        self.slowest = max(self.slowest, now-self.at)
+        if self.new_from is None: self.new_from = now if self.known else self.began
+        return now
+
+    def after(self, began):
+        now = self.clock.now()
+        self.clock.passes.append(now-began)
+        self.slowest = max(self.slowest, now-began)
         if now-self.kept_at>=kept_every_s: self.keep()
 
     def seconds(self)->float:

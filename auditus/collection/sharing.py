@@ -10,10 +10,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 from ..models.base import AudioModel
-from ..models.resources import free_memory, usable_cores
+from ..models.resources import free_memory, small_weights, usable_cores
 
 # %% ../../nbs/557_collection.sharing.ipynb #eab6f228
-small_weights = 2**27 # bytes: BirdNET has 52 MB, a Whisper "tiny" 33, CLMR 10; base-sized transformers some 350
 threads_of_large = 4 # of a large model: as many as its large matrices keep busy
 
 def weight_bytes(

@@ -121,6 +121,23 @@ class AudioModel:
         "Do the other part: `run(prepare(waves))` is `forward(waves)`."
         return self.forward(prepared, **({} if layer==-1 else {'layer': layer}))
 
+    @property
+    def at_once(self)->int:
+        "Return how many passes are worth running side by side, where there are many."
+        return getattr(self.session, 'at_once', 1)
+
+    @property
+    def is_divided(self)->bool:
+        "Whether there is a session for passes side by side already."
+        return 'beside' in vars(self.session or self)
+
+    def beside(self)->'AudioModel':
+        "Return this model for passes side by side."
+        model = object.__new__(type(self)) # a copy is the model itself
+        vars(model).update(vars(self))
+        model.session = self.session.beside
+        return model
+
     def weights_hash(self)->str: # 16 hex digits, or '' where there are no files
         "Return what tells these weights from others, whatever their folder is called."
         return ''

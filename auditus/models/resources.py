@@ -63,6 +63,9 @@ def model_threads()->int:
     asked = os.environ.get('OMP_NUM_THREADS', '').split(',')[0].strip() # of nested regions, the outer
     return min(usable_cores(), int(asked)) if asked.isdigit() and int(asked) else usable_cores()
 
+small_weights = 2**27 # bytes: BirdNET has 52 MB, a Whisper "tiny" 33, CLMR 10; base-sized transformers some 350
+
+
 # %% ../../nbs/155_models.resources.ipynb #682792e9
 def file_cache(
     folder:Path, # of a control group

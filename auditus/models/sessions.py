@@ -7,13 +7,13 @@ __all__ = []
 
 # %% ../../nbs/298_models.sessions.ipynb #41796b60
 import os, threading
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError
-from .resources import model_threads
+from .resources import model_threads, small_weights
 
 # %% ../../nbs/298_models.sessions.ipynb #220d9350
 extras = {'onnx': ('onnxruntime', "pip install 'auditus[onnx]'"),
@@ -48,6 +48,15 @@ def check_backend(
         raise SettingError(f"backend={backend!r} computes in {' or '.join(precisions[backend])}, "
                            f"got dtype {dtype!r}: use backend='torch', or another dtype")
 
+# %% ../../nbs/298_models.sessions.ipynb #857379df
+def passes_at_once(
+    path, # of a graph, or what is in its file, as bytes
+)->int: # 1: one that takes all threads
+    "Return how many passes of a graph are worth running side by side."
+    if not isinstance(path, Path): return 1
+    weights = path.with_suffix('.bin') if path.suffix=='.xml' else path
+    return model_threads() if weights.is_file() and weights.stat().st_size<=small_weights else 1
+
 # %% ../../nbs/298_models.sessions.ipynb #020d6531
 def _providers(device)->list: # that ONNX Runtime may use, by name
     if str(device).startswith('cpu'): return ['CPUExecutionProvider']
@@ -72,16 +81,24 @@ class OnnxSession:
         path, # of an .onnx file, or what is in one, as bytes
         dtype:str='float32', # as it was converted
         device:str='cpu', # or 'cuda', 'cuda:1'
+        threads:int|None=None, # of a pass; `None`: as many as a model may use
     ):
         import onnxruntime as ort
+        self.path,self.at_once = path,passes_at_once(path) if device=='cpu' and threads is None else 1
         options = ort.SessionOptions()
         # what a graph does not take is raised: the engine would print it as well
-        options.log_severity_level,options.intra_op_num_threads = 4,model_threads()
+        options.log_severity_level,options.intra_op_num_threads = 4,threads or model_threads()
         source,providers = str(path) if isinstance(path, Path) else path,_providers(device)
         try: self.session = ort.InferenceSession(source, options, providers=providers)
         # each release of the engine raises classes of its own
         except Exception as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by ONNX Runtime: {e}') from e
         self.names = {i.name for i in self.session.get_inputs()}
+
+    @cached_property
+    def beside(self)->'OnnxSession':
+        "The same graph, for `at_once` passes at a time, each of which takes one thread."
+        return OnnxSession(self.path, threads=1)
+
     def __call__(self,
         inputs:dict, # tensors or numpy arrays, by name
         outputs:list|None=None, # names of what is wanted; `None`: all
@@ -145,25 +162,34 @@ class OpenVinoSession:
     def __init__(self,
         path, # of an .xml or .onnx file, or what is in an .onnx file, as bytes
         dtype:str='float32', # 'float32' or 'bfloat16'
+        streams:int=1, # passes that share the threads
     ):
+        self.path,self.dtype,self.at_once = path,dtype,passes_at_once(path) if streams==1 else 1
         hint = {'float32': 'f32', 'bfloat16': 'bf16'}[dtype]
         # bound to cores, the threads of two processes would meet on the same ones, and other cores stay idle
-        settings = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY',
-                    'INFERENCE_NUM_THREADS': model_threads(), 'ENABLE_CPU_PINNING': False}
+        settings = {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': model_threads(),
+                    'ENABLE_CPU_PINNING': False}
+        settings |= {'PERFORMANCE_HINT': 'LATENCY'} if streams==1 else {'NUM_STREAMS': streams}
         core = _openvino_core()
         try:
             model = core.read_model(path if isinstance(path, bytes) else str(path))
             _divide_exactly(model)
             self.compiled = core.compile_model(model, 'CPU', settings)
         except RuntimeError as e: raise ModelNotFoundError(f'{brief(path)} can not be opened by OpenVINO: {e}') from e
-        self.names,self.lock = {n for i in self.compiled.inputs for n in i.names},threading.Lock()
+        self.names,self.mine = {n for i in self.compiled.inputs for n in i.names},threading.local()
+
+    @cached_property
+    def beside(self)->'OpenVinoSession':
+        "The same graph, for `at_once` passes at a time, each of which takes one thread."
+        return OpenVinoSession(self.path, self.dtype, streams=self.at_once)
+
     def __call__(self, inputs:dict, outputs:list|None=None)->list: # as in `OnnxSession`
         "Run the graph."
-        with self.lock:
-            found = self.compiled({k:_as_numpy(v) for k,v in inputs.items() if k in self.names})
-            ports = range(len(self.compiled.outputs)) if outputs is None else outputs
-            found = [found[i].copy() for i in ports]
-        return _as_given(found, inputs)
+        if not hasattr(self.mine, 'request'): self.mine.request = self.compiled.create_infer_request() # one a thread
+        found = self.mine.request.infer({k:_as_numpy(v) for k,v in inputs.items() if k in self.names})
+        ports = range(len(self.compiled.outputs)) if outputs is None else outputs
+        return _as_given([found[i].copy() for i in ports], inputs)
+
 
 # %% ../../nbs/298_models.sessions.ipynb #d5555a02
 sessions = {'onnx': OnnxSession, 'openvino': OpenVinoSession}

@@ -6,9 +6,9 @@
 __all__ = ['default_model', 'TruncationWarning', 'AudioEmbedding']
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #d6be55a3
-import inspect, queue, threading, warnings
+import inspect, warnings
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from itertools import chain, islice
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch, store_attr
@@ -21,6 +21,7 @@ from ..signal import as_audio
 from ..models.base import AudioModel, ModelFrames, group_graph, load_model
 from ..models.device import check_fork
 from .plan import WindowOutput
+from .threads import prefetch, side_by_side
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #4bfba777
 default_model = 'MIT/ast-finetuned-audioset-10-10-0.4593'
@@ -161,11 +162,13 @@ class Passes:
 
     def before(self,
         known:bool, # by an earlier run: the model need not run
-    ):
+    ): # what `after` is called with
         "Called before each batch; may raise to end the work."
 
-    def after(self):
-        "Called after each pass of the model."
+    def after(self,
+        began, # what `before` gave
+    ):
+        "Called after each pass of the model, in the order of the batches."
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #bce7d342
 @patch
@@ -197,31 +200,21 @@ def prepare_batches(self:AudioEmbedding,
     yield from ready()
     if failure is not None: raise failure
 
-# %% ../../nbs/390_pipeline.embedding.ipynb #344944cb
-def prefetch(
-    xs:Iterable, # worked off in a thread of its own
-    ahead:int, # how far it may be ahead
-)->Iterator:
-    "Yield the same items, prepared in advance."
-    ready,done,closed = queue.Queue(ahead),object(),threading.Event()
-    def put(x):
-        while not closed.is_set():
-            with suppress(queue.Full): return ready.put(x, timeout=.1)
-    def work():
-        try:
-            for x in xs:
-                put((x, None))
-                if closed.is_set(): return
-            put((done, None))
-        except BaseException as e: put((done, e)) # raised again where the items are used
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    try:
-        while (o := ready.get())[0] is not done: yield o[0]
-        if o[1] is not None: raise o[1]
-    finally:
-        closed.set()
-        worker.join()
+# %% ../../nbs/390_pipeline.embedding.ipynb #d8b2b1f8
+batches_alone = 4 # that go one by one, for each that may go side by side later
+
+@patch
+def hear_batches(self:AudioEmbedding,
+    hear, # called with a job and a model
+    jobs:Iterator, # batches and what belongs to them
+)->Iterator: # of jobs, in order, and what `hear` gave
+    "Have the model hear batches, in a long run several at a time where that is faster."
+    m = self.model
+    alone = None if m.at_once==1 else 1 if m.is_divided else batches_alone*m.at_once
+    for job in islice(jobs, alone): yield job,hear(job, m)
+    if (job := next(jobs, None)) is None: return
+    beside = m.beside()
+    yield from side_by_side(lambda job: hear(job, beside), chain([job], jobs), m.at_once)
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #41cd739f
 def to_tensors(
@@ -255,16 +248,20 @@ def run_pieces(self:AudioEmbedding,
     select,batches = select_output or self.select_output,self.prepare_batches(pieces, passes)
     found,at = {},0
     if ahead is None: ahead = self.model.ahead
-    for places,batch,inputs in prefetch(batches, ahead) if ahead else batches:
-        if passes is not None: passes.before(inputs is None)
-        if inputs is None: new = [WindowOutput(v) for v in passes.found[passes.name(batch)]]
-        else:
-            out = self.model.run(inputs, self.layer)
-            new = [select(out, row) for row in range(len(batch))]
-            new = [o._replace(vector=to_tensors(o.vector, self.return_tensors)) for o in new]
-            if passes is not None:
-                passes.found[passes.name(batch)] = [o.vector for o in new]
-                passes.after()
+    if ahead: batches = prefetch(batches, ahead)
+    def begun():
+        for job in batches: yield *job,None if passes is None else passes.before(job[2] is None)
+    def hear(job, model): # vectors of a batch, or `None` where they are known
+        _,batch,inputs,_ = job
+        if inputs is None: return None
+        out = model.run(inputs, self.layer)
+        new = [select(out, row) for row in range(len(batch))]
+        return [o._replace(vector=to_tensors(o.vector, self.return_tensors)) for o in new]
+    for (places,batch,_,began),new in self.hear_batches(hear, begun()):
+        if new is None: new = [WindowOutput(v) for v in passes.found[passes.name(batch)]]
+        elif passes is not None:
+            passes.found[passes.name(batch)] = [o.vector for o in new]
+            passes.after(began)
         if heard is not None: heard(batch)
         found |= {i:(p.sound, o) for i,p,o in zip(places, batch, new)}
         while at in found:
