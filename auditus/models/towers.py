@@ -119,4 +119,5 @@ def cut_class(
         # some classes have a method of their own, which looks after parts that are gone
         from_pretrained = classmethod(PreTrainedModel.from_pretrained.__func__)
     Cut.__name__ = Cut.__qualname__ = cls.__name__
+    Cut.__module__ = cls.__module__ # transformers reads there what a class can do
     return Cut
