@@ -37,6 +37,11 @@ def test_shapes_and_passes(folder, rng):
     assert AudioEmbedding(folder, layer='all')(x).shape == (4, 99, 32)
     assert AudioEmbedding(folder, layer='all').layers == [0, 1, 2, 3]
     assert [r.vector.shape for r in AudioPipeline(folder, layer='all', window=1.).stream(x)] == [(4, 32)]*2
+    for several in (range(1, 4, 2), np.array([1, 3]), (1, 3)):
+        pipe = AudioPipeline(folder, layer=several)
+        assert pipe.embedding.layers == [1, 3] and pipe(x).shape == (2, 32)
+        assert AudioEmbedding(folder, layer=several).layers == [1, 3]
+    assert AudioPipeline(folder, layer=np.int64(2)).layer == 2
     passes, pipe = [], AudioPipeline(folder, layer='all')
     hook = pipe.model.net.register_forward_hook(lambda *a: passes.append(1))
     try: pipe(x)

@@ -35,6 +35,13 @@ load_settings = [k for k,p in inspect.signature(load_model).parameters.items()
 
 def is_whole(layer): return isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
 
+def as_layer(
+    layer, # as in `AudioEmbedding`
+): # numbers of Python, and a list where there are several
+    "Return a layer, or several, as they are kept: a range or an array becomes a list."
+    if hasattr(layer, 'tolist'): layer = layer.tolist()
+    return [*layer] if isinstance(layer, range) else layer
+
 def check_layer(
     layer, # as in `AudioEmbedding`
     output:str, # as in `AudioEmbedding`
@@ -64,6 +71,7 @@ class AudioEmbedding(Transform):
         progress:bool|None=None, # a bar for many; `None`: where somebody is watching
         **kwargs, # settings of `load_model`
     ):
+        layer = as_layer(layer)
         store_attr(**kwargs)
         check_choice('return_tensors', return_tensors, ('np', 'pt'))
         check_choice('output', output, ('frames', 'pooled'))
