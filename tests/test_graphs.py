@@ -291,7 +291,7 @@ def test_yamnet_opens_by_its_path_alone(rng, sounds):
         assert AudioClassifier(path, window=.975, top_k=1)(file)[0]['label'] == model.labels[int(np.argmax(scores[0]))]
     # the last layer, by hand: what the embedding and the weights in the file come to
     w = model.file.tflite
-    op = next(o for n, o in zip(w.operators(), w.graph.operators) if n == 'FULLY_CONNECTED'
+    op = next(o for n, o in zip(w.operator_names(), w.graph.operators) if n == 'FULLY_CONNECTED'
               and w.graph.tensors[o.outputs[0]].shape[-1] == 521)
     tensor, bias = w.graph.tensors[op.inputs[1]], w.graph.tensors[op.inputs[2]]
     weight = np.frombuffer(w.model.buffers[tensor.buffer].data, np.int8).reshape(521, 1024)*np.reshape(tensor.quantization.scale, (-1, 1))

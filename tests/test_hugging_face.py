@@ -57,6 +57,7 @@ kept = {  # how a dataset of three files may be kept, and the column of sounds t
 }
 
 
+since_4_4 = 'num_channels' in inspect.signature(datasets.Audio).parameters  # of datasets
 can_undo_threads = 'decoding_pool' in inspect.getsource(datasets.IterableDataset.decode)
 
 
@@ -119,7 +120,7 @@ def test_what_a_column_asks_for_is_heard(streamed, files, checkpoint, undecoding
         assert ours.sr == 8000
         np.testing.assert_array_equal(ours.a, theirs.a)
     assert [x.channels for x in AudioLoader(mono=False)(column())] == [1, 2, 1]
-    if 'num_channels' in inspect.signature(datasets.Audio).parameters:  # since datasets 4.4
+    if since_4_4:
         assert [x.channels for x in AudioLoader(mono=False)(column(num_channels=1))] == [1, 1, 1]
     pipe = AudioPipeline(checkpoint('hubert-group'))
     low = pipe(AudioLoader(8000, mono=False)(files))
@@ -164,6 +165,7 @@ def test_rows_and_other_columns_are_no_sounds(files, checkpoint, undecoding):
     with pytest.raises(AudioInputError, match='item 1 .*no sound can be made of NoneType'):
         AudioLoader()(dataset_of([files[0], None])['audio'])
     with pytest.raises(AudioInputError, match='item 0 .*no sound can be made of int'): AudioLoader()(data['label'])
+    if not since_4_4: return  # it was given no rows before
     # a transform of one's own gives what it makes
     loud = data.with_transform(lambda batch: {'audio': [(np.ones(9, np.float32), 9)]*len(next(iter(batch.values())))}, columns=['label'])
     assert [x.sr for x in AudioLoader()(loud['audio'])] == [9, 9, 9]
