@@ -8,6 +8,7 @@ __all__ = ['Thresholds', 'draw_clips', 'draw_review', 'read_scores']
 # %% ../nbs/716_thresholds.ipynb #c7d939d5
 import json
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from .sound.errors import AudioInputError, SettingError
@@ -210,6 +211,32 @@ def __repr__(self:Thresholds):
     made = f', of scores of {describe_origin(self.made_with)}' if self.made_with else ''
     return '\n'.join([f'Thresholds {held}{made}', *map(said, self.rows)])
 
+# %% ../nbs/716_thresholds.ipynb #bd2c5c75
+class _JudgedBefore(NamedTuple):
+    "What is known of the clips of a class from before some were drawn."
+    population:np.ndarray # `(m,)`, scores of those that nobody had judged
+    yes:int # clips that were judged so before
+    unsure:int
+    clips:int # of the class
+
+    def add_to(self, row:dict)->dict: # of `Thresholds`
+        "Count what was judged before into how common a class is."
+        n,known = len(self.population),dict(prevalence=self.yes, low=self.yes, high=self.yes+self.unsure)
+        return row | {k:(n*row[k]+v)/self.clips for k,v in known.items() if row[k] is not None}
+
+def _judged_before(
+    everything, # `ScoredClips` that clips were drawn from
+    drawn, # `ScoredClips`
+    label:str, # of a class
+)->_JudgedBefore:
+    "Find the clips of a class that somebody had judged before: no chance had picked them."
+    known,chosen = everything.is_judged,{*drawn.keys()} if everything.is_judged.any() else ()
+    here = everything.label==label
+    keys = everything.keys() if known.any() else ()
+    before = np.array([bool(k) and keys[i] not in chosen for i,k in enumerate(known)], bool) & here
+    said = everything.judged[before].tolist() if before.any() else []
+    return _JudgedBefore(everything.score[here & ~before], said.count('yes'), said.count('unsure'), int(here.sum()))
+
 # %% ../nbs/716_thresholds.ipynb #edc569a3
 @patch(cls_method=True)
 def of_review(cls:Thresholds,
@@ -225,12 +252,10 @@ def of_review(cls:Thresholds,
     if everything is not None: _check_drawn(r.clips, everything)
     rows,given = [],dict(precision=precision, confidence=confidence)
     for c in r.clips.classes:
-        at = r.clips.label==c
-        population = None if everything is None else everything.score[everything.label==c]
-        given |= dict(weights=r.weight[at], population=population, classes=[c])
-        # a table of the best labels has no scores of the others
-        scored = 1. if everything is None else len(population)/everything.clips
-        rows += [{**row, 'scored': scored} for row in cls.fit(r.clips.score[at], r.verdict[at], **given).rows]
+        at,before = r.clips.label==c,None if everything is None else _judged_before(everything, r.clips, c)
+        given |= dict(weights=r.weight[at], population=before and before.population, classes=[c])
+        row, = cls.fit(r.clips.score[at], r.verdict[at], **given).rows
+        rows.append(row if before is None else before.add_to(row)|{'scored': before.clips/everything.clips})
     origin = made_with or read_origin(scores) or read_origin(reviewed)
     return cls(rows, precision, confidence, deciding_settings(origin) if origin else None)
 

@@ -60,6 +60,11 @@ def _start_review(
         drawn,n = [r for r in rows if r['label']==c],int((scored.label==c).sum())
         heights = sorted(r['score'] for r in drawn)
         say(f'{c}: {count(len(drawn), "clip")} of {n:,}, scores {heights[0]:.3g} to {heights[-1]:.3g}')
+        said = scored.judged[(scored.label==c) & scored.is_judged].tolist() if scored.judged is not None else []
+        if said:
+            known = ', '.join(f'{said.count(w):,} {w}' for w in ('yes', 'no', 'unsure') if w in said)
+            say(f'note: {count(len(said), "clip")} of {c} {"was" if len(said)==1 else "were"} judged before ({known}), and left '
+                'out of the draw: the precision will be that of the others')
         if n<clips:
             say(f'note: {n:,} of {clips:,} clips have a score of {c}: how common it is will be said of these alone')
 
@@ -76,7 +81,7 @@ def review(
     seed: Annotated[int, typer.Option(help='Of the draw.')] = 0,
     overwrite: Annotated[bool, typer.Option('--overwrite', help='Replace a table that may be filled in already.')] = False,
 ):
-    "Draw clips of each class for somebody to judge: yes or no."
+    "Draw clips of each class that nobody has judged yet, for somebody to judge: yes or no."
     import json
     from auditus.pipeline.origin import read_origin, settings_key
     from auditus.thresholds import draw_review, read_scores

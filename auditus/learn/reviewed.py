@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, AudioNotFoundError, check_choice, check_positive
 from ..collection.sources import find_column, find_times, parse_seconds, path_columns
-from ..collection.annotations import as_table, label_columns, read_table, score_columns, times_of
+from ..collection.annotations import as_table, label_columns, read_table, score_columns, tables, times_of
 from .drawn import draw_clips
 
 # %% ../../nbs/714_learn.reviewed.ipynb #d6aca40e
@@ -26,6 +26,12 @@ class ScoredClips(NamedTuple):
     end:np.ndarray # `(n,)` (s)
     label:np.ndarray # `(n,)`, names
     score:np.ndarray # `(n,)`
+    judged:np.ndarray|None = None # `(n,)`: 'yes', 'no' or 'unsure', '' where nobody judged; `None`: the table doesn't say
+
+    @property
+    def is_judged(self)->np.ndarray: # `(n,)`, bool
+        "Tell which rows somebody has judged, before any were drawn."
+        return np.zeros(len(self.score), bool) if self.judged is None else self.judged!=''
 
     @property
     def classes(self)->list: # of str
@@ -41,15 +47,22 @@ class ScoredClips(NamedTuple):
         "What tells a row from others."
         return [*zip(self.file.tolist(), self.start.tolist(), self.end.tolist(), self.label.tolist())]
 
-def _open_table(
+def open_scores(
+    table, # path of a CSV or Parquet file, or a table that is open already
+): # pyarrow table; what was open, as it is
+    "Open a table of scores. Raises an error of ours for a path of none."
+    if not isinstance(table, (str, os.PathLike)): return table
+    path = Path(table).expanduser()
+    if not path.is_file(): raise AudioNotFoundError(f'there is no table {brief(table)}')
+    if path.suffix.lower() in tables: return read_table(path)
+    raise AudioInputError(f'scores are in a file that ends in {", ".join(tables)}, got {brief(table)}')
+
+def _as_arrow(
     table, # path, pyarrow table, DataFrame, or a list of dicts
 ): # pyarrow table
-    "Open a table. Raises `AudioNotFoundError` where there is none."
+    "Open a table in any form. Raises an error of ours for what is none."
     import pyarrow as pa
-    if isinstance(table, (str, os.PathLike)):
-        path = Path(table).expanduser()
-        if not path.is_file(): raise AudioNotFoundError(f'there is no table {brief(table)}')
-        return read_table(path)
+    table = open_scores(table)
     if hasattr(table, 'column_names'): return table
     is_rows = isinstance(table, (list, tuple, Iterator))
     try: return as_table([*table]) if is_rows else pa.table(table)
@@ -67,12 +80,31 @@ def _numbers(
         raise AudioInputError(f'row {odd+1} of the column {name!r} is no number: {brief(column[odd].as_py())}')
     return np.array(found, float)
 
+# %% ../../nbs/714_learn.reviewed.ipynb #39cd2d12
+judged_columns = 'judged', 'correct', 'verdict' # of what somebody said of a row
+_verdicts = {'yes': 1., 'y': 1., 'true': 1., 'right': 1., '1': 1., 'no': 0., 'n': 0., 'false': 0., 'wrong': 0., '0': 0.}
+
+def _word(
+    cell, # of a table
+)->str: # '': it is empty
+    "Return what was written into a cell."
+    said = '' if cell is None else str(cell).strip().lower()
+    if said.endswith('.0'): said = said[:-2] # a spreadsheet's number
+    return '' if said=='nan' else said
+
+def _said(
+    cell, # of a column of judgements
+)->str: # 'yes', 'no' or 'unsure'; '': nobody judged
+    "Return what somebody said of a row: all that is neither yes nor no is unsure."
+    word = _word(cell)
+    return word and {1.: 'yes', 0.: 'no'}.get(_verdicts.get(word), 'unsure')
+
 # %% ../../nbs/714_learn.reviewed.ipynb #46704737
 def read_scores(
     table, # path of a CSV or Parquet file, pyarrow table, DataFrame, or a list of dicts
 )->ScoredClips:
     "Read a table of scores. Raises `AudioInputError` where it has no clips or no scores."
-    t = _open_table(table)
+    t = _as_arrow(table)
     names = t.column_names
     file,times = find_column(names, ('file', *path_columns)),find_times(names)
     if file is None or times is None:
@@ -83,7 +115,9 @@ def read_scores(
     label,score = find_column(names, label_columns),find_column(names, score_columns)
     if label and score:
         labels = np.array([str(l) for l in t[label].to_pylist()], object)
-        return ScoredClips(files, begin, end, labels, _numbers(t[score], score))
+        judged = find_column(names, judged_columns)
+        said = None if judged is None else np.array([_said(v) for v in t[judged].to_pylist()], object)
+        return ScoredClips(files, begin, end, labels, _numbers(t[score], score), said)
     taken = {file, times[0][0], times[1][0], label, 'row_id', 'channel', 'recorded_at'}
     classes = [c for c in names if c not in taken]
     if any('list' in str(t.schema.field(c).type) for c in classes):
@@ -129,33 +163,32 @@ def draw_review(
     seed:int=0, # of the draw
     top:float=.05, # share of all that counts as high, as in `draw_clips`
 )->list: # dicts: `file`, `start`, `end`, `label`, `score`, `weight`, and `verdict`, which is empty
-    "Draw clips of each class for somebody to judge. Raises `AudioInputError` for a class that has no scores."
+    """Draw clips of each class for somebody to judge: those that were judged before, as `judged` or `correct` says,
+    are left out. Raises `AudioInputError` for a class that has no scores, and where nothing is left."""
     check_positive('n', n, 'clips', whole=True)
     s = scores if isinstance(scores, ScoredClips) else read_scores(scores)
     if not len(s.score): raise AudioInputError('there is nothing to judge: the table of scores has no rows')
     check_each_once(s, 'scores')
     rows = []
     for c in s.classes if classes is None else find_classes(classes, s.classes):
-        at = np.flatnonzero(s.label==c)
+        at = np.flatnonzero((s.label==c) & ~s.is_judged)
+        if not len(at): continue
         places,weights = draw_clips(s.score[at], n, top, seed=seed)
         for k in np.random.default_rng(seed).permutation(len(places)):
             i = at[places[k]]
             rows.append(dict(file=s.file[i], start=float(s.start[i]), end=float(s.end[i]), label=c,
                              score=float(s.score[i]), weight=float(weights[k]), verdict=''))
+    if not rows: raise AudioInputError('there is nothing to judge: all clips of the table are judged already')
     return rows
 
 # %% ../../nbs/714_learn.reviewed.ipynb #efc12155
-_verdicts = {'yes': 1., 'y': 1., 'true': 1., 'right': 1., '1': 1., 'no': 0., 'n': 0., 'false': 0., 'wrong': 0., '0': 0.}
-
 def _verdict(
     text, # of a cell
     row:int, # of the table, from 1
 )->float: # 1 or 0; NaN: nobody judged
     "Read a verdict. Raises `AudioInputError` for what is none."
-    said = '' if text is None else str(text).strip().lower()
-    if said.endswith('.0'): said = said[:-2] # a spreadsheet's number
-    if said in ('', 'nan'): return np.nan
-    if said in _verdicts: return _verdicts[said]
+    if not (word := _word(text)): return np.nan
+    if word in _verdicts: return _verdicts[word]
     raise AudioInputError(f'row {row} has the verdict {brief(text)}: write yes or no, or leave it empty')
 
 class Reviewed(NamedTuple):
@@ -171,7 +204,7 @@ def read_reviewed(
 )->Reviewed:
     "Read what `draw_review` drew, filled in. Raises `AudioInputError` for what is neither yes nor no."
     check_choice('incomplete', incomplete, ('raise', 'drop'))
-    t = _open_table(table)
+    t = _as_arrow(table)
     if (column := find_column(t.column_names, ('verdict',))) is None:
         raise AudioInputError(f'there is no column verdict; there are {", ".join(t.column_names)}')
     verdict = np.array([_verdict(v, i+1) for i,v in enumerate(t[column].to_pylist())])

@@ -16,7 +16,7 @@ from ..sound.recorded import recorded
 from ..collection.annotations import annotation_rows, merge_windows
 from ..collection.recorded import time_column
 from ..collection.sources import find_column
-from .scored import open_scores
+from ..learn.reviewed import open_scores
 
 # %% ../../nbs/759_page.detections.ipynb #0d61c509
 site_columns = 'site', 'station', 'location', 'locality', 'plot', 'point', 'recorder', 'device', 'deployment'

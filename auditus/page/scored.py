@@ -6,12 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/744_page.scored.ipynb #4ab04b6a
-import os
 from collections import Counter
-from pathlib import Path
 from ..sound.wording import brief
-from ..sound.errors import AudioInputError, AudioNotFoundError
-from ..collection.annotations import annotation_rows, read_table, tables
+from ..sound.errors import AudioInputError
+from ..collection.annotations import annotation_rows
+from ..learn.reviewed import open_scores
 
 # %% ../../nbs/744_page.scored.ipynb #15945283
 class ScoresOfFiles:
@@ -36,16 +35,6 @@ class ScoresOfFiles:
 
 # %% ../../nbs/744_page.scored.ipynb #c04fd560
 _most_classes = 12 # that have a column of their own
-
-def open_scores(
-    scores, # the path of what `auditus classify -o` wrote, or another table with `file`, `start`, `end`, `label`
-): # rows of a kind that `annotation_rows` takes
-    "Open a table of scores. Raises an error of ours for what is none."
-    if not isinstance(scores, (str, os.PathLike)): return scores
-    path = Path(scores).expanduser()
-    if not path.is_file(): raise AudioNotFoundError(f'there is no file {brief(path)}')
-    if path.suffix.lower() in tables: return read_table(path)
-    raise AudioInputError(f'scores are in a file that ends in {", ".join(tables)}, got {brief(path)}')
 
 def _score_rows(
     scores, # as in `match_scores`

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from ..sound.errors import AudioInputError, AudioNotFoundError, SettingError
 from ..sound.wording import brief, count
-from ..collection.annotations import read_table
 from ..pipeline.origin import deciding_settings, read_origin
 from ..learn.classifier import hash_head
+from ..learn.reviewed import open_scores
 from ..thresholds import count_missing, judge_class, Thresholds
 from .log import read_logs
 from .rows import Rows
@@ -81,17 +81,16 @@ def session_origin(
 # %% ../../nbs/753_session.thresholds.ipynb #b450d677
 scores_name = 'scores.parquet'
 
-def _open_scores(
+def _session_scores(
     folder:Path, # of a session
     scores, # path of its table of scores, or `None`: the one in the folder
 )->tuple: # path, and pyarrow table
     "Open the scores of a session. Raises an error of ours where there are none."
     path = folder/scores_name if scores is None else Path(scores).expanduser()
-    if not path.is_file():
+    if scores is None and not path.is_file():
         remedy = 'run over everything on the page, or give the table (--scores) that Session.score gave'
-        if scores is None: raise AudioNotFoundError(f'{brief(folder)} holds judgements, and no {scores_name}: {remedy}')
-        raise AudioNotFoundError(f'there is no table {brief(scores)}')
-    table = read_table(path)
+        raise AudioNotFoundError(f'{brief(folder)} holds judgements, and no {scores_name}: {remedy}')
+    table = open_scores(path)
     if {'file', 'label', 'score'}<={*table.column_names}: return path,table
     raise AudioInputError(f'{brief(path)} must have the columns file, label and score, as Session.score gives them; '
                           f'got {", ".join(table.column_names)}')
@@ -114,7 +113,7 @@ def folder_thresholds(
     logs = [l for l in read_logs(folder) if l.records]
     if not logs: raise SettingError(f'{brief(folder)} holds no judgements: give the folder of a session, '
                                     'or what auditus review wrote, filled in')
-    path,table = _open_scores(folder, scores)
+    path,table = _session_scores(folder, scores)
     labels,rows = np.array(table['label'].to_pylist(), object),[]
     for label in dict.fromkeys(labels.tolist()):
         part = table.take(np.flatnonzero(labels==label))
