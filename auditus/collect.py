@@ -105,6 +105,13 @@ def rows_of(
     return items
 
 # %% ../nbs/480_collect.ipynb #ecacad34
+def is_frame(
+    source, # anything
+)->bool:
+    "Whether something is a table with named columns: of pandas or polars, also of old versions, or of others by Arrow's protocol."
+    speaks = hasattr(source, '__arrow_c_stream__') or (hasattr(source, 'columns') and hasattr(source, 'to_dict'))
+    return speaks and not hasattr(source, 'dtype')
+
 def _as_arrow(
     source, # a table of pandas, polars or another library
 ): # pyarrow table
@@ -121,7 +128,8 @@ def _as_arrow(
         if hasattr(source, 'to_dicts') and any(str(t)=='Object' for t in source.dtypes): # polars
             return pa.table({c:texts(source[c]) if is_path(source[c]) else source[c].to_arrow()
                              for c in source.columns})
-        return pa.table(source)
+        # polars had no protocol of Arrow's before 1.3
+        return pa.table(source) if hasattr(source, '__arrow_c_stream__') else source.to_arrow()
     except (pa.ArrowException, TypeError, ValueError) as e:
         raise AudioInputError(f'no table of recordings can be made of the {type(source).__name__}: {e}') from e
 
@@ -248,7 +256,7 @@ def _find_items(
     if isinstance(source, (str, os.PathLike)): return _from_path(source)
     if hasattr(source, 'cast_column'): return Collection(rows_of_dataset(source))
     if (found := find_column_of_sounds(source)) is not None: return Collection(rows_of_column(*found))
-    if hasattr(source, '__arrow_c_stream__') and not hasattr(source, 'dtype'):
+    if is_frame(source):
         table = _as_arrow(source)
         if is_raven(table.column_names): table = as_table(raven_rows(table, Path('table')))
         return Collection(rows_of(table, type(source).__name__))

@@ -1,12 +1,15 @@
 "Modules and functions as models: how they are called is found out, what they do is measured, and tables know them by name."
+import warnings
+
 import numpy as np
 import pytest
+import torch
 
 from auditus import AudioClassifier, AudioEmbedding, AudioPipeline, AuditusError, Probe, SettingError, SoundIndex, load_model
 from auditus.core import ModelNotFoundError
 from auditus.extract import extract
 from auditus.models.callable import CallableModel
-from auditus.models.passport import RefusedModelError
+from auditus.models.passport import RefusedModelError, verify
 
 
 def loud_and_rough(waves):
@@ -27,7 +30,6 @@ def folder_of(place, n):
 
 
 def network():
-    import torch
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Conv1d(1, 8, 400, 160), torch.nn.BatchNorm1d(8), torch.nn.ReLU(),
                                torch.nn.Dropout(),
@@ -57,7 +59,6 @@ def test_each_way_of_writing_it_is_found_out(call, waves):
 
 
 def test_a_module_is_called_as_it_is_used_and_left_as_it_was(waves):
-    import torch
     net = network().train()
     net[0].eval()
     before = [m.training for m in net.modules()]
@@ -68,7 +69,6 @@ def test_a_module_is_called_as_it_is_used_and_left_as_it_was(waves):
 
 
 def test_modules_of_one_shape_are_not_taken_for_one_another(waves):
-    import torch
     a, b = network(), network()
     with torch.no_grad(): b[0].weight.add_(1)
     one, other = (AudioPipeline(net, target_sr=16000)((waves[0], 16000)) for net in (a, b))
@@ -115,7 +115,22 @@ def deaf(waves): return np.ones((len(waves), 4))
                                         (never_the_same, 'second time'), (deaf, 'same vector')],
                          ids=lambda o: getattr(o, '__name__', ''))
 def test_what_can_not_be_trusted_is_refused_with_the_measurement(call, said):
-    with pytest.raises(RefusedModelError, match=said): AudioPipeline(call, target_sr=16000).model
+    with pytest.raises(RefusedModelError, match=said) as e: AudioPipeline(call, target_sr=16000).model
+    assert f'verify({call.__name__}, sr=16000)' in str(e.value)
+
+
+def test_a_callable_is_verified_by_its_settings():
+    assert not verify(loud_and_rough, sr=16000, name='loud').defects
+
+
+def test_ways_of_calling_that_fail_warn_of_nothing():
+    def warns(waves):
+        if isinstance(waves, torch.Tensor): return np.maximum(waves.numpy()[:, :160], 0)
+        warnings.warn('not so'); raise ValueError
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        model = CallableModel(warns, 16000)
+    assert model.way.tensors
 
 
 @pytest.mark.parametrize('call, said', [(lambda w: w.mean(), 'n, dim'), (lambda w: {'x': w}, 'frames'),

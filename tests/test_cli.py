@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,38 @@ def test_info_says_what_is_in_a_file(sounds):
 def test_models_lists_what_there_is():
     done = command('models')
     assert done.exit_code == 0 and 'birdnet' in done.stdout and 'CC BY-NC-SA 4.0' in done.stdout and 'huggingface' in done.stdout
+    assert '*.onnx, by its path' in done.stdout and 'Raises' not in done.stdout
+
+
+@pytest.mark.parametrize('value', ['no_such_package.models:Gone', 'auditus.models.base:Gone'])
+def test_models_says_which_can_not_be_imported(value, monkeypatch):
+    monkeypatch.setattr('auditus.models.registry.registered',
+                        lambda: {'gone': EntryPoint('gone', value, 'auditus.models')})
+    done = command('models')
+    assert done.exit_code == 0 and f"gone: the model 'gone' is registered as {value}, which can not" in done.stdout
+
+
+def test_a_graph_is_described_once_and_embedded(tmp_path, sounds, rng, monkeypatch):
+    pytest.importorskip('onnx')
+    from graphs import onnx_graph
+    monkeypatch.chdir(tmp_path)
+    w = (rng.standard_normal((800, 8))/28).astype(np.float32)
+    onnx_graph(tmp_path/'two.onnx', [('Mul', ['waves', 'gain'], ['loud'], {}), ('Reshape', ['loud', 'shape'], ['blocks'], {}),
+                                     ('MatMul', ['blocks', 'w'], ['tokens'], {}), ('Relu', ['tokens'], ['positive'], {}),
+                                     ('ReduceMean', ['positive'], ['pooled'], dict(axes=[1], keepdims=0))],
+               {'waves': ['n', 16000], 'gain': [1]}, {'pooled': ['n', 8]}, {'shape': np.array([0, -1, 800]), 'w': w})
+    def asks(said, *args):
+        done = command(*args)
+        assert done.exit_code == 1 and said in done.stderr, done.stderr
+    asks('as in auditus describe two.onnx --sr 32000', 'embed', sounds/'chirp.ogg', '-m', 'two.onnx', '-o', 'a.parquet')
+    described = 'describe', 'two.onnx', '--sr', '8000'
+    asks('as in auditus describe two.onnx --pooled pooled', *described)
+    asks('as in auditus describe two.onnx --input gain=…', *described, '--pooled', 'pooled')
+    asks('`--input` is NAME=VALUE', *described, '--pooled', 'pooled', '--input', 'gain=loud')
+    done = command(*described, '--pooled', 'pooled', '--input', 'gain=[2]')
+    assert done.exit_code == 0 and json.loads((tmp_path/'two.onnx.json').read_text())['inputs'] == {'gain': [2.], 'waves': 'waves'}
+    assert command('embed', sounds/'chirp.ogg', '-m', 'two.onnx', '-o', 'a.parquet').exit_code == 0
+    assert 'pooling mean, layer -1, window auto' in command('info', 'a.parquet').stdout
 
 
 def test_the_installed_command_starts_without_torch():

@@ -401,7 +401,7 @@ def test_clips_are_learnt_from(here, pipe, tmp_path):
     with pytest.warns(LabelWarning, match="24 clips are of 3 recordings"):
         probe = Probe(pipe, cache=tmp_path/'c').fit(frame)
     with warnings.catch_warnings():
-        warnings.simplefilter('error')
+        warnings.simplefilter('error', LabelWarning)
         grouped = Probe(pipe, cache=tmp_path/'c').fit(frame, groups='file')
     assert probe.report.metrics['accuracy'] == grouped.report.metrics['accuracy'] == 1 and grouped.report.folds == 3
     assert evaluate(probe, frame).metrics['accuracy'] == 1

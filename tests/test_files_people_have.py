@@ -295,6 +295,7 @@ def cases():
 
 
 whole = {name: (data, like) for name, data, like in cases()}
+rounds_steps = av.library_versions['libavcodec'] < (62, 28)  # FFmpeg before 8.1 reads IMA ADPCM a little otherwise than libsndfile
 
 
 @pytest.mark.parametrize('name', whole)
@@ -306,7 +307,7 @@ def test_what_is_whole_is_read_to_a_sample(name, tmp_path):
         for truncated in ('raise', 'keep'):
             x = load(way, truncated=truncated)
             assert x.sr == like.sr and x.shape == like.shape
-            np.testing.assert_allclose(x.a, like.a, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(x.a, like.a, rtol=0, atol=2e-3 if 'IMA_ADPCM' in name and rounds_steps else 1e-6)
 
 
 @pytest.mark.parametrize('name', whole)
@@ -360,7 +361,8 @@ by_others = {  # container, codec, rate (Hz): samples that the codec leaves at t
              ('mov', 'pcm_s16le', 44100): 0, ('3gp', 'aac', 44100): 0,
     ('3gp', 'libopencore_amrnb', 8000): 0, ('amr', 'libopencore_amrnb', 8000): 160,
              ('adts', 'aac', 44100): 2048, ('webm', 'libopus', 48000): 0,
-    ('matroska', 'aac', 44100): 1024, ('matroska', 'pcm_s16le', 44100): 0, ('asf', 'wmav2', 44100): 4096,
+    ('matroska', 'aac', 44100): 1024 if av.library_versions['libavformat'] >= (62, 12) else 2048,  # FFmpeg before 8.1 keeps more
+     ('matroska', 'pcm_s16le', 44100): 0, ('asf', 'wmav2', 44100): 4096,
              ('asf', 'wmav1', 44100): 4096,
     ('mpegts', 'aac', 44100): 2048, ('avi', 'libmp3lame', 44100): 2304, ('flv', 'aac', 44100): 2048,
              ('mp2', 'mp2', 44100): 1152,

@@ -49,6 +49,11 @@ def write_tones(folder, kinds=('noise', 'saw', 'sine', 'square'), pitches=4, tak
     return folder
 
 
+def bands(waves):
+    "How loud sounds are in 64 bands, ten times a second: it hears the same with every version of transformers, whose random weights differ."
+    return torch.log(torch.fft.rfft(waves.unfold(1, 1600, 1600)).abs()[..., :768].unflatten(-1, (64, 12)).mean(-1)+1e-3)
+
+
 def pitch(name): return name.split('/')[-1].split('_')[0]
 
 
@@ -356,7 +361,8 @@ def test_a_probe_of_a_model_that_is_saved_in_another_format(tmp_path):
     with pytest.raises(SettingError, match='no setting'): evaluate(tmp_path/'probe', tones, top_k=3)
 
 
-def test_what_is_not_learnt_is_not_asked_for(pipe, tmp_path, rng):
+def test_what_is_not_learnt_is_not_asked_for(tmp_path, rng):
+    pipe = AudioPipeline(bands, target_sr=sr)
     folder = write_tones(tmp_path/'few', ('noise', 'sine'), 10, 1)
     for i in range(5):
         (folder/f'lone{i}').mkdir()
@@ -453,7 +459,8 @@ def test_several_labels_in_a_probe(tones, pipe, tmp_path):
     assert np.allclose(Probe.load(tmp_path/'p', pipe).predict_proba(files), probe.predict_proba(files))
 
 
-def test_five_sounds_a_class_are_enough(pipe, tmp_path):
+def test_five_sounds_a_class_are_enough(tmp_path):
+    pipe = AudioPipeline(bands, target_sr=sr)
     folder = write_tones(tmp_path/'few', ('noise', 'sine'), 5, 1)
     for head in learners: assert Probe(pipe, head, cache=tmp_path/'c').fit(folder).report.metrics['accuracy'] >= .9
 
@@ -888,7 +895,10 @@ def test_models_that_can_not_be_trained_are_refused(tones, tmp_path):
 @pytest.mark.parametrize('freeze, moved', [('features', {'encoder', 'head'}), ('encoder', {'head'}), (None, {'features', 'encoder', 'head'})])
 def test_what_is_frozen_stays(freeze, moved, model, tones, tmp_path):
     result = brief_run(model, tones, tmp_path/'out', freeze=freeze)
-    before, after = weights(Path(model)), weights(result.folder)
+    # in older versions of transformers, a run saves them under the names that torch had first
+    first = {'parametrizations.weight.original0': 'weight_g', 'parametrizations.weight.original1': 'weight_v'}
+    def named(found): return {next((k.replace(a, b) for a, b in first.items() if a in k), k): v for k, v in found.items()}
+    before, after = named(weights(Path(model))), named(weights(result.folder))
     def part(k): return 'features' if 'feature_extractor' in k else 'encoder'
     found = {part(k) for k, v in before.items() if 'masked_spec' not in k and not np.array_equal(v, after[f'hubert.{k}'])}
     assert found | {'head'} == moved

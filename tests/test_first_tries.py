@@ -12,7 +12,7 @@ from auditus import (
     SettingError, SoundIndex, ZeroShotClassifier)
 from auditus.core import Clip
 from auditus.extract import extract
-from auditus.models.ports import read_labels
+from auditus.models.names import read_labels
 from auditus.signal import Window
 
 

@@ -1,6 +1,7 @@
 "Graphs that others made: TFLite read into torch is what LiteRT says, and any file is opened by what it tells, or asks for what is missing."
 import json
 import pickle
+import shutil
 import re
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from auditus.models import onnx as engine, passport
 from auditus.models.graph import GraphModel, describe_graph, open_graph
 from auditus.models.network import NotReadable
 from auditus.models.passport import RefusedModelError, verify
-from auditus.models.ports import parse_labels, read_labels, vggish_features
+from auditus.models.names import parse_labels, read_labels
+from auditus.models.ports import vggish_features
 from auditus.models.tflite import TfliteFile, read_tflite
 
 if not installed('ai-edge-litert'): pytest.skip('the extra auditus[birdnet] is not installed', allow_module_level=True)
@@ -289,7 +291,7 @@ def test_yamnet_opens_by_its_path_alone(rng, sounds):
         assert AudioClassifier(path, window=.975, top_k=1)(file)[0]['label'] == model.labels[int(np.argmax(scores[0]))]
     # the last layer, by hand: what the embedding and the weights in the file come to
     w = model.file.tflite
-    op = next(o for n, o in zip(w.operators(), w.graph.operators) if n == 'FULLY_CONNECTED'
+    op = next(o for n, o in zip(w.operator_names(), w.graph.operators) if n == 'FULLY_CONNECTED'
               and w.graph.tensors[o.outputs[0]].shape[-1] == 521)
     tensor, bias = w.graph.tensors[op.inputs[1]], w.graph.tensors[op.inputs[2]]
     weight = np.frombuffer(w.model.buffers[tensor.buffer].data, np.int8).reshape(521, 1024)*np.reshape(tensor.quantization.scale, (-1, 1))
@@ -393,11 +395,11 @@ def test_what_can_not_be_known_is_asked_for_by_name(rng, tmp_path):
     path = pooling_onnx(tmp_path/'any.onnx', rng, 16000, 32, 5, batch='n')
     def asks(text, **settings):
         with pytest.raises(SettingError, match=text): load_model(path, **settings)
-    asks(r"for which rate it was made: give `sr`, the samples a second \(Hz\), as in load_model\('any.onnx', sr=32000\). Here it takes inputs \(\?, 16000\) and gives embedding \(\?, 32\), label \(\?, 5\)")
+    asks(r"for which rate it was made: give `sr`, the samples a second \(Hz\), as in load_model\('.*any.onnx', sr=32000\). Here it takes inputs \(\?, 16000\) and gives embedding \(\?, 32\), label \(\?, 5\)")
     asks("which of its outputs is the embedding: give its name as `pooled`.* or as `frames`", sr=8000)
     asks("what makes scores of its logits: give `activation`", sr=8000, pooled='embedding', logits='label')
     asks("has no setting `pool`; it has", sr=8000, pool='embedding')
-    asks("has no tensor 'embeding'", sr=8000, pooled='embeding')
+    asks("has no tensor 'embeding': it gives 'embedding', 'label'", sr=8000, pooled='embeding')
     asks('positive of full scale', sr=8000, pooled='embedding', peak=-1)
     asks("has no input 'x'", sr=8000, pooled='embedding', inputs={'x': 1})
     asks('`inputs` must be a dict', sr=8000, pooled='embedding', inputs=[1])
@@ -436,6 +438,58 @@ def test_a_description_is_written_once(rng, tmp_path):
     with pytest.raises(ModelNotFoundError, match="no setting 'colour'"): load_model(path)
     (tmp_path/'any.onnx.json').write_text('{')
     with pytest.raises(ModelNotFoundError, match='is damaged'): load_model(path)
+
+
+@needs_onnx
+@pytest.mark.parametrize('location', ['any.onnx.data', 'weights.bin'])
+def test_weights_in_a_file_beside_it_belong_to_a_graph(location, rng, tmp_path):
+    import onnx
+    known = dict(sr=8000, pooled='embedding')
+    saved = []
+    for seed in (0, 1):
+        folder = tmp_path/str(seed)
+        folder.mkdir()
+        whole = pooling_onnx(tmp_path/'whole.onnx', np.random.default_rng(seed), 16000, 32, 5)
+        onnx.save(onnx.load(whole), folder/'any.onnx', save_as_external_data=True, size_threshold=1000, location=location)
+        pipe, x = AudioPipeline(folder/'any.onnx', **known), (noise(rng, 3, 8000), 8000)
+        pipe.save(folder/'saved')
+        wanted, hashed = pipe(x), pipe.model.weights_hash()
+        shutil.move(folder/'saved', tmp_path/f'saved{seed}')
+        shutil.rmtree(folder)
+        assert np.array_equal(AudioPipeline.load(tmp_path/f'saved{seed}')(x), wanted)
+        saved.append(hashed)
+    assert saved[0] != saved[1]
+
+
+@needs_onnx
+def test_what_a_graph_of_any_length_can_not_give(rng, tmp_path, capfd):
+    path = tmp_path/'turned.onnx'
+    onnx_graph(path, [('Reshape', ['waves', 'shape'], ['blocks'], {}), ('MatMul', ['blocks', 'w'], ['tokens'], {}),
+                      ('Transpose', ['tokens'], ['turned'], dict(perm=[0, 2, 1]))], {'waves': ['n', 'samples']},
+               {'turned': ['n', 8, 'tokens']}, {'shape': np.array([0, -1, 800]), 'w': np.ones((800, 8), np.float32)})
+    with pytest.raises(SettingError, match="the last axis of 'turned' is 1 and 2 for sounds of two lengths"):
+        load_model(path, sr=8000, frames='turned')
+    assert not capfd.readouterr().err
+
+
+@needs_onnx
+def test_a_graph_of_whole_numbers_is_given_them_by_features(rng, tmp_path):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    w = (rng.standard_normal((800, 8))/28).astype(np.float32)
+    nodes = [helper.make_node('Cast', ['waves'], ['heard'], to=1), helper.make_node('Reshape', ['heard', 'shape'], ['blocks']),
+             helper.make_node('MatMul', ['blocks', 'w'], ['tokens']), helper.make_node('ReduceMean', ['tokens'], ['pooled'], axes=[1], keepdims=0)]
+    port = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, 'graph', [port('waves', TensorProto.INT16, ['n', 16000])], [port('pooled', TensorProto.FLOAT, ['n', 8])],
+                              [numpy_helper.from_array(np.array([0, -1, 800]), 'shape'), numpy_helper.from_array(w, 'w')])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), tmp_path/'int.onnx')
+    known = dict(sr=8000, pooled='pooled')
+    with pytest.raises(SettingError, match="takes int16 by 'waves', and sound is float32 from -1 to 1: give `features`"):
+        load_model(tmp_path/'int.onnx', **known)
+    model = load_model(tmp_path/'int.onnx', **known, context=2., features=lambda waves: (waves*32767).astype(np.int16))
+    x = noise(rng, 2, 8000)
+    wanted = ((x*32767).astype(np.int16).reshape(20, 800)@w).mean(0)
+    assert np.abs(model.forward([x]).pooled[0]-wanted).max() < 1e-3*np.abs(wanted).max()
 
 
 @needs_onnx
@@ -503,6 +557,31 @@ def test_labels(tmp_path):
     assert read_labels(tmp_path/'a.csv', 2) == ['abc', 'def'] and read_labels(('a', 'b'), 2) == ['a', 'b']
     (tmp_path/'a.csv').write_bytes(b'\xff\xfe\xff')
     with pytest.raises(SettingError, match='`labels` in'): read_labels(tmp_path/'a.csv')
+
+
+@pytest.mark.parametrize('text', ['Index;Scientific Name\n0;Corvus corax\n1;Parus major\n2;Strix aluco\n',
+                                  'id\tspecies\n0\tCorvus corax\n1\tParus major\n2\tStrix aluco\n',
+                                  'n,English,Latin\n1,Corvus corax,x\n2,Parus major,y\n3,Strix aluco,z\n',
+                                  '0,Corvus corax\n1,Parus major\n2,Strix aluco\n',
+                                  'id,Species-Code\n7,Corvus corax\n3,Parus major\n9,Strix aluco\n',
+                                  '\ufeff"Common Name";"Id"\n"Corvus corax";0\n"Parus major";1\n"Strix aluco";2\n',
+                                  'Corvus corax\nParus major\nStrix aluco'])
+def test_labels_are_the_column_that_names(text, tmp_path):
+    (tmp_path/'a.csv').write_text(text, encoding='utf-8')
+    assert read_labels(tmp_path/'a.csv', 3) == ['Corvus corax', 'Parus major', 'Strix aluco']
+
+
+def test_labels_that_are_whole_numbers_are_names_too():
+    assert parse_labels('primary_label,n\n1139490,0\n22930,1', True, 2) == ['1139490', '22930']
+    assert parse_labels('1139490\n22930', True, 2) == ['1139490', '22930']
+
+
+def test_labels_in_memory():
+    pd = pytest.importorskip('pandas')
+    for given in (np.array(['a', 'b']), pd.Series(['a', 'b'], index=[3, 4]), {0: 'a', 1: 'b'}, {'1': 'b', '0': 'a'}):
+        assert read_labels(given, 2) == ['a', 'b']
+    for odd in ({1: 'a', 2: 'b'}, {'a': 0, 'b': 1}, 3, None):
+        with pytest.raises(SettingError, match='`labels`'): read_labels(odd, 2)
 
 
 # BirdNET

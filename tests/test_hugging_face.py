@@ -1,11 +1,13 @@
 "Columns of Hugging Face datasets, and the pipelines of transformers beside ours."
+import inspect
+
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers as tf
-from kit import noise
+from kit import noise, skip_where_problems_are_alike
 from tiny_models import make_folder, speech, three
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset
 from transformers.pipelines.pt_utils import KeyDataset
@@ -55,8 +57,13 @@ kept = {  # how a dataset of three files may be kept, and the column of sounds t
 }
 
 
+since_4_4 = 'num_channels' in inspect.signature(datasets.Audio).parameters  # of datasets
+can_undo_threads = 'decoding_pool' in inspect.getsource(datasets.IterableDataset.decode)
+
+
 @pytest.mark.parametrize('kind', kept)
 def test_a_column_of_sounds_goes_in_wherever_sounds_do(kind, files, checkpoint, undecoding):
+    if kind == 'a stream decoded in threads' and not can_undo_threads: pytest.skip(f'datasets {datasets.__version__} decodes in threads, whatever is said later')
     pipe, column = AudioPipeline(checkpoint('hubert-group')), lambda: kept[kind](files)
     vectors = pipe(files)
     np.testing.assert_array_equal(pipe(column()), vectors)
@@ -113,7 +120,8 @@ def test_what_a_column_asks_for_is_heard(streamed, files, checkpoint, undecoding
         assert ours.sr == 8000
         np.testing.assert_array_equal(ours.a, theirs.a)
     assert [x.channels for x in AudioLoader(mono=False)(column())] == [1, 2, 1]
-    assert [x.channels for x in AudioLoader(mono=False)(column(num_channels=1))] == [1, 1, 1]
+    if since_4_4:
+        assert [x.channels for x in AudioLoader(mono=False)(column(num_channels=1))] == [1, 1, 1]
     pipe = AudioPipeline(checkpoint('hubert-group'))
     low = pipe(AudioLoader(8000, mono=False)(files))
     np.testing.assert_array_equal(pipe(column(sampling_rate=8000)), low)
@@ -157,6 +165,7 @@ def test_rows_and_other_columns_are_no_sounds(files, checkpoint, undecoding):
     with pytest.raises(AudioInputError, match='item 1 .*no sound can be made of NoneType'):
         AudioLoader()(dataset_of([files[0], None])['audio'])
     with pytest.raises(AudioInputError, match='item 0 .*no sound can be made of int'): AudioLoader()(data['label'])
+    if not since_4_4: return  # it was given no rows before
     # a transform of one's own gives what it makes
     loud = data.with_transform(lambda batch: {'audio': [(np.ones(9, np.float32), 9)]*len(next(iter(batch.values())))}, columns=['label'])
     assert [x.sr for x in AudioLoader()(loud['audio'])] == [9, 9, 9]
@@ -253,6 +262,7 @@ def as_dicts(waves, key='raw'): return [{key: w, 'sampling_rate': 16000} for w i
     {'top_k': None, 'function_to_apply': 'softmax'}, {'top_k': None, 'function_to_apply': 'sigmoid'},
     {'top_k': 3, 'function_to_apply': 'none'}, {'top_k': 2, 'batch_size': 1}])
 def test_arguments_of_a_call_are_theirs(settings, problem, tmp_path, waves):
+    skip_where_problems_are_alike(problem)
     make_folder(speech(tf.HubertConfig, tf.HubertForSequenceClassification, classifier_proj_size=16, **three,
                        problem_type=problem), tmp_path)
     theirs, ours = their_pipeline('audio-classification', tmp_path), AudioClassifier(tmp_path)

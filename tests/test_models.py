@@ -192,7 +192,34 @@ def test_embeddings_need_no_labels_and_scores_do(ids, made, tmp_path, rng):
         AudioClassifier(tmp_path/'m')((wave, 16000))
 
 
+@pytest.mark.parametrize('name', ['head-ast', 'head-hubert', 'head-whisper'])
+@pytest.mark.parametrize('ids', [{0: 'a', 1: 'b'}, {0: 'a', 1: 'b', 2: 'c', 3: 'd'}])
+def test_embeddings_need_no_labels_where_their_number_is_wrong(ids, name, made, tmp_path, rng):
+    folder, model, extractor = made(name)
+    shutil.copytree(folder, tmp_path/'m')
+    config = json.loads((folder/'config.json').read_text())
+    (tmp_path/'m'/'config.json').write_text(json.dumps({**config, 'id2label': ids,
+                                                        'label2id': {v: k for k, v in ids.items()}}))
+    wave = noise(rng, 1., 16000)
+    assert np.array_equal(AudioPipeline(tmp_path/'m')((wave, 16000)), AudioPipeline(folder)((wave, 16000)))
+    assert load_model(tmp_path/'m').forward([wave]).logits.shape == (1, 3)
+    with pytest.raises(ModelNotFoundError, match='id2label in its config.json does not have a name for each of 3 classes'):
+        AudioClassifier(tmp_path/'m')((wave, 16000))
+
+
+def test_classes_that_nobody_named_are_numbered_as_in_transformers(made, tmp_path, rng):
+    folder, model, extractor = made('head-wav2vec2')
+    shutil.copytree(folder, tmp_path/'m')
+    config = json.loads((folder/'config.json').read_text())
+    (tmp_path/'m'/'config.json').write_text(json.dumps({k: v for k, v in config.items() if k not in ('id2label', 'label2id')}))
+    assert load_model(tmp_path/'m').labels == ['LABEL_0', 'LABEL_1', 'LABEL_2']
+
+
 @pytest.mark.parametrize('name, file, change, said', [
+    ('clap-fusion', 'preprocessor_config.json', {'feature_size': 128},
+     '`num_mel_bins` 64 and its feature extractor `feature_size` 128'),
+    ('whisper', 'preprocessor_config.json', {'chunk_length': 10},
+     '`max_source_positions` 1500, half the rows of a spectrogram, and its feature extractor `chunk_length` 10, 1000 rows'),
     ('clap-fusion', 'preprocessor_config.json', {'truncation': 'rand_trunc'},
      "`enable_fusion` True and its feature extractor `truncation` 'rand_trunc'"),
     ('ast', 'preprocessor_config.json', {'max_length': 512},

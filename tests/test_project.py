@@ -163,6 +163,27 @@ def test_imports_only_lower_layers(path):
 def test_layers_are_told_apart(name, line, wrong): assert wrong_imports(line, name) == wrong
 
 
+def clobbered(source):
+    "Names of a module that a method of the same name, added by `@patch`, would take away: fastcore before 2 leaves `None` there."
+    named, patched = set(), set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and any('patch' in ast.unparse(d) for d in node.decorator_list): patched.add(node.name)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)): named.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)): named |= {(a.asname or a.name).split('.')[0] for a in node.names}
+        else: named |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return sorted(named & patched)
+
+
+@pytest.mark.parametrize('path', [pytest.param(p, id=module_name(p)) for p in modules])
+def test_no_method_takes_a_name_of_its_module(path): assert clobbered(read(path)) == []
+
+
+@pytest.mark.parametrize('line', ['from .a import f', 'f = {}', 'import f', 'def f(): pass', 'g, f = 1, 2'])
+def test_names_that_methods_take_are_told(line):
+    assert clobbered(f'{line}\n@patch\ndef f(self:A): pass') == ['f']
+    assert clobbered(f'{line}\n@patch(as_prop=True)\ndef h(self:A): pass') == []
+
+
 def test_every_module_has_its_notebook():
     by_hand = {'auditus', 'auditus._modidx', 'auditus.collection', 'auditus.commands', 'auditus.index', 'auditus.learn',
                'auditus.models', 'auditus.pipeline', 'auditus.page', 'auditus.session', 'auditus.sound'}

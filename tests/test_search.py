@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 from auditus import AudioArray, AudioDecodeError, AudioInputError, AudioNotFoundError, AudioPipeline, SettingError, SoundIndex
 from auditus.cli import app
 from auditus.extract import extract
+from auditus.index.vectors import largest
 from auditus.search import nearest
+from auditus.session.choice import ranked
 
 sr = 16000
 needs_usearch = pytest.mark.skipif(not find_spec('usearch'), reason='needs the extra search')
@@ -58,6 +60,11 @@ def test_nearest_is_what_sorting_all_gives(n, k, rng):
 def test_of_equals_the_first_comes_first():
     X = np.ones((100, 4), np.float32)/2
     assert nearest(X[:1], X, 5)[0].tolist() == [[0, 1, 2, 3, 4]]
+    scores = np.random.default_rng(0).integers(0, 5, (20, 2000))/4
+    for k in (1, 3, 400, 1999, 2000):
+        wanted = np.argsort(-scores, axis=1, kind='stable')[:, :k]
+        assert np.array_equal(largest(scores, k), np.sort(wanted, axis=1))
+        assert np.array_equal(ranked(scores[0], k), wanted[0])
 
 
 def test_search_finds_what_the_pipeline_says(folder, pipe, tmp_path):

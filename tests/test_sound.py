@@ -1116,7 +1116,7 @@ def test_mel_spectrogram_by_formula(sr):
         m = mel_db(AudioArray(tone(hz, sr, sr), sr))
         row = slaney_mel(hz)/slaney_mel(sr/2)*(len(m)+1)-1
         assert abs(m.mean(1).argmax()-row) <= 1
-        assert m.max() == 0 and m.min() >= -80
+        assert abs(m.max()) < 1e-4 and m.min() >= -80-1e-4
     quiet = mel_db(AudioArray(np.zeros(sr), sr))
     assert np.isfinite(quiet).all() and (quiet == -80).all()
     np.testing.assert_allclose(mel_db(AudioArray(.01*noise(sr), sr)), mel_db(AudioArray(noise(sr), sr)), atol=1e-2)

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
-from ..sound.arrow import numpy_dtype
 from ..sound.wording import brief
 from ..sound.errors import (
     AudioDecodeError, AudioNotFoundError, AuditusError, check_choice, SettingError)
@@ -25,6 +23,7 @@ from ..transform import AudioPipeline
 from .store import Store
 from .remote import open_store, RemoteStore
 from .table import find_vectors, read_stats, stats_key, TableStats
+from .layout import find_layout, VectorLayout
 from .checks import checks_key, CheckVectors, read_checks
 from .drift import Drift, measure_drift, warn_of_drift
 
@@ -128,59 +127,6 @@ def recordings(self:EmbeddingTable)->set: # of names
         found.update(e.file for e in stats.errors)
         with store.open(p) as f: found.update(pq.ParquetFile(f).read(['file'])['file'].to_pylist())
     return found
-
-# %% ../../nbs/530_collection.embeddings.ipynb #40076209
-_batch_bytes = 2**26 # of vectors that are read at once
-
-class VectorLayout(NamedTuple):
-    "How a table holds its vectors."
-    columns:list # names
-    layers:list # that they are of; `None` in it: it isn't said
-    several:bool # do results have an axis for them?
-    dim:int # numbers in one vector
-    dtype:np.dtype # of the numbers
-
-    @property
-    def batch_rows(self)->int:
-        "How many rows are read at once."
-        return max(1, _batch_bytes//(self.dtype.itemsize*self.dim*max(1, len(self.layers))))
-
-    def locate(self,
-        places:list, # of layers, among those of the table
-    )->tuple: # columns to read, and which of the vectors in each to take
-        "Return where layers are found."
-        each = len(self.columns)==len(self.layers)
-        return ([self.columns[i] for i in places],[0]) if each else (self.columns,places)
-
-    def choose(self,
-        layer, # a layer, a list of them, or `None` for all
-        name:str, # of the table
-    )->tuple: # their places among those of the table, and whether results have an axis for them
-        "Find layers. Raises `SettingError` where the table holds no such layer."
-        if layer is None: return [*range(len(self.layers))],self.several
-        asked = layer if isinstance(layer, (list, tuple)) else [layer]
-        if asked and all(i in self.layers for i in asked):
-            return [self.layers.index(i) for i in asked],isinstance(layer, (list, tuple))
-        held = ', '.join(str(i) for i in self.layers if i is not None)
-        which = 'the layers' if self.several else 'layer'
-        held = f'holds {which} {held}' if held else 'does not say which layer it is of'
-        raise SettingError(f'{brief(name)} {held}, got layer={layer!r}')
-
-# %% ../../nbs/530_collection.embeddings.ipynb #c723cd7d
-def find_layout(
-    schema, # pyarrow schema of a table
-    columns:dict, # layer by name of the column, as `find_vectors` gives them
-    settings:dict, # that the table says it was made with
-)->VectorLayout:
-    "Return how a table holds its vectors."
-    kind = schema.field(next(iter(columns))).type
-    dtype,dim = numpy_dtype(kind.value_type),kind.list_size
-    if 'embedding' not in columns: return VectorLayout([*columns], [*columns.values()], True, dim, dtype)
-    layers,layer = settings.get('layers'),settings.get('layer')
-    if isinstance(layers, list) and layers and dim%len(layers)==0:
-        return VectorLayout(['embedding'], layers, True, dim//len(layers), dtype)
-    if isinstance(layer, float): layer = int(layer) # a number, as settings are kept
-    return VectorLayout(['embedding'], [layer], False, dim, dtype)
 
 # %% ../../nbs/530_collection.embeddings.ipynb #b61fdd0c
 @patch

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 import typer
 from ..sound.wording import brief, count
-from ..sound.errors import AudioNotFoundError, AuditusError
+from ..sound.errors import AudioNotFoundError, AuditusError, ModelNotFoundError
 from .options import as_command, in_terminal, say, say_not_taken
 
 # %% ../../nbs/850_commands.about.ipynb #a1b7c5db
@@ -55,7 +55,8 @@ def _describe_table(
     with table.store.open(path) as f: schema = pq.read_schema(f)
     columns = find_vectors(schema)
     wide = schema.field(next(iter(columns))).type.list_size if columns else 0
-    chain = ', '.join(f'{k} {settings[k]}' for k in ('pooling', 'layer', 'window', 'hop')
+    def plain(v): return f'{v:g}' if isinstance(v, float) else v # settings that compare as equal are kept as one
+    chain = ', '.join(f'{k} {plain(settings[k])}' for k in ('pooling', 'layer', 'window', 'hop')
                       if settings.get(k) is not None)
     checks,kept = table.checks(),'no vectors of check sounds'
     if checks is not None:
@@ -125,18 +126,23 @@ def info(
     if failed: raise typer.Exit(1)
 
 # %% ../../nbs/850_commands.about.ipynb #a6a3c18c
+_kinds = { # names that stand for a kind of model
+    'huggingface': 'any audio model of the hub, by its name or as a folder',
+    'onnx': 'a network in a file *.onnx, by its path', 'tflite': 'a network in a file *.tflite, by its path',
+    'safetensors': 'a model that was trained further, by the path of its file',
+    'callable': 'a torch module or a function of waves, in Python'}
+
 @as_command
 def models():
     "List the models that can be had by name, and what else a name can be."
-    from auditus.models.registry import registered
+    from auditus.models.registry import load_entry, registered
     for name,entry in registered().items():
-        try: made = entry.load()
-        except ImportError as e:
-            typer.echo(f'{name}: can not be imported ({e})')
+        try: made = load_entry(entry)
+        except ModelNotFoundError as e:
+            typer.echo(f'{name}: {e}')
             continue
-        what = {'huggingface': 'any audio model of the hub, by its name or as a folder'}.get(name, '')
-        doc = (made.__doc__ or '').strip().splitlines()[0] if made.__doc__ else ''
-        typer.echo(f'{name}: {what or doc}')
+        doc = ([*(made.__doc__ or '').strip().splitlines()] or [''])[0]
+        typer.echo(f'{name}: {_kinds.get(name, doc)}')
         if getattr(made, 'license_note', ''): typer.echo(f'  {made.license_note}')
     typer.echo('\nA Hugging Face name or folder needs no registration: '
                'auditus embed FILES --model MIT/ast-finetuned-audioset-10-10-0.4593')

@@ -6,9 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/855_commands.models.ipynb #e96a2ad6
+import json
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
+from ..sound.errors import SettingError
 from .options import ModelOptions, TrustOptions, as_command, say
 
 # %% ../../nbs/855_commands.models.ipynb #255ac6da
@@ -41,6 +43,18 @@ def tune(
     typer.echo(measure(model, window, seconds, told=told, checkpoint=checkpoint, **vars(trust)))
 
 # %% ../../nbs/855_commands.models.ipynb #c8adebf1
+def _parse_inputs(
+    given:list|None, # texts, NAME=VALUE
+)->dict|None:
+    "Read what other inputs are given. Raises `SettingError` for what says neither."
+    def read(text):
+        name,_,value = text.rpartition('=')
+        try: return name,value if value=='waves' else json.loads(value)
+        except ValueError as e:
+            raise SettingError("`--input` is NAME=VALUE: a number, several as in [1,2], or 'waves' for the samples; "
+                               f'got {text!r}') from e
+    return dict(map(read, given)) if given else None
+
 @as_command
 def describe(
     graph: Annotated[Path, typer.Argument(help='An .onnx or .tflite file.')],
@@ -55,11 +69,14 @@ def describe(
     labels: Annotated[Optional[Path], typer.Option(help='A .txt or .csv file of the classes.')] = None,
     peak: Annotated[Optional[float], typer.Option(
         help='Level that the loudest sample of each window is brought to.')] = None,
+    inputs: Annotated[Optional[list[str]], typer.Option('--input',
+        help='What another input is given, as in gain=1; again for more.')] = None,
 ):
     "Write what must be known of a foreign graph beside it, once."
     from auditus.models.base import load_model
     from auditus.models.graph import describe_graph
     given = dict(sr=sr, context=context, pooled=pooled, frames=frames, logits=logits, activation=activation, peak=peak,
+                 inputs=_parse_inputs(inputs),
                  labels=None if labels is None else str(labels))
     written = describe_graph(graph, **{k:v for k,v in given.items() if v is not None})
     typer.echo(load_model(graph))

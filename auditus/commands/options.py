@@ -28,12 +28,21 @@ _other_words = { # of Python → of a terminal
     "groups='file'": '--group file', ' (--overwrite)': '', 'give it a `pipeline`': 'make it with auditus embed',
     "load_model('clmr', checkpoint=PATH)": '--checkpoint PATH'}
 
+# what must be known of a graph is written beside it by a command
+_of_graph = re.compile(r"load_model\('([^']+)', (?:(sr|pooled|frames|logits|activation|context)='?([^')]+)'?"
+                       r"|inputs=\{'([^']+)': …\})\)")
+
+def _describing(m:re.Match)->str: # the command
+    asked = f'--{m[2]} {m[3]}' if m[2] else f'--input {m[4]}=…'
+    return f'auditus describe {m[1]} {asked}'
+
 def in_terminal(
     message:str, # of an error
     flags:dict={}, # name of a parameter → option of the command
 )->str:
     "Return a message that speaks of options in the place of Python's arguments."
     for python,words in _other_words.items(): message = message.replace(python, words)
+    message = _of_graph.sub(_describing, message)
     for name,flag in flags.items():
         message = re.sub(rf"(?<![\w.]){name}=True\b", flag, message)
         message = re.sub(rf"(?<![\w.]){name}=False\b", flag.replace('--', '--no-', 1), message)
@@ -172,7 +181,7 @@ def save_table(
     say(f'→ {out}')
 
 # %% ../../nbs/830_commands.options.ipynb #50c0dd07
-model_help = "A Hugging Face name, a folder, or 'birdnet' (weights CC BY-NC-SA 4.0)."
+model_help = "A Hugging Face name, a folder, an .onnx or .tflite file, or 'birdnet' (weights CC BY-NC-SA 4.0)."
 classifier_help = ('A classifier: what probe or finetune wrote, a Hugging Face name, a folder, '
                    "or 'birdnet' (weights CC BY-NC-SA 4.0).")
 

@@ -16,6 +16,18 @@ from ..learn.heads import l2_normalize
 from .cells import Cells
 
 # %% ../../nbs/722_index.vectors.ipynb #243aac5f
+def largest(
+    scores:np.ndarray, # `(q, n)`
+    k:int, # of each row, at most `n`
+)->np.ndarray: # `(q, k)`: places, from left to right
+    "Find the places of the largest numbers of each row; of equals the first."
+    # argpartition would take any of those that are equal to the last
+    last = -np.partition(-scores, k-1, axis=1)[:,k-1:k]
+    above,equal = scores>last,(scores==last)|np.isnan(last)
+    taken = above|(equal&(np.cumsum(equal, axis=1)<=k-above.sum(1, keepdims=True)))
+    return np.nonzero(taken)[1].reshape(len(scores), k)
+
+# %% ../../nbs/722_index.vectors.ipynb #01362c32
 _block_rows = 2**15 # of vectors that are multiplied at once
 
 def nearest(
@@ -31,7 +43,7 @@ def nearest(
         rows = np.concatenate([rows, np.broadcast_to(np.arange(at, at+s.shape[1]), s.shape)], 1)
         scores = np.concatenate([scores, s], 1)
         if scores.shape[1]>k:
-            kept = np.sort(np.argpartition(-scores, k-1, axis=1)[:,:k], axis=1)
+            kept = largest(scores, k)
             rows,scores = np.take_along_axis(rows, kept, 1),np.take_along_axis(scores, kept, 1)
     order = np.argsort(-scores, axis=1, kind='stable')
     return np.take_along_axis(rows, order, 1),np.take_along_axis(scores, order, 1)

@@ -65,7 +65,7 @@ def try_lengths(self:FoundBehaviour)->int: # samples
         else: return n
 
 @patch
-def find_multiple(self:FoundBehaviour,
+def measure_multiple(self:FoundBehaviour,
     n:int, # samples that the encoder takes
 )->int: # 1: any number
     "Find of how many samples an encoder that takes the samples themselves wants a multiple."
@@ -88,7 +88,7 @@ def measure_network(self:FoundBehaviour)->dict:
         if ways_multiple==1: raise
         least = self.try_lengths()
     n = max(least, self.sr)
-    self.multiple = ways_multiple = self.find_multiple(n)
+    self.multiple = ways_multiple = self.measure_multiple(n)
     self.time_axis = 1
     found,caught = zip(*(self.run_plain(noise(m)) for m in ((n,) if self.fixed else (n, 2*n))))
     shapes = [tuple(last_hidden(o).shape) for o in found]

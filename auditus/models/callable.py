@@ -6,7 +6,7 @@
 __all__ = ['CallableModel', 'named_meanwhile']
 
 # %% ../../nbs/340_models.callable.ipynb #d1351f35
-import uuid
+import uuid, warnings
 from contextlib import contextmanager
 import numpy as np
 from fastcore.basics import patch
@@ -17,7 +17,7 @@ from ..sound.wording import brief
 from .base import AudioModel, Graph, ModelFrames, hash_tensors, on_backend
 from .device import as_device, configure_torch, unrounded_convolutions
 from .forms import noise
-from .ports import read_labels
+from .names import read_labels
 from .calling import CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is
 from .passport import check_opened
 
@@ -114,8 +114,11 @@ def find_way(self:CallableModel)->dict: # what it gives of three waves
     first = None
     for way in calling_ways(self.net is self.call):
         for n in tried:
-            # a callable of somebody else's has its own way of not taking a sound
-            try: found = self.hear(np.stack([noise(n, seed) for seed in range(3)]), way)
+            # a callable of somebody else's has its own way of not taking a sound, and warns of it in its own
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter('ignore')
+                    found = self.hear(np.stack([noise(n, seed) for seed in range(3)]), way)
             except Exception as e: first = first or e
             else:
                 self.way,self.min_samples,self.roles = way,n,[*found]
@@ -301,4 +304,6 @@ def open_callable(
     backend:str='torch', # as in `CallableModel`
 )->CallableModel:
     "Open a callable. Raises `RefusedModelError` where its results can't be trusted."
-    return check_opened(CallableModel(**locals()))
+    model = CallableModel(**locals())
+    known = {k:v for k,v in (('sr', sr), ('context', context)) if v is not None}
+    return check_opened(model, what_it_is(call), **known)

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/315_models.described.ipynb #58546c77
+import math
 from pathlib import Path
 import numpy as np
 from ..core import as_rate
@@ -51,7 +52,7 @@ def gather_settings(
 
 # %% ../../nbs/315_models.described.ipynb #e1747fa2
 def _ask(file:GraphFile, what:str, example:str): # the error for what can't be known
-    return SettingError(f'{brief(file.path)} {what}, as in load_model({file.path.name!r}, {example}). '
+    return SettingError(f'{brief(file.path)} {what}, as in load_model({brief(file.path)}, {example}). '
                         f'Here {file.ports_text()}')
 
 def check_settings(
@@ -90,10 +91,12 @@ def _wave_port(file:GraphFile, s:dict): # `Port` of the input for the samples
         raise SettingError(f'`inputs`: {brief(file.path)} has no input {odd[0]!r}; '
                            f"it has {', '.join(map(repr, there))}")
     marked = [there[k] for k,v in given.items() if isinstance(v, str) and v=='waves']
-    left = marked or [p for k,p in there.items() if k not in given and p.kind.startswith('float')]
+    floats = [p for k,p in there.items() if k not in given and p.kind.startswith('float')]
+    left = marked or floats or [*there.values()][:len(there)==1] # of whole numbers, where it has nothing else
     unknown = [k for k,p in there.items() if k not in given and p not in left]
     if len(left)!=1 or unknown:
-        odd = unknown[0] if unknown else left[0].name if left else file.inputs[0].name
+        # that for the samples is the largest
+        odd = unknown[0] if unknown else min(left or file.inputs, key=lambda p: math.prod(filter(None, p.shape))).name
         raise _ask(file, "does not say what its inputs are given: say it in `inputs`, "
                    "with 'waves' for the samples", f'inputs={{{odd!r}: …}}')
     return left[0]
@@ -117,8 +120,9 @@ def describe_ports(
     if 'features' not in s and (len(port.shape)>3 or len(wide)!=1):
         raise _ask(file, f'takes no waveform by {port.name!r}: give `features`, '
                    'a function that makes what it takes of waves (n, samples)', 'features=spectrograms')
-    if not (port.kind in ('float32', 'float16', 'float64')):
-        raise SettingError(f'{brief(file.path)} takes {port.kind} by {port.name!r}, and sound is float32')
+    if port.kind not in ('float32', 'float16', 'float64') and 'features' not in s:
+        raise SettingError(f'{brief(file.path)} takes {port.kind} by {port.name!r}, and sound is float32 from -1 to 1: '
+                           'give `features`, a function that makes the one of the other')
     samples = _size_of_window(port, s, sr)
     fixed = wide[0] if 'features' not in s and file.tflite is None else None
     if fixed and samples!=fixed:

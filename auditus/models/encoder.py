@@ -6,7 +6,7 @@
 __all__ = ['is_served_plainly', 'HFModel']
 
 # %% ../../nbs/220_models.encoder.ipynb #87ffbc34
-import json, shutil, threading
+import copy, json, shutil, threading
 from functools import cached_property
 from pathlib import Path
 import numpy as np
@@ -39,6 +39,7 @@ def _read_labels(
 )->tuple: # a list, or `None` where they can't be right, and what is wrong with them
     "Read the names of classes."
     named,n = config.id2label,config.num_labels
+    if not all(named.values()): return None,f'id2label in its config.json does not have a name for each of {n} classes'
     if sorted(named)==[*range(n)]: return [named[i] for i in range(n)],''
     ids = f'{min(named)} to {max(named)}' if named else 'none at all'
     return None,f'id2label in its config.json has the numbers {ids}, and {n} classes are numbered 0 to {n-1}'
@@ -112,6 +113,35 @@ class HFModel(RaggedModel):
 
     @property
     def token_times(self): return find_token_times(self.encoder.config, self.extractor, self.sr)
+
+# %% ../../nbs/220_models.encoder.ipynb #46b647a9
+_last_layers = 'classifier.bias','classifier.dense.bias' # of heads: a number for each class
+
+def _count_classes(
+    folder:Path, # of a model
+)->int|None: # `None`: its weights don't say
+    "Return how many classes the weights of a head have."
+    from safetensors import SafetensorError, safe_open
+    for file in find_files(folder, safe_weights):
+        # what is damaged is told by who reads all of it
+        try:
+            with safe_open(str(file), 'pt') as f:
+                if found := [f.get_slice(k).get_shape()[0] for k in _last_layers if k in f.keys()]: return found[0]
+        except (OSError, SafetensorError): return None
+
+def fit_classes(
+    config, # of `transformers`
+    folder:Path, # of the model
+): # the same config; or one with a class, without a name, for each that the weights have
+    "Have a classifier made as its weights are, whatever its config says of classes."
+    if not (config.architectures or [''])[0].endswith(_heads): return config
+    n = _count_classes(folder)
+    if n in (None, config.num_labels): return config
+    fitted = copy.deepcopy(config)
+    default = all(v==f'LABEL_{i}' for i,v in config.id2label.items()) # nobody named any
+    fitted.id2label = {i:f'LABEL_{i}' if default else '' for i in range(n)}
+    fitted.label2id = {v:i for i,v in fitted.id2label.items()}
+    return fitted
 
 # %% ../../nbs/220_models.encoder.ipynb #675b4b27
 def encoder_of(

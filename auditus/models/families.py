@@ -171,7 +171,7 @@ families = {'audio-spectrogram-transformer': ASTModel, 'whisper': WhisperModel, 
 # %% ../../nbs/240_models.families.ipynb #192cd53b
 # settings of the network, and those of the extractor that have to be the same
 _agreeing = {'audio-spectrogram-transformer': (('max_length', 'max_length'), ('num_mel_bins', 'num_mel_bins')),
-             'whisper': (('num_mel_bins', 'feature_size'),)}
+             'whisper': (('num_mel_bins', 'feature_size'),), 'clap_audio_model': (('num_mel_bins', 'feature_size'),)}
 
 def check_agreement(
     config, # of `transformers`
@@ -179,11 +179,16 @@ def check_agreement(
     name, # of the model
 ):
     "Raise `ModelNotFoundError` for a network that does not fit the features that come with it."
+    config = getattr(config, 'audio_config', config) if config.model_type=='clap' else config
     found = [(f'its network `{a}` {x}', f'its feature extractor `{b}` {y}')
              for a,b in _agreeing.get(config.model_type, ())
              if (x := getattr(config, a, None))!=(y := getattr(extractor, b, None))]
-    if config.model_type.startswith('clap'):
-        fuses,fused = getattr(config, 'audio_config', config).enable_fusion,extractor.truncation=='fusion'
+    if config.model_type=='whisper' and 2*config.max_source_positions!=extractor.nb_max_frames:
+        found += [(f'its network `max_source_positions` {config.max_source_positions}, half the rows of a spectrogram,',
+                   f'its feature extractor `chunk_length` {extractor.chunk_length}, '
+                   f'{extractor.nb_max_frames} rows of one,')]
+    if config.model_type=='clap_audio_model':
+        fuses,fused = config.enable_fusion,extractor.truncation=='fusion'
         if fuses!=fused:
             found += [(f'its network `enable_fusion` {fuses}',
                        f'its feature extractor `truncation` {extractor.truncation!r}')]

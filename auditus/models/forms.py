@@ -16,6 +16,18 @@ marks_padding = {'audio_mel_mask'} # of masks: those that are true where there i
 ask_mask = 'return_attention_mask' # what an extractor is asked by
 packing = 'feature_lens' # what an encoder takes that wants features in one row, without padding
 
+def packed_lengths(
+    encoder, # that takes `packing`
+    lengths, # `(n,)`: features of each sound
+    takes, # names of what it takes
+)->dict: # tensors by name
+    "Make what an encoder is told of sounds that lie in one row."
+    told = {packing: lengths}
+    # before transformers 5.24, some did not work out for themselves what is left behind their convolutions
+    if 'aftercnn_lens' in takes and hasattr(encoder, '_get_feat_extract_output_lengths'):
+        told['aftercnn_lens'] = encoder._get_feat_extract_output_lengths(lengths)[0]
+    return told
+
 def main_key(
     features:dict, # tensors by name
     wanted:str, # what the encoder takes first
@@ -48,7 +60,8 @@ def _mask_both_ways(
     lengths,total = (real.sum(1)-1)//2+1,(real.shape[1]-2)//2+1
     tokens = (torch.arange(total, device=real.device)[None]<lengths[:,None]).long()
     shaped = torch.zeros(*tokens.shape, 1, device=real.device, dtype=model.dtype)
-    return create_bidirectional_mask(config=model.tower_config, inputs_embeds=shaped, attention_mask=tokens)
+    # the second has had two names in transformers
+    return create_bidirectional_mask(model.tower_config, shaped, attention_mask=tokens)
 
 # encoders that are given a mask of another shape by the models that they are part of
 shaped_masks = {'qwen2_audio_encoder': _mask_both_ways}

@@ -16,7 +16,7 @@ from ..sound.files import said_plainly
 from ..sound.wording import brief
 from .base import AudioModel, Graph, hash_files
 from .onnx import described, open_file
-from .ports import GraphFile, feature_makers, read_ports, recognize
+from .ports import GraphFile, feature_makers, files_beside, read_ports, recognize
 from .described import describe_ports, description_file, gather_settings, setting_names
 from .passes import GraphPasses
 from .engines import GraphEngines
@@ -63,9 +63,7 @@ class GraphModel(GraphPasses, GraphEngines, GraphTrial, AudioModel):
 
     def weight_files(self)->list:
         "Return the graph's file, and those that hold its weights beside it."
-        p = self.path
-        beside = [p.with_name(n) for n in (f'{p.name}.data', f'{p.name}_data', f'{p.stem}.data')]
-        return [p, *(f for f in beside if f.is_file())]
+        return [self.path, *([] if self.path.suffix.lower()=='.tflite' else files_beside(self.path))]
 
     def weights_hash(self):
         "Return a hash of the weights, and of what else makes the vectors what they are."

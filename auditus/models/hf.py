@@ -14,7 +14,7 @@ from .arithmetic import pack_linears, quantize_linears
 from .device import as_device, as_dtype, as_precision, configure_torch, packing_pays, runs_on_cpu
 from .weights import (
     check_folder, check_settings, find_files, find_folder, quiet, read_config, safe_weights)
-from .encoder import HFModel
+from .encoder import HFModel, fit_classes
 from .context import shorten_context
 from .families import check_agreement, find_family
 from .measured import MeasuredModel
@@ -75,7 +75,9 @@ def huggingface(
         check_folder(folder, allow_pickle, fetched=folder!=Path(name).expanduser())
         check_settings(folder)
     except ModelNotFoundError as e: raise ModelNotFoundError(f'{name} can not be used: {e}') from e
-    config,extractor = read_config(folder, trust_remote_code)
+    named,extractor = read_config(folder, trust_remote_code)
+    config = fit_classes(named, folder)
+    refitted = {} if config is named else {'num_labels': config.num_labels}
     if not hasattr(extractor, 'sampling_rate'):
         raise ModelNotFoundError(f'{name} is no audio model: '
                                  f'its {type(extractor).__name__} has no sampling rate')
@@ -83,7 +85,7 @@ def huggingface(
     family,extractor = find_family(config),_change_extractor(extractor, feature_kwargs or {}, name)
     if context is not None: config,extractor = shorten_context(family, config, extractor, context, name)
     safe = bool(find_files(folder, safe_weights))
-    reading = dict(use_safetensors=safe, trust_remote_code=trust_remote_code)
+    reading = dict(use_safetensors=safe, trust_remote_code=trust_remote_code, **refitted)
     if not safe: reading['weights_only'] = True
     configure_torch()
     def make(bare=False, dtype=None):

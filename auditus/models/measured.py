@@ -16,8 +16,9 @@ from .ragged import Features, merge_passes
 from .layers import caught_layers, states_of
 from .weights import read_weights
 from .towers import choose_tower, cut_class, submodule
-from .forms import (
-    ask_mask, CaughtError, last_hidden, main_key, mask_names, marks_padding, packing, shaped_masks, stop_at_codes)
+from auditus.models.forms import (
+    ask_mask, CaughtError, last_hidden, main_key, mask_names, marks_padding, packed_lengths, packing, shaped_masks,
+    stop_at_codes)
 from .behaviour import FoundBehaviour
 
 # %% ../../nbs/224_models.measured.ipynb #c72b5f84
@@ -128,7 +129,9 @@ def call(self:MeasuredModel, inputs:dict, layer=-1)->dict: # frames
     if real is not None and kind in shaped_masks: args[name] = shaped_masks[kind](self, real)
     elif real is not None and name and not (self.fixed and name=='attention_mask'):
         args[name] = ~real.bool() if name in marks_padding else real
-    if packing in self.takes: sound,args[packing] = sound[0][:,real[0].bool()],real.sum(1)
+    if packing in self.takes:
+        args |= packed_lengths(self.encoder, real.sum(1), self.takes)
+        sound = sound[0][:,real[0].bool()]
     hidden = layer!=-1
     if hidden and not self.layer_list: args['output_hidden_states'] = True
     with caught_layers(self.encoder, [self.layer_list] if hidden and self.layer_list else []) as caught:

@@ -14,7 +14,7 @@ from ..sound.errors import AuditusError, ModelNotFoundError
 from ..sound.files import cache_folder
 from ..sound.wording import brief
 from ..sound.whole import write_whole
-from .base import AudioModel, hash_files, load_model
+from .base import AudioModel, group_graph, hash_files, load_model
 from .forms import noise
 from .probes import (
     Listener, are_same, compare_engines, find_company, find_instability, find_padding, find_where_cut,
@@ -190,12 +190,13 @@ class RefusedModelError(ModelNotFoundError):
 # %% ../../nbs/228_models.passport.ipynb #eb2d1ba8
 def check_opened(
     model:AudioModel, # that has just been opened
+    called:str='', # what stands for it in code, where that is not its name in quotes
     **settings, # that it was opened with, for the error
 )->AudioModel: # the same, with its `passport`
     "Raise `RefusedModelError` for a model with a defect that makes its results doubtful."
     model.passport = examine_once(model)
     if wrong := model.passport.refused:
-        again = ', '.join([repr(str(model.name)), *(f'{k}={brief(v)}' for k,v in settings.items())])
+        again = ', '.join([called or repr(str(model.name)), *(f'{k}={brief(v)}' for k,v in settings.items())])
         raise RefusedModelError(f'{model.name} can not be used: {"; ".join(wrong.values())}. '
                                 f'`auditus.models.passport.verify({again})` measures more of it',
                                 model, model.passport)
@@ -207,7 +208,7 @@ def verify(
     **settings, # of `load_model`
 )->Passport: # its text is a table
     "Measure a model by the long form, also one that is refused."
-    try: model = load_model(model_name, **settings)
+    try: model = load_model(model_name, **group_graph(settings, ('context',)))
     except RefusedModelError as e:
         if e.model is None: raise
         model = e.model

@@ -6,13 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/310_models.ports.ipynb #28cf695b
-import csv, io, json
+import json, re
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from ..sound.errors import ModelNotFoundError, SettingError
 from ..sound.wording import brief
 from .sessions import look_into
+from .names import most_label_bytes, parse_labels
 from .tflite import TfliteFile
 
 # %% ../../nbs/310_models.ports.ipynb #cd050337
@@ -37,68 +38,6 @@ class GraphFile(NamedTuple):
         "Say what goes in and comes out, for errors."
         def one(p): return f"{p.name} ({', '.join('?' if d is None else str(d) for d in p.shape)})"
         return f"it takes {', '.join(map(one, self.inputs))} and gives {', '.join(map(one, self.outputs))}"
-
-# %% ../../nbs/310_models.ports.ipynb #08bf7b01
-_columns = ('label', 'labels', 'display_name', 'name', 'names', 'class', 'class_name', 'common_name', 'scientific_name',
-            'primary_label', 'species', 'ebird2021', 'inat2024_fsd50k')
-_most_bytes = 2**25 # of a list of labels
-
-def parse_labels(
-    text:str,
-    is_table:bool, # are its parts divided by commas?
-    n:int|None=None, # classes that the graph has, where that is known
-)->list:
-    "Read labels from a text with one in each line, or from a table."
-    text = text.removeprefix('\ufeff')
-    if not is_table: return [l.strip() for l in text.splitlines() if l.strip()]
-    rows = [r for r in csv.reader(io.StringIO(text)) if any(r)]
-    if not rows: return []
-    head = [c.strip().lower() for c in rows[0]]
-    column = next((head.index(c) for c in _columns if c in head), None)
-    if len({*map(len, rows)})>1 and (column is None or len(head)==1):
-        rows = [[','.join(r)] for r in rows] # a bare list, and the commas are those of the labels
-    elif column is not None and (longer := next((r for r in rows if len(r)>len(head)), None)):
-        raise SettingError(f'a line has {len(longer)} columns, and the first has {len(head)}: '
-                           f'put labels that hold commas between quotes; got {",".join(longer)!r}')
-    # a first line that names no column is one if there is a line too many
-    if column is not None or len(rows)-1==n: rows = rows[1:]
-    column = column or 0
-    if any(len(r)<=column for r in rows): raise SettingError(f'its lines have not all a column {column+1}')
-    return [r[column].strip() for r in rows]
-
-def read_labels(
-    source, # list of texts, or path of a .txt or .csv file
-    n:int|None=None, # classes that the graph has, where that is known
-)->list:
-    "Return labels. Raises `SettingError` where there are none, or another number of them."
-    if isinstance(source, (list, tuple)): found = [*map(str, source)]
-    else:
-        path = Path(source).expanduser()
-        try:
-            if path.stat().st_size>_most_bytes:
-                raise SettingError(f'`labels`: {brief(path)} is too large for a list of labels')
-            found = parse_labels(path.read_text(encoding='utf-8'), path.suffix.lower() in ('.csv', '.tsv'), n)
-        except OSError as e:
-            raise SettingError(f'`labels` can not be read from {brief(path)}: {e.strerror or e}') from e
-        except (SettingError, UnicodeDecodeError, csv.Error) as e:
-            raise SettingError(f'`labels` in {brief(path)}: {e}') from e
-    if n is not None and len(found)!=n:
-        raise SettingError(f'`labels`: the graph has {n:,} classes, and {brief(source)} holds {len(found):,} labels')
-    return found
-
-# %% ../../nbs/310_models.ports.ipynb #a8007a21
-def labels_beside(
-    path:Path, # of a graph
-    n:int, # its classes
-)->list|None:
-    "Find labels in the folder of a graph."
-    stems = path.stem,f'{path.stem}_labels',f'{path.stem}_Labels','labels','Labels','classes','label'
-    names = [f'{stem}.{end}' for stem in stems for end in ('txt', 'csv')]
-    alike = {*path.parent.glob('*[lL]abels*.txt'), *path.parent.glob('*[lL]abels*.csv')}
-    for f in [path.with_name(m) for m in names]+sorted(alike):
-        if not f.is_file(): continue
-        try: return read_labels(f, n)
-        except SettingError: continue # another graph's
 
 # %% ../../nbs/310_models.ports.ipynb #396640f2
 _kinds = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64',
@@ -137,16 +76,30 @@ def with_inner_outputs(
     model = onnx.load(path)
     there = {o for node in model.graph.node for o in node.output}
     for n in names:
-        if n not in there: raise SettingError(f'{brief(path)} has no tensor {n!r}')
+        if n not in there:
+            raise SettingError(f'{brief(path)} has no tensor {n!r}: '
+                               f"it gives {', '.join(repr(o.name) for o in model.graph.output)}")
         model.graph.output.append(onnx.ValueInfoProto(name=n))
     return model.SerializeToString()
+
+# %% ../../nbs/310_models.ports.ipynb #7709bdcf
+_located = re.compile(rb'\n\x08location\x12([\x01-\x7f])') # as protobuf writes a key and the size of its value
+
+def files_beside(
+    path:Path, # of an .onnx file
+)->list: # of paths
+    "Find the files that hold the weights of an ONNX graph, in its own folder."
+    data = path.read_bytes()
+    names = {data[m.end():m.end()+m[1][0]].decode('utf-8', 'replace') for m in _located.finditer(data)}
+    found = (path.with_name(n) for n in sorted(names) if n==Path(n).name)
+    return [f for f in found if f.is_file()]
 
 # %% ../../nbs/310_models.ports.ipynb #8407a2f5
 def _archived_labels(path:Path)->list|None: # those in the archive at the end of a file
     import zipfile
     if not zipfile.is_zipfile(path): return None
     with zipfile.ZipFile(path) as archive:
-        named = [i for i in archive.infolist() if i.filename.lower().endswith('.txt') and i.file_size<=_most_bytes]
+        named = [i for i in archive.infolist() if i.filename.lower().endswith('.txt') and i.file_size<=most_label_bytes]
         likely = [i for i in named if 'label' in i.filename.lower()] or named
         if len(likely)!=1: return None
         try: return parse_labels(archive.read(likely[0]).decode('utf-8'), False)

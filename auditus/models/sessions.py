@@ -86,7 +86,8 @@ class OnnxSession:
         import onnxruntime as ort
         self.path,self.at_once = path,passes_at_once(path) if device=='cpu' and threads is None else 1
         options = ort.SessionOptions()
-        options.log_severity_level,options.intra_op_num_threads = 3,threads or model_threads()
+        # what a graph does not take is raised: the engine would print it as well
+        options.log_severity_level,options.intra_op_num_threads = 4,threads or model_threads()
         source,providers = str(path) if isinstance(path, Path) else path,_providers(device)
         try: self.session = ort.InferenceSession(source, options, providers=providers)
         # each release of the engine raises classes of its own

@@ -112,7 +112,7 @@ def kind(self:TfliteFile, i:int)->str:
     return self.tensors[i].kind
 
 @patch
-def operators(self:TfliteFile)->list: # names, in order
+def operator_names(self:TfliteFile)->list: # names, in order
     "Return the operators that the graph runs."
     return [s.name for s in self.steps]
 
@@ -150,7 +150,7 @@ class TfliteReader(AxisBuilder):
         self.file,self.schema,self.known,self.padded = file,file.schema,{},{}
         for i in file.inputs:
             self.known[i] = self.add_input(f'input_{i}', (sizes or {}).get(file.name(i), file.shape(i)))
-        for name,op in zip(file.operators(), file.graph.operators): self._step(name, op)
+        for name,op in zip(file.operator_names(), file.graph.operators): self._step(name, op)
 
     def _step(self, name, op):
         if name not in operators: raise NotReadable(f'the operator {name}')

@@ -118,5 +118,8 @@ def cut_class(
             _keep_only(self, path, beside, tensors)
         # some classes have a method of their own, which looks after parts that are gone
         from_pretrained = classmethod(PreTrainedModel.from_pretrained.__func__)
+        # the library reads this out of the file that a class stands in
+        @classmethod
+        def _can_set_experts_implementation(_): return cls._can_set_experts_implementation()
     Cut.__name__ = Cut.__qualname__ = cls.__name__
     return Cut

@@ -11,7 +11,7 @@ from fastcore.basics import patch
 from ..sound.errors import AuditusError, ModelNotFoundError, SettingError
 from .forms import find_multiple
 from .passport import RefusedModelError, check_opened
-from .ports import labels_beside, read_labels
+from .names import labels_beside, read_labels
 from .described import _ask
 
 # %% ../../nbs/318_models.trial.ipynb #3a615509
@@ -36,6 +36,7 @@ def probe(self:GraphTrial,
     out = self._shortest_pass() if self.samples is None else self._window_pass()
     self.pooled_dim = out['pooled'].shape[1] if 'pooled' in out else None
     self.frame_dim = out['frames'].shape[2] if 'frames' in out else self.pooled_dim
+    if self.samples is None and 'frames' in out: self._check_width()
     if 'logits' in out: self._find_classes(out['logits'], labels, otherwise)
     elif labels is not None:
         raise SettingError('`labels` are of classes, and which output scores them is not known: '
@@ -44,6 +45,16 @@ def probe(self:GraphTrial,
     self.padding_counts = self.samples is not None and 'frames' in out and out['frames'].shape[1]>1
     kept = 'frame_dim','pooled_dim','activation','min_samples','padding_counts','singly','multiple'
     self.about |= {k:getattr(self, k) for k in kept}
+
+@patch
+def _check_width(self:GraphTrial):
+    "Raise `SettingError` where the size of a frame depends on how long the sound is."
+    n = self._length_for(2*self.min_samples)
+    wide = self._first_pass(np.stack(_probe_waves(n, self.sr)))['frames'].shape[2]
+    if wide==self.frame_dim: return
+    raise SettingError(f'`frames`: the last axis of {self.about["outputs"]["frames"]!r} is {self.frame_dim} and {wide} '
+                       f'for sounds of two lengths, and must be the size of a frame: {self.name} gives '
+                       'no (n, tokens, dim) there')
 
 @patch
 def _find_classes(self:GraphTrial, logits, labels, otherwise):

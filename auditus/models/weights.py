@@ -196,7 +196,7 @@ def read_weights(
         make = partial(cls.from_config, trust_remote_code=trusted) if hasattr(cls, 'from_config') else cls
         with quiet(), torch.device('meta'): return make(bare).eval()
     with quiet():
-        known = dict(output_loading_info=True, local_files_only=True)
+        known = dict(output_loading_info=True, local_files_only=True, ignore_mismatched_sizes=True)
         try: net,info = cls.from_pretrained(folder, **known, **kwargs)
         # whatever a damaged file makes the libraries beneath raise, it is this folder that can't be opened
         except Exception as e:
@@ -204,7 +204,7 @@ def read_weights(
             raise ModelNotFoundError(f'the model in {brief(folder)} can not be opened: {why}') from e
     missing = [k for k in info['missing_keys'] if not k.endswith(_trained_only)]
     if missing or info['mismatched_keys']:
-        odd = sorted(map(str, missing or info['mismatched_keys']))
+        odd = missing or sorted(k if isinstance(k, str) else k[0] for k in info['mismatched_keys'])
         raise ModelNotFoundError(f'the weights in {brief(folder)} do not fit {type(net).__name__}: '
                                  f'{len(odd)} tensors are missing or of another shape, {odd[0]} first. '
                                  'Is the checkpoint whole?')

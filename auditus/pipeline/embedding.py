@@ -6,11 +6,8 @@
 __all__ = ['default_model', 'TruncationWarning', 'AudioEmbedding']
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #d6be55a3
-import inspect, queue, threading, warnings
-from collections import deque
+import inspect, warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import chain, islice
 from typing import NamedTuple
 import numpy as np
@@ -24,6 +21,7 @@ from ..signal import as_audio
 from ..models.base import AudioModel, ModelFrames, group_graph, load_model
 from ..models.device import check_fork
 from .plan import WindowOutput
+from .threads import prefetch, side_by_side
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #4bfba777
 default_model = 'MIT/ast-finetuned-audioset-10-10-0.4593'
@@ -36,6 +34,13 @@ load_settings = [k for k,p in inspect.signature(load_model).parameters.items()
                  if p.kind is not p.VAR_KEYWORD][1:]
 
 def is_whole(layer): return isinstance(layer, (int, np.integer)) and not isinstance(layer, bool)
+
+def as_layer(
+    layer, # as in `AudioEmbedding`
+): # numbers of Python, and a list where there are several
+    "Return a layer, or several, as they are kept: a range or an array becomes a list."
+    if hasattr(layer, 'tolist'): layer = layer.tolist()
+    return [*layer] if isinstance(layer, range) else layer
 
 def check_layer(
     layer, # as in `AudioEmbedding`
@@ -66,6 +71,7 @@ class AudioEmbedding(Transform):
         progress:bool|None=None, # a bar for many; `None`: where somebody is watching
         **kwargs, # settings of `load_model`
     ):
+        layer = as_layer(layer)
         store_attr(**kwargs)
         check_choice('return_tensors', return_tensors, ('np', 'pt'))
         check_choice('output', output, ('frames', 'pooled'))
@@ -194,52 +200,7 @@ def prepare_batches(self:AudioEmbedding,
     yield from ready()
     if failure is not None: raise failure
 
-# %% ../../nbs/390_pipeline.embedding.ipynb #344944cb
-def prefetch(
-    xs:Iterable, # worked off in a thread of its own
-    ahead:int, # how far it may be ahead
-)->Iterator:
-    "Yield the same items, prepared in advance."
-    ready,done,closed = queue.Queue(ahead),object(),threading.Event()
-    def put(x):
-        while not closed.is_set():
-            with suppress(queue.Full): return ready.put(x, timeout=.1)
-    def work():
-        try:
-            for x in xs:
-                put((x, None))
-                if closed.is_set(): return
-            put((done, None))
-        except BaseException as e: put((done, e)) # raised again where the items are used
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    try:
-        while (o := ready.get())[0] is not done: yield o[0]
-        if o[1] is not None: raise o[1]
-    finally:
-        closed.set()
-        worker.join()
-
 # %% ../../nbs/390_pipeline.embedding.ipynb #d8b2b1f8
-def side_by_side(
-    f, # called with each item, in a thread
-    xs:Iterable,
-    at_once:int, # how many calls go on at a time
-)->Iterator: # of `(x, f(x))`, in the order of the items
-    "Work several items off at a time. Where `xs` fails, what was begun still comes first."
-    begun,failure,xs = deque(),None,iter(xs)
-    with ThreadPoolExecutor(at_once) as pool:
-        while failure is None:
-            try: x = next(xs)
-            except StopIteration: break
-            except Exception as e: failure = e # raised again behind what was begun
-            else: begun.append((x, pool.submit(f, x)))
-            if len(begun)<=at_once: continue
-            x,done = begun.popleft()
-            yield x,done.result()
-        for x,done in begun: yield x,done.result()
-    if failure is not None: raise failure
-
 batches_alone = 4 # that go one by one, for each that may go side by side later
 
 @patch

@@ -22,7 +22,7 @@ from ..models.base import AudioModel, ModelFrames, group_graph
 from .pooling import Normalize, Pooling, PoolingKind, poolings, Truncate
 from .steps import check_steps, Steps, stream_samples, stream_windows
 from .plan import EmbeddedSound, merge_chunks, pool_windows, Row, WindowPlan
-from .embedding import AudioEmbedding, default_model, Passes, to_tensors
+from .embedding import AudioEmbedding, as_layer, default_model, Passes, to_tensors
 from .live import LiveEmbedding
 from .protocols import SavedInFolder, SklearnTransformer
 from .module import module_class
@@ -69,6 +69,7 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         truncate_dim:int|None=None, # keep so many numbers of a vector; for models that were trained for it
         **kwargs, # settings of `AudioEmbedding`
     ):
+        layer = as_layer(layer)
         store_attr(**kwargs)
         check_steps(custom_steps)
         check_choice('pooling', pooling, (*poolings, 'model', None))

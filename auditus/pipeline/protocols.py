@@ -41,7 +41,7 @@ class SklearnTransformer:
                 else f'window={self.window!r} gives a row for each window' if self.windowed
                 else 'pooling=None keeps all frames' if self.kind is None
                 else 'mono=False gives a row for each channel')
-        raise SettingError(f"{who} needs one row for each file, but {what}: use window='auto' or None, "
+        raise SettingError(f"{who} needs one row for each file, but {what}: use one layer, window='auto' or None, "
                            "a pooling such as 'mean', and mono=True")
 
     def fit(self, X, y=None):

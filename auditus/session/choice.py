@@ -9,6 +9,7 @@ __all__ = []
 import numpy as np
 from ..sound.errors import SettingError
 from ..learn.heads import l2_normalize
+from ..index.vectors import largest
 from ..thresholds import draw_clips
 
 # %% ../../nbs/746_session.choice.ipynb #f6421ef3
@@ -21,7 +22,7 @@ def ranked(
 )->np.ndarray: # numbers of rows, the highest value first; of equals the first
     "Sort the best rows of many."
     if most>=len(values): return np.argsort(-values, kind='stable')
-    best = np.sort(np.argpartition(-values, most-1)[:most])
+    best = largest(values[None], most)[0]
     return best[np.argsort(-values[best], kind='stable')]
 
 # %% ../../nbs/746_session.choice.ipynb #48d27004
