@@ -65,7 +65,7 @@ def test_a_table_that_keeps_channels_apart(tmp_path):
     sf.write(tmp_path/'night.wav', wave, sr, 'FLOAT')
 
     def spectrum(waves): return np.abs(np.fft.rfft(waves))[:, :4096].reshape(len(waves), 32, -1).mean(-1)
-    pipe = AudioPipeline(spectrum, target_sr=sr, window=1, mono=False)
+    pipe = AudioPipeline(spectrum, target_sr=sr, name='spectrum', window=1, mono=False)
     extract(tmp_path/'night.wav', tmp_path/'t.parquet', pipe)
     X, rows = np.stack([*map(np.asarray, pq.read_table(tmp_path/'t.parquet')['embedding'].to_pylist())]), pq.read_table(tmp_path/'t.parquet').drop_columns('embedding')
     s = Session((X, rows), tmp_path, tmp_path/'s')
