@@ -230,11 +230,11 @@ def _judged_before(
     label:str, # of a class
 )->_JudgedBefore:
     "Find the clips of a class that somebody had judged before: no chance had picked them."
-    known,chosen = everything.is_judged,{*drawn.keys()} if everything.is_judged.any() else ()
-    here = everything.label==label
-    keys = everything.keys() if known.any() else ()
-    before = np.array([bool(k) and keys[i] not in chosen for i,k in enumerate(known)], bool) & here
-    said = everything.judged[before].tolist() if before.any() else []
+    here,known = everything.label==label,everything.is_judged
+    if not known.any(): return _JudgedBefore(everything.score[here], 0, 0, int(here.sum()))
+    chosen = {*drawn.keys()}
+    before = here & known & np.array([k not in chosen for k in everything.keys()])
+    said = everything.judged[before].tolist()
     return _JudgedBefore(everything.score[here & ~before], said.count('yes'), said.count('unsure'), int(here.sum()))
 
 # %% ../nbs/716_thresholds.ipynb #edc569a3

@@ -179,15 +179,20 @@ def test_the_vector_of_a_speaker_is_the_models_summary(config, made, tmp_path, r
     assert np.abs(AudioPipeline(tmp_path)((wave, 16000))-model.base_model(**extractor(wave, sampling_rate=16000, return_tensors='pt')).last_hidden_state[0].mean(0).detach().numpy()).max() < 1e-5
 
 
+def embeds_as_before(name, ids, made, to, rng):
+    "A copy with other labels embeds a wave, which is returned, as the folder does."
+    folder, *_ = made(name)
+    shutil.copytree(folder, to)
+    config = json.loads((folder/'config.json').read_text())
+    (to/'config.json').write_text(json.dumps({**config, 'id2label': ids, 'label2id': {v: k for k, v in ids.items()}}))
+    wave = noise(rng, 1., 16000)
+    assert np.array_equal(AudioPipeline(to)((wave, 16000)), AudioPipeline(folder)((wave, 16000)))
+    return wave
+
+
 @pytest.mark.parametrize('ids', [{1: 'a', 2: 'b', 3: 'c'}, {0: 'a', 2: 'b', 3: 'c'}])
 def test_embeddings_need_no_labels_and_scores_do(ids, made, tmp_path, rng):
-    folder, model, extractor = made('head-hubert')
-    shutil.copytree(folder, tmp_path/'m')
-    config = json.loads((folder/'config.json').read_text())
-    (tmp_path/'m'/'config.json').write_text(json.dumps({**config, 'id2label': ids,
-                                                        'label2id': {v: k for k, v in ids.items()}}))
-    wave = noise(rng, 1., 16000)
-    assert np.array_equal(AudioPipeline(tmp_path/'m')((wave, 16000)), AudioPipeline(folder)((wave, 16000)))
+    wave = embeds_as_before('head-hubert', ids, made, tmp_path/'m', rng)
     with pytest.raises(ModelNotFoundError, match=f'id2label in its config.json has the numbers {min(ids)} to 3, and 3 classes are numbered 0 to 2'):
         AudioClassifier(tmp_path/'m')((wave, 16000))
 
@@ -195,13 +200,7 @@ def test_embeddings_need_no_labels_and_scores_do(ids, made, tmp_path, rng):
 @pytest.mark.parametrize('name', ['head-ast', 'head-hubert', 'head-whisper'])
 @pytest.mark.parametrize('ids', [{0: 'a', 1: 'b'}, {0: 'a', 1: 'b', 2: 'c', 3: 'd'}])
 def test_embeddings_need_no_labels_where_their_number_is_wrong(ids, name, made, tmp_path, rng):
-    folder, model, extractor = made(name)
-    shutil.copytree(folder, tmp_path/'m')
-    config = json.loads((folder/'config.json').read_text())
-    (tmp_path/'m'/'config.json').write_text(json.dumps({**config, 'id2label': ids,
-                                                        'label2id': {v: k for k, v in ids.items()}}))
-    wave = noise(rng, 1., 16000)
-    assert np.array_equal(AudioPipeline(tmp_path/'m')((wave, 16000)), AudioPipeline(folder)((wave, 16000)))
+    wave = embeds_as_before(name, ids, made, tmp_path/'m', rng)
     assert load_model(tmp_path/'m').forward([wave]).logits.shape == (1, 3)
     with pytest.raises(ModelNotFoundError, match='id2label in its config.json does not have a name for each of 3 classes'):
         AudioClassifier(tmp_path/'m')((wave, 16000))

@@ -21,7 +21,7 @@ from ..collection.sources import user_path
 from ..collection.annotations import annotation_rows, read_annotations, tables
 from ..collection.items import is_url
 from ..collect import collect
-from .rows import Rows
+from .rows import clip_fields, Rows
 
 # %% ../../nbs/747_session.examples.ipynb #a5871168
 def annotated_calls(
@@ -58,8 +58,7 @@ def rows_of(
 )->list: # of numbers of rows; empty: it lies in none of the table's recordings
     "Find the rows that an example is heard in. Raises `AudioInputError` where it could be any of many."
     whole = isinstance(example, (str, os.PathLike))
-    if isinstance(example, Clip):
-        example = {'file': example.source, **{k:getattr(example, k) for k in ('start', 'end', 'channel')}}
+    if isinstance(example, Clip): example = clip_fields(example)
     if not isinstance(example, dict): example = {'file': example if whole else None}
     source,start,end,channel = example.get('file'),example.get('start', 0.),example.get('end'),example.get('channel')
     if not isinstance(source, (str, os.PathLike)): return []

@@ -111,6 +111,12 @@ def find(self:Rows,
     return int(near[off.argmin()]) if len(near) and off.min()<=same_time else None
 
 # %% ../../nbs/719_session.rows.ipynb #262ac0d6
+def clip_fields(
+    clip:Clip,
+)->dict: # as a row of a table names it
+    "Return what a clip is."
+    return {'file': clip.source, **{k:getattr(clip, k) for k in ('start', 'end', 'channel')}}
+
 @patch
 def locate(self:Rows,
     item, # `Clip`, dict with `file`, `start` and `end`, or number of a row
@@ -119,7 +125,7 @@ def locate(self:Rows,
     if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
         if 0<=item<len(self): return int(item)
         raise AudioInputError(f'the table has the rows 0 to {len(self)-1}, got {item}')
-    if isinstance(item, Clip): item = {'file': item.source, **{k:getattr(item, k) for k in ('start', 'end', 'channel')}}
+    if isinstance(item, Clip): item = clip_fields(item)
     source = item.get('file') if isinstance(item, dict) else None
     if not isinstance(source, (str, os.PathLike)):
         raise AudioInputError(f'a judgement is of a clip that `next` gave, or of a row, got {brief(item)}')
