@@ -14,7 +14,7 @@ import numpy as np
 from fastcore.basics import patch, store_attr
 from .sound.errors import (
     AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, ModelNotFoundError, SettingError,
-    check_choice, check_positive)
+    check_choice, check_positive, names_checked)
 from .sound.chain import Pipeline, Transform, is_many, stack
 from .sound.wording import brief
 
@@ -78,6 +78,7 @@ def as_samples(
     return a
 
 # %% ../nbs/030_core.ipynb #c883b640
+@names_checked
 class AudioArray:
     "Samples and their rate: one sound, mono or with several channels."
     def __init__(self,
@@ -173,6 +174,7 @@ def _repr_html_(self:AudioArray):
     return sound_html(self)
 
 # %% ../nbs/030_core.ipynb #2107e1d5
+@names_checked
 @dataclass(frozen=True)
 class Clip:
     "Seconds `start` to `end` of a sound: one annotated call, one event. Only this part of a file is read."

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from weakref import WeakValueDictionary
 from ..sound.wording import brief
-from ..sound.errors import check_choice, check_positive, SettingError
+from ..sound.errors import check_choice, check_names, check_positive, SettingError
 from .registry import find_entry, load_entry, registered
 from .tuned import tuned_settings
 
@@ -304,7 +304,7 @@ def _make_model(
     given = {k:v for k,v in settings.items() if k not in ('name', 'graph')} | (settings.get('graph') or {})
     for k in _changed({k:v for k,v in given.items() if k not in taken}):
         if k=='backend' and given[k] in ('auto', _only_backend(make)): continue # it has one engine, and has that
-        raise SettingError(f"the model '{entry.name}' has no setting `{k}`; it has {', '.join(taken) or 'none'}")
+        check_names(f"the model '{entry.name}'", [k], taken)
     # without a backend, the model's own default is meant
     return make(settings['name'], **{k:v for k,v in given.items() if k in taken and (k, v)!=('backend', None)})
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
+from inspect import CO_VARKEYWORDS, signature
 import warnings
 import numpy as np
 from .wording import brief, without_secrets
@@ -100,7 +101,24 @@ def check_names(
         if name in valid: continue
         meant = get_close_matches(name, valid, 1)
         hint = f'. Did you mean `{meant[0]}`?' if meant else ''
-        raise UnknownSettingError(f"{what} has no setting `{name}`; it has {', '.join(valid)}{hint}")
+        raise UnknownSettingError(f"{what} has no setting `{name}`; it has {', '.join(valid) or 'none'}{hint}")
+
+# %% ../../nbs/010_sound.errors.ipynb #01772dd0
+def names_checked(
+    f, # a function or a class
+):
+    "Let a call with a name that isn't an argument's end in `UnknownSettingError`, with the one that may be meant."
+    if isinstance(f, type):
+        f.__init__ = names_checked(f.__init__)
+        return f
+    if f.__code__.co_flags & CO_VARKEYWORDS: return f # hands names on, to where they are checked
+    what = f.__qualname__.removesuffix('.__init__').split('.')[-1]
+    valid = [p for p in signature(f).parameters if p not in ('self', 'cls')]
+    @wraps(f)
+    def called(*args, **kwargs):
+        if kwargs: check_names(what, kwargs, valid)
+        return f(*args, **kwargs)
+    return called
 
 # %% ../../nbs/010_sound.errors.ipynb #066c601e
 def require(
@@ -117,6 +135,7 @@ def require(
 def renamed(**former): # old names of arguments, and their names now
     "Let a function take arguments by their former names. It warns with `DeprecationWarning`."
     def decorate(f):
+        checked = names_checked(f)
         @wraps(f)
         def called(*args, **kwargs):
             for old in former.keys() & kwargs.keys():
@@ -124,6 +143,6 @@ def renamed(**former): # old names of arguments, and their names now
                 if former[old] in kwargs:
                     raise SettingError(f'`{old}` is the former name of `{former[old]}`: give one of them')
                 kwargs[former[old]] = kwargs.pop(old)
-            return f(*args, **kwargs)
+            return checked(*args, **kwargs)
         return called
     return decorate
