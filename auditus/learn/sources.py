@@ -6,11 +6,11 @@
 __all__ = ['labelled']
 
 # %% ../../nbs/610_learn.sources.ipynb #334f24ff
-import ast, os, re, warnings
+import ast, os, re
 from pathlib import Path
 import numpy as np
 from ..sound.wording import brief, count
-from ..sound.errors import AudioInputError, check_choice, SettingError, renamed
+from ..sound.errors import AudioInputError, check_choice, SettingError, renamed, warn_user
 from ..sound.columns import as_column, find_column_of_sounds, iter_items
 from ..sound.chain import is_many
 from ..core import AudioArray, Clip
@@ -99,13 +99,13 @@ def _warn_of_folders(
     there = {d.name for d in here if d.is_dir() and not d.is_symlink()
              and not d.name.startswith(_left_behind)}
     if empty := sorted(there-{*labels}):
-        warnings.warn(f'{count(len(empty), "sub-folder")} of {brief(folder)} hold no sounds that can be '
-                      'read by their '
-                      f'suffix, so these are no classes: {", ".join(empty[:5])}', LabelWarning, stacklevel=4)
+        warn_user(f'{count(len(empty), "sub-folder")} of {brief(folder)} hold no sounds that can be '
+                  'read by their '
+                  f'suffix, so these are no classes: {", ".join(empty[:5])}', LabelWarning)
     if {l.lower() for l in labels}<=_set_names:
-        warnings.warn(f'the labels are {", ".join(sorted({*labels}))}: are these parts of a set, with the '
-                      'classes one '
-                      'level deeper? Then give one of them', LabelWarning, stacklevel=4)
+        warn_user(f'the labels are {", ".join(sorted({*labels}))}: are these parts of a set, with the '
+                  'classes one '
+                  'level deeper? Then give one of them', LabelWarning)
 
 def _labels_from_folders(
     items:list, # of `Item`, named by their paths within a folder
@@ -121,9 +121,9 @@ def _labels_from_folders(
                               '`path` and `label`')
     if (loose := len(items)-len(inside)):
         first = next(i.name for i in items if '/' not in i.name)
-        warnings.warn(f'{count(loose, "sound")} in {brief(folder)} lie in no sub-folder, have no label and '
-                      'are left '
-                      f'out: {first} first', LabelWarning, stacklevel=3)
+        warn_user(f'{count(loose, "sound")} in {brief(folder)} lie in no sub-folder, have no label and '
+                  'are left '
+                  f'out: {first} first', LabelWarning)
     labels = [i.name.split('/')[0] for i in inside]
     _warn_of_folders(folder, labels)
     return inside,labels
@@ -225,11 +225,10 @@ def labelled(
     if isinstance(sounds, Labelled): return sounds
     check_choice('problem_type', problem_type, _problem_types)
     items = collect(sounds)
-    if items.left_out: warnings.warn(f'{brief(sounds)}: {describe_left_out(items.left_out)}', LabelWarning,
-                                     stacklevel=2)
+    if items.left_out: warn_user(f'{brief(sounds)}: {describe_left_out(items.left_out)}', LabelWarning)
     if items.repeated:
-        warnings.warn(f'{count(items.repeated, "sound")} are listed more than once and taken once',
-                      LabelWarning, stacklevel=2)
+        warn_user(f'{count(items.repeated, "sound")} are listed more than once and taken once',
+                  LabelWarning)
     is_folder = is_label_folder(sounds)
     if is_folder and label_column is not None:
         raise SettingError(f'`label_column` is for a table, and {brief(sounds)} is a folder, whose '

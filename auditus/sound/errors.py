@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
 from inspect import CO_VARKEYWORDS, signature
-import warnings
+import sys, warnings
 import numpy as np
 from .wording import brief, without_secrets
 
@@ -54,6 +54,19 @@ def unnamed():
     except AuditusError as e:
         e.index = e.item = None
         raise
+
+# %% ../../nbs/010_sound.errors.ipynb #78a1a7d2
+_between = 'auditus', 'contextlib', 'fastcore' # packages whose lines are not the user's
+
+def warn_user(
+    message:str, # what is the matter
+    kind:type=UserWarning, # of warning
+):
+    "Warn at the user's line: the nearest that is not one of ours."
+    frame,level = sys._getframe(1),2
+    while frame.f_back and frame.f_globals.get('__name__', '').partition('.')[0] in _between:
+        frame,level = frame.f_back,level+1
+    warnings.warn(message, kind, stacklevel=level)
 
 # %% ../../nbs/010_sound.errors.ipynb #9b5f4757
 def check_choice(
@@ -139,7 +152,7 @@ def renamed(**former): # old names of arguments, and their names now
         @wraps(f)
         def called(*args, **kwargs):
             for old in former.keys() & kwargs.keys():
-                warnings.warn(f'`{old}` is now `{former[old]}`', DeprecationWarning, stacklevel=2)
+                warn_user(f'`{old}` is now `{former[old]}`', DeprecationWarning)
                 if former[old] in kwargs:
                     raise SettingError(f'`{old}` is the former name of `{former[old]}`: give one of them')
                 kwargs[former[old]] = kwargs.pop(old)
