@@ -73,6 +73,6 @@ class TrainedClassifier(SklearnClassifier):
     def score(self, sounds, labels, sample_weight=None)->float: # as in `SklearnClassifier`
         "Return the accuracy. Raises `AudioInputError` where a label is none of the model's."
         places,names = self.label_places(),self.name_labels(labels)
-        if self._chosen is None: check_known({*names}, places, self.labels)
+        if len(self.classes_)==len(self.labels): check_known({*names}, places, self.labels)
         of_place = dict(enumerate(self.labels)) if self._chosen is None else {i:n for n,i in self._chosen.items()}
         return super().score(sounds, [of_place.get(places.get(n), n) for n in names], sample_weight)
