@@ -7,8 +7,9 @@ __all__ = ['compare', 'Comparison']
 
 # %% ../nbs/717_compare.ipynb #c31f9b08
 from .sound.chain import show_progress
-from .sound.errors import check_choice, SettingError
+from .sound.errors import check_choice, hands_on_to, SettingError
 from .pipeline.pooling import poolings as known_poolings
+from .transform import AudioPipeline
 from .learn.labelled import check_learnable
 from .learn.sources import as_labelled
 from .learn.candidates import check_layers, embed_together
@@ -21,6 +22,7 @@ from .learn.comparison import Comparison, plain_first
 _all_ = ['Comparison']
 
 # %% ../nbs/717_compare.ipynb #b80f3de2
+@hands_on_to(AudioPipeline)
 def compare(
     sounds, # paths, arrays or clips; or a folder or a table that brings labels along
     labels=None, # one a sound: a name, or several

@@ -9,7 +9,7 @@ __all__ = ['SoundDataset', 'Labelled', 'LabelWarning', 'train_val_split', 'label
 import numpy as np
 from fastcore.basics import patch, store_attr
 from .sound.wording import brief
-from .sound.errors import check_positive, naming_item, SettingError
+from .sound.errors import check_positive, names_checked, naming_item, SettingError
 from .core import AudioArray
 from .load import AudioLoader
 from .learn.labelled import former_names, Labelled, LabelWarning, train_val_split
@@ -40,6 +40,7 @@ def crop_start(
     return int(np.random.default_rng(seed).integers(n-max_samples+1)) if n>max_samples else 0
 
 # %% ../nbs/630_labels.ipynb #20508c99
+@names_checked
 class SoundDataset:
     "Labelled sounds as a map-style dataset of PyTorch: `dataset[i]` is `(wave, label)`."
     # count it up after each epoch, and long sounds are cropped at other places; not with

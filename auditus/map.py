@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from .sound.wording import count
-from .sound.errors import AudioInputError, SettingError, check_choice, check_positive
+from .sound.errors import AudioInputError, SettingError, check_choice, check_positive, hands_on_to
 from .sound.files import said_plainly
 from .sound.recorded import time_in_name
 from .sound.whole import write_whole
+from .transform import AudioPipeline
 from .collect import collect
 from .collection.annotations import label_columns, score_columns
 from .collection.recorded import time_column
@@ -183,6 +184,7 @@ class SoundMap(NamedTuple):
     errors:list # `(name, error)` of those that could not be read
     note:str # the same in words, as it stands on the page
 
+@hands_on_to(AudioPipeline)
 def write_map(
     source, # a `SoundIndex`, a saved one, what `extract` wrote, or sounds
     out, # the page, a file that ends in .html
@@ -210,7 +212,10 @@ def write_map(
     if sounds is not None: known = {}
     elif known is None: known = known_sounds(source)
     places = SoundPlaces(sounds, known)
-    if isinstance(source, SoundIndex): index = source
+    if isinstance(source, SoundIndex):
+        if pipeline is not None or changes:
+            raise SettingError(f'an index has its pipeline: leave `{"pipeline" if pipeline is not None else [*changes][0]}` out')
+        index = source
     else: index = find_index(source, pipeline, progress=progress, **changes)
     data = map_data(index, pick_rows(len(index), max_points), method, colour, scores)
     if title is None: title = Path(source).name if isinstance(source, (str, Path)) else 'sounds'

@@ -9,7 +9,7 @@ __all__ = ['report']
 import html, os
 from pathlib import Path
 from .sound.wording import count
-from .sound.errors import AudioInputError, SettingError, check_positive
+from .sound.errors import AudioInputError, SettingError, check_positive, names_checked
 from .sound.files import said_plainly
 from .sound.sums import file_digest
 from .sound.whole import write_whole
@@ -90,6 +90,7 @@ def _summary(
             f'({count(len(find_events(found)), "event")}) in {count(len(files), "recording")}{at}{when}')
 
 # %% ../nbs/763_report.ipynb #5f33a2d4
+@names_checked
 def report(
     # what `auditus classify -o` wrote, or another table with `file`, `start`, `end`, `label` and `score`:
     # a path, a frame, or dicts

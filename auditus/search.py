@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .sound.wording import brief, count, html_table, rows_shown
-from .sound.errors import AudioInputError, SettingError, check_choice, check_positive, renamed
+from .sound.errors import AudioInputError, SettingError, check_choice, check_positive, hands_on_to, names_checked, renamed
 from .sound.files import read_whole
+from .pipeline.protocols import check_changes
 from .transform import AudioPipeline
 from .learn.heads import l2_normalize
 from .learn.labelled import former_name, former_names
@@ -75,6 +76,7 @@ class SoundIndex(VectorIndex):
 # %% ../nbs/750_search.ipynb #0bc21586
 @patch(cls_method=True)
 @renamed(source='sounds')
+@hands_on_to(AudioPipeline)
 def build(cls:SoundIndex,
     sounds, # what `extract` wrote, or a collection as `extract` takes it, or a pair of a matrix and a table
     pipeline:AudioPipeline|None=None, # embeds sounds and queries; `None`: the one that made the table
@@ -85,6 +87,7 @@ def build(cls:SoundIndex,
 )->SoundIndex:
     "Make an index. Raises `SettingError` where a pipeline is missing or makes other vectors."
     checks = None
+    if pipeline is not None: check_changes(changes, pipeline)
     if isinstance(sounds, tuple) and len(sounds)==2: X,table = sounds
     else:
         X,table,settings = read_source(sounds, pipeline, cache, progress, changes.get('layer'))
@@ -124,6 +127,7 @@ def embed_words(self:SoundIndex,
 _queries_at_once = 1024 # vectors of a query that are searched at once
 
 @patch
+@names_checked
 def search(self:SoundIndex,
     query, # a sound, words, or a vector `(dim,)`; several examples: a list of them, or a folder of sounds
     k:int=10, # rows to find
@@ -167,6 +171,7 @@ def add(self:SoundIndex,
 
 # %% ../nbs/750_search.ipynb #68e5507a
 @patch
+@names_checked
 def duplicates(self:SoundIndex,
     threshold:float=.98, # cosine
     within:bool=False, # also two windows of one recording?
@@ -187,6 +192,7 @@ def duplicates(self:SoundIndex,
 
 # %% ../nbs/750_search.ipynb #382d2aa8
 @patch
+@names_checked
 def save(self:SoundIndex,
     folder, # made where it isn't there; an index in it is replaced, and notes beside that are kept
 ):
@@ -194,6 +200,7 @@ def save(self:SoundIndex,
     write_index(folder, self, self.table, self.pipeline, self.checks)
 
 @patch(cls_method=True)
+@hands_on_to(AudioPipeline)
 def open(cls:SoundIndex,
     folder, # what `save` wrote
     pipeline:AudioPipeline|None=None, # embeds queries; `None`: the one that was saved
@@ -223,6 +230,7 @@ def name_folders(
 
 # %% ../nbs/750_search.ipynb #3f3c7302
 @patch
+@names_checked
 def plot(self:SoundIndex,
     labels=None, # of each row; `None`: the folders of the sounds
     method:str='pca', # or 'umap'
@@ -249,6 +257,7 @@ def holds_vectors(
     "Whether its sounds are embedded already."
     return is_saved_index(source) or isinstance(source, (str, Path)) and table_settings(source) is not None
 
+@hands_on_to(AudioPipeline)
 def find_index(
     source, # a saved index, what `extract` wrote, or sounds
     pipeline:AudioPipeline|None=None, # embeds sounds and queries; `None`: the one that made the vectors

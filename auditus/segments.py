@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 from .sound.wording import brief, count
-from .sound.errors import AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, check_choice, check_positive
+from .sound.errors import AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, check_choice, check_positive, names_checked
 from .sound.whole import write_whole
 from .sound.files import said_plainly
 from .core import AudioArray, Clip
@@ -109,6 +109,7 @@ def _where_else(
     other = 'another' if sounds is not None else 'the'
     return f'. Say with `sounds` {other} folder from which the table names its recordings'
 
+@names_checked
 def segments(
     table, # of clips: a selection table, a CSV or Parquet file, a DataFrame, or a list of dicts
     out, # a folder, in which each label gets one

@@ -13,7 +13,7 @@ import soundfile as sf
 from kit import command, installed, noise
 
 import auditus
-from auditus import AudioPipeline
+from auditus import AudioPipeline, SoundIndex
 from auditus.collect import collect
 
 
@@ -207,6 +207,9 @@ def test_classify_leaves_out_low_scores_and_other_labels(sounds, tmp_path):
     assert classify('--min-score', .05, '-k', 6522) == [r for r in every if r[3] >= .05]
     assert classify('--min-score', .05, '--labels', 'Strix aluco') == [r for r in owls if r[2].startswith('Strix') and r[3] >= .05]
     assert classify('--min-score', 1) == [] and pq.read_table(tmp_path/'o.parquet').column_names == ['file', 'start', 'end', 'label', 'score']
+    for no_score in (3, -1, 'nan'):
+        done = command('classify', sounds/'chirp.ogg', '-m', 'birdnet', '--min-score', no_score)
+        assert done.exit_code == 1 and '`--min-score` must lie between 0 and 1' in done.stderr
     done = command('classify', sounds/'chirp.ogg', '-m', 'birdnet', '--labels', 'wolpertinger,Strix aluco', '-k', 1)
     assert done.exit_code == 0 and 'no label for 1 name: wolpertinger' in done.stderr and 'Tawny Owl' in done.stdout
     for named, said in (('wolpertinger', "the model has no label 'wolpertinger'"), (' , ', 'must name labels'), (tmp_path/'no.txt', 'there is no file')):
@@ -285,7 +288,30 @@ def test_a_column_of_labels_may_be_named_in_a_terminal(checkpoint, tmp_path, rng
     assert done.exit_code == 0, done.output
     assert 'names no column' in command('probe', 't.csv', '-m', checkpoint('head-hubert'), '--label-column', 'colour').output
     told = command('info', 'probe')
-    assert told.exit_code == 0 and 'probe (logistic): 2 labels: ' in told.stdout and 'pooling mean, window auto' in told.stdout
+    assert told.exit_code == 0 and 'probe (logistic): 2 labels: ' in told.stdout and 'pooling mean, layer -1, window auto' in told.stdout
+
+
+def test_info_describes_what_is_opened_without_its_weights(checkpoint, sounds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(checkpoint('head-hubert'), 'model')
+    for weights in Path('model').glob('*.safetensors'): weights.unlink()
+    Path('model/README.md').write_text('---\nlicense: other\nlicense_name: frog-licence\n---\n# A model')
+    done = command('info', 'model')
+    rate, labels = 'made for 16000 Hz', 'HubertForSequenceClassification'
+    assert done.exit_code == 0 and rate in done.stdout and labels in done.stdout and 'licence: frog-licence' in done.stdout and 'auditus verify model' in done.stdout
+    pipe = AudioPipeline(checkpoint('hubert-group'), window=1)
+    pipe.save('pipe')
+    SoundIndex.build(sounds, pipe).save('index')
+    told = command('info', 'pipe', 'index', sounds/'chirp.ogg').stdout
+    assert 'pipeline: pooling mean, layer -1, window 1' in told and 'vectors of 32 numbers' in told and 'OGG, VORBIS' in told and 'licence: not said here' in told
+    # sounds beside somebody's settings are sounds
+    shutil.copytree(sounds, 'mixed')
+    Path('mixed/config.json').write_text('{}')
+    assert command('info', 'mixed').stdout.count('Hz') == 6
+    assert 'a model is called so' in command('info', 'birdnet').stderr
+    Path('model/config.json').write_text('{')
+    done = command('info', 'model')
+    assert done.exit_code == 1 and 'config.json is damaged' in done.stderr.replace("'", '')
 
 
 @pytest.fixture(scope='module')
@@ -381,6 +407,10 @@ def test_segments_finds_its_sounds_where_it_is_told(sounds, tmp_path, monkeypatc
     found = command('segments', 't.csv', 'out', '--sounds', sounds)
     assert found.exit_code == 0 and '1 clip → out' in found.stderr and len([*Path('out').rglob('*.wav')]) == 1
     assert "there is no folder 'nowhere'" in command('segments', 't.csv', 'out', '--sounds', 'nowhere').stderr
+    assert command('segments', 't.csv', '-o', 'other', '--sounds', sounds).exit_code == 0 and len([*Path('other').rglob('*.wav')]) == 1
+    for args in ((), ('out', '-o', 'other')):
+        done = command('segments', 't.csv', *args)
+        assert done.exit_code == 1 and 'name the folder for the clips, with --out' in done.stderr
 
 
 @pytest.mark.parametrize('args, said', [

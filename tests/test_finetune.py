@@ -1162,6 +1162,11 @@ def test_a_card_says_the_licence_and_the_scores_as_the_hub_reads_them(tones, tmp
     assert ModelCard.load(result.folder/'README.md').data.pipeline_tag == 'audio-classification'
     told = brief_run(model, tones, tmp_path/'told', license='mit')
     assert metadata_load(told.folder/'README.md')['license'] == 'mit'
+    # what the hub has no name for
+    (model/'README.md').write_text('---\nlicense: other\nlicense_name: Frog Licence 2\n---\nA model.')
+    other = brief_run(model, tones, tmp_path/'other')
+    known = metadata_load(other.folder/'README.md')
+    assert (known['license'], known['license_name']) == ('other', 'frog-licence-2') and 'Frog Licence 2.' in (other.folder/'README.md').read_text()
     (model/'README.md').unlink()
     unknown = brief_run(model, tones, tmp_path/'unknown')
     assert 'license' not in metadata_load(unknown.folder/'README.md') and 'is under the licence of that model' in (unknown.folder/'README.md').read_text()

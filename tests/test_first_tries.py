@@ -9,11 +9,17 @@ import pytest
 from auditus import (
     AudioArray, AudioClassifier, AudioEmbedding, AudioInputError, AudioLoader, AudioPipeline, ClipIterator, ModelOutput,
     Pipeline, Probe, load_model,
-    SettingError, SoundIndex, ZeroShotClassifier)
+    SettingError, SoundIndex, ZeroShotClassifier, describe_graph)
+from auditus.collect import collect
+from auditus.compare import compare
 from auditus.core import Clip
 from auditus.extract import extract
 from auditus.finetune import finetune
+from auditus.map import write_map
 from auditus.models.names import read_labels
+from auditus.report import report
+from auditus.search import find_index
+from auditus.segments import segments
 from auditus.signal import Window
 
 
@@ -123,6 +129,29 @@ def test_the_network_is_under_net(checkpoint, files):
     (lambda: Probe('birdnet').fit([], [], grups=[]), 'fit has no setting `grups`; .* Did you mean `groups`'),
     (lambda: finetune('model', 'sounds', 'out', epoch=2), 'finetune has no setting `epoch`; .* Did you mean `epochs`'),
     (lambda: load_model('birdnet', devic='cpu'), 'has no setting `devic`; .* Did you mean `device`'),
+    # before they look for what is not there
+    (lambda: Probe.load('nowhere', devise='cpu'), 'load has no setting `devise`; .* Did you mean `device`'),
+    (lambda: AudioPipeline.load('nowhere', poling='max'), 'load has no setting `poling`; .* Did you mean `pooling`'),
+    (lambda: SoundIndex.build('nowhere', pipelin=1), 'build has no setting `pipelin`; .* Did you mean `pipeline`'),
+    (lambda: SoundIndex.open('nowhere', verfy=False), 'open has no setting `verfy`; .* Did you mean `verify`'),
+    (lambda: find_index('nowhere', devise='cpu'), 'has no setting `devise`; .* Did you mean `device`'),
+    (lambda: write_map('nowhere', 'map.html', metod='pca'), 'write_map has no setting `metod`; .* Did you mean `method`'),
+    (lambda: compare('nowhere', modles=['birdnet']), 'compare has no setting `modles`; .* Did you mean `models`'),
+    (lambda: ClipIterator.from_directory('nowhere', 8000, 800, batchsize=2), 'has no setting `batchsize`; .* Did you mean `batch_size`'),
+    (lambda: segments('nowhere', 'out', bst=3), 'segments has no setting `bst`; .* Did you mean `best`'),
+    (lambda: report('nowhere', 'out.html', min_scor=.5), 'report has no setting `min_scor`; .* Did you mean `min_score`'),
+    (lambda: describe_graph('nowhere.onnx', poled='x'), 'describe_graph has no setting `poled`; .* Did you mean `pooled`'),
 ])
 def test_functions_say_which_argument_may_be_meant(call, told):
     with pytest.raises(SettingError, match=told): call()
+
+
+def test_a_change_that_would_not_be_made_is_refused(checkpoint, sounds, tmp_path):
+    pipe = AudioPipeline(checkpoint('wav2vec2-layer'), window=1)
+    index = SoundIndex.build(sounds, pipe, window=1, device=None)  # as it is
+    index.save(tmp_path/'index')
+    for call in (lambda: SoundIndex.build(sounds, pipe, window=2), lambda: SoundIndex.open(tmp_path/'index', pipe, window=2),
+                 lambda: find_index(sounds, pipe, window=2), lambda: write_map(index, tmp_path/'map.html', window=2),
+                 lambda: compare([i.at for i in collect(sounds)], list('ababab'), [pipe], folds=3, window=2)):
+        with pytest.raises(SettingError, match='`window`'): call()
+    assert {*SoundIndex.open(tmp_path/'index', window=1).table['end'].to_pylist()} == {*index.table['end'].to_pylist()}

@@ -87,33 +87,36 @@ def __iter__(self:ClipIterator)->Iterator[tuple]: # array `(n, input_samples)`, 
 
 # %% ../../nbs/485_collection.batches.ipynb #b04b512b
 @patch(cls_method=True)
+@names_checked
 def from_files(cls:ClipIterator,
     files, # list of paths
     samplerate:int, # of the frames (Hz)
     input_samples:int, # in a frame
     batch_size:int=8, # frames in a batch
     audio_dir=None, # folder that paths start from
-    **kwargs, # `channel`
+    channel:int|None=None, # to be heard; `None`: the average of all
 )->ClipIterator:
     "Make batches of files."
-    return cls(files, samplerate, input_samples, batch_size, audio_dir, **kwargs)
+    return cls(files, samplerate, input_samples, batch_size, audio_dir, channel)
 
 @patch(cls_method=True)
+@names_checked
 def from_directory(cls:ClipIterator,
     directory, # folder
     samplerate:int, # of the frames (Hz)
     input_samples:int, # in a frame
     batch_size:int=8, # frames in a batch
     recursive:bool=True, # with the folders beneath?
-    **kwargs, # `channel`
+    channel:int|None=None, # to be heard; `None`: the average of all
 )->ClipIterator:
     "Make batches of the sounds in a folder, in order of their names."
     files = [Path(i.at) for i in collect(directory)]
     if not recursive: files = [f for f in files if f.parent==Path(directory).absolute()]
-    return cls(files, samplerate, input_samples, batch_size, **kwargs)
+    return cls(files, samplerate, input_samples, batch_size, channel=channel)
 
 # %% ../../nbs/485_collection.batches.ipynb #c90df140
 @patch(cls_method=True)
+@names_checked
 def from_dataframe(cls:ClipIterator,
     df, # pandas data frame
     samplerate:int, # of the frames (Hz)
@@ -125,7 +128,7 @@ def from_dataframe(cls:ClipIterator,
     longitude_col:str|None='longitude',
     recorded_on_col:str|None='recorded_on', # of times, as pandas has them
     additional_cols:list|None=None, # columns that become tags
-    **kwargs, # `channel`
+    channel:int|None=None, # to be heard; `None`: the average of all
 )->ClipIterator:
     "Make batches of the files that a table names. Raises `SettingError` for a column that isn't there."
     missing = [c for c in (path_col, *(additional_cols or [])) if c not in df.columns]
@@ -142,4 +145,4 @@ def from_dataframe(cls:ClipIterator,
             file = Path(audio_dir or '.')/row[path_col]
             recording = as_recording(file, compute_hash=False, tags=tags, **known)
         recordings.append(recording.model_copy(update={'path': Path(row[path_col])}))
-    return cls(recordings, samplerate, input_samples, batch_size, audio_dir, **kwargs)
+    return cls(recordings, samplerate, input_samples, batch_size, audio_dir, channel)

@@ -12,6 +12,7 @@ import typer
 from ..sound.wording import brief, count
 from ..sound.errors import AudioNotFoundError, AuditusError, ModelNotFoundError
 from .options import as_command, in_terminal, say, say_not_taken
+from .opened import describe_opened
 
 # %% ../../nbs/850_commands.about.ipynb #a1b7c5db
 def _format_level(
@@ -80,28 +81,21 @@ def _as_tables(
         return found if (files := found.paths()) and found.read_metadata(files[0]) is not None else None
     return [(p, table(p)) for p in paths]
 
-# %% ../../nbs/850_commands.about.ipynb #be68e1f3
-def _is_probe(
-    path:Path, # of anything
-)->bool:
-    "Tell whether a folder holds a saved probe."
+# %% ../../nbs/850_commands.about.ipynb #98f60e7a
+def _split_opened(
+    paths:list, # as they were typed
+)->tuple: # `(descriptions, paths of sounds and tables)`
+    "Describe models, probes and indexes, and give back what is none. Raises `ModelNotFoundError` for names."
     from auditus.collection.sources import user_path
-    from auditus.learn.saved import probe_file
-    return (user_path(path)/probe_file).is_file()
-
-def _describe_probe(
-    folder:Path, # that `auditus probe` or `Probe.save` wrote
-)->str: # a few lines
-    "Say what is in a saved probe."
-    from auditus.collection.sources import user_path
-    from auditus.learn.saved import read_saved
-    saved = read_saved(user_path(folder))
-    named = ', '.join(map(str, saved.classes[:8]))+(', …' if len(saved.classes)>8 else '')
-    chain = ', '.join(f'{k} {saved.made_by[k]}' for k in ('pooling', 'window', 'hop') if saved.made_by.get(k) is not None)
-    lines = [str(folder), f'  probe ({saved.settings["head"]}): {count(len(saved.classes), "label")}: {named}',
-             f'  learnt on {saved.made_by.get("model_name")}: {chain}']
-    if saved.report is not None: lines.append(f'  {str(saved.report).splitlines()[0]}')
-    return '\n'.join(lines)
+    from auditus.models.registry import registered
+    told,others = [],[]
+    for p in paths:
+        if (about := describe_opened(p)) is not None: told.append(about)
+        elif str(p) in registered() and not user_path(p).exists():
+            raise ModelNotFoundError(f'there is no file {brief(str(p))}, and a model is called so: '
+                                     f'`auditus verify {p}` says what it does with sound')
+        else: others.append(p)
+    return told,others
 
 # %% ../../nbs/850_commands.about.ipynb #e4ff0281
 def _find_files(
@@ -124,16 +118,16 @@ def _find_files(
 @as_command
 def info(
     files: Annotated[list[Path], typer.Argument(
-        help='Sounds, folders of sounds, or what auditus embed or probe wrote.')],
+        help='Sounds, folders of sounds, models on this disk, or what auditus embed, probe or finetune wrote.')],
     truncated: Annotated[str, typer.Option(
         help="A file that is cut or damaged: 'raise' says what is wrong with it, "
              "'keep' what is right before that.")] = 'raise',
 ):
-    "Say what is in sound files (format, rate, channels, length, level), and what a table of embeddings or a probe is."
+    "Say what is in sound files (format, rate, channels, length, level), and what a table, a model, a probe or an index is."
     from auditus.load import AudioLoader
-    probes = [p for p in files if _is_probe(p)]
-    for p in probes: typer.echo(_describe_probe(p))
-    told = _as_tables([p for p in files if p not in probes])
+    opened,files = _split_opened(files)
+    for about in opened: typer.echo(about)
+    told = _as_tables(files)
     for _,table in told:
         if table is not None: typer.echo(_describe_table(table))
     files = [p for p,table in told if table is None]

@@ -123,6 +123,15 @@ def choose_labels(
         say(f'note: the model has no label for {count(len(unknown), "name")}: {named}')
     return set().union(*(by_name[n.casefold()] for n in names if n not in unknown))
 
+# %% ../../nbs/870_commands.classify.ipynb #f311f1d0
+def check_min_score(
+    min_score:float|None, # that was typed
+    activation:str, # of the classifier
+):
+    "Raise `SettingError` for a score that none can reach."
+    if min_score is None or activation=='none' and min_score==min_score or 0<=min_score<=1: return
+    raise SettingError(f'`--min-score` must lie between 0 and 1, as scores do, got {min_score:g}')
+
 # %% ../../nbs/870_commands.classify.ipynb #02cca008
 def select_scores(
     scores, # `Scores`, in each window the best first
@@ -254,6 +263,7 @@ def classify(
     if marks.format is None: check_table_path(scoring.out)
     classifier = AudioClassifier(model, top_k, **vars(trusting), **scoring.settings(), **vars(run), **vars(reading),
                                  **vars(trust))
+    check_min_score(min_score, classifier.activation)
     if labels is None and min_score is None: return report_scores(classifier, paths, scoring.out, marks=marks)
     wanted = None if labels is None else choose_labels(labels, classifier.labels)
     if wanted is not None: classifier.top_k = None # the best are chosen among those that are wanted

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Optional
 import typer
 from ..sound.wording import count
+from ..sound.errors import SettingError
 from .options import as_command, say, say_left_out
 
 # %% ../../nbs/875_commands.segments.ipynb #d4582c0f
@@ -17,7 +18,8 @@ from .options import as_command, say, say_left_out
 def write_segments(
     table: Annotated[Path, typer.Argument(
         help='A CSV or Parquet file with the columns file, start and end, or a selection table of Raven.')],
-    out: Annotated[Path, typer.Argument(help='A folder, in which each label gets one.')],
+    folder: Annotated[Optional[Path], typer.Argument(help='As --out.')] = None,
+    out: Annotated[Optional[Path], typer.Option('--out', '-o', help='A folder, in which each label gets one.')] = None,
     best: Annotated[int, typer.Option(
         help='Clips of each label, those with the highest scores; 0: all.')] = 100,
     min_score: Annotated[float, typer.Option(help='Leave out clips with a lower score.')] = 0.,
@@ -28,6 +30,9 @@ def write_segments(
 ):
     "Write the clips of a table as sound files."
     from auditus.segments import segments
+    if (folder is None)==(out is None):
+        raise SettingError('name the folder for the clips, with --out'+('' if out is None else ': one, not two'))
+    out = out or folder
     done = segments(table, out, best or None, min_score, pad, '.flac' if flac else '.wav', sounds=sounds)
     say_left_out([message for _,message in done.errors])
     say(f'{count(len(done.files), "clip")} → {out}')

@@ -14,7 +14,7 @@ from ..sound.errors import AudioDecodeError, AudioNotFoundError, AuditusError
 from ..sound.json import read_json
 from ..sound.whole import recover
 from ..sound.files import FolderKind
-from ..pipeline.protocols import open_bundle, saved_as, write_bundle
+from ..pipeline.protocols import check_changes, open_bundle, saved_as, write_bundle
 from ..transform import AudioPipeline
 from ..collection.items import is_url
 from ..collection.checks import read_checks, try_checks
@@ -95,6 +95,7 @@ def _open_pipeline(
     if pipeline is None:
         if not (folder/'pipeline'/saved_as).is_file(): return None
         return open_bundle(AudioPipeline, folder/'pipeline', **{'progress': False, **changes})
+    check_changes(changes, pipeline)
     if known.get('made_by'): check_same_vectors(known['made_by'], pipeline, but=query_settings)
     return pipeline
 

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/695_learn.card.ipynb #8fa2c023
+import re
 from pathlib import Path
 import numpy as np
 from ..sound.wording import count
@@ -13,16 +14,24 @@ from ..collection.items import is_url
 from .metrics import metric_names
 
 # %% ../../nbs/695_learn.card.ipynb #1be2c315
-def _read_license(
+def _named_license(
+    card, # metadata of a card, or `None`
+)->str|None: # as the hub names it, or in words of its own; `None`: it says nothing
+    "Return the licence that a card names, and its name where the hub has none for it."
+    found = (card or {}).get('license')
+    if found=='other': found = (card or {}).get('license_name') or found
+    if isinstance(found, list): found = ', '.join(map(str, found))
+    return found if isinstance(found, str) else None
+
+def read_license(
     folder:Path, # of a model
 )->str|None: # `None`: it has no card, or one that says nothing
     "Read the licence in the card that lies beside a model."
     from huggingface_hub import metadata_load
     card = Path(folder)/'README.md'
     # somebody's notes, which may hold anything
-    try: found = (metadata_load(card) or {}).get('license') if card.is_file() else None
+    try: return _named_license(metadata_load(card)) if card.is_file() else None
     except Exception: return None
-    return found if isinstance(found, str) else None
 
 def find_license(
     model_name:str, # as the hub knows it, or a folder
@@ -31,13 +40,13 @@ def find_license(
 )->str|None: # such as 'apache-2.0'; `None`: it is not known
     "Find the licence of a model."
     from huggingface_hub import HfApi
-    known = _read_license(folder)
+    known = read_license(folder)
     is_folder = str(model_name).count('/')!=1 or Path(model_name).expanduser().exists()
     if known or local_files_only or is_folder: return known
     # a network fails in as many ways as there are layers beneath it
     try: found = HfApi().model_info(str(model_name), timeout=5).card_data
     except Exception: return None
-    return (found or {}).get('license')
+    return _named_license(found)
 
 def name_of_sounds(
     sounds, # as `labelled` takes them
@@ -46,6 +55,26 @@ def name_of_sounds(
     if is_url(sounds): sounds = sounds.partition('?')[0].rstrip('/')
     if isinstance(sounds, (str, Path)): return Path(sounds).name or 'labelled sounds'
     return getattr(getattr(sounds, 'info', None), 'dataset_name', None) or 'labelled sounds'
+
+# %% ../../nbs/695_learn.card.ipynb #67528e9e
+_hub_licenses = frozenset("""
+afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
+bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0
+cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0
+cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0
+cdla-sharing-1.0 creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2
+gemma gfdl gpl gpl-2.0 gpl-3.0 intel-research isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 llama3 llama3.1 llama3.2
+llama3.3 llama4 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail openrail++ osl-3.0 other pddl
+postgresql unknown unlicense wtfpl zlib""".split()) # https://huggingface.co/docs/hub/repositories-licenses
+
+def license_fields(
+    license:str|None, # in the hub's words or others
+)->dict: # what the metadata of a card says of it
+    "Return a licence as the hub files it."
+    if not license: return {}
+    name = re.sub(r'[^a-z0-9.+]+', '-', license.lower()).strip('-')
+    if name in _hub_licenses: return {'license': name}
+    return {'license': 'other'} | ({'license_name': name} if name else {})
 
 # %% ../../nbs/695_learn.card.ipynb #de13370c
 # in the hub's words
@@ -62,7 +91,7 @@ def _card_metadata(result, known:dict)->str: # YAML
              for k,v in scores.items() if not np.isnan(v)]
     base = about['model'] if about['model'].count('/')==1 else None # the name of a folder is none on the hub
     return ModelCardData(
-        license=about.get('license'), base_model=base, library_name='transformers',
+        **license_fields(about.get('license')), base_model=base, library_name='transformers',
         pipeline_tag='audio-classification', tags=['audio-classification', 'auditus'],
         metrics=['accuracy', 'f1', 'roc_auc'], model_name=about.get('name', 'model'),
         eval_results=found or None).to_yaml()

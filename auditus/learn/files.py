@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ..sound.json import read_json
 from ..sound.files import read_whole
-from ..pipeline.protocols import open_bundle, write_bundle
+from ..pipeline.protocols import check_changes, open_bundle, write_bundle
 from ..transform import AudioPipeline
 from ..collection.drift import TableChecks
 from ..collection.run import run_settings
@@ -83,6 +83,7 @@ def _read(
     saved = read_saved(folder)
     may_differ = ('weights',) if pipeline is None else () # a copy of weights may be of another format
     if pipeline is None: pipeline = open_bundle(AudioPipeline, folder/'pipeline', **changes)
+    else: check_changes(changes, pipeline)
     probe = cls(pipeline, **saved.settings)
     check_same_vectors(saved.made_by, probe.embedder, but=may_differ)
     probe._learnt = Learnt(saved.classes, saved.multilabel, saved.indicator, saved.arrays, saved.report, saved.sounds,

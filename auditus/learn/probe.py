@@ -9,7 +9,7 @@ __all__ = ['Probe']
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
-from ..sound.errors import AudioInputError, check_choice, check_positive, SettingError, renamed
+from ..sound.errors import AudioInputError, check_choice, check_positive, hands_on_to, SettingError, renamed
 from ..sound.chain import Transform
 from ..pipeline.classifier import class_array, not_fitted
 from ..calibration import Calibration
@@ -207,6 +207,7 @@ def save(self:Probe,
     write_probe(self._check_fitted(), folder, overwrite)
 
 @patch(cls_method=True)
+@hands_on_to(AudioPipeline)
 def load(cls:Probe,
     folder, # what `save` wrote
     pipeline:AudioPipeline|None=None, # `None`: the one that was saved with it

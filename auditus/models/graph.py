@@ -10,7 +10,7 @@ import json, shutil
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import SettingError
+from ..sound.errors import hands_on_to, SettingError
 from ..sound.whole import write_whole
 from ..sound.files import said_plainly
 from ..sound.wording import brief
@@ -130,6 +130,7 @@ def save(self:GraphModel, folder:Path)->dict: # arguments for `load_model`
     return {'name': f'{{folder}}/{self.path.name}', 'graph': None, 'context': None}
 
 # %% ../../nbs/320_models.graph.ipynb #af4d42a9
+@hands_on_to(open_graph)
 def describe_graph(
     path, # of an .onnx or .tflite file
     **settings, # as in `open_graph`

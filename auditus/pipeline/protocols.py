@@ -147,6 +147,15 @@ def open_bundle(
     check_names(cls.__name__, settings, [*cls.defaults()])
     return cls(**settings)
 
+def check_changes(
+    changes:dict, # settings of a saved pipeline, or of the one that made a table, to change
+    pipe, # `AudioPipeline` that was given in its place
+):
+    "Raise `SettingError` for a change that would not be made, since another pipeline was given."
+    if odd := [k for k,v in changes.items() if pipe.get_params()[k]!=v]:
+        raise SettingError(f'`{odd[0]}` changes the pipeline that comes along, and another was given: '
+                           f'give that {odd[0]}={changes[odd[0]]!r}, or leave one of the two out')
+
 # %% ../../nbs/400_pipeline.protocols.ipynb #dc44c50b
 class SavedInFolder:
     "The side of a pipeline that is written to a disk."
@@ -163,6 +172,7 @@ class SavedInFolder:
         **changes, # settings to change, such as device='cuda'
     ):
         "Open a saved pipeline. Raises `ModelNotFoundError` where it is not what was saved."
+        check_names('load', changes, [*cls.defaults()])
         remedy = f'{save_again}; if you changed it yourself, set "sums" to false in {saved_as}'
         def read(at):
             _pipeline_folder.check_whole(at, read_saved(at), remedy)
