@@ -14,7 +14,7 @@ from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 from .sound.errors import AudioInputError, check_choice, check_positive, ModelNotFoundError, SettingError, unnamed
 from .sound.chain import Transform
-from .core import as_floats
+from .core import as_floats, warn_of_scale
 from .signal import Windowing
 from .pipeline.plan import EmbeddedSound, merge_chunks, pool_windows, WindowOutput
 from .pipeline.embedding import Piece, to_tensors
@@ -126,6 +126,7 @@ class AudioClassifier(TrainedClassifier, Transform, ClipClassificationModel):
     )->ModelOutput:
         "Classify frames."
         array = as_floats(array).astype(np.float32, copy=False)
+        warn_of_scale(array)
         if array.ndim!=2 or array.shape[1]!=self.input_samples or not len(array):
             raise AudioInputError(f'process_array takes (frames, {self.input_samples}), got {array.shape}')
         if not np.isfinite(array).all():

@@ -55,6 +55,20 @@ def as_floats(
     zero,full = _pcm_scale[a.dtype.name]
     return (a.astype(np.float32)-zero)/full
 
+# %% ../nbs/030_core.ipynb #3982c140
+far_too_loud = 100. # 40 dB above full scale
+
+def _peak(a): return max(float(a.max()), -float(a.min())) if a.size else 0.
+
+def warn_of_scale(
+    a:np.ndarray, # samples that came in as floats
+):
+    "Warn where samples must be PCM that was not scaled."
+    # without a number, so that a thousand such sounds are told of once
+    if _peak(a)>far_too_loud:
+        warn_user("samples of floats go from -1 to 1, and these go far beyond, as PCM does: make them whole numbers again, "
+                  "a.astype('int16') of 16 bits, or divide them, a/2**15")
+
 # %% ../nbs/030_core.ipynb #13a7b60d
 max_channels = 64 # more rows than this, and more rows than columns: the array lies on its side
 
@@ -118,8 +132,6 @@ def __getitem__(self:AudioArray,
 
 # %% ../nbs/030_core.ipynb #a9e2636e
 cancelled = 1e-3 # of the channels' peak: what their mean is left with where they cancel each other (-60 dB)
-
-def _peak(a): return max(float(a.max()), -float(a.min())) if a.size else 0.
 
 class MonoMix:
     "Average the channels of a sound, which may come in blocks, and know whether they cancel each other."

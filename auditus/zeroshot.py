@@ -22,7 +22,8 @@ def check_words(
     "A list of words, each with something in it."
     listed = isinstance(words, Collection) and not isinstance(words, (str, bytes, Mapping, set, frozenset))
     if not listed or not len(words):
-        raise SettingError(f"`{name}` must be a list of words, such as ['dog', 'vacuum cleaner']; got {words!r}")
+        after = '. The name of a model comes after them' if isinstance(words, str) else ''
+        raise SettingError(f"`{name}` must be a list of words, such as ['dog', 'vacuum cleaner']; got {words!r}{after}")
     for w in words:
         if not isinstance(w, str) or not w.strip(): raise SettingError(f'each of `{name}` must be words, got {w!r}')
     return [str(w) for w in words]

@@ -1,6 +1,7 @@
 "What people try first: it works, or the error says what to do."
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -155,3 +156,35 @@ def test_a_change_that_would_not_be_made_is_refused(checkpoint, sounds, tmp_path
                  lambda: compare([i.at for i in collect(sounds)], list('ababab'), [pipe], folds=3, window=2)):
         with pytest.raises(SettingError, match='`window`'): call()
     assert {*SoundIndex.open(tmp_path/'index', window=1).table['end'].to_pylist()} == {*index.table['end'].to_pylist()}
+
+
+def test_pcm_that_was_not_scaled_is_told_of(checkpoint, files):
+    pipe, x = AudioPipeline(checkpoint('wav2vec2-layer')), AudioLoader()(files[0])
+    loud = x.a*2**15
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for good in ((x.a, x.sr), (x.a*3, x.sr), (loud.astype('int16'), x.sr)): pipe(good)
+    for wrong in ((loud, x.sr), AudioArray(loud, x.sr), {'array': loud, 'sampling_rate': x.sr}):
+        with pytest.warns(UserWarning, match=r"go far beyond, as PCM does: .*a\.astype\('int16'\) of 16 bits") as seen: pipe([wrong]*3)
+        assert len({str(w.message) for w in seen}) == 1 and {w.filename for w in seen} == {__file__}
+
+
+def test_sounds_in_a_row_are_sent_to_a_list(checkpoint, files):
+    pipe = AudioPipeline(checkpoint('wav2vec2-layer'))
+    for call in (lambda: pipe(*files), lambda: AudioLoader()(*files), lambda: ZeroShotClassifier(model_name='nowhere')(files[0], ['dog', 'cat'])):
+        with pytest.raises(AudioInputError, match='takes one sound, or many in a list, and settings by their names; got 2 arguments'): call()
+    with pytest.raises(AudioInputError, match='The rate comes second'): pipe((16000, np.zeros(8000)))
+    with pytest.raises(AudioInputError, match='item 1 .*a path must name a file'): pipe([files[0], ''])
+
+
+def test_what_is_nearly_a_sound(checkpoint, files):
+    import soundfile as sf
+    pipe = AudioPipeline(checkpoint('wav2vec2-layer'))
+    wave, sr = sf.read(files[0], dtype='float32')
+    for given, told in ((sf.SoundFile(files[0]), r"give its path, .* or \(f\.read\(\)\.T, f\.samplerate\)"),
+                        ([files], 'item 0 .*a list is many sounds, and here one was to come'),
+                        ([[wave, sr]], r'one sound is a tuple, \(array, sr\)'),
+                        ([(wave, sr, 'dog', 1)], r'\(\(x\[0\], x\[1\]\) for x in dataset\)'),
+                        ('*.wav', r"list\(Path\('\.'\)\.glob\('\*\.wav'\)\)")):
+        with pytest.raises((AudioInputError, FileNotFoundError), match=told): pipe(given)
+    assert np.abs(pipe([x[:2] for x in [(wave, sr, 'dog', 1)]])[0]-pipe(files[0])).max() < 1e-5

@@ -949,7 +949,7 @@ faults = {  # name: (what is given, made in an empty folder; class; part of the 
     'a folder': (lambda d: d, AudioInputError, 'is a folder'),
     'a folder, as str': (lambda d: str(d), AudioInputError, 'glob'),
     'a device': (lambda d: '/dev/null', AudioInputError, 'neither a file nor a folder'),
-    'an empty path': (lambda d: '', AudioInputError, 'folder'),
+    'an empty path': (lambda d: '', AudioInputError, 'must name a file'),
     'an empty file': (lambda d: put(d/'a.wav', b''), AudioDecodeError, 'empty'),
     'no bytes': (lambda d: b'', AudioDecodeError, 'empty'),
     'an empty open file': (lambda d: io.BytesIO(), AudioDecodeError, 'empty'),

@@ -102,12 +102,13 @@ def _find_files(
     paths:list, # files and folders
 )->list: # of `Path`
     "Return the named files, and the sounds in the folders. Raises `AudioNotFoundError` if there are none."
-    from auditus.collect import sounds_in
+    from auditus.collect import collect, sounds_in
     from auditus.collection.sources import user_path
     found = []
     for p in paths:
         inside = [p]
-        if user_path(p).is_dir():
+        if not user_path(p).exists() and any(c in str(p) for c in '*?['): inside = [Path(i.at) for i in collect(str(p))]
+        elif user_path(p).is_dir():
             items = sounds_in(p)
             say_not_taken(items)
             inside = sorted(p/i.name for i in items)

@@ -18,7 +18,7 @@ from ..sound.errors import AudioDecodeError, AudioNotFoundError, check_choice, S
 from ..sound.meter import HeardSounds, SoundMeter
 from ..page.words import describe_model
 from .options import (Hop, ModelOptions, Paths, ReadingOptions, TableFile, TrustOptions, as_command,
-                                      check_table_path, classifier_help, expand_paths, parse_window, say, say_not_taken,
+                                      check_exists, check_table_path, classifier_help, expand_paths, parse_window, say, say_not_taken,
                                       say_left_out)
 
 # %% ../../nbs/870_commands.classify.ipynb #8fc9ca24
@@ -259,6 +259,7 @@ def classify(
 ):
     "Say what is in sounds: labels with scores."
     from auditus.classify import AudioClassifier
+    for p in paths: check_exists(p)
     marks.check(scoring.out)
     if marks.format is None: check_table_path(scoring.out)
     classifier = AudioClassifier(model, top_k, **vars(trusting), **scoring.settings(), **vars(run), **vars(reading),
@@ -285,6 +286,7 @@ def zeroshot(
 ):
     "Say which of some words fit sounds best."
     from auditus.zeroshot import ZeroShotClassifier
+    for p in paths: check_exists(p)
     words = [w.strip() for w in labels.split(',')]
     classifier = ZeroShotClassifier(words, model, template, **scoring.settings(), **vars(run), **vars(reading),
                                     **vars(trust))

@@ -134,6 +134,7 @@ def check_exists(
 ):
     "Raise `AudioNotFoundError` if there is neither a file nor a folder of that name."
     from auditus.collection.sources import user_path
+    if not path: raise AudioNotFoundError('a name is empty: name a file or a folder')
     place = user_path(path)
     if '://' in path or any(c in path for c in '*?[') or place.exists(): return
     looked_for = brief(place.absolute())

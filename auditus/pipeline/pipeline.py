@@ -14,7 +14,7 @@ from fastcore.meta import delegates
 from ..sound.errors import (
     AudioInputError, AuditusError, check_choice, check_positive, naming_item, SettingError, unnamed)
 from ..sound.columns import iter_items
-from ..sound.chain import is_many, stack, Transform
+from ..sound.chain import is_many, stack, takes_one, Transform
 from ..core import Clip, Windows
 from ..signal import as_windows, Resampling, Window, Windowing
 from ..load import AudioLoader
@@ -323,6 +323,7 @@ def many(self:AudioPipeline, xs:Iterable):
 
 # %% ../../nbs/410_pipeline.pipeline.ipynb #c64a65e3
 @patch
+@takes_one
 def __call__(self:AudioPipeline,
     x, # one sound, or many
     **settings, # to change for this call alone

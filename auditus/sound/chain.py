@@ -113,6 +113,19 @@ def _takes_settings(init):
         self.__dict__['_made'] = type(self).__init__ is made # and not one that a subclass has called
     return made
 
+# %% ../../nbs/020_sound.chain.ipynb #4dac7a46
+def takes_one(
+    call, # method `(self, x, **settings)`
+):
+    "Let a call with several sounds, or with a setting that has no name, end in `AudioInputError`."
+    @wraps(call)
+    def called(self, *args, **settings):
+        if len(args)>1:
+            raise AudioInputError(f'{type(self).__name__} takes one sound, or many in a list, and settings by their names; '
+                                  f'got {len(args)} arguments: {", ".join(map(brief, args))}')
+        return call(self, *args, **settings)
+    return called
+
 # %% ../../nbs/020_sound.chain.ipynb #a7258c1e
 class Transform:
     "One step of a chain. A subclass writes `one` and keeps its settings as attributes, unchanged."
@@ -158,6 +171,7 @@ class Transform:
         total = len(xs) if hasattr(xs, '__len__') else None
         return stack(list(show_progress(self.each(xs), total, self.progress)))
 
+    @takes_one
     def __call__(self, x, **settings):
         """Apply the transform to one item, or to many: a list, a generator, a Series, a column of a dataset.
         Results of many come in the same order, stacked where their shapes agree, and an error names the item.
