@@ -102,9 +102,9 @@ class AudioClassifier(TrainedClassifier, Transform, ClipClassificationModel):
                                f"ZeroShotClassifier(['dog', 'vacuum cleaner'], {str(m.name)!r}), "
                                'or the command auditus zeroshot')
         if m.labels is None:
-            raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Train a head for it '
-                               'on labelled sounds (a fine-tuned checkpoint, or a linear one on the vectors '
-                               'of AudioPipeline), or take a model that has one')
+            raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Learn one on labelled sounds, '
+                               'with Probe or finetune (the commands auditus probe and auditus finetune), '
+                               'or take a model that has one')
 
     @property
     def labels(self)->list:

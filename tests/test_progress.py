@@ -42,6 +42,24 @@ def test_a_bar_is_seen_in_a_terminal_also_where_it_has_no_width(columns):
     assert '3/3' in seen and '0 of 2 files, 5.0 min of sound' in seen
 
 
+def test_results_are_printed_above_the_bar(checkpoint, sounds):
+    pytest.importorskip('termios')
+    import pty
+    code = bar.splitlines()[:-2]+['import auditus.sound.meter as meter', 'meter.progress_bar = chain.progress_bar', 'from auditus.cli import app', f"app(['classify', {str(sounds/'long.ogg')!r}, {str(sounds/'chirp.ogg')!r}, '-m', {str(checkpoint('head-hubert'))!r}])"]
+    here, there = pty.openpty()
+    try:
+        with subprocess.Popen([sys.executable, '-c', '\n'.join(code)], stdout=there, stderr=there) as run:
+            os.close(there)
+            seen = b''
+            try:
+                while part := os.read(here, 100_000): seen += part
+            except OSError: pass  # the other end is closed
+        assert run.returncode == 0
+    finally: os.close(here)
+    lines = [line.rsplit('\r')[-1] for line in seen.decode().replace('\r\n', '\n').splitlines()]
+    assert '0 of 2 files' in seen.decode() and {str(sounds/n) for n in ('long.ogg', 'chirp.ogg')} <= {*lines} and '2 files, 0 errors' in lines
+
+
 @pytest.fixture
 def folder(tmp_path, rng):
     "A recording of 100 s, one that is broken, and a short one."

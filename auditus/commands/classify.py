@@ -6,7 +6,6 @@
 __all__ = []
 
 # %% ../../nbs/870_commands.classify.ipynb #b2c97427
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -193,8 +192,10 @@ def _score_schema(): # pyarrow schema
 def _show_scores(
     scores, # `Scores`
     name:str, # of the file
+    bar, # of tqdm, which is drawn again beneath what is printed; `None`: there is none
 ):
     "Print the scores of a file under its name."
+    if bar is not None: bar.clear()
     typer.echo('\n'.join([name, *(f'  {line}' for line in repr(scores).splitlines()[1:])]))
 
 def report_scores(
@@ -212,8 +213,7 @@ def report_scores(
     items,failed,rows,places = collect(expand_paths(paths)),[],[],[]
     say_not_taken(items)
     say(describe_model(classifier.model, getattr(classifier, 'probe', None), classifier.name))
-    # what is printed shows how far the work is, where it is seen
-    with SoundMeter(len(items), False if out is None and sys.stdout.isatty() else None) as meter:
+    with SoundMeter(len(items), leave=out is not None) as meter:
         heard = HeardSounds(meter, items)
         def fail(*o):
             failed.append(o)
@@ -225,7 +225,7 @@ def report_scores(
             rows += _table_rows(scores, name, embedded.spans)
             places += [item.at]*len(scores)
             heard.done(embedded.place, embedded.spans[-1].end-embedded.spans[0].start)
-            if out is None: _show_scores(scores, name)
+            if out is None: _show_scores(scores, name, meter.bar)
     for _,_,e in failed: e.index = None # the file is named
     say_left_out([str(e) for _,_,e in failed])
     if len(failed)==len(items): raise AudioDecodeError(f'none of the {len(items)} files could be classified')

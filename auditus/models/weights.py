@@ -76,12 +76,22 @@ def find_folder(
                                  f"and the hub did not give it ({why}). {_ways_on}") from e
 
 # %% ../../nbs/200_models.weights.ipynb #eca6ca32
+_opened_otherwise = { # file → what a folder that holds it is
+    'probe.json': '{folder!r} is a saved probe, which makes scores: AudioClassifier({folder!r}) opens it, and '
+                  'auditus classify. Its vectors are those of AudioPipeline.load({folder!r}+"/pipeline")',
+    'index.json': '{folder!r} is a saved index: SoundIndex.open({folder!r}) opens it, and auditus search',
+    'auditus.json': '{folder!r} is a saved pipeline, settings and all: AudioPipeline.load({folder!r}) opens it. '
+                    'The model alone is in its folder model'}
+
 def check_folder(
     folder:Path, # what should be a model
     allow_pickle:bool, # are pickled weights welcome?
     fetched:bool=False, # did it come from the hub, without its pickles?
 ):
     "Raise `ModelNotFoundError` for a folder that lacks a part of a model, and say which."
+    for file,what in _opened_otherwise.items():
+        if (folder/file).is_file() and not find_files(folder, ['config.json']):
+            raise ModelNotFoundError(what.format(folder=str(folder)))
     if not find_files(folder, ['config.json']):
         raise ModelNotFoundError(f'{brief(folder)} holds no config.json, so it is no model. {_ways_on}')
     if not find_files(folder, ['preprocessor_config.json', 'processor_config.json']):
