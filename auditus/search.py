@@ -262,8 +262,9 @@ def find_index(
     source, # a saved index, what `extract` wrote, or sounds
     pipeline:AudioPipeline|None=None, # embeds sounds and queries; `None`: the one that made the vectors
     progress:bool|None=None, # a bar; `None`: where somebody is watching
+    cache=None, # folder for the vectors of a collection, as in `SoundIndex.build`
     **changes, # settings to change of the pipeline that made what is there, such as device='cuda'
 )->SoundIndex:
     "Open a saved index, or build one of whatever is there."
     if is_saved_index(source): return SoundIndex.open(source, pipeline, **changes)
-    return SoundIndex.build(source, pipeline, progress=progress, **changes)
+    return SoundIndex.build(source, pipeline, progress=progress, cache=cache, **changes)

@@ -102,7 +102,7 @@ def test_classify_says_how_much_was_found(sounds, tmp_path):
     done = command(*args, '-o', tmp_path/'s.csv')
     rows = len((tmp_path/'s.csv').read_text().splitlines())-1
     assert done.exit_code == 0 and f'1 file, 0 errors, {rows} detections of' in done.stderr and f'in {rows//2} windows' in done.stderr
-    done = command(*args, '--min-score', 1.5, '-o', tmp_path/'none.csv')
+    done = command(*args, '--min-score', 1, '-o', tmp_path/'none.csv')
     assert '1 file, 0 errors, nothing found' in done.stderr
     done = command(*args, '-o', tmp_path/'s.txt', '--format', 'raven', '--merge')
     lines = len((tmp_path/'s.txt').read_text().splitlines())-1
