@@ -207,8 +207,8 @@ def _train(
 def finetune(
     model_name, # a transformers model: its name or folder
     sounds, # a folder with a sub-folder for each label, a table with columns `path` and `label`, or a dataset
-    *,
     out, # a folder for the result
+    *,
     epochs:int=10,
     batch_size:int=8, # sounds in one step
     learning_rate:float=5e-5, # at its highest

@@ -468,3 +468,21 @@ def test_no_check_is_forgotten(of_numbers):
                                   'check_get_params_invariance'])
 def test_checks_of_a_classifier_that_needs_no_learning(name):
     getattr(estimator_checks, name)('AudioClassifier', AudioClassifier(Spectrum()))
+
+
+def test_a_model_that_was_trained_on_numbers_knows_them_as_numbers(sounds):
+    class Numbered(Spectrum): labels = ['0', '1', '10']
+    wanted = [(0, 1, 10)[i % 3] for i in range(36)]
+    classify = AudioClassifier(Numbered())
+    assert classify.score(sounds, wanted) == classify.score(sounds, [str(n) for n in wanted]) > .9
+    fitted = clone(classify).fit(sounds, wanted)
+    assert fitted.classes_.tolist() == [0, 1, 10] and fitted.classes_.dtype.kind == 'i'
+    assert np.mean(fitted.predict(sounds) == np.array(wanted)) == fitted.score(sounds, wanted) > .9
+    assert cross_val_score(classify, sounds, wanted, cv=3).min() > .9
+    with pytest.raises(AudioInputError, match='1 label of the sounds .* 2. It knows 0, 1, 10'): classify.fit(sounds, [0, 1, 2]*12)
+    with pytest.raises(AudioInputError, match='none of the classifier'): AudioClassifier(Spectrum()).fit(sounds, wanted)
+
+
+def test_a_class_of_one_sound_may_have_a_number(sounds):
+    with pytest.warns(UserWarning, match='10'): probe = Probe('birdnet', folds=None).fit(sounds[:5], [0, 1, 0, 1, 10])
+    assert probe.classes_.tolist() == [0, 1, 10]

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/635_learn.augment.ipynb #ab8dc765
-import random, re, zlib
+import inspect, random, re, zlib
 from contextlib import contextmanager
 import numpy as np
 from ..sound.wording import brief
@@ -51,6 +51,13 @@ def augment_samples(
     return a.astype(np.float32)
 
 # %% ../../nbs/635_learn.augment.ipynb #a8a0615d
+def _check_call(augment):
+    "Raise `SettingError` for a callable that doesn't take samples and their rate."
+    try: inspect.signature(augment).bind(None, 16000)
+    except TypeError as e:
+        raise SettingError(f'`augment` is called with samples and their rate, and {brief(augment)} does not take both: {e}') from e
+    except ValueError: return # some callables don't say what they take
+
 def check_augment(
     augment, # callable, or `None`
     try_it:bool=True, # call it too?
@@ -58,6 +65,7 @@ def check_augment(
     "Raise `SettingError` for what is no augmentation, and warn where it can't be repeated."
     if augment is not None and not callable(augment):
         raise SettingError(f'`augment` must be callable with samples and their rate, got {brief(augment)}')
+    if augment is not None: _check_call(augment)
     if augment is None or not try_it: return
     probe,sr = np.random.default_rng(0).normal(0, .1, 16000).astype(np.float32),16000
     a,b = (augment_samples(augment, probe, sr, [0]) for _ in range(2))

@@ -156,7 +156,7 @@ def check_learnable(
     if single := [k for k,n in data.counts().items() if n==1]:
         warn_user(f'{count(len(single), "class", "classes")} with a single sound can be learnt and not '
                   'checked: '
-                  f'{", ".join(single[:5])}', LabelWarning)
+                  f'{", ".join(map(str, single[:5]))}', LabelWarning)
     clips = Counter(i.name for i in data.items if i.start is not None)
     if data.groups is None and any(n>1 for n in clips.values()):
         warn_user(f'{clips.total():,} clips are of {count(len(clips), "recording")}: scores are too '
@@ -164,7 +164,7 @@ def check_learnable(
                   "are learnt from and others of it judged; groups='file' keeps them on one side",
                   LabelWarning)
     if data.groups is not None and (alone := _classes_of_one_group(data)):
-        warn_user(f'all sounds of {", ".join(alone[:5])} are of one group, so they can be learnt and '
+        warn_user(f'all sounds of {", ".join(map(str, alone[:5]))} are of one group, so they can be learnt and '
                   'not checked: '
                   'no sound of a group is on both sides', LabelWarning)
     return data
@@ -253,5 +253,5 @@ def train_val_split(
     missing = [c for c,held in zip(data.classes, data.targets[chosen].any(0)) if not held]
     if missing:
         warn_user(f'{count(len(missing), "class", "classes")} are not among the sounds to check with: '
-                  f'{", ".join(missing[:5])}', LabelWarning)
+                  f'{", ".join(map(str, missing[:5]))}', LabelWarning)
     return np.flatnonzero(~chosen),np.flatnonzero(chosen)

@@ -16,6 +16,9 @@ from .classifier import class_array, SklearnClassifier
 _numbered_hint = ('. VotingClassifier of scikit-learn hands numbers on in the place of labels: give it '
                   "FrozenEstimator(classifier.fit(sounds, labels)), with voting='soft'")
 
+def _is_number(label)->bool: # a text of a whole number, written as Python writes it
+    return isinstance(label, str) and label.removeprefix('-').isdecimal() and label==str(int(label))
+
 def check_known(
     names:set, # of labels
     known, # names that the classes go by
@@ -34,8 +37,10 @@ class TrainedClassifier(SklearnClassifier):
     _chosen = None # name → place of its class, of the labels that `fit` has seen; `None`: all
 
     def label_places(self)->dict: # name → place of its class
-        "Return what the classes may be called: their names, and the parts of those that have several."
+        "Return what the classes may be called: their names, parts of those that have several, and whole numbers."
         places = {l:i for i,l in enumerate(self.labels)}
+        # a model keeps names as texts, also of one that was trained on numbers
+        if all(_is_number(l) for l in places): places |= {int(l):i for l,i in places.items()}
         if len(self.label_terms)<2: return places
         for label,i in [*places.items()]: places |= {part:i for part in label.split('_') if part not in places}
         return places
