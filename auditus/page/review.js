@@ -340,7 +340,7 @@ function counts() {
   $('advice').textContent = state.fitting ? 'Learning…' : state.trouble || (c && plain(c.advice)) || '';
   $('numbers').replaceChildren(...(c && c.numbers || []).map(text => {
     const line = document.createElement('li');
-    line.textContent = text;
+    line.textContent = plain(text);
     return line;
   }));
   $('fit').disabled = state.fitting || !c;
@@ -350,7 +350,7 @@ function counts() {
     $('bar').value = state.scoring.done/Math.max(1, state.scoring.of);
     $('done').textContent = state.scoring.words;
   }
-  $('found').textContent = state.found || '';
+  $('found').textContent = plain(state.found || '');
   curve(c ? c.curve : []);
   sayUnsaved();
 }

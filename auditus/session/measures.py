@@ -145,6 +145,6 @@ def advise(
                 f"from {curve[-2][1]:.2f} to {curve[-1][1]:.2f} (by='uncertain' or 'top')")
     if threshold is None: return "it no longer rises: judge by='threshold' to learn which score can be believed"
     if threshold['threshold'] is None:
-        what = 'stop' if threshold.get('used_up') else "go on by='threshold'"
-        return f"{what}: {threshold['missing']}"
+        if not threshold.get('used_up'): return f"go on by='threshold': {threshold['missing']}"
+        return f"{'go on' if threshold['left'] else 'stop'}: {threshold['missing']}"
     return f"stop: scores from {threshold['threshold']:.3g} on can be believed"

@@ -20,24 +20,30 @@ from .state import density_of, draws, LabelState, States
 
 # %% ../../nbs/753_session.thresholds.ipynb #3754d4c8
 def _used_up(
-    scores:np.ndarray, # `(n,)` of rows that nobody judged
+    state:LabelState,
+    rows:Rows, # of the table
+    scores:np.ndarray, # `(n,)`, of all rows
     needed:tuple|None, # as `count_missing` gives it
 )->dict: # what a row of thresholds says of it; empty: there are enough
     "Say where too few clips are left for a promise."
     if needed is None: return {}
     more,above = needed
-    left = int((scores>=above).sum())
-    if left>=more: return {}
-    there = 'no clip is left' if not left else f'{count(left, "clip")} {"is" if left==1 else "are"} left'
-    return {'used_up': True, 'missing': f'it takes {more} more right ones above {np.floor(1000*above)/1000:g}, where {there} '
-            'that nobody judged: what was judged yes is the result, unless a lower precision will do'}
+    unjudged = [r for r in np.flatnonzero(scores>=above).tolist() if r not in state.judged and r not in state.disputed]
+    if len(unjudged)>=more: return {}
+    left = len(rows.without_overlaps(unjudged, more, taken=state.judged)) # as by='top' gives them
+    there = f'{count(left, "clip")} {"is" if left==1 else "are"} left' if left else 'no clip is left'
+    first = f"judge {'it' if left==1 else 'them'} too (by='top'), then " if left else ''
+    return {'used_up': True, 'left': left,
+            'missing': f'it takes {more} more right ones above {np.floor(1000*above)/1000:g}, where {there} that nobody '
+                       f'judged: {first}what was judged yes is the result, unless a lower precision will do'}
 
 def judge_label(
     label:str,
     state:LabelState,
+    rows:Rows, # of the table
     scores:np.ndarray, # `(n,)`, of all rows
     precision:float, confidence:float, # as in `Thresholds.fit`
-)->dict|None: # a row of `Thresholds`, with `used_up`; `None`: nothing was judged for it
+)->dict|None: # a row of `Thresholds`, with `used_up` and, where it is, the clips `left`; `None`: nothing was judged for it
     "Say what the judgements of a label promise."
     d = draws(state)
     sample = d['is_sample']
@@ -47,10 +53,9 @@ def judge_label(
     row = judge_class(label, s, right, weights, precision, confidence, slack=1.)
     common,_ = density_of(state, len(scores), confidence)
     share = {'prevalence': common.rows/len(scores), 'low': common.low/len(scores), 'high': common.high/len(scores)}
-    row |= {**share, 'used_up': False}
+    row |= {**share, 'used_up': False, 'left': None}
     if row['threshold'] is not None: return row
-    unjudged = np.delete(scores, [*state.judged, *state.disputed])
-    return row | _used_up(unjudged, count_missing(s, right, precision, confidence))
+    return row | _used_up(state, rows, scores, count_missing(s, right, precision, confidence))
 
 # %% ../../nbs/753_session.thresholds.ipynb #ae6bf759
 _told = ('model_name', 'checkpoint', 'revision', 'weights', 'sr', 'backend', 'dtype', 'window', 'hop', 'pooling', 'layer',
@@ -117,8 +122,9 @@ def folder_thresholds(
     labels,rows = np.array(table['label'].to_pylist(), object),[]
     for label in dict.fromkeys(labels.tolist()):
         part = table.take(np.flatnonzero(labels==label))
-        state = States(Rows(part), 0, None).read(logs).get(label, LabelState({}, [], {}))
-        rows.append(judge_label(label, state, part['score'].to_numpy().astype(float), precision, confidence))
+        at = Rows(part)
+        state = States(at, 0, None).read(logs).get(label, LabelState({}, [], {}))
+        rows.append(judge_label(label, state, at, part['score'].to_numpy().astype(float), precision, confidence))
     if not any(rows):
         raise SettingError(f"in {brief(folder)} nothing was judged by chance, for a threshold (by='threshold'): some 60 clips "
                            'of these say from which score on it can be believed')
