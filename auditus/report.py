@@ -6,7 +6,7 @@
 __all__ = ['report']
 
 # %% ../nbs/763_report.ipynb #6b8e31dd
-import html, os
+import html, os, warnings
 from pathlib import Path
 from .sound.wording import count
 from .sound.errors import AudioInputError, SettingError, check_positive
@@ -19,7 +19,7 @@ from .thresholds import Thresholds
 from .session.thresholds import folder_thresholds, is_session
 from .page.single import check_page_path, fill_template
 from .page.detections import (believed, choose_days, Days, find_detections, find_effort, find_events,
-                                     lowest_scores)
+                                     has_all_windows, lowest_scores)
 from .page.sections import (describe_activity, describe_classes, describe_density, describe_detections,
                                    html_facts, without_promise)
 
@@ -63,23 +63,42 @@ def open_thresholds(
     if is_session(path): return folder_thresholds(path, table)
     return Thresholds.of_review(thresholds, table)
 
+_about_all_windows = 'the table holds every window, whatever its score'
+
+def warn_of_all_windows(
+    if_judged:bool, # does the table say what somebody judged?
+):
+    "Warn where nothing says which windows count."
+    if if_judged: counted,remedy = 'only what was judged yes', (
+        'the folder of the session as `thresholds`, and what can be believed counts as well (auditus thresholds FOLDER '
+        'says from which score on)')
+    else: counted,remedy = 'all of it', '`min_score`, or `thresholds`, as auditus review and auditus thresholds find them'
+    warnings.warn(f'{_about_all_windows}, and {counted} counts: give {remedy}', stacklevel=3)
+
 def describe_basis(
+    everything:list, # of `Detection`, all rows of the table
     min_score:float|None, # as in `report`
     thresholds:Thresholds|None,
 )->str:
-    "Say which detections count."
-    said = []
+    "Say which detections count. Warns where the table holds every window, and nothing says which of them do."
+    said,if_judged = [],everything[0].judged is not None
     if thresholds is not None:
         held = f'a precision of {thresholds.precision:g} with {100*thresholds.confidence:g} % confidence'
-        said.append(f'those at or above the threshold of their class, at {held}')
+        others = ', and of classes without one what was judged yes'*if_judged
+        said.append(f'those at or above the threshold of their class, at {held}{others}')
     if min_score is not None: said.append(f'scores of at least {min_score:g}')
-    return '; '.join(said).capitalize() if said else 'All rows of the table; no threshold was given'
+    if said: return '; '.join(said).capitalize()
+    if not has_all_windows(everything): return 'All rows of the table; no threshold was given'
+    warn_of_all_windows(if_judged)
+    return f'{"What was judged yes" if if_judged else "All rows"}; {_about_all_windows}, and no threshold was given'
 
 def _summary(
     found:list, # of `Detection`
+    everything:list, # of `Detection`, all rows of the table
     days:Days,
 )->str:
     "Say in a line what was found."
+    if not found: return f'No detection in {count(len({d.file for d in everything}), "recording")}'
     dates = sorted({days.of(d.at) for d in found if d.at is not None})
     when = ' to '.join(days.name(d, year=True) for d in dict.fromkeys([*dates[:1], *dates[-1:]]))
     if when: when = f', {days.word}{"s"*(len(dates)>1)} of {when}' if days.nights else f', {when}'
@@ -114,19 +133,19 @@ def report(
     if not everything: raise AudioInputError('there is nothing to report: the table of scores has no rows')
     judged = None if thresholds is None else lowest_scores({d.label for d in everything}, thresholds)
     found = believed(everything, judged, min_score)
-    basis = describe_basis(min_score, thresholds)
+    basis = describe_basis(everything, min_score, thresholds)
     days,effort = choose_days(d.at for d in everything),find_effort(everything, origin)
     sections = {'Classes': describe_classes(found, judged, days, effort),
                 'Activity': describe_activity(found, days) if found else '<p>Nothing is left.</p>'}
     if judged is not None:
-        sections['Classes'] += f'<p>{html.escape(without_promise(everything, judged))}</p>'
+        sections['Classes'] += f'<p>{html.escape(without_promise(everything, found, judged))}</p>'
         sections['Call density'] = describe_density(thresholds)
     sections |= {'Detections': describe_detections(found, top),
                  'Appendix: how it was made': describe_sources(scores, origin, basis)}
     body = ''.join(f'<section><h2>{html.escape(k)}</h2>{v}</section>' for k,v in sections.items())
     told,left = f'{basis}.',len(everything)-len(found)
     if left: told += f' {count(left, "row")} of {len(everything):,} in the table did not count.'
-    texts = {'title': title, 'summary': _summary(found, days), 'basis': told}
+    texts = {'title': title, 'summary': _summary(found, everything, days), 'basis': told}
     page = fill_template('report', texts, {'sections': body})
     if path is not None:
         with said_plainly(path), write_whole(path) as new: new.write_text(page, encoding='utf-8')

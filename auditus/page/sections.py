@@ -25,7 +25,8 @@ def html_rows(
     def cell(i, v):
         number = f'{v:,}' if isinstance(v, int) else f'{v:.3f}' if isinstance(v, float) else str(v)
         shown = '' if v is None else number
-        return f'<td{kind(i)}>{html.escape(shown).replace("_", "_<wbr>")}</td>'
+        # on a phone each row is a list, and the cells say what they are
+        return f'<td{kind(i)} data-head="{html.escape(head[i].lstrip("#"))}">{html.escape(shown).replace("_", "_<wbr>")}</td>'
     top = ''.join(f'<th scope="col"{kind(i)}>{html.escape(h.lstrip("#"))}</th>' for i,h in enumerate(head))
     body = ''.join(f'<tr>{"".join(cell(i, v) for i,v in enumerate(r))}</tr>' for r in rows)
     return (f'<div class="wide" tabindex="0"><table><thead><tr>{top}</tr></thead>'
@@ -61,6 +62,7 @@ def describe_classes(
     effort:Effort|None=None, # how long was recorded; `None`: nothing tells
 )->str: # HTML
     "Write a table of the classes, the most frequent first."
+    if not found: return '<p>Nothing counts.</p>'
     by_class,events = {},Counter(e['label'] for e in find_events(found))
     for d in found: by_class.setdefault(d.label, []).append(d)
     shown = {'Class': True, '#Windows': True, '#Events': True, '#Windows an hour': effort is not None,
@@ -91,17 +93,22 @@ def _what_is_counted(
 _most_named = 20 # classes in one sentence
 
 def without_promise(
-    found:list, # of `Detection`, before anything was left out
+    everything:list, # of `Detection`, all rows of the table
+    found:list, # of `Detection`, those that count
     judged:dict, # as `lowest_scores` gives it
 )->str: # '' where there are none
     "Say which classes have no score from which on they can be believed."
-    n = Counter(d.label for d in found)
+    rows,yes = Counter(d.label for d in everything),Counter(d.label for d in found)
     why = {l:judged[l].get('missing') or 'nothing can be promised' if l in judged else 'nothing was judged'
-           for l in n if judged.get(l, {}).get('threshold') is None}
-    named = sorted(why, key=lambda l: (-n[l], l))[:_most_named]
-    shown = '; '.join(f'{l} ({count(n[l], "detection")}: {why[l]})' for l in named)
-    more = f'; and {len(why)-_most_named:,} more' if len(why)>_most_named else ''
-    return f'Left out, since they have no threshold: {shown}{more}.' if why else ''
+           for l in rows if judged.get(l, {}).get('threshold') is None}
+    def named(labels, n, what):
+        shown = '; '.join(f'{l} ({count(n[l], what)}: {why[l]})' for l in sorted(labels, key=lambda l: (-n[l], l))[:_most_named])
+        return f'{shown}; and {len(labels)-_most_named:,} more' if len(labels)>_most_named else shown
+    by_ear,left_out = [l for l in why if yes[l]],[l for l in why if not yes[l]]
+    said = []
+    if by_ear: said.append(f'What was judged yes counts, since there is no threshold: {named(by_ear, yes, "window")}.')
+    if left_out: said.append(f'Left out, since they have no threshold: {named(left_out, rows, "row")}.')
+    return ' '.join(said)
 
 # %% ../../nbs/762_page.sections.ipynb #a03f5f07
 _most_charts = 12 # classes: the others are in the CSV file
@@ -201,23 +208,27 @@ def describe_detections(
     top:int, # to show
 )->str: # HTML
     "Write the detections with the highest scores, and all of them as a CSV file."
+    if not found: return '<p>There are none.</p>'
     def said(t): return None if t is None else t.isoformat(' ', 'seconds')
     order = sorted(found, key=lambda d: (-(d.score or 0.), d.file, d.start, d.label))
-    kept = [[d.file, d.start, d.end, d.label, d.score, d.site, said(d.at)]
+    if_judged = any(d.judged is not None for d in found)
+    kept = [[d.file, d.start, d.end, d.label, d.score, d.site, said(d.at), *[d.judged]*if_judged]
             for d in sorted(order[:_most_in_csv], key=lambda d: (d.file, d.start, d.label))]
     columns = ['file', 'start', 'end', 'label', 'score', 'site', 'recorded_at']
-    link = csv_link(columns, kept, 'detections.csv', 'detections.csv')
+    link = csv_link([*columns, *['judged']*if_judged], kept, 'detections.csv', 'detections.csv')
     events = [[e['file'], e['start'], e['end'], e['label'], e['score'], e['site'], said(e['at']),
                e['windows']] for e in find_events(found)]
     link += ' '+csv_link([*columns, 'windows'], events[:_most_in_csv], 'events.csv', 'events.csv')
     if len(found)>_most_in_csv: link += f' (the {_most_in_csv:,} with the highest scores)'
     shown = 'all of them' if len(found)<=top else f'the {top:,} with the highest scores'
     sited = any(d.site for d in found)
-    rows = [[d.label, d.score, said(d.at), *[d.site]*sited, d.file, f'{d.start:.1f} to {d.end:.1f}']
+    rows = [[d.label, d.score, said(d.at), *[d.site]*sited, d.file, f'{d.start:.1f} to {d.end:.1f}', *[d.judged]*if_judged]
             for d in order[:top]]
     n = f'{count(len(found), "window")} with a detection, {count(len(events), "event")}'
+    heard = Counter(d.judged for d in found if d.judged)
+    if heard: n += f' ({", ".join(f"{heard[w]:,} judged {w}" for w in ("yes", "no", "unsure") if heard[w])})'
     return f'<p>{n}; here are {shown} of the windows. {link}</p>' + html_rows(
-        ['Class', '#Score', 'Time', *['Site']*sited, 'File', '#Seconds'], rows)
+        ['Class', '#Score', 'Time', *['Site']*sited, 'File', '#Seconds', *['Judged']*if_judged], rows)
 
 def describe_density(
     thresholds:Thresholds,
