@@ -3090,6 +3090,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'auditus.page.snippets._Room.__init__': ( 'page.snippets.html#_room.__init__',
                                                                                  'auditus/page/snippets.py'),
                                        'auditus.page.snippets._Room.fit': ('page.snippets.html#_room.fit', 'auditus/page/snippets.py'),
+                                       'auditus.page.snippets._Room.look': ('page.snippets.html#_room.look', 'auditus/page/snippets.py'),
                                        'auditus.page.snippets._base64_size': ( 'page.snippets.html#_base64_size',
                                                                                'auditus/page/snippets.py'),
                                        'auditus.page.snippets.encode_picture': ( 'page.snippets.html#encode_picture',
