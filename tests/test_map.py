@@ -315,6 +315,7 @@ def test_on_a_phone(tab):
     tab.touchscreen.tap(*at(tab, 9))
     wait(tab, 'window.played?.length == 1')
     assert '1.00 s to 2.00 s' in tab.locator('#card').inner_text()
+    assert '1.00 s to 2.00 s' in tab.locator('#tip').inner_text() and tab.locator('#tip img').is_visible()  # the card is further down
     assert min(b['width'] and b['height'] for b in map(lambda e: e.bounding_box(), tab.locator('.tools button').all())) >= 40
 
 
