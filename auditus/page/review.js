@@ -53,13 +53,21 @@ function tune(card) {
   const slow = Number($('speed').value), wave = card.wave.slice(0), view = new DataView(wave), sr = Math.round(view.getUint32(24, true)/slow);
   view.setUint32(24, sr, true);
   view.setUint32(28, 2*sr, true);
-  if (card.audio) { card.audio.pause(); URL.revokeObjectURL(card.audio.src) }
+  release(card);
   card.audio = new Audio(URL.createObjectURL(new Blob([wave], {type: 'audio/wav'})));
   card.audio.preload = 'auto';
 }
+function release(card) { // it may still be loading
+  if (!card.audio) return;
+  const link = card.audio.src;
+  card.audio.pause();
+  card.audio.removeAttribute('src');
+  card.audio.load();
+  URL.revokeObjectURL(link);
+}
 function drop(card) {
   card.dropped = true;
-  if (card.audio) { card.audio.pause(); URL.revokeObjectURL(card.audio.src) }
+  release(card);
 }
 // rows that must not come (again): what is shown, was just judged or is on its way, was skipped
 function busyRows() {
