@@ -16,7 +16,7 @@ from .sound.whole import write_whole
 from .pipeline.origin import read_origin
 from .pipeline.rules import ScoreRules
 from .thresholds import Thresholds
-from .session.thresholds import folder_thresholds, is_session
+from .session.thresholds import folder_thresholds, is_session, session_scores
 from .page.single import check_page_path, fill_template
 from .page.detections import (believed, choose_days, Days, find_detections, find_effort, find_events,
                                      has_all_windows, lowest_scores)
@@ -52,6 +52,17 @@ def describe_sources(
     return f'{text}<h3>Passport of the model</h3><p>What was measured of it: {what}.</p>{found}'
 
 # %% ../nbs/763_report.ipynb #aad2c2fa
+def open_session(
+    scores, # as in `report`
+    thresholds, # as in `report`
+)->tuple: # both, of a folder what is in it
+    "Take the folder of a session for its table of scores, and for what can be believed of them."
+    if not isinstance(scores, (str, os.PathLike)) or not Path(scores).expanduser().is_dir(): return scores,thresholds
+    path,_ = session_scores(Path(scores).expanduser(), None)
+    if thresholds is not None: return path,thresholds
+    try: return path,folder_thresholds(scores)
+    except SettingError: return path,None # nothing was judged by chance: what was judged yes is there all the same
+
 def open_thresholds(
     thresholds, # as in `report`
     scores, # as in `report`
@@ -84,7 +95,9 @@ def describe_basis(
     said,if_judged = [],everything[0].judged is not None
     if thresholds is not None:
         held = f'a precision of {thresholds.precision:g} with {100*thresholds.confidence:g} % confidence'
-        others = ', and of classes without one what was judged yes'*if_judged
+        lowest = lowest_scores({d.label for d in everything}, thresholds)
+        has_all = all(lowest.get(d.label, {}).get('threshold') is not None for d in everything)
+        others = ', and of classes without one what was judged yes'*(if_judged and not has_all)
         said.append(f'those at or above the threshold of their class, at {held}{others}')
     if min_score is not None: said.append(f'scores of at least {min_score:g}')
     if said: return '; '.join(said).capitalize()
@@ -111,7 +124,7 @@ def _summary(
 # %% ../nbs/763_report.ipynb #5f33a2d4
 def report(
     # what `auditus classify -o` wrote, or another table with `file`, `start`, `end`, `label` and `score`:
-    # a path, a frame, or dicts
+    # a path, a frame, or dicts; or the folder of a session
     scores,
     out=None, # the page, a file that ends in .html; `None`: it is only returned
     # `Thresholds`, the path of its file, of what `auditus review` wrote, filled in, or of the folder of a session:
@@ -127,6 +140,7 @@ def report(
     check_positive('top', top, 'rows', whole=True)
     if isinstance(min_score, bool) or not isinstance(min_score, (int, float, type(None))):
         raise SettingError(f'`min_score` must be a score, got {min_score!r}')
+    scores,thresholds = open_session(scores, thresholds)
     thresholds,origin = open_thresholds(thresholds, scores),read_origin(scores)
     if origin: ScoreRules(thresholds=thresholds).check_origin(lambda: origin)
     everything = find_detections(scores, site)

@@ -19,6 +19,8 @@ from auditus import AudioInputError, AudioNotFoundError, SettingError
 from auditus.page.detections import count_by_day, count_by_hour, day_bins, find_detections
 from auditus.pipeline.origin import settings_key
 from auditus.report import report
+from auditus.session.log import Log
+from auditus.session.rows import Rows
 from auditus.thresholds import Thresholds
 
 odd = '<script>alert("1")</script>'
@@ -168,6 +170,22 @@ def test_a_threshold_counts_the_same_wherever_somebody_listened():
 def test_a_session_in_which_nobody_judged_yes():
     with pytest.warns(UserWarning, match='only what was judged yes'): page = report(session_rows({}))
     assert 'No detection in 1 recording' in page and 'There are none.' in page and not linked(page)
+
+
+def test_of_the_folder_of_a_session(tmp_path):
+    "A hundred windows, of which the first forty have the call; without a word by chance what was judged yes counts."
+    log, n = Log(tmp_path/'owls'/'judgements.jsonl', 'ada'), 100
+    table = pa.Table.from_pylist(session_rows({0: 'yes', 1: 'yes', 99: 'no'}, n))
+    with pytest.raises(AudioNotFoundError, match='there is no'): report(tmp_path/'nowhere')
+    for i in (0, 1, 99): log.append({'kind': 'judgement', **Rows(table).key(i), 'label': 'owl', 'value': i < 40, 'by': 'own'})
+    with pytest.raises(AudioNotFoundError, match='run over everything'): report(tmp_path/'owls')
+    pq.write_table(table, tmp_path/'owls'/'scores.parquet')
+    with pytest.warns(UserWarning, match='only what was judged yes'): assert '2 detections' in report(tmp_path/'owls')
+    for i in range(2, 80): log.append({'kind': 'judgement', **Rows(table).key(i), 'label': 'owl', 'value': i < 40, 'by': 'threshold', 'weight': 97., 'most': 97., 'of': 97, 'known': 2})
+    page = report(tmp_path/'owls')
+    assert 'at a precision of 0.9' in page and len(linked(page)['detections.csv']) == 40 and 'Call density' in page
+    assert command('report', tmp_path/'owls', '-o', tmp_path/'report.html').exit_code == 0
+    assert (tmp_path/'report.html').read_text(encoding='utf-8') == page
 
 
 def test_every_window_whatever_its_score_is_warned_of(recwarn):
