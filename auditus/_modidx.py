@@ -830,6 +830,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'auditus/commands/search.py'),
                                          'auditus.commands.search._check_review_options': ( 'commands.search.html#_check_review_options',
                                                                                             'auditus/commands/search.py'),
+                                         'auditus.commands.search._new_examples': ( 'commands.search.html#_new_examples',
+                                                                                    'auditus/commands/search.py'),
                                          'auditus.commands.search._open_session': ( 'commands.search.html#_open_session',
                                                                                     'auditus/commands/search.py'),
                                          'auditus.commands.search._pick_layer': ( 'commands.search.html#_pick_layer',

@@ -264,6 +264,26 @@ def test_what_is_missing_is_told_before_anything_is_embedded(night, tmp_path, mo
     assert done.exit_code == 1 and "pip install 'auditus[app]'" in done.output
 
 
+def test_the_command_takes_in_examples_and_what_others_judged(night, tmp_path, capsys):
+    "Each example once, those that came later too; a clip that two judged differently is told of."
+    from auditus.commands.search import _open_session
+    extract(night[0], tmp_path/'table', AudioPipeline(Loudness(), window=1), progress=False)
+    (tmp_path/'calls.csv').write_text('file,start,end,label\na.wav,3.1,3.8,owl\n')
+    def opened(who, examples=None, merge=None):
+        return _open_session(str(tmp_path/'table'), str(night[0]), tmp_path/who, 'owl', examples, merge)
+    calls, later = str(tmp_path/'calls.csv'), str(tmp_path/'later.csv')
+    (tmp_path/'later.csv').write_text('file,start,end,label\nb.wav,10.1,10.8,owl\n')
+    opened('ada').judge(5, 'owl', False)
+    for given in ([calls], [calls], [calls, later], [calls, later]): ada = opened('ada', given)
+    kinds = [r['kind'] for r in records(tmp_path/'ada')]
+    assert kinds == ['log', 'judgement', 'example', 'example'] and ada.states['owl'].rows(True, 'example') == [3, 70]
+    opened('eva').judge(5, 'owl', True).judge(6, 'owl', True)
+    capsys.readouterr()
+    for _ in range(2): ada = opened('ada', merge=[tmp_path/'eva'])
+    assert ada.rows.locate(ada.disagreements()[0]['clip']) == 5 and ada.states['owl'].rows(True) == [3, 70, 6]
+    assert capsys.readouterr().err.count('1 clip was judged differently') == 2
+
+
 def test_a_label_that_may_be_a_slip(night, tmp_path):
     session = open_session(night, tmp_path/'s').judge(3, 'saltator', True)
     with pytest.warns(UserWarning, match="'saltatr' is a new class beside 'saltator'"): serve_review(session, labels=['saltatr']).close()
