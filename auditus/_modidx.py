@@ -3936,6 +3936,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'auditus/session/thresholds.py'),
                                             'auditus.session.thresholds.judge_label': ( 'session.thresholds.html#judge_label',
                                                                                         'auditus/session/thresholds.py'),
+                                            'auditus.session.thresholds.session_logs': ( 'session.thresholds.html#session_logs',
+                                                                                         'auditus/session/thresholds.py'),
                                             'auditus.session.thresholds.session_origin': ( 'session.thresholds.html#session_origin',
                                                                                            'auditus/session/thresholds.py'),
                                             'auditus.session.thresholds.session_scores': ( 'session.thresholds.html#session_scores',

@@ -16,7 +16,7 @@ from .sound.whole import write_whole
 from .pipeline.origin import read_origin
 from .pipeline.rules import ScoreRules
 from .thresholds import Thresholds
-from .session.thresholds import folder_thresholds, is_session, session_scores
+from .session.thresholds import folder_thresholds, is_session, session_logs, session_scores
 from .page.single import check_page_path, fill_template
 from .page.detections import (believed, choose_days, Days, find_detections, find_effort, find_events,
                                      has_all_windows, lowest_scores)
@@ -58,9 +58,11 @@ def open_session(
 )->tuple: # both, of a folder what is in it
     "Take the folder of a session for its table of scores, and for what can be believed of them."
     if not isinstance(scores, (str, os.PathLike)) or not Path(scores).expanduser().is_dir(): return scores,thresholds
-    path,_ = session_scores(Path(scores).expanduser(), None)
+    folder = Path(scores).expanduser()
+    session_logs(folder)
+    path,_ = session_scores(folder, None)
     if thresholds is not None: return path,thresholds
-    try: return path,folder_thresholds(scores)
+    try: return path,folder_thresholds(folder)
     except SettingError: return path,None # nothing was judged by chance: what was judged yes is there all the same
 
 def open_thresholds(

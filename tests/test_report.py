@@ -177,6 +177,7 @@ def test_of_the_folder_of_a_session(tmp_path):
     log, n = Log(tmp_path/'owls'/'judgements.jsonl', 'ada'), 100
     table = pa.Table.from_pylist(session_rows({0: 'yes', 1: 'yes', 99: 'no'}, n))
     with pytest.raises(AudioNotFoundError, match='there is no'): report(tmp_path/'nowhere')
+    with pytest.raises(SettingError, match='holds no judgements'): report(tmp_path)
     for i in (0, 1, 99): log.append({'kind': 'judgement', **Rows(table).key(i), 'label': 'owl', 'value': i < 40, 'by': 'own'})
     with pytest.raises(AudioNotFoundError, match='run over everything'): report(tmp_path/'owls')
     pq.write_table(table, tmp_path/'owls'/'scores.parquet')
