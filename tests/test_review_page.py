@@ -294,7 +294,7 @@ def test_what_went_wrong_in_the_background_is_told(client, reviewer):
         client.post(f'/{path}', json={})
         reviewer.learner.wait()
         state = client.get('/state').json()
-        assert not state['busy'] and state['trouble'] and state['scoring'] is None
+        assert not state['busy'] and 'judge a clip yes first' in state['trouble'] and state['scoring'] is None
 
 
 # who may ask, and for what
@@ -525,6 +525,21 @@ def test_a_clip_that_is_not_there_yet(tab):
     tab.unroute('**/card/*')
     shown(tab)
     expect(tab.locator('#picture img')).to_be_visible()
+
+
+def test_what_can_not_be_heard_is_not_judged(tab):
+    from playwright.sync_api import expect
+    shown(tab)
+    broken = json.dumps({'picture': '', 'hz': [], 'cut': None, 'error': 'there is no file'})
+    tab.route('**/card/*', lambda route: route.fulfill(body=broken, content_type='application/json'))
+    tab.locator('#by').select_option('random')
+    expect(tab.locator('#picture')).to_have_text('there is no file')
+    for key in 'yn':
+        tab.keyboard.press(key)
+        expect(tab.locator('#facts')).to_contain_text('can not be heard')
+    expect(tab.locator('#counts')).to_contain_text('0 of 120')
+    tab.keyboard.press('u')
+    expect(tab.locator('#counts')).to_contain_text('1 unsure')
 
 
 def test_learning_and_everything_on_a_phone(tab, night, server, tmp_path):

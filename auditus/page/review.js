@@ -243,6 +243,7 @@ function sayUnsaved() { $('saved').textContent = outbox.length ? `${outbox.lengt
 
 function judge(value) {
   if (!current || !(current.ready || current.error)) return;
+  if (current.error && value !== null) return void ($('facts').textContent = 'This clip can not be heard: skip it, or say unsure.');
   const card = current;
   card.label = label;
   card.was = nameOf(value);
@@ -317,6 +318,7 @@ async function poll() {
 }
 function options() {
   const names = state.labels.map(l => l.name), shown = [...$('label').options].map(o => o.value);
+  $('name').placeholder = names.length ? 'another class' : 'what you look for';
   if (names.join('\n') !== shown.join('\n')) {
     $('label').replaceChildren(...names.map((n, i) => new Option(i < 9 ? `${i+1}: ${n}` : n, n)));
     if (label !== null) $('label').value = label;
