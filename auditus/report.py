@@ -6,10 +6,10 @@
 __all__ = ['report']
 
 # %% ../nbs/763_report.ipynb #6b8e31dd
-import html, os, warnings
+import html, os
 from pathlib import Path
 from .sound.wording import count
-from .sound.errors import AudioInputError, SettingError, check_positive
+from .sound.errors import AudioInputError, SettingError, check_positive, warn_user
 from .sound.files import said_plainly
 from .sound.sums import file_digest
 from .sound.whole import write_whole
@@ -86,7 +86,7 @@ def warn_of_all_windows(
         'the folder of the session as `thresholds`, and what can be believed counts as well (auditus thresholds FOLDER '
         'says from which score on)')
     else: counted,remedy = 'all of it', '`min_score`, or `thresholds`, as auditus review and auditus thresholds find them'
-    warnings.warn(f'{_about_all_windows}, and {counted} counts: give {remedy}', stacklevel=3)
+    warn_user(f'{_about_all_windows}, and {counted} counts: give {remedy}')
 
 def describe_basis(
     everything:list, # of `Detection`, all rows of the table
