@@ -19,7 +19,7 @@ from .thresholds import Thresholds
 from .session.thresholds import folder_thresholds, is_session, session_logs, session_scores
 from .page.single import check_page_path, fill_template
 from .page.detections import (believed, choose_days, Days, find_detections, find_effort, find_events,
-                                     has_all_windows, lowest_scores)
+                                     has_all_windows, lowest_scores, recorded_seconds)
 from .page.sections import (describe_activity, describe_classes, describe_density, describe_detections,
                                    html_facts, without_promise)
 
@@ -151,8 +151,9 @@ def report(
     found = believed(everything, judged, min_score)
     basis = describe_basis(everything, min_score, thresholds)
     days,effort = choose_days(d.at for d in everything),find_effort(everything, origin)
+    every = None if recorded_seconds(everything) is None else [d for d in everything if d.at is not None]
     sections = {'Classes': describe_classes(found, judged, days, effort),
-                'Activity': describe_activity(found, days) if found else '<p>Nothing is left.</p>'}
+                'Activity': describe_activity(found, days, every) if found else '<p>Nothing is left.</p>'}
     if judged is not None:
         sections['Classes'] += f'<p>{html.escape(without_promise(everything, found, judged))}</p>'
         sections['Call density'] = describe_density(thresholds)

@@ -265,6 +265,15 @@ def test_a_table_of_all_windows_tells_how_long_was_recorded():
         assert 'How long was recorded, the table does not tell' in report(some, min_score=.5)
 
 
+def test_what_was_recorded_is_told_from_what_was_not():
+    "The ground is grey in hours and nights of recordings, also of those in which nothing was heard."
+    rows = [row(f'202606{day}_{hour:02}0000.wav', 3.*i, score=.95 if (day, i) == (14, 3) else .01) for day in (14, 17) for hour in (23, 2) for i in range(20)]
+    hours, nights = re.findall('<svg .*?</svg>', report(rows, min_score=.5))
+    assert [chart.count('class="ground"') for chart in (hours, nights)] == [2, 4]  # of five nights, from that of 13/14 to that of 17/18
+    assert 'grey where something was recorded' in report(rows, min_score=.5)
+    assert 'class="ground"' not in report([r for r in rows if r['score'] > .5])
+
+
 def test_a_table_that_says_how_long_was_recorded(tmp_path):
     def written(files):
         about = {settings_key: json.dumps({'heard_files': files, 'heard_seconds': 7200.})}

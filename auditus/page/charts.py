@@ -38,14 +38,18 @@ def bar_chart(
     names:list, # of the n bars, for who points at one
     ticks:list, # `(place, text)` below the bars
     said:str, # what the chart shows, in words
+    recorded:np.ndarray|None=None, # `(n,)`, bool: which bars stand for times that were recorded; `None`: nothing tells
 )->str: # SVG
-    "Draw counts as bars."
+    "Draw counts as bars, before a ground where something was recorded."
     total = sum(counts.values()) if counts else np.zeros(len(names), int)
     most,base = max(1, int(total.max(initial=0))),_high-_bottom
     left,right = max(34, 10+_digit*len(f'{most:,}')),_wide-_right
     each = (right-left)/max(1, len(names))
     parts = [f'<path class="axis" d="M{left:.1f} {base}H{right}M{left:.1f} {_top}H{right}"/>',
              _text(left-5, _top+4, f'{most:,}', 'end'), _text(left-5, base+4, '0', 'end')]
+    if recorded is not None: parts[:0] = [
+        f'<rect class="ground" x="{left+i*each:.2f}" y="{_top}" width="{each:.2f}" height="{base-_top}"/>'
+        for i in np.flatnonzero(recorded)]
     for i,name in enumerate(names):
         y,bars = base,[]
         for site in [s for s in fills if s in counts]:

@@ -130,32 +130,34 @@ def _figures(
     ticks:list, # as in `bar_chart`
     fills:dict, # site → colour
     by:str, # 'hour' or 'day'
+    every:list|None, # as in `describe_activity`
 )->str: # HTML
     "Draw a chart for each class."
-    charts = []
+    recorded,charts = None if every is None else sum(counted(every).values())>0,[]
     for label,ds in by_class.items():
         counts = counted(ds)
         total = sum(counts.values()) if counts else np.zeros(len(names), int)
         most = int(total.argmax())
         n = count(int(total.sum()), 'detection')
         said = f'{label} by {by}: {n}, most at {names[most]} ({total[most]:,})'
-        chart = bar_chart(counts, fills, names, ticks, said)
+        chart = bar_chart(counts, fills, names, ticks, said, recorded)
         charts.append(f'<figure><h3>{html.escape(label)}</h3>{chart}</figure>')
     return f'<div class="charts">{"".join(charts)}</div>'
 
-def _hour_charts(by_class, fills, days)->str: # HTML
+def _hour_charts(by_class, fills, days, every)->str: # HTML
     "Draw each class by the hour."
     ticks = [(i, f'{days.hours[i%24]:02}:00') for i in (6, 12, 18)]
     names = [f'{h:02}:00' for h in days.hours]
     def counted(ds): return count_by_hour(ds, days)
-    return '<h3>By hour</h3>'+_figures(by_class, counted, names, ticks, fills, 'hour')
+    return '<h3>By hour</h3>'+_figures(by_class, counted, names, ticks, fills, 'hour', every)
 
 _date_wide = .13 # half of a date below a chart, as a share of its width
 
-def _day_charts(by_class, fills, timed, days)->str: # HTML
+def _day_charts(by_class, fills, timed, days, every)->str: # HTML
     "Draw each class by the day or night, or by longer times where there are many."
-    first,wide = day_bins(timed, days)
-    last = max(days.of(d.at) for d in timed)
+    known = timed if every is None else every
+    first,wide = day_bins(known, days)
+    last = max(days.of(d.at) for d in known)
     n = (last-first).days//wide+1
     starts = [days.name(first+datetime.timedelta(days=wide*i)) for i in range(n)]
     if n<=3: ticks = [(i+.5, s) for i,s in enumerate(starts)]
@@ -163,7 +165,7 @@ def _day_charts(by_class, fills, timed, days)->str: # HTML
     by = {1: days.word, 7: 'week'}.get(wide, f'{wide} {days.word}s')
     names = [f'night of {s}' for s in starts] if days.nights else starts
     def counted(ds): return count_by_day(ds, first, last, wide, days)
-    return f'<h3>By {by}</h3>'+_figures(by_class, counted, names, ticks, fills, by)
+    return f'<h3>By {by}</h3>'+_figures(by_class, counted, names, ticks, fills, by, every)
 
 # %% ../../nbs/762_page.sections.ipynb #55615002
 def _activity_csv(timed, days)->str: # HTML
@@ -182,6 +184,7 @@ def _days_in_words(days)->str:
 def describe_activity(
     found:list, # of `Detection`
     days:Days=Days(),
+    every:list|None=None, # of `Detection`, all windows that were recorded; `None`: the table doesn't have them
 )->str: # HTML
     "Draw when classes were heard, by the hour and by the day, and give the same as a CSV file."
     timed = [d for d in found if d.at is not None]
@@ -193,12 +196,13 @@ def describe_activity(
     fills,said = site_colours(sorted({d.site for d in timed})),[
         f'Windows with a detection, by the recorders’ clocks, {_days_in_words(days)}.']
     if len(fills)>1: said.append('Bars of sites stand on each other.')
+    if every is not None: said.append('The ground is grey where something was recorded.')
     if len(order)>_most_charts:
         said.append(f'Of {len(order):,} classes, the {_most_charts} most frequent are drawn.')
     untimed = len(found)-len(timed)
     if untimed: said.append(f'{count(untimed, "detection")} of unknown time are not in it.')
     return (f'<p>{html.escape(" ".join(said))} {_activity_csv(timed, days)}</p>{_legend(fills)}'
-            f'{_hour_charts(by_class, fills, days)}{_day_charts(by_class, fills, timed, days)}')
+            f'{_hour_charts(by_class, fills, days, every)}{_day_charts(by_class, fills, timed, days, every)}')
 
 # %% ../../nbs/762_page.sections.ipynb #d49ffd1d
 _most_in_csv = 100_000 # detections, which take some 10 MB
