@@ -76,9 +76,8 @@ def open_thresholds(
     if is_session(path): return folder_thresholds(path, table)
     return Thresholds.of_review(thresholds, table)
 
-_about_all_windows = 'the table holds every window, whatever its score'
-
 def warn_of_all_windows(
+    about:str, # the table, in words
     if_judged:bool, # does the table say what somebody judged?
 ):
     "Warn where nothing says which windows count."
@@ -86,7 +85,7 @@ def warn_of_all_windows(
         'the folder of the session as `thresholds`, and what can be believed counts as well (auditus thresholds FOLDER '
         'says from which score on)')
     else: counted,remedy = 'all of it', '`min_score`, or `thresholds`, as auditus review and auditus thresholds find them'
-    warn_user(f'{_about_all_windows}, and {counted} counts: give {remedy}')
+    warn_user(f'{about}, and {counted} counts: give {remedy}')
 
 def describe_basis(
     everything:list, # of `Detection`, all rows of the table
@@ -104,8 +103,10 @@ def describe_basis(
     if min_score is not None: said.append(f'scores of at least {min_score:g}')
     if said: return '; '.join(said).capitalize()
     if not has_all_windows(everything): return 'All rows of the table; no threshold was given'
-    warn_of_all_windows(if_judged)
-    return f'{"What was judged yes" if if_judged else "All rows"}; {_about_all_windows}, and no threshold was given'
+    has_all = recorded_seconds(everything) is not None
+    about = 'the table holds every window, whatever its score' if has_all else 'the table holds what was judged no, too'
+    warn_of_all_windows(about, if_judged)
+    return f'{"What was judged yes" if if_judged else "All rows"}; {about}, and no threshold was given'
 
 def _summary(
     found:list, # of `Detection`

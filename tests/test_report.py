@@ -172,8 +172,9 @@ def test_a_session_in_which_nobody_judged_yes():
     assert 'No detection in 1 recording' in page and 'There are none.' in page and not linked(page)
 
 
-def test_of_the_folder_of_a_session(tmp_path):
+def test_of_the_folder_of_a_session(tmp_path, monkeypatch):
     "A hundred windows, of which the first forty have the call; without a word by chance what was judged yes counts."
+    monkeypatch.setattr('auditus.session.log.os.fsync', lambda f: None)
     log, n = Log(tmp_path/'owls'/'judgements.jsonl', 'ada'), 100
     table = pa.Table.from_pylist(session_rows({0: 'yes', 1: 'yes', 99: 'no'}, n))
     with pytest.raises(AudioNotFoundError, match='there is no'): report(tmp_path/'nowhere')
