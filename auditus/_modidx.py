@@ -3034,6 +3034,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'auditus/page/reviewer.py'),
                                        'auditus.page.reviewer._in_numbers': ('page.reviewer.html#_in_numbers', 'auditus/page/reviewer.py'),
                                        'auditus.page.reviewer._is_of': ('page.reviewer.html#_is_of', 'auditus/page/reviewer.py'),
+                                       'auditus.page.reviewer._sampled': ('page.reviewer.html#_sampled', 'auditus/page/reviewer.py'),
                                        'auditus.page.reviewer.session_key': ('page.reviewer.html#session_key', 'auditus/page/reviewer.py')},
             'auditus.page.scored': { 'auditus.page.scored.ScoresOfFiles': ('page.scored.html#scoresoffiles', 'auditus/page/scored.py'),
                                      'auditus.page.scored.ScoresOfFiles.__init__': ( 'page.scored.html#scoresoffiles.__init__',

@@ -221,7 +221,9 @@ def test_what_was_measured_is_told(client, reviewer, night):
     for row in range(1, n_rows, 2): judge(client, row, bool(has[row]))
     reviewer.learner.wait()
     rows = [c['row'] for c in client.post('/cards', json={'label': 'whistle', 'by': 'threshold', 'n': 40}).json()['cards']]
-    for row in rows: judge(client, row, bool(has[row]))
+    for row in rows: told = judge(client, row, bool(has[row])).json()
+    found = int(has[rows].sum())
+    assert told['labels'][0]['numbers'][0] == f'judged by chance, for a threshold: 40 of some 60, {found} of them yes'  # at once
     client.post('/fit', json={})
     reviewer.learner.wait()
     said = ' '.join(client.get('/state').json()['labels'][0]['numbers'])
