@@ -3,6 +3,7 @@
 d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_url': '', 'lib_path': 'auditus'},
   'syms': { 'auditus.app': { 'auditus.app._check_sounds': ('app.html#_check_sounds', 'auditus/app.py'),
                              'auditus.app._environment': ('app.html#_environment', 'auditus/app.py'),
+                             'auditus.app._is_there': ('app.html#_is_there', 'auditus/app.py'),
                              'auditus.app._launch': ('app.html#_launch', 'auditus/app.py'),
                              'auditus.app._remove_on_close': ('app.html#_remove_on_close', 'auditus/app.py'),
                              'auditus.app.check_review_server': ('app.html#check_review_server', 'auditus/app.py'),

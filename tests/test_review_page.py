@@ -359,6 +359,9 @@ def test_serving(night, tmp_path):
     with pytest.raises(AudioNotFoundError, match='say with `sounds` in which folder'):
         serve_review(Session((np.eye(1), pa.table({'file': ['a.wav'], 'start': [0.], 'end': [1.]})), tmp_path, tmp_path/'s'))
     with pytest.raises(SettingError): serve_review(open_session(night, tmp_path/'s'), allow_hosts=['http://x'])
+    some = pa.table({'file': ['a.wav', 'lost.wav', '../secret.wav', 'b.wav'], 'start': [0.]*4, 'end': [1.]*4})
+    with pytest.warns(UserWarning, match="2 of 4 sounds of the table that were looked for are not in .*'lost.wav' first"):
+        serve_review(Session((np.eye(4), some), night[0], tmp_path/'s')).close()
 
 
 @pytest.mark.slow
