@@ -279,7 +279,7 @@ def test_votes(voting, three, labels, probe):
 
 def test_a_probe_votes_with_a_classifier_that_is_there(three, labels, probe):
     heard = AudioClassifier(Spectrum())
-    with pytest.raises(AudioInputError, match='VotingClassifier of scikit-learn hands numbers on in the place of labels'):
+    with pytest.raises(AudioInputError, match='hand numbers on in the place of labels: give them FrozenEstimator'):
         VotingClassifier([('a', probe), ('b', heard)]).fit(three, labels)
     with pytest.raises(NotFittedError):
         VotingClassifier([('a', probe), ('b', FrozenEstimator(heard))], voting='soft').fit(three, labels)
@@ -287,6 +287,8 @@ def test_a_probe_votes_with_a_classifier_that_is_there(three, labels, probe):
     vote = VotingClassifier([('a', probe), ('b', FrozenEstimator(fitted))], voting='soft').fit(three, labels)
     wanted = (clone(probe).fit(three, labels).predict_proba(three)+fitted.predict_proba(three))/2
     assert np.allclose(vote.predict_proba(three), wanted) and list(vote.classes_) == sorted(classes)
+    stack = StackingClassifier([('a', probe), ('b', FrozenEstimator(fitted))], cv=2).fit(three, labels)
+    assert stack.score(three, labels) == 1.
 
 
 def test_calibration(three, labels, probe):

@@ -29,8 +29,8 @@ def _kaleidoscope_rows(
     "Read a table of Kaleidoscope, which names a sound in three columns."
     names = {plain_name(c):c for c in table.column_names}
     parts = [names[k] for k in ('indir', 'folder', 'in_file') if k in names]
-    def path(r): return '/'.join(r[c].replace('\\', '/').strip('/' if i else '') for i,
-                                 c in enumerate(parts) if r[c])
+    def path(r): return '/'.join((p.strip('/') if i else p.rstrip('/')) for i,p in enumerate(
+        r[c].replace('\\', '/') for c in parts if r[c]))
     return [{'file': path(r), **{k:v for k,v in r.items() if k not in parts}} for r in table.to_pylist()]
 
 def as_table(
@@ -91,9 +91,8 @@ def read_annotations(
     table = read_table(path)
     column,times = find_column(table.column_names, ('file', *path_columns)),find_times(table.column_names)
     if column is None or times is None:
-        raise AudioInputError(f'{brief(path)} needs a column of paths and two of times, such as file, '
-                              f'start, end; '
-                              f'it has {", ".join(table.column_names)}')
+        raise AudioInputError(f'{brief(path)} needs a column of paths and two of times, such as file, start, '
+                              f'end; it has {", ".join(table.column_names)}')
     begin,end = times_of(table, times)
     taken = column,times[0][0],times[1][0]
     more = {c:table[c] for c in table.column_names if c not in taken}

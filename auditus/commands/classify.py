@@ -76,8 +76,11 @@ class MarkOptions:
     ):
         "Write findings. Say how many they are once windows are put together."
         from auditus.collection.annotations import merge_windows, write_annotations
-        if self.merge: say(f'{count(len(rows), "detection")} put together into {len(merge_windows(rows)):,}')
-        write_annotations(rows, out, self.format, merge=self.merge)
+        if self.merge:
+            merged = merge_windows(rows)
+            say(f'{count(len(rows), "detection")} put together into {len(merged):,}')
+            rows = merged
+        write_annotations(rows, out, self.format)
 
 # %% ../../nbs/870_commands.classify.ipynb #d4476817
 def _read_names(

@@ -73,9 +73,8 @@ def embed_collection(
     "Embed sounds, or find their vectors again. Warns of sounds that could not be embedded."
     if pipeline is None:
         collect(source) # raises where there is nothing of that name
-        raise SettingError(f'{brief(source)} is no table of embeddings, so it is a collection of sounds, '
-                           'and needs a `pipeline` to embed them '
-                           '(in a terminal, `auditus embed` comes first)')
+        raise SettingError(f'{brief(source)} is no table of embeddings, so it is a collection of sounds, and '
+                           'needs a `pipeline` to embed them (in a terminal, `auditus embed` comes first)')
     items = collect(source)
     if items.left_out: warn_user(f'{brief(source)}: {describe_left_out(items.left_out)}')
     X,table,_,failed = embed_cached(pipeline, items, cache, progress)

@@ -155,18 +155,16 @@ def check_learnable(
     if not divided: return data
     if single := [k for k,n in data.counts().items() if n==1]:
         warn_user(f'{count(len(single), "class", "classes")} with a single sound can be learnt and not '
-                  'checked: '
-                  f'{", ".join(map(str, single[:5]))}', LabelWarning)
+                  f'checked: {", ".join(map(str, single[:5]))}', LabelWarning)
     clips = Counter(i.name for i in data.items if i.start is not None)
     if data.groups is None and any(n>1 for n in clips.values()):
-        warn_user(f'{clips.total():,} clips are of {count(len(clips), "recording")}: scores are too '
-                  f'good where clips of one '
-                  "are learnt from and others of it judged; groups='file' keeps them on one side",
+        warn_user(f'{clips.total():,} clips are of {count(len(clips), "recording")}: scores are too good '
+                  "where clips of one are learnt from and others of it judged; groups='file' keeps them on "
+                  'one side',
                   LabelWarning)
     if data.groups is not None and (alone := _classes_of_one_group(data)):
         warn_user(f'all sounds of {", ".join(map(str, alone[:5]))} are of one group, so they can be learnt and '
-                  'not checked: '
-                  'no sound of a group is on both sides', LabelWarning)
+                  'not checked: no sound of a group is on both sides', LabelWarning)
     return data
 
 # %% ../../nbs/600_learn.labelled.ipynb #7beb3536

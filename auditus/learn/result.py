@@ -200,8 +200,7 @@ def check_hub(
     try: me = HfApi().whoami()['name']
     except Exception as e:
         raise SettingError(f'push_to_hub needs a login to the hub ({type(e).__name__}: {e}): `hf auth '
-                           'login`, '
-                           'or leave it out and send the folder later') from e
+                           'login`, or leave it out and send the folder later') from e
     return push_to_hub if isinstance(push_to_hub, str) else f'{me}/{out.name}'
 
 def upload(

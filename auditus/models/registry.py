@@ -90,7 +90,6 @@ def in_folder(
     if not isinstance(value, str) or not value.startswith('{folder}'): return value
     rest = value[len('{folder}'):]
     if rest and rest[0] not in '/\\' or '..' in re.split(r'[/\\]', rest) or ':' in rest or '\0' in rest:
-        raise ModelNotFoundError(f'{brief(folder.parent)} is damaged, or was made to mislead: '
-                                 f'{brief(value)} leads out of its folder. '
-                                 'Save it again, or get it again from where it came')
+        raise ModelNotFoundError(f'{brief(folder.parent)} is damaged, or was made to mislead: {brief(value)} '
+                                 'leads out of its folder. Save it again, or get it again from where it came')
     return str(folder)+rest

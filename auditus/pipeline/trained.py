@@ -13,8 +13,8 @@ from ..sound.errors import AudioInputError
 from .classifier import class_array, SklearnClassifier
 
 # %% ../../nbs/437_pipeline.trained.ipynb #ff5abe1e
-_numbered_hint = ('. VotingClassifier of scikit-learn hands numbers on in the place of labels: give it '
-                  "FrozenEstimator(classifier.fit(sounds, labels)), with voting='soft'")
+_numbered_hint = ('. VotingClassifier and StackingClassifier of scikit-learn hand numbers on in the place of labels: '
+                  "give them FrozenEstimator(classifier.fit(sounds, labels)), and a vote voting='soft'")
 
 def _is_number(label)->bool: # a text of a whole number, written as Python writes it
     return isinstance(label, str) and label.removeprefix('-').isdecimal() and label==str(int(label))
