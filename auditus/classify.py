@@ -102,8 +102,8 @@ class AudioClassifier(TrainedClassifier, Transform, ClipClassificationModel):
                                f"ZeroShotClassifier(['dog', 'vacuum cleaner'], {str(m.name)!r}), "
                                'or the command auditus zeroshot')
         if m.labels is None:
-            raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Learn one on labelled sounds, '
-                               'with Probe or finetune (the commands auditus probe and auditus finetune), '
+            raise SettingError(f'{m.name} has no head: it makes frames, and no scores. Learn one on labelled '
+                               'sounds, with Probe or finetune (the commands auditus probe and auditus finetune), '
                                'or take a model that has one')
 
     @property

@@ -66,8 +66,8 @@ def warn_of_scale(
     "Warn where samples must be PCM that was not scaled."
     # without a number, so that a thousand such sounds are told of once
     if _peak(a)>far_too_loud:
-        warn_user("samples of floats go from -1 to 1, and these go far beyond, as PCM does: make them whole numbers again, "
-                  "a.astype('int16') of 16 bits, or divide them, a/2**15")
+        warn_user('samples of floats go from -1 to 1, and these go far beyond, as PCM does: make them whole numbers '
+                  "again, a.astype('int16') of 16 bits, or divide them, a/2**15")
 
 # %% ../nbs/030_core.ipynb #13a7b60d
 max_channels = 64 # more rows than this, and more rows than columns: the array lies on its side

@@ -110,7 +110,8 @@ def check_open(
     name = getattr(f, 'name', None)
     name = brief(name) if isinstance(name, (str, os.PathLike)) else type(f).__name__
     if hasattr(f, 'samplerate'): # of soundfile: it gives samples, and is somewhere in them
-        raise AudioInputError(f'{name} is an open {type(f).__name__}: give its path, f.name, or (f.read().T, f.samplerate)')
+        raise AudioInputError(f'{name} is an open {type(f).__name__}: give its path, f.name, '
+                              'or (f.read().T, f.samplerate)')
     try: nothing = f.read(0)
     except (OSError, ValueError) as e: raise AudioInputError(f'{name} can not be read from: {e}') from e
     if isinstance(nothing, str): raise AudioInputError(f"{name} is open as text: open it with mode 'rb'")
@@ -170,7 +171,8 @@ def _no_sound(x)->str: # the message for what is none, with what may be meant
     if isinstance(x, list):
         if _is_pair(x): return 'one sound is a tuple, (array, sr); got a list of these'
         return 'a list is many sounds, and here one was to come: give one list, with a sound in each place'
-    if hasattr(x, 'columns'): return f"{type(x).__name__} is a table: give one of its columns, such as table['path']"
+    if hasattr(x, 'columns'):
+        return f"{type(x).__name__} is a table: give one of its columns, such as table['path']"
     if hasattr(x, 'dtype'):
         return (f'an array of shape {tuple(x.shape)} without a rate is no sound: '
                 'give (array, sr) or AudioArray(array, sr)')

@@ -214,7 +214,8 @@ def write_map(
     places = SoundPlaces(sounds, known)
     if isinstance(source, SoundIndex):
         if pipeline is not None or changes:
-            raise SettingError(f'an index has its pipeline: leave `{"pipeline" if pipeline is not None else [*changes][0]}` out')
+            odd = 'pipeline' if pipeline is not None else [*changes][0]
+            raise SettingError(f'an index has its pipeline: leave `{odd}` out')
         index = source
     else: index = find_index(source, pipeline, progress=progress, **changes)
     data = map_data(index, pick_rows(len(index), max_points), method, colour, scores)

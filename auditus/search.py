@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .sound.wording import brief, count, html_table, rows_shown
-from .sound.errors import AudioInputError, SettingError, check_choice, check_positive, hands_on_to, names_checked, renamed
+from .sound.errors import (
+    AudioInputError, SettingError, check_choice, check_positive, hands_on_to, names_checked, renamed)
 from .sound.files import read_whole
 from .pipeline.protocols import check_changes
 from .transform import AudioPipeline

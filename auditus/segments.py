@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 from .sound.wording import brief, count
-from .sound.errors import AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, check_choice, check_positive, names_checked
+from .sound.errors import (
+    AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, check_choice, check_positive, names_checked)
 from .sound.whole import write_whole
 from .sound.files import said_plainly
 from .core import AudioArray, Clip

@@ -107,7 +107,8 @@ def _find_files(
     found = []
     for p in paths:
         inside = [p]
-        if not user_path(p).exists() and any(c in str(p) for c in '*?['): inside = [Path(i.at) for i in collect(str(p))]
+        is_pattern = any(c in str(p) for c in '*?[') and not user_path(p).exists()
+        if is_pattern: inside = [Path(i.at) for i in collect(str(p))]
         elif user_path(p).is_dir():
             items = sounds_in(p)
             say_not_taken(items)
@@ -119,12 +120,13 @@ def _find_files(
 @as_command
 def info(
     files: Annotated[list[Path], typer.Argument(
-        help='Sounds, folders of sounds, models on this disk, or what auditus embed, probe or finetune wrote.')],
+        help='Sounds, folders of sounds, models on this disk, '
+             'or what auditus embed, probe or finetune wrote.')],
     truncated: Annotated[str, typer.Option(
         help="A file that is cut or damaged: 'raise' says what is wrong with it, "
              "'keep' what is right before that.")] = 'raise',
 ):
-    "Say what is in sound files (format, rate, channels, length, level), and what a table, a model, a probe or an index is."
+    "Say what is in sound files (format, rate, channels, length, level), and what a table, a model or an index is."
     from auditus.load import AudioLoader
     opened,files = _split_opened(files)
     for about in opened: typer.echo(about)

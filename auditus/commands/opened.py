@@ -38,7 +38,8 @@ def _read_rate(
         if not (folder/name).is_file(): continue
         known = read_json(folder/name, _ways_on, (), ModelNotFoundError)
         for part in (known, known.get('feature_extractor'), known.get('audio_processor')):
-            if isinstance(part, dict) and isinstance(part.get('sampling_rate'), int): return part['sampling_rate']
+            rate = part.get('sampling_rate') if isinstance(part, dict) else None
+            if isinstance(rate, int): return rate
     return None
 
 def _read_labels(
@@ -74,7 +75,7 @@ def _describe_model(
     check_settings(folder)
     config = read_json(folder/'config.json', _ways_on, (), ModelNotFoundError)
     named = [str(a) for a in config.get('architectures') or ()]
-    kind = f"{config.get('model_type', 'of a kind that it does not name')}"+(f" ({', '.join(named)})" if named else '')
+    kind = str(config.get('model_type', 'of a kind that it does not name'))+(f" ({', '.join(named)})" if named else '')
     labels,rate = _read_labels(config),_read_rate(folder)
     hears = f'made for {rate} Hz' if rate else 'which rate it was made for is not said here'
     return [f'  model: {kind}', f"  {hears}, {_first_few(labels) if labels else 'no labels'}",
@@ -90,7 +91,8 @@ def _describe_pipeline(
     settings = read_saved(folder)['settings']
     if not isinstance(settings, dict): raise ModelNotFoundError(f'{folder} is damaged. {_ways_on}')
     inside = folder/'model'
-    about = _describe_model(inside)[:-1] if (inside/'config.json').is_file() else [f"  model: {settings['model_name']}"]
+    is_folder = (inside/'config.json').is_file()
+    about = _describe_model(inside)[:-1] if is_folder else [f"  model: {settings['model_name']}"]
     return [f'  pipeline: {_chain_text(settings)}', *about, f'  AudioPipeline.load({str(folder)!r}) opens it']
 
 def _describe_probe(
@@ -114,7 +116,8 @@ def _describe_index(
     except (OSError, ValueError) as e: raise AudioDecodeError(f'the index in {folder} is damaged: {e}') from e
     made_by = known.get('made_by') or {}
     by = f"  {made_by.get('model_name')}: {_chain_text(made_by)}" if made_by else '  vectors of your own'
-    return [f'  index: {count(rows, "vector")} of {dim} numbers', by, f'  auditus search {folder} SOUND finds what is like it']
+    return [f'  index: {count(rows, "vector")} of {dim} numbers', by,
+            f'  auditus search {folder} SOUND finds what is like it']
 
 # %% ../../nbs/848_commands.opened.ipynb #b7aca0fa
 _graphs = '.onnx', '.tflite', '.safetensors'

@@ -19,7 +19,8 @@ def write_segments(
     table: Annotated[Path, typer.Argument(
         help='A CSV or Parquet file with the columns file, start and end, or a selection table of Raven.')],
     folder: Annotated[Optional[Path], typer.Argument(help='As --out.')] = None,
-    out: Annotated[Optional[Path], typer.Option('--out', '-o', help='A folder, in which each label gets one.')] = None,
+    out: Annotated[Optional[Path], typer.Option('--out', '-o',
+        help='A folder, in which each label gets one.')] = None,
     best: Annotated[int, typer.Option(
         help='Clips of each label, those with the highest scores; 0: all.')] = 100,
     min_score: Annotated[float, typer.Option(help='Leave out clips with a lower score.')] = 0.,

@@ -55,7 +55,8 @@ def _check_call(augment):
     "Raise `SettingError` for a callable that doesn't take samples and their rate."
     try: inspect.signature(augment).bind(None, 16000)
     except TypeError as e:
-        raise SettingError(f'`augment` is called with samples and their rate, and {brief(augment)} does not take both: {e}') from e
+        raise SettingError(f'`augment` is called with samples and their rate, and {brief(augment)} '
+                           f'does not take both: {e}') from e
     except ValueError: return # some callables don't say what they take
 
 def check_augment(

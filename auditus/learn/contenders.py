@@ -35,7 +35,8 @@ def open_models(
     many = [*models] if isinstance(models, (list, tuple, Iterator)) else [models]
     if not many: raise SettingError('`models` must name at least one, got none')
     if settings and all(isinstance(m, AudioPipeline) for m in many):
-        raise SettingError(f'`{[*settings][0]}` is for models that are named, and pipelines were given: set it there')
+        raise SettingError(f'`{[*settings][0]}` is for models that are named, and pipelines were given: '
+                           'set it there')
     found = {}
     for m in many:
         pipe = m if isinstance(m, AudioPipeline) else AudioPipeline(m, **settings)

@@ -121,8 +121,8 @@ def takes_one(
     @wraps(call)
     def called(self, *args, **settings):
         if len(args)>1:
-            raise AudioInputError(f'{type(self).__name__} takes one sound, or many in a list, and settings by their names; '
-                                  f'got {len(args)} arguments: {", ".join(map(brief, args))}')
+            raise AudioInputError(f'{type(self).__name__} takes one sound, or many in a list, and settings by '
+                                  f'their names; got {len(args)} arguments: {", ".join(map(brief, args))}')
         return call(self, *args, **settings)
     return called
 

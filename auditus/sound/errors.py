@@ -135,15 +135,17 @@ def names_checked(
 
 # %% ../../nbs/010_sound.errors.ipynb #0b6cc65f
 def hands_on_to(
-    taker, # class of transforms, function, or list of names, that takes what the function itself has no argument for
+    taker, # class of transforms, function, or list of names, for what the function has no argument for
 ):
     "Let a call with a name that neither of the two has end in `UnknownSettingError`, before it does anything."
     def decorate(f):
         what = f.__qualname__.split('.')[-1]
-        own = [n for n,p in signature(f).parameters.items() if p.kind is not p.VAR_KEYWORD and n not in ('self', 'cls')]
+        own = [n for n,p in signature(f).parameters.items()
+               if p.kind is not p.VAR_KEYWORD and n not in ('self', 'cls')]
         @wraps(f)
         def called(*args, **kwargs):
-            if any(k not in own for k in kwargs): check_names(what, kwargs, [*dict.fromkeys(own+_names_taken(taker))])
+            if any(k not in own for k in kwargs):
+                check_names(what, kwargs, [*dict.fromkeys(own+_names_taken(taker))])
             return f(*args, **kwargs)
         return called
     return decorate
