@@ -4125,6 +4125,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'auditus.sound.columns.as_column': ('sound.columns.html#as_column', 'auditus/sound/columns.py'),
                                        'auditus.sound.columns.as_items': ('sound.columns.html#as_items', 'auditus/sound/columns.py'),
                                        'auditus.sound.columns.as_sound': ('sound.columns.html#as_sound', 'auditus/sound/columns.py'),
+                                       'auditus.sound.columns.check_ordered': ( 'sound.columns.html#check_ordered',
+                                                                                'auditus/sound/columns.py'),
                                        'auditus.sound.columns.find_column_of_sounds': ( 'sound.columns.html#find_column_of_sounds',
                                                                                         'auditus/sound/columns.py'),
                                        'auditus.sound.columns.in_column': ('sound.columns.html#in_column', 'auditus/sound/columns.py'),

@@ -188,3 +188,17 @@ def test_what_is_nearly_a_sound(checkpoint, files):
                         ('*.wav', r"list\(Path\('\.'\)\.glob\('\*\.wav'\)\)")):
         with pytest.raises((AudioInputError, FileNotFoundError), match=told): pipe(given)
     assert np.abs(pipe([x[:2] for x in [(wave, sr, 'dog', 1)]])[0]-pipe(files[0])).max() < 1e-5
+
+
+def test_what_has_no_order_is_refused(checkpoint, sounds):
+    files = [i.at for i in collect(sounds)]
+    labels, pipe = list('ababab'), AudioPipeline(checkpoint('wav2vec2-layer'))
+    probe = Probe(pipe, folds=None)
+    for call in (lambda: pipe({*files}), lambda: pipe.transform({*files}), lambda: probe.fit({*files}, labels),
+                 lambda: compare({*files}, labels, [pipe], folds=3), lambda: AudioClassifier(checkpoint('head-hubert')).score({*files}, ['yes', 'no', 'stop']*2)):
+        with pytest.raises(AudioInputError, match='a set has no order'): call()
+    for wrong in (dict(zip(files, labels)), dict.fromkeys(files)):
+        with pytest.raises(AudioInputError, match=r'labels are a list, one for each sound and in their order; got a dict'): probe.fit(files, wrong)
+    with pytest.raises(AudioInputError, match='groups are a list'): probe.fit(files, labels, groups=dict(zip(files, labels)))
+    assert probe.fit({f: None for f in files}.keys(), labels).classes_.tolist() == ['a', 'b']  # these have one
+    assert len(SoundIndex.build({*files}, pipe)) == 6  # its rows have names

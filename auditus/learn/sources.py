@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, check_choice, SettingError, renamed, warn_user
-from ..sound.columns import as_column, find_column_of_sounds, iter_items
+from ..sound.columns import as_column, check_ordered, find_column_of_sounds, iter_items
 from ..sound.chain import is_many
 from ..core import AudioArray, Clip
 from ..collection.sources import describe_left_out, find_column, path_columns, user_path
@@ -307,6 +307,7 @@ def as_labelled(
     if not (is_many(sounds) or isinstance(sounds, tuple)) or isinstance(labels, str):
         raise AudioInputError(f'labels go with a list of sounds, one for each; got {brief(sounds)}. '
                               'A folder or a table brings its labels along')
+    for what,given in (('labels', labels), ('groups', groups)): check_ordered(what, given)
     column,matrix = find_column_of_sounds(sounds),is_indicator(labels)
     sounds,labels = list(iter_items(sounds)) if column is None else rows_of_column(*column),as_column(labels)
     if not matrix: labels = list(np.ravel(np.asarray(labels)) if hasattr(labels, '__array__') else labels)

@@ -11,7 +11,7 @@ import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, SettingError, unnamed
-from ..sound.columns import as_column
+from ..sound.columns import as_column, check_ordered
 from ..sound.chain import is_many
 from .protocols import sklearn_tags
 
@@ -58,6 +58,7 @@ class SklearnClassifier:
         labels, # one a sound, as they were given
     )->list: # as `predict` gives them
         "Return labels under the names that the classes have."
+        check_ordered('labels', labels)
         return [l.item() if isinstance(l, np.generic) else l for l in as_column(labels)]
 
     def _of_sounds(self, score, sounds): # `(n, classes)`, or `(classes,)` for a single sound

@@ -93,10 +93,22 @@ def is_map_style(
     if not (hasattr(x, '__len__') and hasattr(x, '__getitem__')) or hasattr(x, 'sr'): return False
     return all(t.__module__.partition('.')[0]!='auditus' for t in type(x).__mro__)
 
+def check_ordered(
+    what:str, # they are, for the error
+    xs, # one for each of others: sounds, labels or groups
+):
+    "Raise `AudioInputError` for what has no order, or goes by keys: nobody could tell which is whose."
+    if isinstance(xs, (set, frozenset)):
+        raise AudioInputError(f'a set has no order, and {what} have one: give a list, such as sorted(…)')
+    if isinstance(xs, Mapping) and what!='sounds':
+        raise AudioInputError(f'{what} are a list, one for each sound and in their order; got a dict: '
+                              'give [names[s] for s in sounds]')
+
 def iter_items(
     xs, # a list, a generator, a column of a dataset, a map-style dataset
 )->Iterator:
     "Go through many items. Raises `AudioInputError` for the rows of a dataset, which are no sounds."
+    check_ordered('sounds', xs)
     xs = as_column(xs)
     dataset,column = find_column_of_sounds(xs) or (None, None)
     feature = None if dataset is None else sound_feature(dataset.features, column)
