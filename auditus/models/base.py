@@ -15,7 +15,7 @@ import numpy as np
 from weakref import WeakValueDictionary
 from ..sound.wording import brief
 from ..sound.errors import check_choice, check_positive, SettingError
-from .registry import find_entry, load_entry, registered
+from .registry import find_entry, load_entry, other_backends, own_backends, registered
 from .tuned import tuned_settings
 
 # %% ../../nbs/160_models.base.ipynb #7e499c85
@@ -236,20 +236,6 @@ def note_license(
     _noted.add(model.license_note)
     warnings.warn(model.license_note, LicenseWarning, stacklevel=3)
 
-def on_backend(
-    backend:str, # the engine's name, or 'auto'
-    make, # makes the model in torch; `make(bare=True)` without its weights
-    dtype:str, # of the arithmetic
-    device, # torch device
-)->AudioModel|None: # `None`, of 'auto': torch is all there is
-    """Make a model whose network runs on another engine, found in the entry-point group `auditus.backends`.
-    Raises `SettingError` for an engine that is not registered."""
-    found = {e.name:e for e in entry_points(group='auditus.backends')}
-    if backend not in found:
-        there = ', '.join(sorted(found))
-        raise SettingError(f'no backend {backend!r} is registered; there are torch, {there}')
-    return found[backend].load()(make, dtype, device)
-
 # %% ../../nbs/160_models.base.ipynb #84f9c3e3
 # that `open_graph` asks for, and `open_callable`
 graph_settings = ('sr', 'context', 'pooled', 'frames', 'logits', 'activation', 'labels', 'peak', 'inputs', 'features',
@@ -283,7 +269,8 @@ def _check_settings(
         raise SettingError('a model is named by a str or a Path, or is a torch module or a function; '
                            f'got {brief(name)}')
     if not callable(name) and not str(name): raise SettingError('the name of the model is empty')
-    check_choice('backend', backend, (None, 'torch', 'openvino', 'onnx', 'litert', 'auto'))
+    if backend is not None and backend not in own_backends:
+        check_choice('backend', backend, (None, *own_backends, *other_backends()))
     for k,v in (('feature_kwargs', feature_kwargs), ('graph', graph)):
         if v is not None and not isinstance(v, dict): raise SettingError(f'`{k}` must be a dict, got {v!r}')
     if context is not None: check_positive('context', context, 'seconds')
@@ -319,7 +306,8 @@ def load_model(
     name,
     device:str|None=None, # 'cpu', 'cuda', 'cuda:1', 'mps'; `None`: a CUDA GPU, where what is asked for runs there
     dtype=None, # 'float32', 'bfloat16', 'float16' or 'int8'; 'auto': bfloat16 where it pays; `None`: float32
-    # 'torch', 'openvino', 'onnx', 'litert', or 'auto': the fastest that says the same in float32;
+    # 'torch', 'openvino', 'onnx', 'litert', or 'auto': the fastest that says the same in float32; or one that another
+    # package brings;
     # `None`: what the model is best known by, LiteRT for TFLite files, ONNX Runtime for ONNX, torch for others
     backend:str|None=None,
     checkpoint=None, # file or folder of weights, or a pair of them, for models that have a name of their own

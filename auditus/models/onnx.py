@@ -9,20 +9,19 @@ __all__ = []
 import json, warnings
 from pathlib import Path
 from ..sound.wording import brief
-from ..sound.errors import AuditusError, ModelNotFoundError, SettingError, require
+from ..sound.errors import AuditusError, check_choice, ModelNotFoundError, SettingError, require
 from ..sound.sums import damaged_files, write_checksums
 from ..sound.json import parse_json
 from ..sound.whole import write_whole
 from ..sound.files import cache_folder, said_plainly
 from .registry import find_opener
 from .base import AudioModel, Graph
+from .backends import try_session
 from .device import as_device, as_precision
 from .sessions import (
     _import_openvino, check_backend, extras, files, is_installed, look_into, precisions, sessions)
 
 # %% ../../nbs/300_models.onnx.ipynb #76e1bdb0
-close_enough = 1e-4 # of outputs in float32, relative to their largest
-
 def to_onnx(
     graph:Graph, # of a model
     path:Path, # to write to
@@ -65,23 +64,6 @@ def quantize(
     try: quantize_dynamic(path, new, weight_type=QuantType.QInt8, op_types_to_quantize=['MatMul', 'Gemm'])
     finally: logging.getLogger().removeFilter(quiet)
     new.replace(path)
-
-def try_session(
-    session, # of the converted graph, in float32
-    graph:Graph, # what it was made of
-    name:str, # of the model
-    backend:str, # the engine
-):
-    "Refuse a conversion that says something else than torch."
-    import torch
-    for example in graph.examples:
-        with torch.no_grad(): wanted = graph.network(*example.values())
-        for k,a,b in zip(graph.outputs, session(example), wanted):
-            off = float((a-b).abs().max()/b.abs().max().clamp(min=1)) if a.shape==b.shape else float('inf')
-            if not off<close_enough:
-                shapes = {n:tuple(v.shape) for n,v in example.items()}
-                raise SettingError(f'{name} can not be served by backend={backend!r}: its {k} differ '
-                                   f"from torch's by {off:.1e} for inputs of {shapes}. Use backend='torch'")
 
 # %% ../../nbs/300_models.onnx.ipynb #bf4ac16b
 def converted(
@@ -191,6 +173,7 @@ def open_file(
     device = 'cpu' if device is None else device
     # without torch, where nothing asks for it
     precision = 'float32' if dtype is None else as_precision(dtype, as_device(device))
+    check_choice('backend', backend, (None, 'auto', 'torch', 'onnx', 'openvino'))
     if backend in (None, 'torch'): backend = 'auto' # a file is no torch
     if backend=='auto':
         fits = (b for b in ('openvino', 'onnx') if is_installed(b) and precision in precisions[b])

@@ -14,6 +14,7 @@ from ..sound.errors import AuditusError, ModelNotFoundError
 from ..sound.files import cache_folder
 from ..sound.wording import brief
 from ..sound.whole import write_whole
+from .registry import other_backends
 from .base import AudioModel, group_graph, hash_files, load_model
 from .forms import noise
 from .probes import (
@@ -156,7 +157,9 @@ def _fingerprint(
     def start(file):
         with open(file, 'rb') as f: return hashlib.sha256(f.read(2**16)).hexdigest()
     content = hash_files(files) if getattr(model, 'file_is_network', False) else [*map(start, sorted(files))]
-    packages = ['transformers', 'torch', *([_packages[model.backend]] if model.backend in _packages else [])]
+    brought = getattr(other_backends().get(model.backend), 'dist', None) # the package of an engine of others
+    engine = _packages.get(model.backend) or brought and brought.name
+    packages = ['transformers', 'torch', *([engine] if engine else [])]
     known = [about, model.backend, model.precision, __version__, *map(version, packages), content,
              *sorted(f.stat().st_size for f in files)]
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:24]
