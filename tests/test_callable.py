@@ -161,6 +161,14 @@ def test_the_rate_is_the_one_that_was_named():
     with pytest.raises(SettingError, match='no setting `name`'): AudioPipeline('birdnet', name='a').model
 
 
+def test_a_name_of_ones_own_goes_with_the_callable():
+    named = load_model(loud_and_rough, name='mine', sr=16000)
+    assert named.name == 'mine' and load_model(loud_and_rough, sr=16000).name == 'loud_and_rough'
+    assert load_model(name=loud_and_rough, graph=dict(sr=16000, name='mine')) is named
+    for name in ('birdnet', 'any.onnx'):
+        with pytest.raises(SettingError, match='has no setting `name`; it has'): load_model(name, name='mine')
+
+
 def test_classes_have_names_and_scores(waves):
     def scored(waves): return {'embedding': loud_and_rough(waves), 'logits': 100*loud_and_rough(waves)-1}
     clf = AudioClassifier(scored, sr=16000, labels=['loud', 'rough'], activation='softmax')

@@ -1,5 +1,6 @@
 "Graphs that others made: TFLite read into torch is what LiteRT says, and any file is opened by what it tells, or asks for what is missing."
 import json
+import os
 import pickle
 import shutil
 import re
@@ -661,6 +662,43 @@ def test_what_must_be_known_may_be_given_one_by_one(rng, tmp_path):
     with pytest.raises(SettingError, match='has no setting `pooledd`'): AudioPipeline(path, pooledd='embedding')
     with pytest.raises(SettingError, match='has no setting `sr`; it has'): load_model('birdnet', graph={'sr': 48000})
     with pytest.raises(SettingError, match='`graph` must be a dict'): load_model(path, graph=8000)
+
+
+@needs_onnx
+def test_the_rate_of_a_pipeline_is_that_of_a_graph_that_says_none(rng, tmp_path):
+    path, x = pooling_onnx(tmp_path/'any.onnx', rng, 16000, 32, 5), (noise(rng, 2, 8000), 8000)
+    pipe = AudioPipeline(path, target_sr=8000, pooled='embedding')
+    assert pipe.sr == 8000 and np.array_equal(pipe(x), AudioPipeline(path, sr=8000, pooled='embedding')(x))
+    pipe.save(tmp_path/'saved')
+    assert np.array_equal(AudioPipeline.load(tmp_path/'saved')(x), pipe(x))
+    assert np.array_equal(pickle.loads(pickle.dumps(pipe))(x), pipe(x)) and pipe.get_params()['graph'] == dict(pooled='embedding')
+    # what is known of it goes before
+    known = pooling_onnx(tmp_path/'noted.onnx', rng, 16000, 32, 5, notes={'sample_rate': '8000'})
+    perch = pooling_onnx(tmp_path/'perch.onnx', rng, 160_000, 1536, 5001)
+    describe_graph(path, sr=8000, pooled='embedding')
+    for file, settings in ((known, dict(pooled='embedding')), (perch, {}), (path, {}), (known, dict(sr=8000, pooled='embedding'))):
+        with pytest.raises(SettingError, match=r'was made for \d+ Hz and would hear 16000 Hz at the wrong pitch'):
+            AudioPipeline(file, target_sr=16000, **settings).dim
+
+
+@needs_onnx
+def test_labels_that_are_put_beside_an_open_graph_are_seen(rng, tmp_path):
+    path = pooling_onnx(tmp_path/'any.onnx', rng, 16000, 32, 5)
+    known = dict(sr=8000, pooled='embedding', logits='label', activation='softmax')
+    first = load_model(path, **known)
+    assert first.labels[0] == 'class 0' and load_model(path, **known) is first
+    for labels in (list('abcde'), list('vwxyz')):
+        (tmp_path/'labels.csv').write_text('label\n'+'\n'.join(labels)+'\n')
+        os.utime(tmp_path/'labels.csv', (ord(labels[0]),)*2)  # as if some time had passed
+        assert load_model(path, **known).labels == labels
+    many = np.array([f'class {i}' for i in range(2000)])
+    (tmp_path/'wide').mkdir()
+    wide = pooling_onnx(tmp_path/'wide'/'any.onnx', rng, 16000, 32, 2000)
+    held = [load_model(wide, **known, labels=labels) for labels in (many, np.where(many == 'class 1000', 'wren', many))]
+    assert [m.labels[1000] for m in held] == ['class 1000', 'wren']
+    (tmp_path/'results.csv').write_text('a,b')
+    assert load_model(path, **known) is load_model(path, **known)
+    with pytest.raises(SettingError, match='describe_graph has no setting `pool`.* Did you mean `pooled`'): describe_graph(path, pool='x')
 
 
 @needs_birdnet

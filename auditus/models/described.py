@@ -44,11 +44,13 @@ def _noted_rate(file:GraphFile)->dict: # that somebody wrote into a file's notes
 def gather_settings(
     file:GraphFile,
     given:dict, # settings by name; `None`: not given
+    sr:int|None=None, # the rate, where nothing else says it (Hz)
 )->dict: # those that are known
     "Put together what is known of a graph."
     _,known = recognize(file)
     given = {k:v for k,v in given.items() if v is not None}
-    return _noted_rate(file) | known | read_settings(file.path) | given
+    otherwise = {} if sr is None else {'sr': sr}
+    return otherwise | _noted_rate(file) | known | read_settings(file.path) | given
 
 # %% ../../nbs/315_models.described.ipynb #e1747fa2
 def _ask(file:GraphFile, what:str, example:str): # the error for what can't be known

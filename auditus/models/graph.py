@@ -6,11 +6,11 @@
 __all__ = ['describe_graph']
 
 # %% ../../nbs/320_models.graph.ipynb #5e76803e
-import json, shutil
+import inspect, json, shutil
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import SettingError
+from ..sound.errors import SettingError, check_names
 from ..sound.whole import write_whole
 from ..sound.files import said_plainly
 from ..sound.wording import brief
@@ -88,6 +88,7 @@ def open_graph(
     peak:float|None=None, # level that the loudest sample of each window is brought to
     inputs:dict|None=None, # what other inputs are given, by name; 'waves' marks the one for the samples
     features=None, # function of waves `(n, samples)` that makes what the graph takes
+    target_sr:int|None=None, # the rate (Hz), where neither `sr` nor the file says it
 )->AudioModel:
     """Open a network that somebody else made, or that `export` wrote.
     Raises `SettingError` for what must be known and isn't, and `ModelNotFoundError` for what is no graph."""
@@ -97,7 +98,7 @@ def open_graph(
         if odd := [k for k,v in given.items() if v is not None]:
             raise SettingError(f'{brief(file.path)} says itself what it hears: `{odd[0]}` can not be given')
         return open_file(name, device, dtype, backend)
-    s = gather_settings(file, given)
+    s = gather_settings(file, given, target_sr)
     known,_ = recognize(file)
     otherwise = s.pop('activation_otherwise', None)
     model = GraphModel(str(name), file.path, describe_ports(file, s), None, file)
@@ -135,6 +136,7 @@ def describe_graph(
     **settings, # as in `open_graph`
 )->Path: # of the description
     "Write beside a graph what is known of it, so that its path is enough. Raises `SettingError` for what doesn't fit."
+    check_names('describe_graph', settings, [*inspect.signature(open_graph).parameters][1:])
     model = open_graph(path, **settings)
     if not isinstance(model, GraphModel) or model.file is None:
         raise SettingError(f'{brief(path)} says itself what it hears, and needs no description')
