@@ -2144,6 +2144,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                         'auditus/models/graph.py'),
                                       'auditus.models.graph.GraphModel.weights_hash': ( 'models.graph.html#graphmodel.weights_hash',
                                                                                         'auditus/models/graph.py'),
+                                      'auditus.models.graph._refuse_function': ( 'models.graph.html#_refuse_function',
+                                                                                 'auditus/models/graph.py'),
                                       'auditus.models.graph.describe_graph': ( 'models.graph.html#describe_graph',
                                                                                'auditus/models/graph.py'),
                                       'auditus.models.graph.open_graph': ('models.graph.html#open_graph', 'auditus/models/graph.py')},

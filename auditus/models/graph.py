@@ -110,12 +110,18 @@ def open_graph(
     return model.check({k:v for k,v in given.items() if v is not None})
 
 # %% ../../nbs/320_models.graph.ipynb #0ae26825
+def _refuse_function(model): # one that was opened with a function of features
+    if not callable(model.about['features']): return
+    called = getattr(model.about['features'], '__name__', 'f')
+    raise SettingError(f'{model.name} was opened with a function, features={called}, which no file can hold: give it, '
+                       f'and what else must be known, each time, as in AudioPipeline({brief(model.path)}, '
+                       f'features={called}, sr={model.sr})')
+
 @patch
 def settings(self:GraphModel)->dict:
     "Return the settings that open the graph again, as JSON. Raises `SettingError` where a function is among them."
     a = self.about
-    if callable(a['features']):
-        raise SettingError(f'{self.name} was opened with a function of features, which no file can hold')
+    _refuse_function(self)
     wave = {a['wave']['name']: 'waves'} if a['others'] else {}
     known = dict(sr=a['sr'], context=self.context, **a['outputs'], labels=self.labels, peak=a['peak'],
                  activation=self.activation if 'logits' in a['outputs'] else None,
@@ -164,8 +170,7 @@ def graph(self:GraphModel)->Graph:
 @patch
 def describe(self:GraphModel)->dict:
     "Return what is known of it. Raises `SettingError` where a function is part of it."
-    if callable(self.about['features']):
-        raise SettingError(f'{self.name} was opened with a function of features, which no file can hold')
+    _refuse_function(self)
     return self.about | {'labels': self.labels}
 
 @patch(cls_method=True)
