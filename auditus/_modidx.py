@@ -4404,4 +4404,5 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'auditus/zeroshot.py'),
                                   'auditus.zeroshot.ZeroShotClassifier.texts': ( 'zeroshot.html#zeroshotclassifier.texts',
                                                                                  'auditus/zeroshot.py'),
+                                  'auditus.zeroshot._of_length_one': ('zeroshot.html#_of_length_one', 'auditus/zeroshot.py'),
                                   'auditus.zeroshot.check_words': ('zeroshot.html#check_words', 'auditus/zeroshot.py')}}}

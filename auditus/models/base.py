@@ -82,6 +82,7 @@ class AudioModel:
     embed_text = None # `embed_text(texts)` gives `(n, pooled_dim)`, where there is a text side
     from_description = None # `from_description(name, path, about, device)` makes it of what `describe` gave
     logit_scale:float|None = None # scales similarities of sound and text, where there is a text side
+    dot_product:bool = False # whether a similarity of sound and text is a dot product, in which lengths count
     nameless:bool = False # whether no file could tell it from another
     license_note:str = '' # what users of the weights must know, where it is less free than this library
     origin = None # how `load_model` made it
