@@ -161,6 +161,15 @@ def test_the_rate_is_the_one_that_was_named():
     with pytest.raises(SettingError, match='no setting `name`'): AudioPipeline('birdnet', name='a').model
 
 
+def test_time_along_the_last_axis_is_no_frame(rng):
+    def turned(waves):
+        if waves.shape[1] != 8000: raise ValueError('a second is wanted')
+        return np.abs(waves.reshape(-1, 10, 8, 100)).mean(-1).transpose(0, 2, 1)
+    with pytest.raises(ModelNotFoundError, match='the last axis of its `frames` runs along time'): load_model(turned, sr=8000, context=1.)
+    def right(waves): return turned(waves).transpose(0, 2, 1)
+    assert load_model(right, sr=8000, context=1.).frame_dim == 8
+
+
 def test_a_name_of_ones_own_goes_with_the_callable():
     named = load_model(loud_and_rough, name='mine', sr=16000)
     assert named.name == 'mine' and load_model(loud_and_rough, sr=16000).name == 'loud_and_rough'

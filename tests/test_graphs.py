@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from graphs import (TfliteMaker, by_place, cut_short, deaf, drawn, filled_up, levels_onnx, litert,
                     one_at_a_time, onnx_graph, over_batch, pooling_onnx, schema, short_table,
                     spectrogram_tflite)
@@ -541,6 +542,85 @@ def test_fixed_batches_other_inputs_and_features(rng, tmp_path):
     assert np.abs(model.forward(half).pooled-bands(np.stack(half)).mean(1)).max() < 1e-6
     with pytest.raises(SettingError, match='a function, features=.*, which no file can hold: give it'):
         AudioPipeline(model).save(tmp_path/'saved')
+
+
+def counted(path, rng, samples=16000, **more):
+    "A graph of waves, how many samples of each are real, and where it was (three numbers): the level of what is real."
+    nodes = [('Shape', ['waves'], ['sizes'], {}), ('Gather', ['sizes', 'one'], ['most'], {}), ('Range', ['zero', 'most', 'one'], ['places'], {}),
+             ('Unsqueeze', ['count', 'axis'], ['counts'], {}), ('Less', ['places', 'counts'], ['is_real'], {}),
+             ('Cast', ['is_real'], ['mask'], dict(to=1)), ('Mul', ['waves', 'mask'], ['heard'], {}),
+             ('Reshape', ['heard', 'shape'], ['blocks'], {}), ('MatMul', ['blocks', 'w'], ['linear'], {}), ('Relu', ['linear'], ['tokens'], {}),
+             ('ReduceSum', ['tokens', 'axis'], ['total'], dict(keepdims=0)), ('Cast', ['counts'], ['c'], dict(to=1)), ('Div', ['total', 'c'], ['level'], {}),
+             ('Concat', ['level', 'place'], ['pooled'], dict(axis=1))]
+    return onnx_graph(path, nodes, {'waves': ['n', samples], 'count': ('int', 'n'), 'place': ['n', 3]}, {'pooled': ['n', 11]},
+                      {'shape': np.array([0, -1, 800]), 'w': (rng.standard_normal((800, 8))/28).astype(np.float32), 'one': np.array(1), 'zero': np.array(0), 'axis': np.array([1])}, **more)
+
+
+@needs_onnx
+@pytest.mark.parametrize('samples', [16000, 't'])
+def test_other_inputs_are_filled_for_each_row(samples, rng, tmp_path):
+    path = counted(tmp_path/'a.onnx', rng, samples)
+    known = dict(sr=8000, pooled='pooled')
+    with pytest.raises(SettingError, match="'samples' for how many of them are real, as in load_model\\('.*', inputs={'count': …}"): load_model(path, **known)
+    model = load_model(path, **known, inputs={'count': 'samples', 'place': [1., 2., 3.]})
+    waves = [noise(rng, s, 8000) for s in (2., 1., 1.4, 1.)]
+    import onnxruntime
+    session = onnxruntime.InferenceSession(str(path))
+    def by_hand(w):
+        padded = np.pad(w, (0, 16000-len(w) if samples == 16000 else 0))
+        return session.run(None, {'waves': padded[None], 'count': np.array([len(w)]), 'place': np.array([[1, 2, 3]], np.float32)})[0][0]
+    got = model.forward(waves).pooled
+    assert np.abs(got-np.stack([*map(by_hand, waves)])).max() < 1e-5 and not model.singly
+    x = [(w, 8000) for w in waves]
+    describe_graph(path, **known, inputs={'count': 'samples', 'place': [[1., 2., 3.]]})
+    assert np.abs(AudioPipeline(path, pooling='model')(x)-got).max() < 1e-6
+    for given, said in (({'place': [1., 2.]}, r'takes float32 \(\?, 3\) by .place., got an array \(2,\)'), ({'place': 'here'}, "got 'here': give numbers, or 'samples'"),
+                        ({'place': [[[1.]]]}, 'give one of that shape')):
+        with pytest.raises(SettingError, match=said): load_model(path, **known, inputs={'count': 'samples'}|given)
+    if samples == 't':  # as if no sound were longer
+        with pytest.raises(RefusedModelError, match='the end is not heard'): load_model(path, **known, inputs={'count': 8000, 'place': [0, 0, 0]})
+
+
+@needs_onnx
+def test_what_a_function_of_features_does_wrong_is_said(rng, tmp_path):
+    path = onnx_graph(tmp_path/'bands.onnx', [('ReduceMean', ['image'], ['pooled'], dict(axes=[1, 3], keepdims=0))], {'image': ['n', 50, 16, 1]}, {'pooled': ['n', 16]})
+    def opened(features): return load_model(path, sr=8000, pooled='pooled', context=1., features=features)
+    def image(waves): return np.abs(waves.reshape(-1, 50, 16, 10)).mean(-1)
+    x = [noise(rng, 1, 8000) for _ in range(3)]
+    for features in (image, lambda w: image(w)[..., None], lambda w: torch.from_numpy(image(w)), lambda w: [*image(w)]):
+        assert np.abs(opened(features).forward(x).pooled-image(np.stack(x)).mean(1)).max() < 1e-6
+    for features, said in ((lambda w: image(w)[:, :, :8], r'gives an array \(1, 50, 8, 1\) of float32, and .* takes \(n, 50, 16, 1\) of float32'), (lambda w: 1/0, 'raises ZeroDivisionError'),
+                           (lambda w: None, r'gives an array \(\) of object'), (lambda w: image(w)[0], r'gives an array \(50, 16\)')):
+        with pytest.raises(SettingError, match=said): opened(features)
+
+
+@needs_onnx
+def test_time_along_the_last_axis_is_no_frame(rng, tmp_path):
+    turned = [('Transpose', ['tokens'], ['given'], dict(perm=[0, 2, 1]))]
+    path = levels_onnx(tmp_path/'a.onnx', after=[*turned, ('Transpose', ['given'], ['right'], dict(perm=[0, 2, 1]))])
+    assert load_model(path, sr=8000, frames='right').frame_dim == 8
+    with pytest.raises(SettingError, match="the last axis of 'given' runs along time"): load_model(path, sr=8000, frames='given')
+
+
+@needs_onnx
+def test_a_graph_of_scores_alone_and_one_with_axes_of_one(rng, tmp_path):
+    path = onnx_graph(tmp_path/'a.onnx', [('Reshape', ['waves', 'shape'], ['flat'], {}), ('MatMul', ['flat', 'w'], ['scores'], {})],
+                      {'waves': ['n', 1, 1, 800]}, {'scores': ['n', 3]}, {'shape': np.array([0, -1]), 'w': rng.standard_normal((800, 3)).astype(np.float32)})
+    x = noise(rng, .1, 8000)
+    found = AudioClassifier(path, sr=8000, logits='scores', activation='softmax', labels=['a', 'b', 'c'])((x, 8000))
+    import onnxruntime
+    logits = onnxruntime.InferenceSession(str(path)).run(None, {'waves': x[None, None, None]})[0][0]
+    wanted = dict(zip('abc', np.exp(logits)/np.exp(logits).sum()))
+    assert all(abs(r['score']-wanted[r['label']]) < 1e-5 for r in found) and len(found) == 3
+    two = pooling_onnx(tmp_path/'two.onnx', rng, 16000, 32, 5)
+    with pytest.raises(SettingError, match='which of its outputs is the embedding'): load_model(two, sr=8000, logits='label', activation='softmax')
+
+
+@needs_onnx
+@pytest.mark.parametrize('notes', [{'names': str({0: 'a', 1: 'b', 2: 'c'})}, {'labels': 'a, b, c'}, {'classes': 'a\nb\nc'}, {'id2label': '{"0": "a", "1": "b", "2": "c"}'}])
+def test_labels_are_noted_in_many_ways(notes, rng, tmp_path):
+    path = pooling_onnx(tmp_path/'a.onnx', rng, 16000, 32, 3, notes=notes | {'sampling_rate': '8000.0'})
+    assert load_model(path, pooled='embedding', logits='label', activation='softmax').labels == list('abc')
 
 
 @needs_onnx

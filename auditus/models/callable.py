@@ -17,7 +17,7 @@ from ..sound.wording import brief
 from .base import AudioModel, Graph, ModelFrames, hash_tensors
 from .backends import on_backend
 from .device import as_device, configure_torch, unrounded_convolutions
-from .forms import noise
+from .forms import noise, runs_along_last
 from .names import read_labels
 from .calling import CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is
 from .passport import check_opened
@@ -163,6 +163,15 @@ def measure(self:CallableModel,
                            "have it give a dict with 'logits'")
 
 @patch
+def check_time_axis(self:CallableModel):
+    "Raise `ModelNotFoundError` where the last axis of the frames runs along time."
+    waves = np.stack([noise(self.samples)]*2)
+    waves[1,-(self.samples//4):] = noise(self.samples//4, 1)
+    if not runs_along_last(*(np.asarray(f) for f in self.hear(waves, self.way)['frames'])): return
+    raise ModelNotFoundError(f'{self.name} can not be used as a model: the last axis of its `frames` runs along time. It '
+                             'is the size of a vector, and time comes before it: `(n, tokens, dim)`')
+
+@patch
 def note_sizes(self:CallableModel,
     found:dict, # what it gives of three waves
 ):
@@ -174,6 +183,7 @@ def note_sizes(self:CallableModel,
         raise ModelNotFoundError(f'{self.name} can not be used as a model: the last axis of its `{k}` is '
                                  f'{found[k].shape[-1]} and {other[k].shape[-1]} for sounds of two lengths. It is '
                                  'the size of a vector, and time comes before it: `(n, tokens, dim)`')
+    if self.fixed and 'frames' in found: self.check_time_axis()
     self.pooled_dim = found['pooled'].shape[-1] if 'pooled' in found else None
     self.frame_dim = found['frames'].shape[-1] if 'frames' in found else self.pooled_dim
     same = 'frames' in found and other['frames'].shape[1]==found['frames'].shape[1]>1

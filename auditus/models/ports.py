@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/310_models.ports.ipynb #28cf695b
-import json, re
+import ast, json, re
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -43,13 +43,19 @@ class GraphFile(NamedTuple):
 _kinds = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64',
           'tensor(int64)': 'int64', 'tensor(int32)': 'int32', 'tensor(int16)': 'int16', 'tensor(bool)': 'bool'}
 
+def _read_note(text:str): # what it holds: JSON, a literal of Python, or a list with line breaks or commas
+    for read in (json.loads, ast.literal_eval):
+        # nested as deep as nobody means it
+        try: return read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError): pass
+    return [t.strip() for t in (text.splitlines() if '\n' in text else text.split(','))]
+
 def _noted_labels(notes:dict)->list|None: # those that somebody wrote into a file's notes
     for k in ('labels', 'classes', 'class_names', 'names', 'id2label'):
-        text = notes.get(k) or ''
-        try: found = json.loads(text)
-        except ValueError: found = text.splitlines() if '\n' in text else None
-        if isinstance(found, dict) and all(str(i) in found for i in range(len(found))):
-            found = [found[str(i)] for i in range(len(found))]
+        found = _read_note(notes.get(k) or '')
+        if isinstance(found, dict):
+            by_text = {str(i):v for i,v in found.items()}
+            if all(str(i) in by_text for i in range(len(found))): found = [by_text[str(i)] for i in range(len(found))]
         if isinstance(found, list) and len(found)>1 and all(isinstance(l, str) for l in found): return found
 
 def read_onnx_ports(

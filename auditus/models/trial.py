@@ -9,7 +9,7 @@ __all__ = []
 import numpy as np
 from fastcore.basics import patch
 from ..sound.errors import AuditusError, ModelNotFoundError, SettingError
-from .forms import find_multiple
+from .forms import find_multiple, noise, runs_along_last
 from .passport import RefusedModelError, check_opened
 from .names import labels_beside, read_labels
 from .described import _ask
@@ -36,7 +36,7 @@ def probe(self:GraphTrial,
     out = self._shortest_pass() if self.samples is None else self._window_pass()
     self.pooled_dim = out['pooled'].shape[1] if 'pooled' in out else None
     self.frame_dim = out['frames'].shape[2] if 'frames' in out else self.pooled_dim
-    if self.samples is None and 'frames' in out: self._check_width()
+    if 'frames' in out: self._check_width() if self.samples is None else self._check_time_axis()
     if 'logits' in out: self._find_classes(out['logits'], labels, otherwise)
     elif labels is not None:
         raise SettingError('`labels` are of classes, and which output scores them is not known: '
@@ -55,6 +55,16 @@ def _check_width(self:GraphTrial):
     raise SettingError(f'`frames`: the last axis of {self.about["outputs"]["frames"]!r} is {self.frame_dim} and {wide} '
                        f'for sounds of two lengths, and must be the size of a frame: {self.name} gives '
                        'no (n, tokens, dim) there')
+
+@patch
+def _check_time_axis(self:GraphTrial):
+    "Raise `SettingError` where the last axis of the frames runs along time."
+    waves = np.stack([noise(self.samples)]*2)
+    waves[1,-(self.samples//4):] = noise(self.samples//4, 1)
+    if not runs_along_last(*self._finite_pass(waves)['frames']): return
+    raise SettingError(f'`frames`: the last axis of {self.about["outputs"]["frames"]!r} runs along time, and must be the '
+                       f'size of a frame: {self.name} gives no (n, tokens, dim) there. Name another output or inner '
+                       'tensor, or have the graph exported with its axes swapped')
 
 @patch
 def _find_classes(self:GraphTrial, logits, labels, otherwise):
