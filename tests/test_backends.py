@@ -251,7 +251,7 @@ def test_an_engine_of_another_package_runs_every_kind_of_model(planted, shallow,
 
 def test_an_engine_of_another_package_that_says_something_else_is_refused(planted, shallow):
     folder = shallow('wav2vec2-layer')
-    with pytest.raises(SettingError, match=r"backend='wrong': for inputs of .* its frames differ from torch's by \d\.\de-0[23]\. Use backend='torch'"):
+    with pytest.raises(SettingError, match=r"backend='wrong': its frames differ from torch's by \d\.\de-0[23] for inputs of .*\. Use backend='torch'"):
         AudioPipeline(folder, backend='wrong').dim
     with pytest.raises(SettingError, match=r"backend='odd' can not run this model \(OSError: no licence\): use backend='torch'"): load_model(folder, backend='odd')
     with pytest.raises(SettingError, match="backend='gone' is registered as other_engine:gone, which can not be imported"): load_model(folder, backend='gone')

@@ -915,6 +915,50 @@ def test_a_tflite_graph_is_asked_on_each_engine(rng, tmp_path):
         load_model(made('deaf', factor=0), **settings)
 
 
+@pytest.mark.parametrize('kind, scale, zero', [('UINT8', 1/128, 128), ('INT8', 1/128, 0), ('INT16', 1/32768, 0)])
+def test_an_input_of_whole_numbers_with_a_scale_is_given_what_they_stand_for(kind, scale, zero, rng, tmp_path):
+    m, w = TfliteMaker(('a', (1, 800))), (rng.standard_normal((6, 800))/28).astype(np.float32)
+    m.graph.tensors[0].type = getattr(m.S.TensorType, kind)
+    m.scale(0, scale, zero)
+    heard = m.op('DEQUANTIZE', 0, options='DequantizeOptions', shape=(1, 800))
+    path = m.save(tmp_path/'a.tflite', m.op('FULLY_CONNECTED', heard, w, -1, options='FullyConnectedOptions', out='e'))
+    waves = [8*noise(rng, .1, 8000) for _ in range(3)]  # beyond 1 here and there
+    kept, held = np.iinfo(kind.lower()), np.stack(waves)
+    wanted = (np.clip(np.round(held/scale)+zero, kept.min, kept.max)-zero)*scale@w.T
+    for settings in ({}, dict(backend='auto'), dict(context=.1, features=lambda x: (np.clip(np.round(x/scale)+zero, kept.min, kept.max)).astype(kind.lower()))):
+        got = load_model(path, sr=8000, pooled='e', **settings).forward(waves).pooled
+        assert np.abs(got-wanted).max() < 1e-4*np.abs(wanted).max()
+
+
+def test_names_of_a_signature_are_names_of_a_graph(rng, tmp_path):
+    m, w = TfliteMaker(('serving_default_sound:0', (1, 800)), ('serving_default_place:0', (2,))), (rng.standard_normal((6, 802))/28).astype(np.float32)
+    row = m.op('RESHAPE', 1, np.array([1, 2]), options='ReshapeOptions')
+    e = m.op('FULLY_CONNECTED', m.op('CONCATENATION', 0, row, options='ConcatenationOptions', axis=1), w, -1, options='FullyConnectedOptions', out='StatefulPartitionedCall:1')
+    scores = m.op('LOGISTIC', e, out='StatefulPartitionedCall:0')
+    m.sign('serving_default', {'sound': 0, 'place': 1}, {'embedding': e, 'label': scores})
+    m.sign('other', {'sound': 0}, {'embedding': scores}, subgraph=1)
+    path, waves = m.save(tmp_path/'a.tflite', scores, e), [noise(rng, .1, 8000) for _ in range(3)]
+    with pytest.raises(SettingError, match="has no output 'x'; it has 'label', 'embedding'"): load_model(path, sr=8000, pooled='x')
+    with pytest.raises(SettingError, match=r"inputs=\{'place': …\}\)\. Here it takes sound \(1, 800\), place"): load_model(path, sr=8000, pooled='embedding')
+    for settings in (dict(pooled='embedding', logits='label', inputs={'place': [1., 2.]}), dict(pooled='StatefulPartitionedCall:1', logits='StatefulPartitionedCall:0', inputs={'serving_default_place:0': [1, 2]})):
+        out = load_model(path, sr=8000, **settings).forward(waves)
+        wanted = np.concatenate([np.stack(waves), np.tile(np.float32([1, 2]), (3, 1))], 1)@w.T
+        assert np.abs(out.pooled-wanted).max() < 1e-5 and np.abs(out.logits-1/(1+np.exp(-wanted))).max() < 1e-5
+    describe_graph(path, sr=8000, pooled='embedding', inputs={'place': [1., 2.]})
+    assert np.abs(AudioPipeline(path)((waves[0], 8000))-wanted[0]).max() < 1e-5
+
+
+@needs_onnx
+def test_a_graph_with_features_is_converted_without_them(rng, tmp_path):
+    m = TfliteMaker(('a', (1, 10, 16, 1)))
+    path = m.save(tmp_path/'a.tflite', m.op('MEAN', 0, np.array([1, 3]), options='ReducerOptions', out='e'))
+    def image(waves): return np.abs(waves.reshape(-1, 10, 16, 5)).mean(-1)
+    x = [noise(rng, .1, 8000) for _ in range(3)]
+    for backend in ('litert', 'torch', 'onnx'):
+        got = load_model(path, sr=8000, pooled='e', features=image, context=.1, backend=backend).forward(x).pooled
+        assert np.abs(got-image(np.stack(x)).mean(1)).max() < 1e-6
+
+
 @needs_onnx
 def test_a_window_that_a_graph_can_not_be_run_on_is_named(tmp_path):
     path = levels_onnx(tmp_path/'a.onnx', shape=[1, 30, 800])

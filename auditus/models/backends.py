@@ -30,17 +30,16 @@ def try_session(
     for example in graph.examples:
         with torch.no_grad(): wanted = graph.network(*(v.to(where) for v in example.values()))
         shapes = {n:tuple(v.shape) for n,v in example.items()}
-        refused = f'{name} can not be served by backend={backend!r}: for inputs of {shapes}'
+        refused,remedy = f'{name} can not be served by backend={backend!r}:',f"for inputs of {shapes}. Use backend='torch'"
         # an engine raises errors of its own
         try: found = [torch.as_tensor(a).cpu() for a in session(example)]
-        except Exception as e: raise SettingError(f"{refused} it raises {type(e).__name__}: {e}. Use backend='torch'") from e
+        except Exception as e: raise SettingError(f'{refused} it raises {type(e).__name__}: {e}, {remedy}') from e
         if len(found)!=len(wanted):
-            raise SettingError(f"{refused} it gives {len(found)} outputs, not {', '.join(graph.outputs)}. "
-                               "Use backend='torch'")
+            raise SettingError(f"{refused} it gives {len(found)} outputs, not {', '.join(graph.outputs)}, {remedy}")
         for k,a,b in zip(graph.outputs, found, wanted):
             off = _distance(a, b.cpu())
             if not off<close_enough:
-                raise SettingError(f"{refused} its {k} differ from torch's by {off:.1e}. Use backend='torch'")
+                raise SettingError(f"{refused} its {k} differ from torch's by {off:.1e} {remedy}")
 
 # %% ../../nbs/165_models.backends.ipynb #802f2161
 def _load_engine(

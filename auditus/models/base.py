@@ -170,6 +170,10 @@ class AudioModel:
         "Return all that is known of it besides its weights, as JSON; `kind` names its entry point."
         raise SettingError(f'{type(self).__name__} can not be exported')
 
+    def describe_network(self)->dict:
+        "Return what a conversion of the network depends on besides its weights, as JSON."
+        return self.describe()
+
     def __repr__(self):
         heard = 'any length' if self.context is None else f'{self.context:g} s'
         dims = f'{self.frame_dim}' + (f', pooled {self.pooled_dim}' if self.pooled_dim else '')

@@ -51,6 +51,9 @@ def gather_settings(
     given = {k:v for k,v in given.items() if v is not None}
     otherwise = {} if sr is None else {'sr': sr}
     found = otherwise | _noted_rate(file) | known | read_settings(file.path) | given
+    for k in ('pooled', 'frames', 'logits'):
+        if isinstance(found.get(k), str): found[k] = file.aliases.get(found[k], found[k])
+    if isinstance(found.get('inputs'), dict): found['inputs'] = {file.aliases.get(k, k):v for k,v in found['inputs'].items()}
     # a graph that gives nothing but scores has them for an embedding, as a callable does
     only_scores = 'logits' in found and not {'pooled', 'frames'}&{*found} and len(file.outputs)==1
     return found | {'pooled': found['logits']} if only_scores else found
@@ -72,12 +75,13 @@ def check_settings(
     if 'pooled' not in s and 'frames' not in s:
         raise _ask(file, 'does not say which of its outputs is the embedding: give its name as `pooled`, '
                    'one vector a window, or as `frames`, one for each token',
-                   f'pooled={file.outputs[0].name!r}')
+                   f'pooled={file.called(file.outputs[0].name)!r}')
     there = [p.name for p in file.outputs]
     for role in ('pooled', 'frames', 'logits'):
         if (name := s.get(role)) is None or name in there or name in file.inner: continue
         if file.tflite is None and isinstance(name, str): continue # what lies between is looked for when it is opened
-        raise SettingError(f"`{role}`: {brief(file.path)} has no output {name!r}; it has {', '.join(map(repr, there))}")
+        raise SettingError(f"`{role}`: {brief(file.path)} has no output {name!r}; "
+                           f"it has {', '.join(repr(file.called(n)) for n in there)}")
     if 'activation' in s: check_choice('activation', s['activation'], ('softmax', 'sigmoid', 'none'))
     for k,unit in (('context', 'seconds'), ('peak', 'of full scale')):
         if k in s: check_positive(k, s[k], unit)
@@ -94,7 +98,7 @@ def _wave_port(file:GraphFile, s:dict): # `Port` of the input for the samples
     there = {p.name:p for p in file.inputs}
     if odd := [k for k in given if k not in there]:
         raise SettingError(f'`inputs`: {brief(file.path)} has no input {odd[0]!r}; '
-                           f"it has {', '.join(map(repr, there))}")
+                           f"it has {', '.join(repr(file.called(n)) for n in there)}")
     marked = [there[k] for k,v in given.items() if isinstance(v, str) and v=='waves']
     floats = [p for k,p in there.items() if k not in given and p.kind.startswith('float')]
     left = marked or floats or [*there.values()][:len(there)==1] # of whole numbers, where it has nothing else
@@ -103,7 +107,8 @@ def _wave_port(file:GraphFile, s:dict): # `Port` of the input for the samples
         # that for the samples is the largest
         odd = unknown[0] if unknown else min(left or file.inputs, key=lambda p: math.prod(filter(None, p.shape))).name
         raise _ask(file, "does not say what its inputs are given: say it in `inputs`, "
-                   "with 'waves' for the samples, and 'samples' for how many of them are real", f'inputs={{{odd!r}: …}}')
+                   "with 'waves' for the samples, and 'samples' for how many of them are real",
+                   f'inputs={{{file.called(odd)!r}: …}}')
     return left[0]
 
 def _size_of_window(port, s:dict, sr:int)->int|None: # samples; `None`: any number

@@ -173,6 +173,9 @@ def describe(self:GraphModel)->dict:
     _refuse_function(self)
     return self.about | {'labels': self.labels}
 
+@patch
+def describe_network(self:GraphModel)->dict: return self.about | {'features': None} # which are made outside of it
+
 @patch(cls_method=True)
 def from_description(cls:GraphModel,
     name:str, # what was asked for

@@ -77,7 +77,7 @@ def converted(
     from importlib.metadata import version
     from auditus import __version__
     engine = version(extras[backend][0])
-    known = [bare.weights_hash(), bare.describe(), backend, dtype=='int8', engine, version('torch'),
+    known = [bare.weights_hash(), bare.describe_network(), backend, dtype=='int8', engine, version('torch'),
              version('transformers'), __version__]
     folder = cache_folder()/hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
     file = folder/files[backend]

@@ -68,7 +68,8 @@ def _feed(self:GraphPasses, x, real=None)->dict: # what the graph takes, by the 
     shape = wave['shape']
     if self.features is not None: a = self._make_features(x)
     else: a = x.reshape(len(x), *(1 if d==1 else -1 for d in shape[1:])) if len(shape)>2 else x
-    feed = {wave['name']: a.astype(wave['kind'])}
+    # features may be the whole numbers already that LiteRT would make of floating-point ones
+    feed = {wave['name']: a if wave.get('whole')==a.dtype.name else a.astype(wave['kind'])}
     real = np.full(len(x), x.shape[1]) if real is None else real
     for k,v in self.about['others'].items(): feed[k] = self._fill_input(k, real if v=='samples' else v, len(x))
     return {k:feed[k] for k in self.about['order']}

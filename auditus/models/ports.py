@@ -22,6 +22,7 @@ class Port(NamedTuple):
     name:str
     shape:tuple # `None` where a size is open
     kind:str='float32' # number format, as numpy calls it
+    whole:str='' # that of whole numbers with a scale, which LiteRT makes of it
 
 class GraphFile(NamedTuple):
     "What a file says of itself."
@@ -33,10 +34,15 @@ class GraphFile(NamedTuple):
     labels:list|None=None # names of classes
     tflite:TfliteFile|None=None # the graph itself, where it is one of TFLite
     quantized:bool=False # are its numbers whole numbers with a scale?
+    aliases:dict={} # what its signatures call inputs and outputs → names of tensors
+
+    def called(self, name:str)->str:
+        "Return the name that a signature has for an input or an output, or else its own."
+        return next((k for k,v in self.aliases.items() if v==name), name)
 
     def ports_text(self)->str:
         "Say what goes in and comes out, for errors."
-        def one(p): return f"{p.name} ({', '.join('?' if d is None else str(d) for d in p.shape)})"
+        def one(p): return f"{self.called(p.name)} ({', '.join('?' if d is None else str(d) for d in p.shape)})"
         return f"it takes {', '.join(map(one, self.inputs))} and gives {', '.join(map(one, self.outputs))}"
 
 # %% ../../nbs/310_models.ports.ipynb #396640f2
@@ -118,11 +124,12 @@ def read_tflite_ports(
     file = TfliteFile(path)
     def port(i):
         shape = tuple(None if d<=0 else d for d in file.shape(i))
-        return Port(file.name(i), shape, file.kind(i).lower())
+        kind = file.kind(i).lower()
+        return Port(file.name(i), shape, *(('float32', kind) if file.is_scaled(i) else (kind,)))
     outputs = [*map(port, file.outputs)]
     inner = {p.name:p for p in map(port, sorted({*file.made()}))}
     return GraphFile(path, [*map(port, file.inputs)], outputs, inner, {}, _archived_labels(path), file,
-                     file.is_quantized())
+                     file.is_quantized(), {k:file.name(i) for k,i in file.signatures.items()})
 
 def read_ports(
     name, # path of an .onnx or .tflite file
