@@ -1,9 +1,11 @@
 "Modules and functions as models: how they are called is found out, what they do is measured, and tables know them by name."
+import copy
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
 from auditus import AudioClassifier, AudioEmbedding, AudioPipeline, AuditusError, Probe, SettingError, SoundIndex, load_model
 from auditus.core import ModelNotFoundError
@@ -159,6 +161,35 @@ def test_the_rate_is_the_one_that_was_named():
     pipe = AudioPipeline(loud_and_rough, target_sr=8000)
     assert pipe.sr == 8000 and AudioEmbedding(loud_and_rough, sr=22050).sr == 22050
     with pytest.raises(SettingError, match='no setting `name`'): AudioPipeline('birdnet', name='a').model
+
+
+@pytest.mark.parametrize('call', [lambda waves: loud_and_rough(waves).tolist(), lambda waves: list(loud_and_rough(waves)), lambda waves: (loud_and_rough(waves),),
+                                  lambda waves: loud_and_rough(waves).astype(np.float64),
+                                  lambda wave: loud_and_rough(wave[None])[0] if wave.ndim == 1 else 1/0, lambda wave: [*loud_and_rough(wave[None])[0]] if wave.ndim == 1 else None])
+def test_what_a_function_gives_may_be_a_list_and_what_it_takes_one_wave(call, waves):
+    model = load_model(call, sr=16000)
+    assert np.abs(model.forward(waves).pooled-np.stack([loud_and_rough(w[None])[0] for w in waves])).max() < 1e-6
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float64, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+def test_a_module_is_given_the_number_format_of_its_weights(dtype, tolerance, waves):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Unflatten(1, (1, -1)), torch.nn.Conv1d(1, 6, 400, 160), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
+    wanted = load_model(net, sr=16000).forward(waves).pooled
+    other = load_model(copy.deepcopy(net).to(dtype), sr=16000)
+    assert (other.forward(waves).pooled-wanted).abs().max() < tolerance*wanted.abs().max()
+    assert other.precision == {torch.float64: 'float32'}.get(dtype, str(dtype)[6:])
+
+
+def test_outputs_of_transformers_are_known_with_all_their_layers(waves):
+    net = network().eval()
+    def call(given): return BaseModelOutput(last_hidden_state=net(given)[:, None].repeat(1, 2, 1), hidden_states=(given, given))
+    assert load_model(call, sr=16000).forward(waves).frames.shape[1] == 2
+
+
+def test_files_of_torch_are_opened_by_torch(tmp_path):
+    torch.save(network().state_dict(), tmp_path/'weights.pt')
+    with pytest.raises(ModelNotFoundError, match=r"weights.pt' is a file.*Open it by torch .* and give the module: AudioPipeline\(module, target_sr=16000\)"): AudioPipeline(tmp_path/'weights.pt', target_sr=16000).dim
 
 
 def test_time_along_the_last_axis_is_no_frame(rng):

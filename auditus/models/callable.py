@@ -19,7 +19,8 @@ from .backends import on_backend
 from .device import as_device, configure_torch, unrounded_convolutions
 from .forms import noise, runs_along_last
 from .names import read_labels
-from .calling import CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is
+from .calling import (
+    CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is, with_batch_axis)
 from .passport import check_opened
 
 # %% ../../nbs/340_models.callable.ipynb #3f82cf17
@@ -84,10 +85,15 @@ def feed(self:CallableModel,
     way:CallingWay,
 ): # array or tensor
     "Put waves into the shape that the callable takes."
-    x = waves[:,None] if way.channel else waves
+    x = waves[0] if way.flat else waves[:,None] if way.channel else waves
     if not way.tensors: return x
     import torch
-    return torch.from_numpy(x).to(self.device or 'cpu')
+    return torch.from_numpy(x).to(self.device or 'cpu', self.own_format if way.own else torch.float32)
+
+@patch(as_prop=True)
+def own_format(self:CallableModel): # torch dtype, or `None`
+    "Return the number format of the network's weights."
+    return next((p.dtype for p in self.net.parameters() if p.is_floating_point()), None)
 
 @patch
 def hear(self:CallableModel,
@@ -98,12 +104,15 @@ def hear(self:CallableModel,
     if not way.together and len(waves)>1:
         each = [self.hear(w[None], way) for w in waves]
         return {k:stack([o[k][0] for o in each]) for k in each[0]}
-    if not way.tensors and self.net is None: return read_outputs(self.call(self.feed(waves, way)), len(waves))
+    def call(): # what it gives, of a row for each wave
+        out = self.call(self.feed(waves, way))
+        return read_outputs(with_batch_axis(out) if way.flat else out, len(waves))
+    if not way.tensors and self.net is None: return call()
     import torch
     with in_eval_mode(self.net), torch.no_grad(), unrounded_convolutions(self.device):
         if self.session is not None:
             return dict(zip(self.roles, self.session({'waves': self.feed(waves, way)})))
-        return read_outputs(self.call(self.feed(waves, way)), len(waves))
+        return call()
 
 # %% ../../nbs/340_models.callable.ipynb #24aeccf3
 _tried_s = .1, .25, .5, 1., 2., 5. # lengths that are tried, in seconds
@@ -123,12 +132,14 @@ def find_way(self:CallableModel)->dict: # what it gives of three waves
             except Exception as e: first = first or e
             else:
                 self.way,self.min_samples,self.roles = way,n,[*found]
+                narrow = str(self.own_format).removeprefix('torch.') if way.own else ''
+                if narrow in ('bfloat16', 'float16'): self.precision = narrow
                 return found
     said = ' '.join(str(first).split())[:300]
     why = said if isinstance(first, SettingError) else f'{type(first).__name__}: {said}'
     raise ModelNotFoundError(f'{self.name} can not be used as a model at {self.sr} Hz: given waves (3, {tried[0]}), '
                              f'{why}. It takes waves `(n, samples)` and gives `(n, dim)`, `(n, tokens, dim)` or a '
-                             'dict of those; what hears one length only needs `context`, its seconds')
+                             'dict of those, or one wave `(samples,)` and gives `(dim,)`; what hears one length only needs `context`, its seconds')
 
 @patch
 def takes(self:CallableModel,

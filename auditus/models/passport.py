@@ -18,14 +18,14 @@ from .registry import other_backends
 from .base import AudioModel, group_graph, hash_files, load_model
 from .forms import noise
 from .probes import (
-    Listener, are_same, compare_engines, find_company, find_instability, find_padding, find_where_cut,
+    Listener, all_finite, are_same, compare_engines, find_company, find_instability, find_padding, find_where_cut,
     find_wrongs, half_of, hear_end, hear_levels, hear_stereo, say_raised, long_pass_s, longest_pass_s, make_chirp,
     one_step, probe_lengths, try_lengths)
 
 # %% ../../nbs/228_models.passport.ipynb #345c8159
 # a clip's vector can not be trusted where a model has one of these
 _serious = {'fails', 'padding', 'mask', 'cut', 'batch', 'order', 'random', 'first call', 'labels', 'deaf', 'long',
-            'engine', 'rate'}
+            'engine', 'rate', 'finite'}
 
 # %% ../../nbs/228_models.passport.ipynb #eb95960f
 class Passport:
@@ -74,8 +74,9 @@ def _examine_shortly(
     batch,back = ears.hear(half, long, mate),ears.hear(mate, long, half)[::-1]
     alone = ears.hear(half)[0]
     defects = find_padding(second, alone, batch[0], model.padding_counts)
-    defects |= find_instability(ears, first, second, batch[1], back[1])
-    if not defects: defects |= find_company(ears, [alone, second], batch, back)
+    numbers = all_finite(first) and all_finite(second)
+    if numbers: defects |= find_instability(ears, first, second, batch[1], back[1])
+    if numbers and not defects: defects |= find_company(ears, [alone, second], batch, back)
     defects |= find_wrongs(model, second, alone, n)
     soft,found = hear_levels(ears, half, least)
     defects |= found
