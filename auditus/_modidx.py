@@ -2286,6 +2286,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'auditus.models.names._read_file': ('models.names.html#_read_file', 'auditus/models/names.py'),
                                       'auditus.models.names._read_rows': ('models.names.html#_read_rows', 'auditus/models/names.py'),
                                       'auditus.models.names.labels_beside': ('models.names.html#labels_beside', 'auditus/models/names.py'),
+                                      'auditus.models.names.numbered_labels': ( 'models.names.html#numbered_labels',
+                                                                                'auditus/models/names.py'),
                                       'auditus.models.names.parse_labels': ('models.names.html#parse_labels', 'auditus/models/names.py'),
                                       'auditus.models.names.read_labels': ('models.names.html#read_labels', 'auditus/models/names.py')},
             'auditus.models.network': { 'auditus.models.network.NetworkBuilder': ( 'models.network.html#networkbuilder',

@@ -772,6 +772,12 @@ def test_labels_that_are_put_beside_an_open_graph_are_seen(rng, tmp_path):
         os.utime(tmp_path/'labels.csv', (ord(labels[0]),)*2)  # as if some time had passed
         assert load_model(path, **known).labels == labels
     many = np.array([f'class {i}' for i in range(2000)])
+    (tmp_path/'later').mkdir()
+    described = pooling_onnx(tmp_path/'later'/'any.onnx', rng, 16000, 32, 5)
+    describe_graph(described, **known)
+    assert 'labels' not in json.loads((tmp_path/'later'/'any.onnx.json').read_text()) and load_model(described).labels[4] == 'class 4'
+    (tmp_path/'later'/'labels.txt').write_text('a b c d e'.replace(' ', '\n'))
+    assert load_model(described).labels == list('abcde')
     (tmp_path/'wide').mkdir()
     wide = pooling_onnx(tmp_path/'wide'/'any.onnx', rng, 16000, 32, 2000)
     held = [load_model(wide, **known, labels=labels) for labels in (many, np.where(many == 'class 1000', 'wren', many))]

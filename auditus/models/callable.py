@@ -18,7 +18,7 @@ from .base import AudioModel, Graph, ModelFrames, hash_tensors
 from .backends import on_backend
 from .device import as_device, configure_torch, unrounded_convolutions
 from .forms import noise, runs_along_last
-from .names import read_labels
+from .names import numbered_labels, read_labels
 from .calling import (
     CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is, with_batch_axis)
 from .passport import check_opened
@@ -208,7 +208,7 @@ def note_classes(self:CallableModel,
 ):
     "Note what classes are called, and what makes scores of logits."
     n = logits.shape[1]
-    self.labels = [f'class {i}' for i in range(n)] if labels is None else read_labels(labels, n)
+    self.labels = numbered_labels(n) if labels is None else read_labels(labels, n)
     if activation is None and not (logits.min()>=0 and logits.max()<=1):
         raise SettingError(f'{self.name} gives logits beyond 0 to 1: say what makes scores of them, by '
                            "`activation`, 'softmax', 'sigmoid' or 'none'")

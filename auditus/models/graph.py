@@ -16,6 +16,7 @@ from ..sound.files import said_plainly
 from ..sound.wording import brief
 from .base import AudioModel, Graph, hash_files
 from .onnx import described, open_file
+from .names import numbered_labels
 from .ports import GraphFile, feature_makers, files_beside, read_ports, recognize
 from .described import describe_ports, description_file, gather_settings, setting_names
 from .passes import GraphPasses
@@ -123,7 +124,9 @@ def settings(self:GraphModel)->dict:
     a = self.about
     _refuse_function(self)
     wave = {a['wave']['name']: 'waves'} if a['others'] else {}
-    known = dict(sr=a['sr'], context=self.context, **a['outputs'], labels=self.labels, peak=a['peak'],
+    # names that nobody gave are left out: there may be a file of others beside it, one day
+    labels = None if self.labels==numbered_labels(len(self.labels or ())) else self.labels
+    known = dict(sr=a['sr'], context=self.context, **a['outputs'], labels=labels, peak=a['peak'],
                  activation=self.activation if 'logits' in a['outputs'] else None,
                  inputs=(a['others']|wave) or None, features=a['features'])
     return {k:v for k,v in known.items() if v is not None}

@@ -107,6 +107,12 @@ def read_labels(
     return found
 
 # %% ../../nbs/305_models.names.ipynb #168cad87
+def numbered_labels(
+    n:int, # classes
+)->list:
+    "Return what classes are called that nobody has named."
+    return [f'class {i}' for i in range(n)]
+
 def labels_beside(
     path:Path, # of a graph
     n:int, # its classes

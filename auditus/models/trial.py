@@ -11,7 +11,7 @@ from fastcore.basics import patch
 from ..sound.errors import AuditusError, ModelNotFoundError, SettingError
 from .forms import find_multiple, noise, runs_along_last
 from .passport import RefusedModelError, check_opened
-from .names import labels_beside, read_labels
+from .names import labels_beside, numbered_labels, read_labels
 from .described import _ask
 
 # %% ../../nbs/318_models.trial.ipynb #3a615509
@@ -71,7 +71,7 @@ def _find_classes(self:GraphTrial, logits, labels, otherwise):
     n = logits.shape[1]
     if labels is not None: self.labels = read_labels(labels, n)
     elif self.file.labels and len(self.file.labels)==n: self.labels = self.file.labels
-    else: self.labels = labels_beside(self.path, n) or [f'class {i}' for i in range(n)]
+    else: self.labels = labels_beside(self.path, n) or numbered_labels(n)
     if self.about['activation'] is not None: return
     if logits.min()<0 or logits.max()>1:
         if otherwise is None:
