@@ -8,7 +8,7 @@ __all__ = ['serve', 'check_review_server', 'serve_review', 'SoundAnalyzer']
 # %% ../nbs/840_app.ipynb #f46571bd
 import os, shutil, tempfile, webbrowser
 from contextlib import contextmanager
-from .sound.errors import AudioNotFoundError, check_positive, require
+from .sound.errors import AudioNotFoundError, check_positive, require, warn_user
 from .sound.wording import brief
 from .page.snippets import SoundPlaces
 from .page.workbench import SoundAnalyzer
@@ -105,15 +105,29 @@ def serve(
     return page
 
 # %% ../nbs/840_app.ipynb #dc89e184
+_looked_for = 1000 # sounds of a table at most: a drive in a network takes its time
+
+def _is_there(
+    places:SoundPlaces,
+    name:str, # of a sound, in the table
+)->bool:
+    "Is a sound where it is looked for?"
+    try: return os.path.exists(places.find(name))
+    except AudioNotFoundError: return False
+
 def _check_sounds(
     session, # `auditus.review.Session`
 ):
-    "Raise `AudioNotFoundError` if the sounds of a table aren't where they are looked for."
+    "Raise `AudioNotFoundError` if the sounds of a table aren't where they are looked for. Warns where some are not."
     rows = session.rows
-    if os.path.exists(SoundPlaces(rows.sounds).find(rows.files[0])): return
-    raise AudioNotFoundError(f'{brief(rows.files[0])}, the first sound of the table, is not in '
-                             f'{brief(rows.sounds or os.getcwd())}: say with `sounds` '
-                             'in which folder the sounds are')
+    places,at = SoundPlaces(rows.sounds),brief(rows.sounds or os.getcwd())
+    if not os.path.exists(places.find(rows.files[0])):
+        raise AudioNotFoundError(f'{brief(rows.files[0])}, the first sound of the table, is not in {at}: '
+                                 'say with `sounds` in which folder the sounds are')
+    some = rows.files[::-(-len(rows.files)//_looked_for)]
+    if lost := [f for f in some if not _is_there(places, f)]:
+        warn_user(f'{len(lost):,} of {len(some):,} sounds of the table that were looked for are not in {at}, '
+                  f'{brief(lost[0])} first: their clips can not be heard')
 
 def check_review_server():
     "Raise `SettingError` if what serves the page for judging is missing: it is asked before anything is embedded."

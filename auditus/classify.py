@@ -12,7 +12,6 @@ from importlib.metadata import EntryPoint
 import numpy as np
 from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
-from .sound.wording import count
 from .sound.errors import AudioInputError, check_choice, check_positive, ModelNotFoundError, SettingError, unnamed
 from .sound.chain import Transform
 from .core import as_floats
@@ -21,7 +20,7 @@ from .pipeline.plan import EmbeddedSound, merge_chunks, pool_windows, WindowOutp
 from .pipeline.embedding import Piece, to_tensors
 from .transform import AudioPipeline
 from .pipeline.scores import Scores
-from .pipeline.classifier import class_array, SklearnClassifier
+from .pipeline.trained import TrainedClassifier
 from .pipeline.origin import classifier_settings
 from .pipeline.rules import ScoreRules
 from .pipeline.soundevent import SoundeventFormat
@@ -46,7 +45,7 @@ def apply_function(
     return e/e.sum(-1, keepdims=True)
 
 # %% ../nbs/440_classify.ipynb #e0661df5
-class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
+class AudioClassifier(TrainedClassifier, Transform, ClipClassificationModel):
     "A path to labels with scores: load, resample, cut, classify."
     regroup = staticmethod(group_graph) # what must be known of a graph may be given one by one
     @delegates(AudioPipeline, but='return_tensors target_sr layer normalize mono custom_steps'.split())
@@ -76,7 +75,6 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
                                "use 'softmax' or 'sigmoid'")
         set_class(self, classifier_class(type(self), model_name))
         self._pipe = self.make_pipe(model_name, window=window, hop=hop, pooling=pooling, **kwargs)
-        self._known_labels = None # name → place of its class, of the labels that `fit` has seen; `None`: all
 
     def make_pipe(self, model_name, **settings)->AudioPipeline:
         "Make the pipeline that cuts sounds and runs the model."
@@ -122,11 +120,6 @@ class AudioClassifier(SklearnClassifier, Transform, ClipClassificationModel):
     def activation(self)->str: # 'softmax', 'sigmoid' or 'none'
         "What makes scores of logits."
         return self.function_to_apply or self.model.activation
-
-    @property
-    def classes_(self)->np.ndarray: # `(classes,)` of str
-        "Names of the classes; after `fit`, those of its labels, in their order."
-        return class_array(self.labels if self._known_labels is None else [*self._known_labels])
 
     def process_array(self,
         array:np.ndarray, # `(frames, input_samples)`: floats, or PCM as uint8, int16 or int32
@@ -272,27 +265,7 @@ def outputs(self:AudioClassifier,
     with unnamed(): y = next(self.classify_sounds([x]))
     return ModelOutput.of(self.put_right(np.asarray(y.scores)), y.vectors, self.labels, y.spans, y.item)
 
-# %% ../nbs/440_classify.ipynb #76e5dc97
-def check_known(
-    names, # of labels
-    known, # names that the classes go by
-    classes:list, # of the classifier, for the error
-):
-    "Raise `AudioInputError` where a label is none of a classifier's."
-    if not (strange := [str(n) for n in names if n not in known]): return
-    some = ', '.join(map(str, classes[:8]))+(', …' if len(classes)>8 else '')
-    raise AudioInputError(f'{count(len(strange), "label")} of the sounds are none of the classifier\'s: '
-                          f'{", ".join(strange[:5])}. It knows {some}')
-
-# %% ../nbs/440_classify.ipynb #4bd934b1
-@patch
-def label_places(self:AudioClassifier)->dict: # name → place of its class
-    "Return what the classes may be called: their names, and the parts of those that have several."
-    places = {l:i for i,l in enumerate(self.labels)}
-    if len(self.label_terms)<2: return places
-    for label,i in [*places.items()]: places |= {part:i for part in label.split('_') if part not in places}
-    return places
-
+# %% ../nbs/440_classify.ipynb #0921652e
 @patch
 def fit(self:AudioClassifier,
     sounds, # that the labels are of; they are not listened to
@@ -300,15 +273,8 @@ def fit(self:AudioClassifier,
 )->AudioClassifier: # itself
     "Choose among the classes of these labels. Raises `AudioInputError` where one is none of the model's."
     self._check_one_row()
-    if labels is None: seen = None
-    else:
-        places,names = self.label_places(),{*self.name_labels(labels)}
-        check_known(names, places, self.labels)
-        seen = {n:places[n] for n in sorted(names)}
-    self._known_labels = seen
-    return self
+    return TrainedClassifier.fit(self, sounds, labels)
 
-# %% ../nbs/440_classify.ipynb #0921652e
 @patch
 def _check_one_row(self:AudioClassifier):
     "Raise `SettingError` where there is a row for each window."
@@ -323,19 +289,7 @@ def class_scores(self:AudioClassifier,
     "Return the scores of the classes; those of a softmax add up to 1, among some of the classes too."
     self._check_one_row()
     rows = [self.sound_scores(y) for y in self.classify_sounds(sounds)]
-    scores = np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
-    if self._known_labels is None: return scores
-    scores = scores[:,[*self._known_labels.values()]]
-    if self.activation!='softmax': return scores
-    return scores/np.maximum(scores.sum(1, keepdims=True), np.finfo(scores.dtype).tiny)
-
-@patch
-def score(self:AudioClassifier, sounds, labels, sample_weight=None)->float: # as in `SklearnClassifier`
-    "Return the accuracy. Raises `AudioInputError` where a label is none of the model's."
-    if self._known_labels is not None: return SklearnClassifier.score(self, sounds, labels, sample_weight)
-    places,names = self.label_places(),self.name_labels(labels)
-    check_known({*names}, places, self.labels)
-    return SklearnClassifier.score(self, sounds, [self.labels[places[n]] for n in names], sample_weight)
+    return self.choose(np.stack(rows) if rows else np.zeros((0, len(self.labels)), np.float32))
 
 # %% ../nbs/440_classify.ipynb #69742804
 @patch(as_prop=True)

@@ -86,8 +86,7 @@ def rows_of(
     "The recordings or clips that a table lists."
     column = find_column(table.column_names, path_columns)
     if column is None:
-        raise AudioInputError(f"{brief(source)} has no column of paths: looked for "
-                              f"{', '.join(path_columns)} "
+        raise AudioInputError(f"{brief(source)} has no column of paths: looked for {', '.join(path_columns)} "
                               f"among {', '.join(table.column_names)}")
     rows,(begin,end,times) = table.to_pylist(),_clip_times(table)
     if odd := [r for r in rows if not isinstance(r[column], str) or not r[column].strip()]:

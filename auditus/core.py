@@ -8,13 +8,13 @@ __all__ = ['AudioArray', 'Clip', 'Windows', 'Transform', 'Pipeline', 'AuditusErr
            'stack']
 
 # %% ../nbs/030_core.ipynb #d65a51ba
-import math, warnings
+import math
 from dataclasses import dataclass
 import numpy as np
 from fastcore.basics import patch, store_attr
 from .sound.errors import (
     AudioDecodeError, AudioInputError, AudioNotFoundError, AuditusError, ModelNotFoundError, SettingError,
-    check_choice, check_positive)
+    check_choice, check_positive, names_checked, warn_user)
 from .sound.chain import Pipeline, Transform, is_many, stack
 from .sound.wording import brief
 
@@ -78,6 +78,7 @@ def as_samples(
     return a
 
 # %% ../nbs/030_core.ipynb #c883b640
+@names_checked
 class AudioArray:
     "Samples and their rate: one sound, mono or with several channels."
     def __init__(self,
@@ -140,9 +141,9 @@ class MonoMix:
     ):
         "Warn where the channels cancelled each other."
         if not self.peak or self.mean_peak>cancelled*self.peak: return
-        warnings.warn(f'{name}: its channels are of opposite phase, and averaged they cancel each other: '
-                      'next to nothing is left. Take one with AudioLoader(channel=0), or keep them apart '
-                      'with mono=False', stacklevel=3)
+        warn_user(f'{name}: its channels are of opposite phase, and averaged they cancel each other: '
+                  'next to nothing is left. Take one with AudioLoader(channel=0), or keep them apart '
+                  'with mono=False')
 
 # %% ../nbs/030_core.ipynb #d9ada669
 @patch
@@ -173,6 +174,7 @@ def _repr_html_(self:AudioArray):
     return sound_html(self)
 
 # %% ../nbs/030_core.ipynb #2107e1d5
+@names_checked
 @dataclass(frozen=True)
 class Clip:
     "Seconds `start` to `end` of a sound: one annotated call, one event. Only this part of a file is read."

@@ -168,9 +168,9 @@ def describe_snippets(
     "Say what can be heard, and what is missing."
     heard,failed = sum(s.sound is not None for s in snippets),[n for n,s in zip(names, snippets) if s.error]
     full = len(snippets)-len(failed)
-    who = 'Every sound' if heard==len(snippets) else f'{heard:,} of {len(snippets):,} sounds'
+    who = 'Every sound' if heard==len(snippets) else f'{heard:,} of {len(snippets):,} sounds' if heard else 'No sound'
     text = f'{who} can be heard.'
-    if heard<full: text += f' For the others there was no room in {max_mb:g} MB.'
+    if heard<full: text += f' Beside the pictures there was no room for {"more" if heard else "any"} in {max_mb:g} MB.'
     if failed: text += f' {count(len(failed), "sound")} could not be read, such as {failed[0]}.'
     return text+' Each is played as loud as the others.'*bool(heard)
 

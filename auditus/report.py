@@ -9,17 +9,17 @@ __all__ = ['report']
 import html, os
 from pathlib import Path
 from .sound.wording import count
-from .sound.errors import AudioInputError, SettingError, check_positive
+from .sound.errors import AudioInputError, SettingError, check_positive, warn_user
 from .sound.files import said_plainly
 from .sound.sums import file_digest
 from .sound.whole import write_whole
 from .pipeline.origin import read_origin
 from .pipeline.rules import ScoreRules
 from .thresholds import Thresholds
-from .session.thresholds import folder_thresholds, is_session
+from .session.thresholds import folder_thresholds, is_session, session_logs, session_scores
 from .page.single import check_page_path, fill_template
 from .page.detections import (believed, choose_days, Days, find_detections, find_effort, find_events,
-                                     lowest_scores)
+                                     has_all_windows, lowest_scores, recorded_seconds)
 from .page.sections import (describe_activity, describe_classes, describe_density, describe_detections,
                                    html_facts, without_promise)
 
@@ -52,6 +52,19 @@ def describe_sources(
     return f'{text}<h3>Passport of the model</h3><p>What was measured of it: {what}.</p>{found}'
 
 # %% ../nbs/763_report.ipynb #aad2c2fa
+def open_session(
+    scores, # as in `report`
+    thresholds, # as in `report`
+)->tuple: # both, of a folder what is in it
+    "Take the folder of a session for its table of scores, and for what can be believed of them."
+    if not isinstance(scores, (str, os.PathLike)) or not Path(scores).expanduser().is_dir(): return scores,thresholds
+    folder = Path(scores).expanduser()
+    session_logs(folder)
+    path,_ = session_scores(folder, None)
+    if thresholds is not None: return path,thresholds
+    try: return path,folder_thresholds(folder)
+    except SettingError: return path,None # nothing was judged by chance: what was judged yes is there all the same
+
 def open_thresholds(
     thresholds, # as in `report`
     scores, # as in `report`
@@ -63,23 +76,45 @@ def open_thresholds(
     if is_session(path): return folder_thresholds(path, table)
     return Thresholds.of_review(thresholds, table)
 
+def warn_of_all_windows(
+    about:str, # the table, in words
+    if_judged:bool, # does the table say what somebody judged?
+):
+    "Warn where nothing says which windows count."
+    if if_judged: counted,remedy = 'only what was judged yes', (
+        'the folder of the session as `thresholds`, and what can be believed counts as well (auditus thresholds FOLDER '
+        'says from which score on)')
+    else: counted,remedy = 'all of it', '`min_score`, or `thresholds`, as auditus review and auditus thresholds find them'
+    warn_user(f'{about}, and {counted} counts: give {remedy}')
+
 def describe_basis(
+    everything:list, # of `Detection`, all rows of the table
     min_score:float|None, # as in `report`
     thresholds:Thresholds|None,
 )->str:
-    "Say which detections count."
-    said = []
+    "Say which detections count. Warns where the table holds every window, and nothing says which of them do."
+    said,if_judged = [],everything[0].judged is not None
     if thresholds is not None:
         held = f'a precision of {thresholds.precision:g} with {100*thresholds.confidence:g} % confidence'
-        said.append(f'those at or above the threshold of their class, at {held}')
+        lowest = lowest_scores({d.label for d in everything}, thresholds)
+        has_all = all(lowest.get(d.label, {}).get('threshold') is not None for d in everything)
+        others = ', and of classes without one what was judged yes'*(if_judged and not has_all)
+        said.append(f'those at or above the threshold of their class, at {held}{others}')
     if min_score is not None: said.append(f'scores of at least {min_score:g}')
-    return '; '.join(said).capitalize() if said else 'All rows of the table; no threshold was given'
+    if said: return '; '.join(said).capitalize()
+    if not has_all_windows(everything): return 'All rows of the table; no threshold was given'
+    has_all = recorded_seconds(everything) is not None
+    about = 'the table holds every window, whatever its score' if has_all else 'the table holds what was judged no, too'
+    warn_of_all_windows(about, if_judged)
+    return f'{"What was judged yes" if if_judged else "All rows"}; {about}, and no threshold was given'
 
 def _summary(
     found:list, # of `Detection`
+    everything:list, # of `Detection`, all rows of the table
     days:Days,
 )->str:
     "Say in a line what was found."
+    if not found: return f'No detection in {count(len({d.file for d in everything}), "recording")}'
     dates = sorted({days.of(d.at) for d in found if d.at is not None})
     when = ' to '.join(days.name(d, year=True) for d in dict.fromkeys([*dates[:1], *dates[-1:]]))
     if when: when = f', {days.word}{"s"*(len(dates)>1)} of {when}' if days.nights else f', {when}'
@@ -92,7 +127,7 @@ def _summary(
 # %% ../nbs/763_report.ipynb #5f33a2d4
 def report(
     # what `auditus classify -o` wrote, or another table with `file`, `start`, `end`, `label` and `score`:
-    # a path, a frame, or dicts
+    # a path, a frame, or dicts; or the folder of a session
     scores,
     out=None, # the page, a file that ends in .html; `None`: it is only returned
     # `Thresholds`, the path of its file, of what `auditus review` wrote, filled in, or of the folder of a session:
@@ -108,25 +143,27 @@ def report(
     check_positive('top', top, 'rows', whole=True)
     if isinstance(min_score, bool) or not isinstance(min_score, (int, float, type(None))):
         raise SettingError(f'`min_score` must be a score, got {min_score!r}')
+    scores,thresholds = open_session(scores, thresholds)
     thresholds,origin = open_thresholds(thresholds, scores),read_origin(scores)
     if origin: ScoreRules(thresholds=thresholds).check_origin(lambda: origin)
     everything = find_detections(scores, site)
     if not everything: raise AudioInputError('there is nothing to report: the table of scores has no rows')
     judged = None if thresholds is None else lowest_scores({d.label for d in everything}, thresholds)
     found = believed(everything, judged, min_score)
-    basis = describe_basis(min_score, thresholds)
+    basis = describe_basis(everything, min_score, thresholds)
     days,effort = choose_days(d.at for d in everything),find_effort(everything, origin)
+    every = None if recorded_seconds(everything) is None else [d for d in everything if d.at is not None]
     sections = {'Classes': describe_classes(found, judged, days, effort),
-                'Activity': describe_activity(found, days) if found else '<p>Nothing is left.</p>'}
+                'Activity': describe_activity(found, days, every) if found else '<p>Nothing is left.</p>'}
     if judged is not None:
-        sections['Classes'] += f'<p>{html.escape(without_promise(everything, judged))}</p>'
+        sections['Classes'] += f'<p>{html.escape(without_promise(everything, found, judged))}</p>'
         sections['Call density'] = describe_density(thresholds)
     sections |= {'Detections': describe_detections(found, top),
                  'Appendix: how it was made': describe_sources(scores, origin, basis)}
     body = ''.join(f'<section><h2>{html.escape(k)}</h2>{v}</section>' for k,v in sections.items())
     told,left = f'{basis}.',len(everything)-len(found)
     if left: told += f' {count(left, "row")} of {len(everything):,} in the table did not count.'
-    texts = {'title': title, 'summary': _summary(found, days), 'basis': told}
+    texts = {'title': title, 'summary': _summary(found, everything, days), 'basis': told}
     page = fill_template('report', texts, {'sections': body})
     if path is not None:
         with said_plainly(path), write_whole(path) as new: new.write_text(page, encoding='utf-8')

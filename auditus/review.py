@@ -129,7 +129,7 @@ def _threshold_row(self:Session, label:str, precision:float, confidence:float)->
     precision,confidence = check_share('precision', precision),check_share('confidence', confidence)
     state = self._state(label)
     if not any(state.rows(v, 'threshold') for v in (True, False)): return None
-    return judge_label(label, state, self._scores(label), precision, confidence)
+    return judge_label(label, state, self.rows, self._scores(label), precision, confidence)
 
 # %% ../nbs/754_review.ipynb #4b6bd137
 @patch

@@ -102,7 +102,7 @@ def queries(self:SoundIndex)->QueryEmbedder:
 def check_pipeline(self:SoundIndex):
     "Warn, once, where the pipeline makes other vectors than those of the table that the index was built of."
     if self.checks is None or self.pipeline is None: return
-    self.checks.check_once(self.pipeline, lambda: np.asarray(self.X[:_rows_looked_at]), stacklevel=6)
+    self.checks.check_once(self.pipeline, lambda: np.asarray(self.X[:_rows_looked_at]))
 
 _rows_looked_at = 5000 # among which neighbours of the check sounds are looked for
 

@@ -284,6 +284,8 @@ def test_a_column_of_labels_may_be_named_in_a_terminal(checkpoint, tmp_path, rng
     done = command('evaluate', 'probe', 't.csv', '--label-column', 'mood')
     assert done.exit_code == 0, done.output
     assert 'names no column' in command('probe', 't.csv', '-m', checkpoint('head-hubert'), '--label-column', 'colour').output
+    told = command('info', 'probe')
+    assert told.exit_code == 0 and 'probe (logistic): 2 labels: ' in told.stdout and 'pooling mean, window auto' in told.stdout
 
 
 @pytest.fixture(scope='module')

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 
 from auditus import (
-    AudioArray, AudioClassifier, AudioEmbedding, AudioInputError, AudioLoader, AudioPipeline, ModelOutput,
-    Pipeline, Probe,
+    AudioArray, AudioClassifier, AudioEmbedding, AudioInputError, AudioLoader, AudioPipeline, ClipIterator, ModelOutput,
+    Pipeline, Probe, load_model,
     SettingError, SoundIndex, ZeroShotClassifier)
 from auditus.core import Clip
 from auditus.extract import extract
+from auditus.finetune import finetune
 from auditus.models.names import read_labels
 from auditus.signal import Window
 
@@ -113,3 +114,15 @@ def test_the_network_is_under_net(checkpoint, files):
     hook.remove()
     assert np.array_equal(heard[-1][0].numpy(), frames)
     assert 'net' in type(embed).model.__doc__
+
+
+@pytest.mark.parametrize('call, told', [
+    (lambda: AudioArray(np.zeros(9), sampling_rate=8000), 'AudioArray has no setting `sampling_rate`; it has a, sr'),
+    (lambda: Clip('a.wav', stat=1), 'Clip has no setting `stat`; .* Did you mean `start`'),
+    (lambda: ClipIterator([], 8000, 800, batchsize=2), 'ClipIterator has no setting `batchsize`; .* Did you mean `batch_size`'),
+    (lambda: Probe('birdnet').fit([], [], grups=[]), 'fit has no setting `grups`; .* Did you mean `groups`'),
+    (lambda: finetune('model', 'sounds', 'out', epoch=2), 'finetune has no setting `epoch`; .* Did you mean `epochs`'),
+    (lambda: load_model('birdnet', devic='cpu'), 'has no setting `devic`; .* Did you mean `device`'),
+])
+def test_functions_say_which_argument_may_be_meant(call, told):
+    with pytest.raises(SettingError, match=told): call()

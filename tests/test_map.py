@@ -103,6 +103,20 @@ def test_sounds_make_room_for_pictures(index, beeps, tmp_path):
     assert all(inside(tmp_path/'map.html', 'snippets')['pictures'])
 
 
+def test_room_is_not_kept_for_pictures_larger_than_they_are(index, beeps, tmp_path):
+    done = write_map(index, tmp_path/'map.html', beeps, max_mb=.1)
+    left = 1e5-done.out.stat().st_size
+    assert 0 < done.heard < 12 and left < 2000+2*max(map(len, filter(None, inside(done.out, 'snippets')['sounds'])))
+
+
+def test_a_map_without_a_sound_says_why(index, beeps, tmp_path):
+    done = write_map(index, tmp_path/'map.html', beeps, max_mb=.045)
+    assert done.heard == 0 and done.note == 'No sound can be heard. Beside the pictures there was no room for any in 0.045 MB.'
+    index.save(tmp_path/'index')
+    done = command('map', tmp_path/'index', '--sounds', beeps, '-o', tmp_path/'map.html', '--max-mb', '.045')
+    assert 'no room for any in 0.045 MB. A larger --max-mb has more' in done.stderr.replace('\n', ' ')
+
+
 def test_what_is_not_in_the_folder_is_left_out(index, beeps, tmp_path):
     sf.write(tmp_path/'private.wav', np.zeros(800), 8000)
     table = pa.table({'file': [str(tmp_path/'private.wav'), '../private.wav', 'https://example.org/a.wav']})
@@ -301,6 +315,7 @@ def test_on_a_phone(tab):
     tab.touchscreen.tap(*at(tab, 9))
     wait(tab, 'window.played?.length == 1')
     assert '1.00 s to 2.00 s' in tab.locator('#card').inner_text()
+    assert '1.00 s to 2.00 s' in tab.locator('#tip').inner_text() and tab.locator('#tip img').is_visible()  # the card is further down
     assert min(b['width'] and b['height'] for b in map(lambda e: e.bounding_box(), tab.locator('.tools button').all())) >= 40
 
 

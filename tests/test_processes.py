@@ -46,9 +46,11 @@ def folder(tmp_path):
     return tmp_path
 
 
+here = Path('/dev/shm')
+
+
 def shared_memory(processes):
     "What lies in shared memory and is named after one of these processes, or mapped by one. Others may be at work on this machine."
-    here = Path('/dev/shm')
     if not here.is_dir(): return set()
     numbers = {str(p.pid) for p in processes}
     mapped = {Path(m.path) for p in processes if is_there(p) for m in p.memory_maps() if m.path.startswith(f'{here}/')}
@@ -65,6 +67,8 @@ def killed_at_work(folder, program, number):
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root), str(folder)])}
     # what started these tests may ignore a signal, as nohup does, and hand that on
     if number != signal.SIGKILL: program = f'import signal\nsignal.signal({int(number)}, signal.SIG_DFL)\n{program}'
+    # a process of long ago may have had a number that is given again now, and left something
+    before = {*here.iterdir()} if here.is_dir() else set()
     with open(folder/'log', 'wb') as log:
         run = subprocess.Popen([sys.executable, '-c', program], cwd=folder, env=env, stdout=log, stderr=log,
                                start_new_session=True)
@@ -75,12 +79,12 @@ def killed_at_work(folder, program, number):
             return len([*(folder/'at_work').iterdir()]) >= 2
         wait_until(at_work, 'two workers at work')
         family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-        shared = shared_memory(family)
+        shared = shared_memory(family)-before
         assert {int(p.name) for p in (folder/'at_work').iterdir()} <= {p.pid for p in family}
         run.send_signal(number)
         run.wait(timeout=watchdog_s)
         wait_until(lambda: not any(map(is_there, family)), 'all of its processes are gone')
-        wait_until(lambda: not shared_memory(family) | {f for f in shared if f.exists()},
+        wait_until(lambda: not shared_memory(family)-before | {f for f in shared if f.exists()},
                    'nothing is left in shared memory')
         return shared
     except psutil.NoSuchProcess as e: raise AssertionError('a process ended before it was killed') from e

@@ -19,6 +19,8 @@ from auditus import AudioInputError, AudioNotFoundError, SettingError
 from auditus.page.detections import count_by_day, count_by_hour, day_bins, find_detections
 from auditus.pipeline.origin import settings_key
 from auditus.report import report
+from auditus.session.log import Log
+from auditus.session.rows import Rows
 from auditus.thresholds import Thresholds
 
 odd = '<script>alert("1")</script>'
@@ -127,7 +129,7 @@ def test_thresholds_leave_out_what_can_not_be_believed():
     page = report(rows, thresholds=thresholds)
     assert [r['label'] for r in linked(page)['detections.csv']] == ['owl', 'owl']
     said = ' '.join(Seen(page).text)
-    assert 'fox (1 detection: 7 more right ones above 0.6)' in said and f'{odd} (1 detection: nothing was judged)' in said
+    assert 'fox (1 row: 7 more right ones above 0.6)' in said and f'{odd} (1 row: nothing was judged)' in said
     assert 'at a precision of 0.9 with 95 % confidence' in said and '3 rows of 5 in the table did not count' in said
     assert 'owl: 40.0 %, between 25.0 and 60.0 %' in said  # call density
 
@@ -138,6 +140,61 @@ def test_half_of_a_label_names_it():
 
 
 def test_lowest_score(): assert [r['label'] for r in linked(report(rows, min_score=.6))['detections.csv']] == ['owl', 'owl', 'fox']
+
+
+def session_rows(judged, n=40):
+    "Every window of a recording, as a session scores them."
+    return [row('20230421_230000.wav', 3.*i, score=1-i/n, judged=judged.get(i)) for i in range(n)]
+
+
+def test_what_was_judged_yes_is_the_result_without_a_threshold():
+    scored = session_rows({0: 'yes', 2: 'no', 30: 'yes', 31: 'unsure'})
+    with pytest.warns(UserWarning, match='only what was judged yes counts: give the folder of the session as `thresholds`'): page = report(scored)
+    none_yet = Thresholds([{'class': 'owl', 'threshold': None, 'missing': '7 more right ones above 0.6'}], .9, .95)
+    for made in (page, report(scored, thresholds=none_yet)):
+        assert [(float(r['start']), r['judged']) for r in linked(made)['detections.csv']] == [(0, 'yes'), (90, 'yes')]
+    said = ' '.join(Seen(page).text)
+    assert '2 detections of 1 class' in said and 'What was judged yes; the table holds every window' in said and '(2 judged yes)' in said
+    said = ' '.join(Seen(report(scored, thresholds=none_yet)).text)
+    assert 'What was judged yes counts, since there is no threshold: owl (2 windows: 7 more right ones above 0.6)' in said
+    assert 'of classes without one what was judged yes' in said
+
+
+def test_a_threshold_counts_the_same_wherever_somebody_listened():
+    scored = session_rows({0: 'yes', 2: 'no', 30: 'yes'})
+    found = linked(report(scored, thresholds=Thresholds([{'class': 'owl', 'threshold': .9}], .9, .95)))['detections.csv']
+    assert [r['judged'] for r in found] == ['yes', '', 'no', '', '']
+    assert len(linked(report(scored, min_score=.5))['detections.csv']) == 21
+
+
+def test_a_session_in_which_nobody_judged_yes():
+    with pytest.warns(UserWarning, match='only what was judged yes'): page = report(session_rows({}))
+    assert 'No detection in 1 recording' in page and 'There are none.' in page and not linked(page)
+
+
+def test_of_the_folder_of_a_session(tmp_path, monkeypatch):
+    "A hundred windows, of which the first forty have the call; without a word by chance what was judged yes counts."
+    monkeypatch.setattr('auditus.session.log.os.fsync', lambda f: None)
+    log, n = Log(tmp_path/'owls'/'judgements.jsonl', 'ada'), 100
+    table = pa.Table.from_pylist(session_rows({0: 'yes', 1: 'yes', 99: 'no'}, n))
+    with pytest.raises(AudioNotFoundError, match='there is no'): report(tmp_path/'nowhere')
+    with pytest.raises(SettingError, match='holds no judgements'): report(tmp_path)
+    for i in (0, 1, 99): log.append({'kind': 'judgement', **Rows(table).key(i), 'label': 'owl', 'value': i < 40, 'by': 'own'})
+    with pytest.raises(AudioNotFoundError, match='run over everything'): report(tmp_path/'owls')
+    pq.write_table(table, tmp_path/'owls'/'scores.parquet')
+    with pytest.warns(UserWarning, match='only what was judged yes'): assert '2 detections' in report(tmp_path/'owls')
+    for i in range(2, 80): log.append({'kind': 'judgement', **Rows(table).key(i), 'label': 'owl', 'value': i < 40, 'by': 'threshold', 'weight': 97., 'most': 97., 'of': 97, 'known': 2})
+    page = report(tmp_path/'owls')
+    assert 'at a precision of 0.9' in page and len(linked(page)['detections.csv']) == 40 and 'Call density' in page
+    assert command('report', tmp_path/'owls', '-o', tmp_path/'report.html').exit_code == 0
+    assert (tmp_path/'report.html').read_text(encoding='utf-8') == page
+
+
+def test_every_window_whatever_its_score_is_warned_of(recwarn):
+    with pytest.warns(UserWarning, match='all of it counts: give `min_score`, or `thresholds`'): report([row('a.wav', 3.*i, score=i/40) for i in range(40)])
+    recwarn.clear()
+    found = [r | {'judged': j} for r, j in zip(session_rows({}), ('yes', '', ''))]  # what a session exports, which is found all the same
+    assert '3 detections' in report(found) and '5 detections' in report(rows) and not recwarn.list
 
 
 def test_out_of_what_was_reviewed(tmp_path):
@@ -204,9 +261,18 @@ def test_windows_that_follow_one_another_are_one_event():
 def test_a_table_of_all_windows_tells_how_long_was_recorded():
     rows = [row(f'{n}.wav', 3.*i, score=.95 if i < 6 else .01) for n in 'ab' for i in range(600)]
     page = report(rows, min_score=.5)
-    assert 'Windows an hour' in page and '1.00 hours were recorded: the table has all windows' in page and '<td class="n">12</td>' in page
+    assert 'Windows an hour' in page and '1.00 hours were recorded: the table has all windows' in page and 'data-head="Windows an hour">12</td>' in page
     for some in (rows[:300]+rows[301:], [r for r in rows if r['score'] > .5], rows[:5]):
         assert 'How long was recorded, the table does not tell' in report(some, min_score=.5)
+
+
+def test_what_was_recorded_is_told_from_what_was_not():
+    "The ground is grey in hours and nights of recordings, also of those in which nothing was heard."
+    rows = [row(f'202606{day}_{hour:02}0000.wav', 3.*i, score=.95 if (day, i) == (14, 3) else .01) for day in (14, 17) for hour in (23, 2) for i in range(20)]
+    hours, nights = re.findall('<svg .*?</svg>', report(rows, min_score=.5))
+    assert [chart.count('class="ground"') for chart in (hours, nights)] == [2, 4]  # of five nights, from that of 13/14 to that of 17/18
+    assert 'grey where something was recorded' in report(rows, min_score=.5)
+    assert 'class="ground"' not in report([r for r in rows if r['score'] > .5])
 
 
 def test_a_table_that_says_how_long_was_recorded(tmp_path):
@@ -214,7 +280,7 @@ def test_a_table_that_says_how_long_was_recorded(tmp_path):
         about = {settings_key: json.dumps({'heard_files': files, 'heard_seconds': 7200.})}
         pq.write_table(pa.Table.from_pylist(night_rows()).replace_schema_metadata(about), tmp_path/'s.parquet')
         return report(tmp_path/'s.parquet')
-    assert '2.00 hours were recorded: as the table tells' in written(9) and '<td class="n">4</td>' in written(9)
+    assert '2.00 hours were recorded: as the table tells' in written(9) and 'data-head="Windows an hour">4</td>' in written(9)
     assert 'the table does not tell' in written(3)  # it holds more files than were heard then
 
 
@@ -282,6 +348,9 @@ def test_in_a_browser(browser, tmp_path):
     tab.on('request', lambda r: asked.append(r.url))
     tab.goto(out.as_uri())
     assert tab.evaluate('document.documentElement.scrollWidth') <= 390 and not complaints and asked == [out.as_uri()]
+    # of tables, too, nothing is out of sight
+    assert tab.evaluate("[...document.querySelectorAll('td')].every(c => c.getBoundingClientRect().right <= innerWidth)")
+    assert tab.evaluate("[...document.querySelectorAll('.wide')].every(t => t.scrollWidth <= t.clientWidth)")
     assert tab.get_by_role('img', name='owl by hour: 3 detections, most at 23:00 (2)').is_visible()
     with tab.expect_download() as taken: tab.get_by_text('detections.csv').click()
     assert len(open(taken.value.path(), encoding='utf-8').readlines()) == len(rows)+1

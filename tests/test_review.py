@@ -342,12 +342,18 @@ def test_a_wide_interval_says_what_narrows_it(session, truth):
 
 
 def test_no_more_clips_are_asked_for_than_there_are(session, truth):
+    "A few likely clips are left that nobody judged: those are asked for, and then no more."
     judge(session, truth, 40).fit()
-    judge(session, truth, 120, 'threshold')
-    for _ in range(2): judge(session, truth, 20, 'top')
+    judge(session, truth, 60, 'threshold')
+    judge(session, truth, 10, 'uncertain')
     [row] = session.thresholds(.95).rows
-    assert row['threshold'] is None and row['used_up'] and 'what was judged yes is the result' in repr(session.thresholds(.95))
-    assert session.report(.95)['owl']['advice'].startswith('stop')
+    assert row['threshold'] is None and row['used_up'] and 0 < row['left'] < 10
+    advice = session.report(.95)['owl']['advice']
+    assert advice.startswith('go on') and "nobody judged: judge them too (by='top'), then what was judged yes is the result" in advice
+    judge(session, truth, row['left'], 'top')
+    [row] = session.thresholds(.95).rows
+    assert row['used_up'] and row['left'] == 0 and 'nobody judged: what was judged yes is the result' in row['missing']
+    assert session.report(.95)['owl']['advice'] == f"stop: {row['missing']}" and row['missing'] in repr(session.thresholds(.95))
 
 
 def test_a_session_that_is_opened_again_learns_by_itself(session, truth, table):

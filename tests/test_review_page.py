@@ -221,7 +221,9 @@ def test_what_was_measured_is_told(client, reviewer, night):
     for row in range(1, n_rows, 2): judge(client, row, bool(has[row]))
     reviewer.learner.wait()
     rows = [c['row'] for c in client.post('/cards', json={'label': 'whistle', 'by': 'threshold', 'n': 40}).json()['cards']]
-    for row in rows: judge(client, row, bool(has[row]))
+    for row in rows: told = judge(client, row, bool(has[row])).json()
+    found = int(has[rows].sum())
+    assert told['labels'][0]['numbers'][0] == f'judged by chance, for a threshold: 40 of some 60, {found} of them yes'  # at once
     client.post('/fit', json={})
     reviewer.learner.wait()
     said = ' '.join(client.get('/state').json()['labels'][0]['numbers'])
@@ -264,6 +266,26 @@ def test_what_is_missing_is_told_before_anything_is_embedded(night, tmp_path, mo
     assert done.exit_code == 1 and "pip install 'auditus[app]'" in done.output
 
 
+def test_the_command_takes_in_examples_and_what_others_judged(night, tmp_path, capsys):
+    "Each example once, those that came later too; a clip that two judged differently is told of."
+    from auditus.commands.search import _open_session
+    extract(night[0], tmp_path/'table', AudioPipeline(Loudness(), window=1), progress=False)
+    (tmp_path/'calls.csv').write_text('file,start,end,label\na.wav,3.1,3.8,owl\n')
+    def opened(who, examples=None, merge=None):
+        return _open_session(str(tmp_path/'table'), str(night[0]), tmp_path/who, 'owl', examples, merge)
+    calls, later = str(tmp_path/'calls.csv'), str(tmp_path/'later.csv')
+    (tmp_path/'later.csv').write_text('file,start,end,label\nb.wav,10.1,10.8,owl\n')
+    opened('ada').judge(5, 'owl', False)
+    for given in ([calls], [calls], [calls, later], [calls, later]): ada = opened('ada', given)
+    kinds = [r['kind'] for r in records(tmp_path/'ada')]
+    assert kinds == ['log', 'judgement', 'example', 'example'] and ada.states['owl'].rows(True, 'example') == [3, 70]
+    opened('eva').judge(5, 'owl', True).judge(6, 'owl', True)
+    capsys.readouterr()
+    for _ in range(2): ada = opened('ada', merge=[tmp_path/'eva'])
+    assert ada.rows.locate(ada.disagreements()[0]['clip']) == 5 and ada.states['owl'].rows(True) == [3, 70, 6]
+    assert capsys.readouterr().err.count('1 clip was judged differently') == 2
+
+
 def test_a_label_that_may_be_a_slip(night, tmp_path):
     session = open_session(night, tmp_path/'s').judge(3, 'saltator', True)
     with pytest.warns(UserWarning, match="'saltatr' is a new class beside 'saltator'"): serve_review(session, labels=['saltatr']).close()
@@ -274,7 +296,7 @@ def test_what_went_wrong_in_the_background_is_told(client, reviewer):
         client.post(f'/{path}', json={})
         reviewer.learner.wait()
         state = client.get('/state').json()
-        assert not state['busy'] and state['trouble'] and state['scoring'] is None
+        assert not state['busy'] and 'judge a clip yes first' in state['trouble'] and state['scoring'] is None
 
 
 # who may ask, and for what
@@ -337,6 +359,9 @@ def test_serving(night, tmp_path):
     with pytest.raises(AudioNotFoundError, match='say with `sounds` in which folder'):
         serve_review(Session((np.eye(1), pa.table({'file': ['a.wav'], 'start': [0.], 'end': [1.]})), tmp_path, tmp_path/'s'))
     with pytest.raises(SettingError): serve_review(open_session(night, tmp_path/'s'), allow_hosts=['http://x'])
+    some = pa.table({'file': ['a.wav', 'lost.wav', '../secret.wav', 'b.wav'], 'start': [0.]*4, 'end': [1.]*4})
+    with pytest.warns(UserWarning, match="2 of 4 sounds of the table that were looked for are not in .*'lost.wav' first"):
+        serve_review(Session((np.eye(4), some), night[0], tmp_path/'s')).close()
 
 
 @pytest.mark.slow
@@ -505,6 +530,21 @@ def test_a_clip_that_is_not_there_yet(tab):
     tab.unroute('**/card/*')
     shown(tab)
     expect(tab.locator('#picture img')).to_be_visible()
+
+
+def test_what_can_not_be_heard_is_not_judged(tab):
+    from playwright.sync_api import expect
+    shown(tab)
+    broken = json.dumps({'picture': '', 'hz': [], 'cut': None, 'error': 'there is no file'})
+    tab.route('**/card/*', lambda route: route.fulfill(body=broken, content_type='application/json'))
+    tab.locator('#by').select_option('random')
+    expect(tab.locator('#picture')).to_have_text('there is no file')
+    for key in 'yn':
+        tab.keyboard.press(key)
+        expect(tab.locator('#facts')).to_contain_text('can not be heard')
+    expect(tab.locator('#counts')).to_contain_text('0 of 120')
+    tab.keyboard.press('u')
+    expect(tab.locator('#counts')).to_contain_text('1 unsure')
 
 
 def test_learning_and_everything_on_a_phone(tab, night, server, tmp_path):

@@ -183,7 +183,7 @@ def test_several_labels_as_a_matrix(sounds, probe, tmp_path):
 def test_settings_are_those_of_scikit_learn(probe, sounds, labels):
     probe.fit(sounds, labels)
     assert is_classifier(probe) and get_tags(probe).estimator_type == 'classifier' and get_tags(probe).requires_fit
-    assert is_classifier(AudioClassifier(Spectrum())) and not get_tags(AudioClassifier(Spectrum())).requires_fit
+    assert is_classifier(AudioClassifier(Spectrum())) and not get_tags(AudioClassifier(Spectrum())).target_tags.required
     assert {'head', 'C', 'pipeline', 'pipeline__pooling'} <= {*probe.get_params()}
     assert 'pipeline__pooling' not in probe.get_params(deep=False)
     again = clone(probe)
@@ -277,6 +277,20 @@ def test_votes(voting, three, labels, probe):
     assert list(vote.predict(three)) == labels and list(vote.classes_) == sorted(classes)
 
 
+def test_a_probe_votes_with_a_classifier_that_is_there(three, labels, probe):
+    heard = AudioClassifier(Spectrum())
+    with pytest.raises(AudioInputError, match='hand numbers on in the place of labels: give them FrozenEstimator'):
+        VotingClassifier([('a', probe), ('b', heard)]).fit(three, labels)
+    with pytest.raises(NotFittedError):
+        VotingClassifier([('a', probe), ('b', FrozenEstimator(heard))], voting='soft').fit(three, labels)
+    fitted = clone(heard).fit(three, labels)
+    vote = VotingClassifier([('a', probe), ('b', FrozenEstimator(fitted))], voting='soft').fit(three, labels)
+    wanted = (clone(probe).fit(three, labels).predict_proba(three)+fitted.predict_proba(three))/2
+    assert np.allclose(vote.predict_proba(three), wanted) and list(vote.classes_) == sorted(classes)
+    stack = StackingClassifier([('a', probe), ('b', FrozenEstimator(fitted))], cv=2).fit(three, labels)
+    assert stack.score(three, labels) == 1.
+
+
 def test_calibration(three, labels, probe):
     for head, method in (('logistic', 'sigmoid'), ('knn', 'isotonic')):
         calibrated = CalibratedClassifierCV(clone(probe).set_params(head=head), cv=3, method=method).fit(three, labels)
@@ -337,7 +351,8 @@ def test_fitting_chooses_among_the_classes(paths, labels):
     # as a transform it is what it was
     assert classify.labels == ['low', 'middle', 'high'] and len(classify(some[0])) == 3
     assert list(clone(classify).classes_) == ['low', 'middle', 'high']
-    assert classify.fit(some).classes_.tolist() == ['low', 'middle', 'high']
+    assert classify.fit(some).classes_.tolist() == ['high', 'low', 'middle']
+    assert np.allclose(classify.predict_proba(some), full[two][:, [2, 0, 1]], atol=1e-6)
     for use in (classify.fit, classify.score):
         with pytest.raises(AudioInputError, match="none of the classifier's: cow. It knows low, middle, high"): use(some, ['cow']*len(some))
     with pytest.raises(AudioInputError, match='24 sounds, but 1 label'): classify.score(some, ['low'])

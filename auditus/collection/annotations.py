@@ -91,9 +91,8 @@ def read_annotations(
     table = read_table(path)
     column,times = find_column(table.column_names, ('file', *path_columns)),find_times(table.column_names)
     if column is None or times is None:
-        raise AudioInputError(f'{brief(path)} needs a column of paths and two of times, such as file, '
-                              f'start, end; '
-                              f'it has {", ".join(table.column_names)}')
+        raise AudioInputError(f'{brief(path)} needs a column of paths and two of times, such as file, start, '
+                              f'end; it has {", ".join(table.column_names)}')
     begin,end = times_of(table, times)
     taken = column,times[0][0],times[1][0]
     more = {c:table[c] for c in table.column_names if c not in taken}

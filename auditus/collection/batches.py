@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch, store_attr
 from ..sound.wording import brief
-from ..sound.errors import AudioInputError, check_positive, naming_item, SettingError
+from ..sound.errors import AudioInputError, check_positive, names_checked, naming_item, SettingError
 from ..sound.columns import iter_items
 from ..sound.chain import is_many
 from ..signal import Window, Windowing
@@ -21,6 +21,7 @@ from ..pipeline.recordings import as_clip, as_recording, iter_frames, register_w
 from ..collect import collect
 
 # %% ../../nbs/485_collection.batches.ipynb #639e7165
+@names_checked
 class ClipIterator:
     "Frames of many sounds in batches `(array, recordings, numbers)`; every frame of each sound is there."
     def __init__(self,

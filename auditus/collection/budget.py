@@ -6,11 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/540_collection.budget.ipynb #e8567fd8
-import json, time, warnings
+import json, time
 from collections import deque
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief, count
+from ..sound.errors import warn_user
 from ..sound.arrow import arrow_column, arrow_numbers
 from ..sound.meter import read_header
 from ..sound.sums import is_sealed
@@ -149,7 +150,7 @@ def read(self:StoredPasses):
     if self.store is None: return
     odd = [p for p in self.store.passes(self.key) if not self.read_file(p)]
     if not odd: return
-    warnings.warn(f'{count(len(odd), "file")} of passes in {brief(self.store.state)} are damaged: they are made again')
+    warn_user(f'{count(len(odd), "file")} of passes in {brief(self.store.state)} are damaged: they are made again')
     for p in odd: self.store.remove(p)
 
 @patch

@@ -6,12 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/590_collection.cached.ipynb #9b002c08
-import shutil, uuid, warnings
+import shutil, uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 import numpy as np
-from ..sound.errors import AudioDecodeError
+from ..sound.errors import AudioDecodeError, warn_user
 from ..sound.files import cache_folder
 from ..models.callable import named_meanwhile
 from ..transform import AudioPipeline
@@ -57,7 +57,7 @@ class VectorCache:
         if folder.name.endswith('.auditus') or not any(folder.glob('*.parquet')): return
         try: found = load(folder)
         except AudioDecodeError as e:
-            warnings.warn(f'{e}. These sounds are embedded again', stacklevel=4)
+            warn_user(f'{e}. These sounds are embedded again')
             for f in (folder, state_folder(folder)): shutil.rmtree(f, ignore_errors=True)
             return
         self.tables.append(found)
@@ -96,7 +96,7 @@ def _embed_missing(
     missing,then = {k:i for k,i in items.items() if k in begun or k not in known.rows},known.checks(but=folder)
     if len(missing)<len(items):
         remedy = 'Those that were kept are used beside new ones: remove them with `auditus cache --clear`'
-        check_once(pipe, then, known.home, remedy, stacklevel=5)
+        check_once(pipe, then, known.home, remedy)
     def run(out):
         own = [i._replace(name=k, more={}) for k,i in missing.items()]
         return out,extract(own, out, pipe, checks=checks and then is None, progress=progress)

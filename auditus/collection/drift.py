@@ -6,11 +6,11 @@
 __all__ = ['DriftWarning']
 
 # %% ../../nbs/526_collection.drift.ipynb #2baf0146
-import warnings
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 import numpy as np
 from auditus.sound.wording import brief, count
+from auditus.sound.errors import warn_user
 from auditus.transform import AudioPipeline
 from auditus.collection.checks import CheckVectors, embed_checks
 
@@ -156,12 +156,10 @@ def warn_of_drift(
     drift:Drift,
     name, # of the table
     remedy:str, # what to do
-    stacklevel:int=2, # as `warnings.warn` takes it, from the caller's side
 ):
     "Say that vectors have moved, where they have."
     if drift.moved:
-        warnings.warn(f'{brief(name)} was made by a model that gave other vectors: {drift}. {remedy}', DriftWarning,
-                      stacklevel=stacklevel+1)
+        warn_user(f'{brief(name)} was made by a model that gave other vectors: {drift}. {remedy}', DriftWarning)
 
 def check_once(
     pipe:AudioPipeline, # that is to embed more
@@ -169,14 +167,13 @@ def check_once(
     name, # of the table
     remedy:str, # what to do where they differ
     rows=None, # called for rows of the table `(n, dim)`
-    stacklevel:int=2, # as in `warn_of_drift`
 ):
     "Warn, once, where a model makes other vectors than those of a table."
     if then is None or not note_checked(pipe, then): return
     # a step of somebody's own may take other sounds only, and has its own way of saying so
     try: drift = measure_drift(pipe, then, None if rows is None else rows())
     except Exception: return
-    warn_of_drift(drift, name, remedy, stacklevel+1)
+    warn_of_drift(drift, name, remedy)
 
 # %% ../../nbs/526_collection.drift.ipynb #e03e3a88
 class TableChecks(NamedTuple):
@@ -189,9 +186,8 @@ class TableChecks(NamedTuple):
     def check_once(self,
         pipe:AudioPipeline, # that is to embed more
         rows=None, # as in the function `check_once`
-        stacklevel:int=2, # as in `warn_of_drift`
     ):
         "Warn, once, where a pipeline makes other vectors."
         if self.then is None: return
         check_once(with_settings_of(pipe, self.settings, self.may_differ), self.then, self.name,
-                   'Use what made it, or embed the sounds again', rows, stacklevel+1)
+                   'Use what made it, or embed the sounds again', rows)

@@ -6,7 +6,7 @@
 __all__ = ['EmbeddingTable', 'load', 'check_table']
 
 # %% ../../nbs/530_collection.embeddings.ipynb #432063db
-import json, warnings
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,7 +15,7 @@ import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief
 from ..sound.errors import (
-    AudioDecodeError, AudioNotFoundError, AuditusError, check_choice, SettingError)
+    AudioDecodeError, AudioNotFoundError, AuditusError, check_choice, SettingError, warn_user)
 from ..sound.sums import file_digest, find_seal, is_sealed
 from ..sound.json import read_json
 from ..models.registry import shareable
@@ -181,7 +181,7 @@ def is_copy(self:EmbeddingTable,
     except SettingError: return False # it is made again, too
     if known['parts']!=names: return False
     if file_digest(matrix)==known['sha256'] if verify else matrix.stat().st_size==known['bytes']: return True
-    warnings.warn(f'the copy of the embeddings in {brief(str(matrix))} is damaged: it is made again', stacklevel=4)
+    warn_user(f'the copy of the embeddings in {brief(str(matrix))} is damaged: it is made again')
     return False
 
 @patch

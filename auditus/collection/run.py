@@ -6,13 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/570_collection.run.ipynb #dbc34991
-import json, os, warnings
+import json, os
 from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief
 from ..sound.arrow import arrow_column
-from ..sound.errors import AudioDecodeError, SettingError
+from ..sound.errors import AudioDecodeError, SettingError, warn_user
 from ..sound.meter import SoundMeter
 from ..sound.sums import no_seal, seal, seal_key
 from ..models.registry import shareable
@@ -193,8 +193,8 @@ def keep_parts(self:Run)->set: # keys of the parts that need not be done
     kept,odd = set(),self.find_damaged([*there.values()])
     for key,path in there.items():
         if path in odd:
-            warnings.warn(f'{brief(str(path))} is damaged, no longer what was written: '
-                          'this part is done again', stacklevel=5)
+            warn_user(f'{brief(str(path))} is damaged, no longer what was written: '
+                      'this part is done again')
         elif key in self.jobs and not self.table.stats(path).passing:
             # its place in the order may have changed since
             store.move(path, store.folder/part_name(self.jobs[key].place, key))
@@ -225,7 +225,7 @@ def take_checks(self:Run,
     if then is not None:
         warn_of_drift(compare_checks(then, checks), self.store.name,
                       'What is added now lies among other vectors: go on with what began the table, '
-                      'or begin anew with resume=False', stacklevel=6)
+                      'or begin anew with resume=False')
 
 # %% ../../nbs/570_collection.run.ipynb #ba1546f1
 @patch

@@ -41,9 +41,8 @@ def sound_beside(
     sounds = [f for f in sounds if len(os.path.splitext(f)[0])==longest]
     if len(sounds)==1: return str(table.parent/sounds[0])
     found = f'{len(sounds)} are: {", ".join(sorted(sounds))}' if sounds else 'none is'
-    raise AudioInputError(f'{brief(table)} has no column of paths, and of the sounds beside it one should '
-                          f'be called like it; '
-                          f'{found}. Give it a column `Begin File` or `file`')
+    raise AudioInputError(f'{brief(table)} has no column of paths, and of the sounds beside it one should be '
+                          f'called like it; {found}. Give it a column `Begin File` or `file`')
 
 # %% ../../nbs/466_collection.selections.ipynb #d93ffaba
 def is_raven(

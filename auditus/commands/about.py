@@ -80,6 +80,29 @@ def _as_tables(
         return found if (files := found.paths()) and found.read_metadata(files[0]) is not None else None
     return [(p, table(p)) for p in paths]
 
+# %% ../../nbs/850_commands.about.ipynb #be68e1f3
+def _is_probe(
+    path:Path, # of anything
+)->bool:
+    "Tell whether a folder holds a saved probe."
+    from auditus.collection.sources import user_path
+    from auditus.learn.saved import probe_file
+    return (user_path(path)/probe_file).is_file()
+
+def _describe_probe(
+    folder:Path, # that `auditus probe` or `Probe.save` wrote
+)->str: # a few lines
+    "Say what is in a saved probe."
+    from auditus.collection.sources import user_path
+    from auditus.learn.saved import read_saved
+    saved = read_saved(user_path(folder))
+    named = ', '.join(map(str, saved.classes[:8]))+(', …' if len(saved.classes)>8 else '')
+    chain = ', '.join(f'{k} {saved.made_by[k]}' for k in ('pooling', 'window', 'hop') if saved.made_by.get(k) is not None)
+    lines = [str(folder), f'  probe ({saved.settings["head"]}): {count(len(saved.classes), "label")}: {named}',
+             f'  learnt on {saved.made_by.get("model_name")}: {chain}']
+    if saved.report is not None: lines.append(f'  {str(saved.report).splitlines()[0]}')
+    return '\n'.join(lines)
+
 # %% ../../nbs/850_commands.about.ipynb #e4ff0281
 def _find_files(
     paths:list, # files and folders
@@ -100,14 +123,17 @@ def _find_files(
 
 @as_command
 def info(
-    files: Annotated[list[Path], typer.Argument(help='Sounds, folders of sounds, or what auditus embed wrote.')],
+    files: Annotated[list[Path], typer.Argument(
+        help='Sounds, folders of sounds, or what auditus embed or probe wrote.')],
     truncated: Annotated[str, typer.Option(
         help="A file that is cut or damaged: 'raise' says what is wrong with it, "
              "'keep' what is right before that.")] = 'raise',
 ):
-    "Say what is in sound files (format, rate, channels, length, level), and what a table of embeddings is."
+    "Say what is in sound files (format, rate, channels, length, level), and what a table of embeddings or a probe is."
     from auditus.load import AudioLoader
-    told = _as_tables(files)
+    probes = [p for p in files if _is_probe(p)]
+    for p in probes: typer.echo(_describe_probe(p))
+    told = _as_tables([p for p in files if p not in probes])
     for _,table in told:
         if table is not None: typer.echo(_describe_table(table))
     files = [p for p,table in told if table is None]

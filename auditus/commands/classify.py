@@ -9,6 +9,7 @@ __all__ = []
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Optional
 import typer
@@ -76,8 +77,11 @@ class MarkOptions:
     ):
         "Write findings. Say how many they are once windows are put together."
         from auditus.collection.annotations import merge_windows, write_annotations
-        if self.merge: say(f'{count(len(rows), "detection")} put together into {len(merge_windows(rows)):,}')
-        write_annotations(rows, out, self.format, merge=self.merge)
+        if self.merge:
+            merged = merge_windows(rows)
+            say(f'{count(len(rows), "detection")} put together into {len(merged):,}')
+            rows = merged
+        write_annotations(rows, out, self.format)
 
 # %% ../../nbs/870_commands.classify.ipynb #d4476817
 def _read_names(
@@ -91,6 +95,14 @@ def _read_names(
     found = [n.strip() for n in names if n.strip()]
     if not found: raise SettingError(f'`--labels` must name labels, got none in {brief(text)}')
     return found
+
+def _suggest_label(
+    name:str, # that no label has
+    by_name:dict, # names in small letters → labels
+)->str: # '' where none is like it
+    "Return the label that a misspelt name may mean, as a question."
+    meant = get_close_matches(name.casefold(), [*by_name], 1, .8)
+    return f'did you mean {brief(min(by_name[meant[0]]))}?' if meant else ''
 
 def choose_labels(
     text:str|None, # as `_read_names` takes it; `None`: all
@@ -106,10 +118,11 @@ def choose_labels(
     names = _read_names(text)
     unknown = [n for n in names if n.casefold() not in by_name]
     if len(unknown)==len(names):
-        raise SettingError(f'`--labels`: the model has no label {brief(unknown[0])}; '
-                           f'it has {count(len(labels), "label")}, such as {brief(labels[0])}')
+        meant = _suggest_label(unknown[0], by_name)
+        there = meant or f'it has {count(len(labels), "label")}, such as {brief(labels[0])}'
+        raise SettingError(f'`--labels`: the model has no label {brief(unknown[0])}; {there}')
     if unknown:
-        named = ', '.join(unknown[:10])
+        named = ', '.join(f'{n} ({meant})' if (meant := _suggest_label(n, by_name)) else n for n in unknown[:10])
         say(f'note: the model has no label for {count(len(unknown), "name")}: {named}')
     return set().union(*(by_name[n.casefold()] for n in names if n not in unknown))
 

@@ -35,7 +35,7 @@ def parse_layers(
 @as_command
 def compare(
     data: LabelledSounds,
-    models: Annotated[str, typer.Option('--models', '-m',
+    models: Annotated[str, typer.Option('--models', '--model', '-m',
         help='Names, folders or files of models, with commas between them, '
              'such as birdnet,yamnet.tflite,openai/whisper-tiny.')],
     layers: Annotated[str, typer.Option(

@@ -18,7 +18,7 @@ from .options import as_command, check_exists, make_parent, say
 def write_report(
     scores: Annotated[str, typer.Argument(
         help='A CSV or Parquet file of scores, such as auditus classify --out writes; '
-             'Parquet tells the model and settings, too.')],
+             'Parquet tells the model and settings, too. Or the folder of a session (auditus app --review).')],
     out: Annotated[Path, typer.Option('--out', '-o',
         help='A .html file: one page, which prints and needs no network.')] = Path('report.html'),
     thresholds: Annotated[Optional[str], typer.Option(

@@ -82,6 +82,7 @@ class PageOptions:
                          seconds=self.clip_seconds, title=Path(source).name, known=known_sounds(source), scores=self.scores)
         say_left_out([f'{name}: {error}' for name,error in done.errors])
         if done.errors and self.sounds is None: say("note: where a table's sounds are is said with --sounds FOLDER")
+        if 'there was no room' in done.note: say(f'note: {done.note} A larger --max-mb has more')
         say(f'{count(done.points, "point")}, {done.heard:,} to be heard → {out}')
 
 # %% ../../nbs/890_commands.search.ipynb #d2bde41c
@@ -130,22 +131,37 @@ def draw_map(
 
 # %% ../../nbs/890_commands.search.ipynb #cd200ab2
 def _check_review_options(
-    index:str|None, review:Path|None, label:str|None, examples:list|None, # as in `open_page`
+    index:str|None, review:Path|None, label:str|None, examples:list|None, merge:list|None, # as in `open_page`
 ):
     "Raise `SettingError` where options for reviewing are without what they need."
-    if review is None and (label or examples):
-        raise SettingError('`--label` and `--examples` are for judging: give `--review FOLDER` as well')
+    if review is None and (label or examples or merge):
+        raise SettingError('`--label`, `--examples` and `--merge` are for judging: give `--review FOLDER` as well')
     if review is not None and index is None:
         raise SettingError('`--review` needs the table whose clips are judged: what auditus embed wrote')
     if examples and not label: raise SettingError('say with `--label` what the examples are of')
 
+def _new_examples(
+    session, # `auditus.review.Session`
+    label:str, examples:list, # as in `open_page`
+)->list: # as `Session.add` takes them
+    "Leave out the examples that a session has, which would be embedded for nothing."
+    from auditus.session.examples import list_examples
+    known = {r.get('source') for log in session.logs for r in log.records if r['kind']=='example' and r['label']==label}
+    # what is cut may be another one
+    return [e for e in list_examples(examples, label) if brief(e) not in known or '…' in brief(e)]
+
 def _open_session(
-    table:str, sounds:str|None, folder:Path, label:str|None, examples:list|None, # as in `open_page`
+    table:str, sounds:str|None, folder:Path, label:str|None, examples:list|None, merge:list|None, # as in `open_page`
 ): # `auditus.review.Session`
-    "Open a labelling session, and give it its examples."
+    "Open a labelling session, and give it its examples, and what others judged."
     from auditus.review import Session
     session = Session(table, sounds, folder)
-    if examples and label not in session.labels: session.add(label, examples)
+    if merge:
+        session.merge(*merge)
+        if n := len(session.disagreements()):
+            say(f'note: {count(n, "clip")} {"was" if n==1 else "were"} judged differently, and {"counts" if n==1 else "count"} again '
+                'once judged anew: the page shows what people disagree on')
+    if examples and (new := _new_examples(session, label, examples)): session.add(label, new)
     say(repr(session))
     return session
 
@@ -168,6 +184,9 @@ def open_page(
     label: Annotated[Optional[str], typer.Option(help='With --review, a class to look for.')] = None,
     examples: Annotated[Optional[list[str]], typer.Option(
         help='With --review, sounds of that class: files, folders, or a selection table of Raven; '
+             'may be given again.')] = None,
+    merge: Annotated[Optional[list[Path]], typer.Option(
+        help='With --review, the folder of somebody else who judged clips of the same table, to take in; '
              'may be given again.')] = None,
     port: Annotated[Optional[int], typer.Option(
         help='Without it the first that is free from 7860 on.')] = None,
@@ -194,12 +213,12 @@ def open_page(
     from auditus.page.files import exit_on_signals
     from auditus.page.layout import import_gradio
     from auditus.page.workbench import place_for_vectors
-    _check_review_options(index, review, label, examples)
+    _check_review_options(index, review, label, examples, merge)
     with exit_on_signals():
         if index is not None: check_exists(index)
         if review is not None:
             check_review_server()
-            session = _open_session(index, sounds, review, label, examples)
+            session = _open_session(index, sounds, review, label, examples, merge)
             labels = [label] if label else ()
             return _show_page(serve_review(session, host, port, browser, allow_host or (), labels), host)
         import_gradio() # says what is missing before a folder is embedded, which may take an hour

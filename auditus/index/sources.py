@@ -6,10 +6,10 @@
 __all__ = []
 
 # %% ../../nbs/730_index.sources.ipynb #0390f296
-import inspect, warnings
+import inspect
 from pathlib import Path
 from ..sound.wording import brief, count
-from ..sound.errors import AudioDecodeError, SettingError
+from ..sound.errors import AudioDecodeError, SettingError, warn_user
 from ..models.registry import find_entry, note_places, shareable
 from ..pipeline.embedding import is_whole
 from ..transform import AudioPipeline
@@ -73,19 +73,18 @@ def embed_collection(
     "Embed sounds, or find their vectors again. Warns of sounds that could not be embedded."
     if pipeline is None:
         collect(source) # raises where there is nothing of that name
-        raise SettingError(f'{brief(source)} is no table of embeddings, so it is a collection of sounds, '
-                           'and needs a `pipeline` to embed them '
-                           '(in a terminal, `auditus embed` comes first)')
+        raise SettingError(f'{brief(source)} is no table of embeddings, so it is a collection of sounds, and '
+                           'needs a `pipeline` to embed them (in a terminal, `auditus embed` comes first)')
     items = collect(source)
-    if items.left_out: warnings.warn(f'{brief(source)}: {describe_left_out(items.left_out)}', stacklevel=4)
+    if items.left_out: warn_user(f'{brief(source)}: {describe_left_out(items.left_out)}')
     X,table,_,failed = embed_cached(pipeline, items, cache, progress)
     if not failed: return X,table
     first = f'{failed[0][0]}: {failed[0][1]}'
     if not len(X):
         sounds = count(len(items), 'sound')
         raise AudioDecodeError(f'none of {sounds} could be embedded; the first is {first}')
-    warnings.warn(f'{count(len(failed), "sound")} of {len(items)} could not be embedded, '
-                  f'and are not in the index: {first}', stacklevel=4)
+    warn_user(f'{count(len(failed), "sound")} of {len(items)} could not be embedded, '
+              f'and are not in the index: {first}')
     return X,table
 
 # %% ../../nbs/730_index.sources.ipynb #f50a1399

@@ -6,11 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/635_learn.augment.ipynb #ab8dc765
-import random, re, warnings, zlib
+import random, re, zlib
 from contextlib import contextmanager
 import numpy as np
 from ..sound.wording import brief
-from ..sound.errors import AudioInputError, SettingError
+from ..sound.errors import AudioInputError, SettingError, warn_user
 from ..sound.chain import Transform
 from ..core import AudioArray
 from ..signal import as_audio
@@ -62,9 +62,8 @@ def check_augment(
     probe,sr = np.random.default_rng(0).normal(0, .1, 16000).astype(np.float32),16000
     a,b = (augment_samples(augment, probe, sr, [0]) for _ in range(2))
     if np.array_equal(a, b): return
-    warnings.warn('`augment` gives something else each time, so this can not be repeated: it draws from a '
-                  'generator of its own, and only those of random, numpy.random and torch are seeded',
-                  stacklevel=3)
+    warn_user('`augment` gives something else each time, so this can not be repeated: it draws from a '
+              'generator of its own, and only those of random, numpy.random and torch are seeded')
 
 def describe_augment(
     augment, # callable, or `None`

@@ -59,7 +59,13 @@ class ProbeClassifier(AudioClassifier):
     @property
     def classes_(self)->np.ndarray: # `(classes,)` of str, or of int where labels are whole numbers
         "Names of the classes; after `fit`, those of its labels, in their order."
-        return self.probe.classes_ if self._known_labels is None else AudioClassifier.classes_.fget(self)
+        return self.probe.classes_ if self._chosen is None else super().classes_
+
+    def label_places(self)->dict: # name → place of its class
+        "Return what the classes may be called: whole numbers by themselves, and as texts."
+        return {name:i for i,c in enumerate(self.probe.classes) for name in (c, str(c))}
+
+    def __sklearn_is_fitted__(self)->bool: return True # its classes are in the order of labels without
 
     @property
     def label_terms(self)->tuple: # of str

@@ -6,11 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/713_learn.contenders.ipynb #7d161168
-import re, time, warnings
+import re, time
 from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
-from ..sound.errors import SettingError
+from ..sound.errors import SettingError, warn_user
 from ..models.base import AudioModel
 from ..transform import AudioPipeline
 from .card import find_license
@@ -111,6 +111,6 @@ def warn_of_copies(
         if a!=i and (data.groups is None or data.groups[a]!=data.groups[i]): copies.append((a, i))
     if not copies: return
     a,b = (data.items[i].name for i in copies[0])
-    warnings.warn(f'{count(len(copies), "sound is", "sounds are")} the same as another ({brief(b)} as {brief(a)}), '
-                  'and scores flatter where they are on two sides of a division: leave them out, or give `groups`',
-                  LabelWarning, stacklevel=3)
+    warn_user(f'{count(len(copies), "sound is", "sounds are")} the same as another ({brief(b)} as {brief(a)}), '
+              'and scores flatter where they are on two sides of a division: leave them out, or give `groups`',
+              LabelWarning)

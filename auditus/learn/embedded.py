@@ -70,7 +70,7 @@ def _groups_of(
     "Return what no division may part."
     if group is not None and group not in table.column_names:
         have = ', '.join(table.column_names)
-        raise SettingError(f'`group` names no column: got {group!r}, the columns are {have}')
+        raise SettingError(f'`groups` names no column: got {group!r}, the columns are {have}')
     files = table['file'].to_pylist()
     if group is not None: return [*map(str, table[group].to_pylist())]
     return files if len({*files})<len(files) else None

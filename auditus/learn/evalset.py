@@ -6,9 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/685_learn.evalset.ipynb #ec67af0e
-import warnings
 from ..sound.wording import brief, count
-from ..sound.errors import AudioInputError
+from ..sound.errors import AudioInputError, warn_user
 from .labelled import as_tuples, Labelled, LabelWarning
 from .sources import is_label_folder, labelled
 
@@ -33,7 +32,7 @@ def _warn_of_overlap(
 ):
     "Warn of recordings and groups on both sides, and of classes that nothing is checked of."
     def recordings(data): return {i.at if isinstance(i.at, str) else i.name for i in data.items}
-    def warn(text): warnings.warn(text, LabelWarning, stacklevel=4)
+    def warn(text): warn_user(text, LabelWarning)
     for what,seen in (('recording', recordings), ('group', lambda data: {*(data.groups or ())})):
         if both := sorted(seen(given) & seen(checked)):
             warn(f'{count(len(both), what)} are among the sounds to learn from and among those to check '

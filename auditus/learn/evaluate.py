@@ -10,7 +10,8 @@ import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import AudioInputError, SettingError
 from ..sound.chain import show_progress
-from ..classify import AudioClassifier, check_known
+from ..pipeline.trained import check_known
+from ..classify import AudioClassifier
 from .labelled import as_targets, as_tuples, drop_failed, Labelled
 from .metrics import Report
 from .vectors import embed_to_judge
@@ -61,7 +62,7 @@ def evaluate_classifier(
                            "use 'softmax' or 'sigmoid'")
     classes = classifier.labels if isinstance(classifier, AudioClassifier) else classifier.classes_.tolist()
     known = _known_labels(classifier, classes)
-    check_known(map(str, data.classes), known, classes)
+    check_known({*map(str, data.classes)}, known, classes)
     scores,places,failed = score_sounds(classifier, data.items)
     data = drop_failed(data._replace(classes=[]), places, failed)
     labels = [tuple(known[str(n)] for n in names) for names in as_tuples(data.labels, data.multilabel)]

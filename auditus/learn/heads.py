@@ -89,8 +89,7 @@ def fit_prototype(Z, T, multilabel, **others)->dict: # as in `fit_logistic`
     "Learn the mean of each class. Raises `SettingError` where sounds may have several labels."
     if multilabel:
         raise SettingError("head='prototype' tells classes apart that exclude each other, and these sounds "
-                           "have "
-                           "several labels: use 'logistic' or 'knn'")
+                           "have several labels: use 'logistic' or 'knn'")
     return {'prototypes': l2_normalize(T.T@l2_normalize(Z)), 'present': T.any(0)}
 
 def prototype_logits(Z, multilabel, prototypes, present)->np.ndarray: # `(n, classes)`

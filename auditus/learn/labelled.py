@@ -6,13 +6,12 @@
 __all__ = ['LabelWarning', 'Labelled', 'train_val_split']
 
 # %% ../../nbs/600_learn.labelled.ipynb #e23d326a
-import warnings
 from collections import Counter
 from importlib import import_module
 from typing import NamedTuple
 import numpy as np
 from ..sound.wording import brief, count
-from ..sound.errors import AudioDecodeError, AudioInputError
+from ..sound.errors import AudioDecodeError, AudioInputError, warn_user
 from ..collect import digest
 
 # %% ../../nbs/600_learn.labelled.ipynb #7bc0444c
@@ -54,7 +53,7 @@ def former_name(
     "Return a property that gives the attribute `new` under its former name. It warns with "
     "`DeprecationWarning`."
     def get(self):
-        warnings.warn(f'`{type(self).__name__}.{old}` is now `{new}`', DeprecationWarning, stacklevel=2)
+        warn_user(f'`{type(self).__name__}.{old}` is now `{new}`', DeprecationWarning)
         return getattr(self, new)
     return property(get, doc=f'The former name of `{new}`.')
 
@@ -65,7 +64,7 @@ def former_names(
     "Return the `__getattr__` of a module from which names have moved. It warns with `DeprecationWarning`."
     def get(name):
         if name not in homes: raise AttributeError(f'module {module!r} has no attribute {name!r}')
-        warnings.warn(f'`{module}.{name}` is now `{homes[name]}`', DeprecationWarning, stacklevel=2)
+        warn_user(f'`{module}.{name}` is now `{homes[name]}`', DeprecationWarning)
         home,_,new = homes[name].rpartition('.')
         return getattr(import_module(home), new)
     return get
@@ -129,8 +128,7 @@ def drop_duplicates(
         labels[before],merged = tuple(dict.fromkeys((*labels[before], *labels[i]))),merged+1
     if not (n := len(data.items)-len(first)): return data
     if n>merged:
-        warnings.warn(f'{count(n-merged, "sound")} are listed more than once and taken once', LabelWarning,
-                      stacklevel=3)
+        warn_user(f'{count(n-merged, "sound")} are listed more than once and taken once', LabelWarning)
     return data._replace(labels=labels).subset(first.values())
 
 # %% ../../nbs/600_learn.labelled.ipynb #204c508f
@@ -156,19 +154,17 @@ def check_learnable(
                               'and a classifier needs at least two')
     if not divided: return data
     if single := [k for k,n in data.counts().items() if n==1]:
-        warnings.warn(f'{count(len(single), "class", "classes")} with a single sound can be learnt and not '
-                      'checked: '
-                      f'{", ".join(single[:5])}', LabelWarning, stacklevel=3)
+        warn_user(f'{count(len(single), "class", "classes")} with a single sound can be learnt and not '
+                  f'checked: {", ".join(single[:5])}', LabelWarning)
     clips = Counter(i.name for i in data.items if i.start is not None)
     if data.groups is None and any(n>1 for n in clips.values()):
-        warnings.warn(f'{clips.total():,} clips are of {count(len(clips), "recording")}: scores are too '
-                      f'good where clips of one '
-                      "are learnt from and others of it judged; groups='file' keeps them on one side",
-                      LabelWarning, stacklevel=3)
+        warn_user(f'{clips.total():,} clips are of {count(len(clips), "recording")}: scores are too good '
+                  "where clips of one are learnt from and others of it judged; groups='file' keeps them on "
+                  'one side',
+                  LabelWarning)
     if data.groups is not None and (alone := _classes_of_one_group(data)):
-        warnings.warn(f'all sounds of {", ".join(alone[:5])} are of one group, so they can be learnt and '
-                      'not checked: '
-                      'no sound of a group is on both sides', LabelWarning, stacklevel=3)
+        warn_user(f'all sounds of {", ".join(alone[:5])} are of one group, so they can be learnt and not '
+                  'checked: no sound of a group is on both sides', LabelWarning)
     return data
 
 # %% ../../nbs/600_learn.labelled.ipynb #7beb3536
@@ -183,8 +179,8 @@ def drop_failed(
     first = f'{failed[0][0]}: {failed[0][1]}'
     n = count(len(data.items), 'sound')
     if not places: raise AudioDecodeError(f'none of {n} could be heard; the first is {first}')
-    warnings.warn(f'{count(len(failed), "sound")} of {len(data.items)} could not be heard, '
-                  f'and are left out: {first}', LabelWarning, stacklevel=3)
+    warn_user(f'{count(len(failed), "sound")} of {len(data.items)} could not be heard, '
+              f'and are left out: {first}', LabelWarning)
     kept = data.subset(places)
     lost = [c for c,n in kept.counts().items() if n==0]
     if not lost: return kept
@@ -254,6 +250,6 @@ def train_val_split(
                               f'could be checked: {why}. More of them are needed')
     missing = [c for c,held in zip(data.classes, data.targets[chosen].any(0)) if not held]
     if missing:
-        warnings.warn(f'{count(len(missing), "class", "classes")} are not among the sounds to check with: '
-                      f'{", ".join(missing[:5])}', LabelWarning, stacklevel=2)
+        warn_user(f'{count(len(missing), "class", "classes")} are not among the sounds to check with: '
+                  f'{", ".join(missing[:5])}', LabelWarning)
     return np.flatnonzero(~chosen),np.flatnonzero(chosen)

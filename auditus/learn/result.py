@@ -6,12 +6,12 @@
 __all__ = ['FineTuned', 'open_trained']
 
 # %% ../../nbs/700_learn.result.ipynb #cdface1b
-import glob, json, os, warnings
+import glob, json, os
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from ..sound.wording import brief, count
-from ..sound.errors import AudioInputError, ModelNotFoundError, SettingError
+from ..sound.errors import AudioInputError, ModelNotFoundError, SettingError, warn_user
 from ..sound.json import parse_json
 from ..sound.whole import write_whole
 from ..models.weights import quiet
@@ -138,7 +138,7 @@ def _draw_report(
     try:
         result.plot(figure.add_subplot())
         figure.savefig(path, dpi=120)
-    except Exception as e: warnings.warn(f'the report could not be drawn ({type(e).__name__}: {e})')
+    except Exception as e: warn_user(f'the report could not be drawn ({type(e).__name__}: {e})')
 
 # %% ../../nbs/700_learn.result.ipynb #16a987d7
 def _judge(
@@ -200,8 +200,7 @@ def check_hub(
     try: me = HfApi().whoami()['name']
     except Exception as e:
         raise SettingError(f'push_to_hub needs a login to the hub ({type(e).__name__}: {e}): `hf auth '
-                           'login`, '
-                           'or leave it out and send the folder later') from e
+                           'login`, or leave it out and send the folder later') from e
     return push_to_hub if isinstance(push_to_hub, str) else f'{me}/{out.name}'
 
 def upload(

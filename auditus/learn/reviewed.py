@@ -94,7 +94,7 @@ def _word(
     if said.endswith('.0'): said = said[:-2] # a spreadsheet's number
     return '' if said=='nan' else said
 
-def _said(
+def read_verdict(
     cell, # of a column of judgements
 )->str: # 'yes', 'no' or 'unsure'; '': nobody judged
     "Return what somebody said of a row: all that is neither yes nor no is unsure."
@@ -127,7 +127,7 @@ def read_scores(
     if label and score:
         labels = np.array([str(l) for l in t[label].to_pylist()], object)
         judged = find_column(names, judged_columns)
-        said = None if judged is None else np.array([_said(v) for v in t[judged].to_pylist()], object)
+        said = None if judged is None else np.array([read_verdict(v) for v in t[judged].to_pylist()], object)
         return ScoredClips(files, begin, end, labels, _numbers(t[score], score), _channels(t), said)
     taken = {file, times[0][0], times[1][0], label, 'row_id', 'channel', 'recorded_at'}
     classes = [c for c in names if c not in taken]

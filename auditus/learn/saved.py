@@ -93,8 +93,7 @@ def check_overwrite(
     if odd is None: return
     first = f'{odd}: {brief(before.get(odd))} then, {brief(now[odd])} now'
     raise SettingError(f'{brief(where)} holds the result of other sounds or settings ({first}): choose '
-                       'another '
-                       'folder, or replace it with overwrite=True (--overwrite)')
+                       'another folder, or replace it with overwrite=True (--overwrite)')
 
 # %% ../../nbs/650_learn.saved.ipynb #abfb55d0
 def check_array(

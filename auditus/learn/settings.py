@@ -84,7 +84,7 @@ def check_drift(self:ProbeSettings,
     pipeline:AudioPipeline|None=None, # that is to embed; `None`: the probe's own
 ):
     "Warn, once, where a model makes other vectors than those that were learnt from."
-    if self._checks is not None: self._checks.check_once(self.checked_pipeline(pipeline), stacklevel=4)
+    if self._checks is not None: self._checks.check_once(self.checked_pipeline(pipeline))
 
 # %% ../../nbs/668_learn.settings.ipynb #e8bcdba4
 @patch

@@ -6,11 +6,11 @@
 __all__ = ['labelled']
 
 # %% ../../nbs/610_learn.sources.ipynb #334f24ff
-import ast, os, re, warnings
+import ast, os, re
 from pathlib import Path
 import numpy as np
 from ..sound.wording import brief, count
-from ..sound.errors import AudioInputError, check_choice, SettingError, renamed
+from ..sound.errors import AudioInputError, check_choice, SettingError, renamed, warn_user
 from ..sound.columns import as_column, find_column_of_sounds, iter_items
 from ..sound.chain import is_many
 from ..core import AudioArray, Clip
@@ -99,13 +99,11 @@ def _warn_of_folders(
     there = {d.name for d in here if d.is_dir() and not d.is_symlink()
              and not d.name.startswith(_left_behind)}
     if empty := sorted(there-{*labels}):
-        warnings.warn(f'{count(len(empty), "sub-folder")} of {brief(folder)} hold no sounds that can be '
-                      'read by their '
-                      f'suffix, so these are no classes: {", ".join(empty[:5])}', LabelWarning, stacklevel=4)
+        warn_user(f'{count(len(empty), "sub-folder")} of {brief(folder)} hold no sounds that can be read by '
+                  f'their suffix, so these are no classes: {", ".join(empty[:5])}', LabelWarning)
     if {l.lower() for l in labels}<=_set_names:
-        warnings.warn(f'the labels are {", ".join(sorted({*labels}))}: are these parts of a set, with the '
-                      'classes one '
-                      'level deeper? Then give one of them', LabelWarning, stacklevel=4)
+        warn_user(f'the labels are {", ".join(sorted({*labels}))}: are these parts of a set, with the '
+                  'classes one level deeper? Then give one of them', LabelWarning)
 
 def _labels_from_folders(
     items:list, # of `Item`, named by their paths within a folder
@@ -116,14 +114,12 @@ def _labels_from_folders(
     inside = [i for i in items if '/' in i.name]
     if not inside:
         raise AudioInputError(f'{brief(folder)} has no sub-folders with sounds: each label is a folder, as '
-                              'in '
-                              f'{Path(folder).name or "sounds"}/dog/1.wav, or give a table with the columns '
-                              '`path` and `label`')
+                              f'in {Path(folder).name or "sounds"}/dog/1.wav, or give a table with the '
+                              'columns `path` and `label`')
     if (loose := len(items)-len(inside)):
         first = next(i.name for i in items if '/' not in i.name)
-        warnings.warn(f'{count(loose, "sound")} in {brief(folder)} lie in no sub-folder, have no label and '
-                      'are left '
-                      f'out: {first} first', LabelWarning, stacklevel=3)
+        warn_user(f'{count(loose, "sound")} in {brief(folder)} lie in no sub-folder, have no label and are '
+                  f'left out: {first} first', LabelWarning)
     labels = [i.name.split('/')[0] for i in inside]
     _warn_of_folders(folder, labels)
     return inside,labels
@@ -155,10 +151,9 @@ def _find_label_column(
     filled = [c for c in names if not all(_is_missing(i.more[c]) for i in items)]
     for known in (filled, names):
         if (column := find_column(known, label_columns)) is not None: return column
-    raise AudioInputError(f"no labels: looked for a column {', '.join(map(repr, label_columns[:5]))} and "
-                          f"the like, the columns are "
-                          f'{have}. Name yours with label_column=, or give a folder with a sub-folder for '
-                          f'each label')
+    raise AudioInputError(f"no labels: looked for a column {', '.join(map(repr, label_columns[:5]))} and the "
+                          f'like, the columns are {have}. Name yours with label_column=, or give a folder '
+                          'with a sub-folder for each label')
 
 def _with_secondary(
     items:list, # of `Item`
@@ -193,15 +188,14 @@ def _find_groups(
     Raises `SettingError` where there is no such column."""
     if callable(group): return [str(group(i.name)) for i in items]
     if not isinstance(group, str):
-        raise SettingError("`group` must be the name of a column, or a function of a sound's name; "
+        raise SettingError("`groups` must be the name of a column, or a function of a sound's name; "
                            f'got {type(group).__name__}')
     if group in path_columns and group not in items[0].more: return [i.name for i in items]
     if group not in items[0].more:
         have = ', '.join(items[0].more)
-        raise SettingError(f"`group` names no column: got {group!r}, "
+        raise SettingError(f'`groups` names no column: got {group!r}, '
                            f"{'the columns are '+have if have else 'and there are none'}. It may also be a "
-                           "function of "
-                           "a sound's name, such as lambda name: name.split('_')[0]")
+                           "function of a sound's name, such as lambda name: name.split('_')[0]")
     if lost := [i.name for i in items if _is_missing(i.more[group])]:
         raise AudioInputError(f'{brief(lost[0])} has no value in the column `{group}` of groups')
     return [str(i.more[group]) for i in items]
@@ -225,11 +219,10 @@ def labelled(
     if isinstance(sounds, Labelled): return sounds
     check_choice('problem_type', problem_type, _problem_types)
     items = collect(sounds)
-    if items.left_out: warnings.warn(f'{brief(sounds)}: {describe_left_out(items.left_out)}', LabelWarning,
-                                     stacklevel=2)
+    if items.left_out: warn_user(f'{brief(sounds)}: {describe_left_out(items.left_out)}', LabelWarning)
     if items.repeated:
-        warnings.warn(f'{count(items.repeated, "sound")} are listed more than once and taken once',
-                      LabelWarning, stacklevel=2)
+        warn_user(f'{count(items.repeated, "sound")} are listed more than once and taken once',
+                  LabelWarning)
     is_folder = is_label_folder(sounds)
     if is_folder and label_column is not None:
         raise SettingError(f'`label_column` is for a table, and {brief(sounds)} is a folder, whose '
@@ -240,8 +233,7 @@ def labelled(
     may_be_none = problem_type=='multi_label_classification'
     if without := [i.name for i,v in zip(items, values) if _is_missing(v) and not may_be_none]:
         raise AudioInputError(f'{count(len(without), "sound")} of {len(items)} have no label, '
-                              f'{brief(without[0])} first: '
-                              'label them, or leave them out')
+                              f'{brief(without[0])} first: label them, or leave them out')
     labels,multilabel = parse_labels(values, problem_type)
     found = None if groups is None else _find_groups(items, groups)
     items = [i._replace(more={}) for i in items]
@@ -302,7 +294,7 @@ def read_indicator(
 def as_labelled(
     sounds, # paths, clips or sounds in memory, or what `labelled` takes where there are no labels
     labels, # one a sound; `None`: the sounds bring theirs along
-    groups=None, # one a sound, or as `group` of `labelled`
+    groups=None, # one a sound, or as `groups` of `labelled`
     problem_type:str|None=None, # as in `labelled`
     label_column:str|None=None, # as in `labelled`
 )->Labelled:

@@ -6,11 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/680_learn.state.ipynb #4cc31956
-import json, re, shutil, warnings
+import json, re, shutil
 from pathlib import Path
 import numpy as np
 from ..sound.wording import brief
-from ..sound.errors import AuditusError, SettingError
+from ..sound.errors import AuditusError, SettingError, warn_user
 from ..sound.chain import show_progress
 from ..sound.sums import damaged_files, file_digest, sums_file, write_checksums
 from ..load import AudioLoader
@@ -74,9 +74,8 @@ def _read_decoded(
     except SettingError: fault = 'the note of them can not be read'
     except OSError: return None # not decoded yet, or not to their end
     if not fault: return known
-    warnings.warn(f'the decoded sounds in {brief(note.parent)} are damaged ({fault}): they are decoded '
-                  'again',
-                  stacklevel=4)
+    warn_user(f'the decoded sounds in {brief(note.parent)} are damaged ({fault}): they are decoded '
+              'again')
 
 def decode_sounds(
     items:list, # of `Item`
@@ -153,6 +152,6 @@ def last_checkpoint(
         if not fault and (best := _best_checkpoint(p))!=p and (why := checkpoint_fault(best)):
             fault = f'the best epoch before it is in {best.name}, and {why}'
         if not fault: return str(p)
-        warnings.warn(f'{p.name} of an earlier run can not be gone on with ({fault}): it is removed, '
-                      'and what it was trained is trained again', stacklevel=4)
+        warn_user(f'{p.name} of an earlier run can not be gone on with ({fault}): it is removed, '
+                  'and what it was trained is trained again')
         remove_path(p)

@@ -129,8 +129,7 @@ def _freeze(
     front = getattr(net, 'freeze_feature_encoder', None)
     if front is None:
         raise SettingError("freeze='features' goes with models that begin with convolutions, as wav2vec2 "
-                           "does, "
-                           f"and {name} doesn't: use freeze='encoder', or None")
+                           f"does, and {name} doesn't: use freeze='encoder', or None")
     front()
 
 def build_network(
@@ -154,8 +153,7 @@ def build_network(
                                        dtype='float32', **head, **model.reading)
         except ValueError as e:
             raise SettingError(f'{model.name} can not be fine-tuned: transformers has no classifier of the '
-                               'kind '
-                               f'{model.config.model_type!r}. Use Probe, which takes any model') from e
+                               f'kind {model.config.model_type!r}. Use Probe, which takes any model') from e
     if model.headed and model.labels!=[*names.values()]:
         trust = model.reading['trust_remote_code']
         learnt,net = net,auto.from_config(net.config, dtype='float32', trust_remote_code=trust)

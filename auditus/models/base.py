@@ -7,7 +7,7 @@ __all__ = ['graph_settings', 'ModelFrames', 'Graph', 'AudioModel', 'LicenseWarni
            'registered']
 
 # %% ../../nbs/160_models.base.ipynb #7f190b5c
-import inspect, os, threading, warnings
+import inspect, os, threading
 from functools import lru_cache, partial, wraps
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from weakref import WeakValueDictionary
 from ..sound.wording import brief
-from ..sound.errors import check_choice, check_positive, SettingError
+from ..sound.errors import check_choice, check_names, check_positive, SettingError, warn_user
 from .registry import find_entry, load_entry, other_backends, own_backends, registered
 from .tuned import tuned_settings
 
@@ -95,7 +95,7 @@ class AudioModel:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if 'grain' in vars(cls):
-            warnings.warn(f'`grain` of {cls.__name__} is now called `token_samples`', DeprecationWarning, stacklevel=2)
+            warn_user(f'`grain` of {cls.__name__} is now called `token_samples`', DeprecationWarning)
             cls.token_samples = cls.grain
 
     @property
@@ -259,7 +259,7 @@ def note_license(
     "Say once what users of the weights must know."
     if not model.license_note or model.license_note in _noted: return
     _noted.add(model.license_note)
-    warnings.warn(model.license_note, LicenseWarning, stacklevel=4) # who called `load_model`, through its decorator
+    warn_user(model.license_note, LicenseWarning)
 
 # %% ../../nbs/160_models.base.ipynb #84f9c3e3
 # that `open_graph` asks for, and `open_callable`
@@ -336,7 +336,7 @@ def _make_model(
     given = {k:v for k,v in settings.items() if k not in ('name', 'graph')} | (settings.get('graph') or {})
     for k in _changed({k:v for k,v in given.items() if k not in taken}):
         if k=='backend' and given[k] in ('auto', _only_backend(make)): continue # it has one engine, and has that
-        raise SettingError(f"the model '{entry.name}' has no setting `{k}`; it has {', '.join(taken) or 'none'}")
+        check_names(f"the model '{entry.name}'", [k], taken)
     # without a backend, the model's own default is meant
     return make(settings['name'], **{k:v for k,v in given.items() if k in taken and (k, v)!=('backend', None)})
 

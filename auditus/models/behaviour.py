@@ -26,9 +26,8 @@ def measure(self:FoundBehaviour)->dict: # attributes by name
     except Exception as e:
         encoder,extractor = type(self.encoder).__name__,type(self.extractor).__name__
         why = f'{type(e).__name__}: {" ".join(str(e).split()):.300}'
-        raise ModelNotFoundError(f'{self.name} can not be served: its {encoder} does not make frames '
-                                 f'of what its {extractor} makes ({why}). '
-                                 'CONTRIBUTING.md says how to add a model') from e
+        raise ModelNotFoundError(f'{self.name} can not be served: its {encoder} does not make frames of what '
+                                 f'its {extractor} makes ({why}). CONTRIBUTING.md says how to add a model') from e
 
 # %% ../../nbs/223_models.behaviour.ipynb #808eee77
 @patch

@@ -6,10 +6,10 @@
 __all__ = ['SlowArithmeticWarning']
 
 # %% ../../nbs/190_models.device.ipynb #d119a08c
-import threading, warnings
+import threading
 from contextlib import contextmanager, nullcontext
 from functools import cache
-from ..sound.errors import check_choice, SettingError
+from ..sound.errors import check_choice, SettingError, warn_user
 from .tuned import processor
 from .resources import model_threads
 from .arithmetic import can_pack, medium, medium_is_exact
@@ -75,9 +75,9 @@ def warn_of_slow(
     dtype:str, # that the processor has no arithmetic for
 ):
     "Say that float32 is faster here."
-    warnings.warn(f"this processor has no arithmetic for {dtype}, so a model may be several times slower "
-                  "in it than in float32: leave `dtype` out, or let dtype='auto' choose",
-                  SlowArithmeticWarning, stacklevel=4)
+    warn_user(f"this processor has no arithmetic for {dtype}, so a model may be several times slower "
+              "in it than in float32: leave `dtype` out, or let dtype='auto' choose",
+              SlowArithmeticWarning)
 
 def as_precision(
     dtype, # as `load_model` takes it

@@ -6,9 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/317_models.engines.ipynb #6761bd48
-import warnings
 from fastcore.basics import patch
-from ..sound.errors import SettingError, check_choice
+from ..sound.errors import SettingError, check_choice, warn_user
 from .backends import on_backend
 from .device import as_device, as_precision, configure_torch
 from .tensors import NotReadable
@@ -109,7 +108,7 @@ def _start_fastest(self:GraphEngines, dtype, here:str):
         self.start_torch(precision, as_device(here))
     except (NotReadable, SettingError) as e:
         if here!='cpu' or precision!='float32': raise
-        warnings.warn(f'{self.name} is run by LiteRT: {e}', stacklevel=4)
+        warn_user(f'{self.name} is run by LiteRT: {e}')
         self.start_litert()
 
 # %% ../../nbs/317_models.engines.ipynb #16f158aa

@@ -9,7 +9,7 @@ __all__ = []
 import json, warnings
 from pathlib import Path
 from ..sound.wording import brief
-from ..sound.errors import AuditusError, check_choice, ModelNotFoundError, SettingError, require
+from ..sound.errors import AuditusError, check_choice, ModelNotFoundError, SettingError, require, warn_user
 from ..sound.sums import damaged_files, write_checksums
 from ..sound.json import parse_json
 from ..sound.whole import write_whole
@@ -83,8 +83,7 @@ def converted(
     file = folder/files[backend]
     if file.is_file():
         if not (odd := damaged_files(folder, stated=True)): return file
-        warnings.warn(f'the converted network in {brief(folder)} is damaged ({odd[0]}): it is converted again',
-                      stacklevel=4)
+        warn_user(f'the converted network in {brief(folder)} is damaged ({odd[0]}): it is converted again')
     remedy = '. Set HF_HOME to a folder that can be written to'
     with said_plainly(folder.parent, remedy):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +135,7 @@ def on_fastest(make, dtype:str, device)->AudioModel|None: # as `serve`; `None`: 
     for backend in make(bare=True).fast_order:
         if not is_installed(backend) or not str(device).startswith('cpu') or dtype not in precisions[backend]: continue
         try: return serve(make, backend, dtype, device)
-        except SettingError as e: warnings.warn(f"backend='auto' goes on without {backend}: {e}", stacklevel=3)
+        except SettingError as e: warn_user(f"backend='auto' goes on without {backend}: {e}")
 
 # %% ../../nbs/300_models.onnx.ipynb #24f1a524
 described = 'auditus' # the name of the description among the file's metadata

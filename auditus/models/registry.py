@@ -6,11 +6,11 @@
 __all__ = ['registered']
 
 # %% ../../nbs/150_models.registry.ipynb #6fad7730
-import os, re, warnings
+import os, re
 from importlib.metadata import entry_points
 from pathlib import Path
 from ..sound.wording import brief
-from ..sound.errors import ModelNotFoundError
+from ..sound.errors import ModelNotFoundError, warn_user
 
 # %% ../../nbs/150_models.registry.ipynb #b85280f2
 def _entries(group:str)->dict: # name → entry point
@@ -86,9 +86,9 @@ def note_places(
         for place in filter(is_place, v if isinstance(v, (list, tuple)) else [v]):
             what = 'a link' if '://' in place else 'a path of this machine'
             named = 'model' if k=='model_name' else k
-            warnings.warn(f'{brief(where)} names its {named} by {what}, {brief(place)}, '
-                          'and it is opened from there: if you did not make it yourself, '
-                          'give a pipeline of your own instead', stacklevel=4)
+            warn_user(f'{brief(where)} names its {named} by {what}, {brief(place)}, '
+                      'and it is opened from there: if you did not make it yourself, '
+                      'give a pipeline of your own instead')
 
 # %% ../../nbs/150_models.registry.ipynb #0710c22c
 def in_folder(
@@ -100,7 +100,6 @@ def in_folder(
     if not isinstance(value, str) or not value.startswith('{folder}'): return value
     rest = value[len('{folder}'):]
     if rest and rest[0] not in '/\\' or '..' in re.split(r'[/\\]', rest) or ':' in rest or '\0' in rest:
-        raise ModelNotFoundError(f'{brief(folder.parent)} is damaged, or was made to mislead: '
-                                 f'{brief(value)} leads out of its folder. '
-                                 'Save it again, or get it again from where it came')
+        raise ModelNotFoundError(f'{brief(folder.parent)} is damaged, or was made to mislead: {brief(value)} '
+                                 'leads out of its folder. Save it again, or get it again from where it came')
     return str(folder)+rest

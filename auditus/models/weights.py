@@ -79,9 +79,8 @@ def find_folder(
         why = f'{type(e).__name__}: {reason}'
         meant = get_close_matches(str(name).lower(), [*registered()], 1, _close)
         hint = f" (did you mean {meant[0]!r}?)" if meant else ""
-        raise ModelNotFoundError(f"there is no model {brief(name)}{hint}: no such folder here, "
-                                 "not in the hub's cache, "
-                                 f"and the hub did not give it ({why}). {_ways_on}") from e
+        raise ModelNotFoundError(f'there is no model {brief(name)}{hint}: no such folder here, not in the '
+                                 f"hub's cache, and the hub did not give it ({why}). {_ways_on}") from e
 
 # %% ../../nbs/200_models.weights.ipynb #eca6ca32
 def check_folder(
@@ -106,9 +105,9 @@ def check_folder(
         raise ModelNotFoundError(f'{brief(folder)} holds no weights (model.safetensors). {_ways_on}')
     if not allow_pickle:
         raise ModelNotFoundError(f'{brief(folder)} holds its weights as pickles only (pytorch_model.bin), '
-                                 'which can run code when opened. '
-                                 'If you trust where they come from: allow_pickle=True. '
-                                 'Better: convert them once, with model.save_pretrained(FOLDER)')
+                                 'which can run code when opened. If you trust where they come from: '
+                                 'allow_pickle=True. Better: convert them once, with '
+                                 'model.save_pretrained(FOLDER)')
 
 # %% ../../nbs/200_models.weights.ipynb #1c8e9bb8
 _most_layers,_most_entries = 256,1000 # of a model; of a list, such as the widths of convolutions

@@ -11,8 +11,9 @@ import numpy as np
 from ..show import colours
 
 # %% ../../nbs/761_page.charts.ipynb #69b79909
-_wide,_high = 360,120 # of the plot, in its own units; pages stretch it
-_left,_bottom,_top = 34,20,8 # around the plot
+_wide,_high = 402,148 # of a chart, in its own units; pages stretch it
+_bottom,_top,_right = 20,8,8 # around the plot
+_digit = 7.4 # the width of a digit, at 13 units
 
 def site_colours(
     sites:list, # names
@@ -27,7 +28,7 @@ def _text(x, y, said, anchor='middle')->str: # SVG
 
 def _svg(parts, said:str, high:int)->str: # SVG
     "Put a chart together, with what it shows as words."
-    return (f'<svg viewBox="0 0 {_left+_wide+8} {high}" role="img" aria-label="{html.escape(said)}">'
+    return (f'<svg viewBox="0 0 {_wide} {high}" role="img" aria-label="{html.escape(said)}">'
             f'{"".join(parts)}</svg>')
 
 # %% ../../nbs/761_page.charts.ipynb #e94b2387
@@ -37,23 +38,29 @@ def bar_chart(
     names:list, # of the n bars, for who points at one
     ticks:list, # `(place, text)` below the bars
     said:str, # what the chart shows, in words
+    recorded:np.ndarray|None=None, # `(n,)`, bool: which bars stand for times that were recorded; `None`: nothing tells
 )->str: # SVG
-    "Draw counts as bars."
+    "Draw counts as bars, before a ground where something was recorded."
     total = sum(counts.values()) if counts else np.zeros(len(names), int)
-    most,each,base = max(1, int(total.max(initial=0))),_wide/max(1, len(names)),_top+_high
-    parts = [f'<path class="axis" d="M{_left} {base}H{_left+_wide}M{_left} {_top}H{_left+_wide}"/>',
-             _text(_left-5, _top+4, f'{most:,}', 'end'), _text(_left-5, base+3, '0', 'end')]
+    most,base = max(1, int(total.max(initial=0))),_high-_bottom
+    left,right = max(34, 10+_digit*len(f'{most:,}')),_wide-_right
+    each = (right-left)/max(1, len(names))
+    parts = [f'<path class="axis" d="M{left:.1f} {base}H{right}M{left:.1f} {_top}H{right}"/>',
+             _text(left-5, _top+4, f'{most:,}', 'end'), _text(left-5, base+4, '0', 'end')]
+    if recorded is not None: parts[:0] = [
+        f'<rect class="ground" x="{left+i*each:.2f}" y="{_top}" width="{each:.2f}" height="{base-_top}"/>'
+        for i in np.flatnonzero(recorded)]
     for i,name in enumerate(names):
         y,bars = base,[]
         for site in [s for s in fills if s in counts]:
             if not (values := counts[site])[i]: continue
-            tall = values[i]/most*_high
+            tall = values[i]/most*(base-_top)
             y -= tall
-            bars.append(f'<rect x="{_left+i*each+.1*each:.2f}" y="{y:.2f}" width="{.8*each:.2f}" '
+            bars.append(f'<rect x="{left+i*each+.1*each:.2f}" y="{y:.2f}" width="{.8*each:.2f}" '
                         f'height="{tall:.2f}" fill="{fills[site]}"/>')
         if bars: parts.append(f'<g><title>{html.escape(name)}: {total[i]:,}</title>{"".join(bars)}</g>')
-    parts += [_text(_left+place*each, base+14, text) for place,text in ticks]
-    return _svg(parts, said, _top+_high+_bottom)
+    parts += [_text(left+place*each, base+15, text) for place,text in ticks]
+    return _svg(parts, said, _high)
 
 # %% ../../nbs/761_page.charts.ipynb #9e56b7e5
 _row_high,_label_wide = 22,176
@@ -63,7 +70,7 @@ def interval_chart(
     said:str, # what the chart shows, in words
 )->str: # SVG
     "Draw shares as points on the lines of their intervals."
-    wide,bottom = _left+_wide-_label_wide-10,_row_high*len(rows)+6
+    wide,bottom = _wide-_label_wide-_right-10,_row_high*len(rows)+6
     def x(share): return _label_wide+share*wide
     parts = [f'<path class="axis" d="M{x(v):.1f} 4V{bottom}"/>'+_text(x(v), bottom+13, f'{100*v:.0f} %')
              for v in (0, .25, .5, .75, 1)]

@@ -16,7 +16,7 @@ from ..sound.recorded import recorded
 from ..collection.annotations import annotation_rows, merge_windows
 from ..collection.recorded import time_column
 from ..collection.sources import find_column
-from ..learn.reviewed import open_scores
+from ..learn.reviewed import judged_columns, open_scores, read_verdict
 
 # %% ../../nbs/759_page.detections.ipynb #0d61c509
 site_columns = 'site', 'station', 'location', 'locality', 'plot', 'point', 'recorder', 'device', 'deployment'
@@ -30,6 +30,7 @@ class Detection(NamedTuple):
     score:float|None
     site:str # '': nothing tells it
     at:datetime.datetime|None # by the recorder's clock; `None`: nothing tells it
+    judged:str|None=None # 'yes', 'no' or 'unsure', '' where nobody judged; `None`: the table doesn't say
 
 # %% ../../nbs/759_page.detections.ipynb #4cfd8d04
 def _as_time(
@@ -88,33 +89,9 @@ def find_detections(
     if site is not None and site not in columns:
         raise SettingError(f'`site` must be a column, one of {have}; got {site!r}')
     site,when,within = site or find_column(columns, site_columns),_Times(),_common_folder(r['file'] for r in rows)
+    judged = find_column(columns, judged_columns)
     return [Detection(r['file'], r['start'], r['end'], str(r['label']), r.get('score'), _site_of(r, site, within),
-                      when(r)) for r in rows if r['label'] is not None]
-
-# %% ../../nbs/759_page.detections.ipynb #4db9df38
-def lowest_scores(
-    labels, # classes that were detected
-    thresholds, # `Thresholds`
-)->dict: # label → the row of its class in `thresholds`; labels of no class are left out
-    "Find for each label what was judged of its class."
-    rows = {r['class']:r for r in thresholds.rows}
-    if [*rows]==[None]: return {l:rows[None] for l in labels} # thresholds of one class without a name
-    def names(label): return [label, *label.split('_')]
-    return {l:rows[n] for l in labels if (n := next((n for n in names(l) if n in rows), None)) is not None}
-
-def believed(
-    found:list, # of `Detection`
-    judged:dict|None, # as `lowest_scores` gives it; `None`: nothing was judged
-    min_score:float|None=None, # leave out what has a lower score
-)->list: # of `Detection`
-    "Leave out what can't be believed: what lies beneath its threshold, or has none."
-    def holds(d):
-        if d.score is None: return judged is None
-        if min_score is not None and d.score<min_score: return False
-        if judged is None: return True
-        lowest = judged.get(d.label, {}).get('threshold')
-        return lowest is not None and d.score>=lowest
-    return [d for d in found if holds(d)]
+                      when(r), judged and read_verdict(r.get(judged))) for r in rows if r['label'] is not None]
 
 # %% ../../nbs/759_page.detections.ipynb #bfc3bab4
 months = ('January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
@@ -208,6 +185,39 @@ def _length_without_gap(
         if start>covered+1e-3: return None
         covered = max(covered, end)
     return covered if len(spans)>=_least_windows else None
+
+# %% ../../nbs/759_page.detections.ipynb #4db9df38
+def lowest_scores(
+    labels, # classes that were detected
+    thresholds, # `Thresholds`
+)->dict: # label → the row of its class in `thresholds`; labels of no class are left out
+    "Find for each label what was judged of its class."
+    rows = {r['class']:r for r in thresholds.rows}
+    if [*rows]==[None]: return {l:rows[None] for l in labels} # thresholds of one class without a name
+    def names(label): return [label, *label.split('_')]
+    return {l:rows[n] for l in labels if (n := next((n for n in names(l) if n in rows), None)) is not None}
+
+def has_all_windows(
+    found:list, # of `Detection`, all rows of a table
+)->bool:
+    "Does a table hold every window that was scored, rather than what was found?"
+    return any(d.judged in ('no', 'unsure') for d in found) or recorded_seconds(found) is not None
+
+def believed(
+    found:list, # of `Detection`, all rows of a table
+    lowest:dict|None, # as `lowest_scores` gives it; `None`: there are no thresholds
+    min_score:float|None=None, # leave out what has a lower score
+)->list: # of `Detection`
+    """Leave out what can't be believed: what lies beneath its threshold, or has none and wasn't judged yes.
+    Without thresholds and `min_score` all of what was found counts, and of all windows what was judged yes."""
+    if_judged = lowest is not None or min_score is None and has_all_windows(found)
+    def holds(d):
+        if d.score is None: return lowest is None
+        if min_score is not None and d.score<min_score: return False
+        threshold = (lowest or {}).get(d.label, {}).get('threshold')
+        if threshold is not None: return d.score>=threshold
+        return d.judged=='yes' if if_judged and d.judged is not None else lowest is None
+    return [d for d in found if holds(d)]
 
 # %% ../../nbs/759_page.detections.ipynb #1f624740
 def count_by_hour(

@@ -68,6 +68,8 @@ def _learn(self:Learner):
     "Learn, and find out how well it goes."
     with self.lock:
         self.waiting,self.learning = False,True
+        if not any(knows_yes(self.session, l) for l in self.session.labels):
+            raise SettingError('there is nothing to learn from yet: judge a clip yes first')
         self.session.learn()
         self.fits += 1
     self._tell()

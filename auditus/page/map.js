@@ -114,6 +114,11 @@ function stampOf(g, dpr) {
   pen.beginPath();
   trace(pen, 0, 0, g.shape, radius);
   pen.fill();
+  // the ends of a ramp are near the colour of the paper, by day or by night
+  pen.strokeStyle = soft;
+  pen.globalAlpha = .55;
+  pen.lineWidth = .8;
+  pen.stroke();
   return stamp;
 }
 function draw() {
@@ -336,8 +341,8 @@ function nearest(x, y, within) {
   }
   return best;
 }
-function hover(x, y) {
-  const i = nearest(x, y, 12), tip = $('tip');
+function hover(x, y, i = nearest(x, y, 12)) {
+  const tip = $('tip');
   tip.hidden = i < 0;
   if (i < 0) return;
   if (tip.dataset.row !== String(i)) {
@@ -383,11 +388,15 @@ function lift(e) {
   if (path) return select((x, y) => inside(path, x, y), done.add);
   if (done.moved) return;
   const i = nearest(...done.at, e.pointerType === 'mouse' ? 12 : 22);
-  if (i >= 0) { const same = i === current && playing; choosePoint(i); if (!same) hear() }
+  if (i < 0) return;
+  const same = i === current && playing;
+  choosePoint(i);
+  if (!same) hear();
+  if (e.pointerType !== 'mouse') hover(...done.at, i); // on a phone the card is further down
 }
 canvas.addEventListener('pointerup', lift);
 canvas.addEventListener('pointercancel', lift);
-canvas.addEventListener('pointerleave', () => $('tip').hidden = true);
+canvas.addEventListener('pointerleave', e => { if (e.pointerType === 'mouse') $('tip').hidden = true });
 canvas.addEventListener('wheel', e => { e.preventDefault(); zoom(Math.exp(-e.deltaY*(e.deltaMode ? .05 : .0015)), ...place(e)) }, {passive: false});
 
 // keys

@@ -53,13 +53,21 @@ function tune(card) {
   const slow = Number($('speed').value), wave = card.wave.slice(0), view = new DataView(wave), sr = Math.round(view.getUint32(24, true)/slow);
   view.setUint32(24, sr, true);
   view.setUint32(28, 2*sr, true);
-  if (card.audio) { card.audio.pause(); URL.revokeObjectURL(card.audio.src) }
+  release(card);
   card.audio = new Audio(URL.createObjectURL(new Blob([wave], {type: 'audio/wav'})));
   card.audio.preload = 'auto';
 }
+function release(card) { // it may still be loading
+  if (!card.audio) return;
+  const link = card.audio.src;
+  card.audio.pause();
+  card.audio.removeAttribute('src');
+  card.audio.load();
+  URL.revokeObjectURL(link);
+}
 function drop(card) {
   card.dropped = true;
-  if (card.audio) { card.audio.pause(); URL.revokeObjectURL(card.audio.src) }
+  release(card);
 }
 // rows that must not come (again): what is shown, was just judged or is on its way, was skipped
 function busyRows() {
@@ -235,6 +243,7 @@ function sayUnsaved() { $('saved').textContent = outbox.length ? `${outbox.lengt
 
 function judge(value) {
   if (!current || !(current.ready || current.error)) return;
+  if (current.error && value !== null) return void ($('facts').textContent = 'This clip can not be heard: skip it, or say unsure.');
   const card = current;
   card.label = label;
   card.was = nameOf(value);
@@ -309,6 +318,7 @@ async function poll() {
 }
 function options() {
   const names = state.labels.map(l => l.name), shown = [...$('label').options].map(o => o.value);
+  $('name').placeholder = names.length ? 'another class' : 'what you look for';
   if (names.join('\n') !== shown.join('\n')) {
     $('label').replaceChildren(...names.map((n, i) => new Option(i < 9 ? `${i+1}: ${n}` : n, n)));
     if (label !== null) $('label').value = label;
@@ -340,7 +350,7 @@ function counts() {
   $('advice').textContent = state.fitting ? 'Learning…' : state.trouble || (c && plain(c.advice)) || '';
   $('numbers').replaceChildren(...(c && c.numbers || []).map(text => {
     const line = document.createElement('li');
-    line.textContent = text;
+    line.textContent = plain(text);
     return line;
   }));
   $('fit').disabled = state.fitting || !c;
@@ -350,7 +360,7 @@ function counts() {
     $('bar').value = state.scoring.done/Math.max(1, state.scoring.of);
     $('done').textContent = state.scoring.words;
   }
-  $('found').textContent = state.found || '';
+  $('found').textContent = plain(state.found || '');
   curve(c ? c.curve : []);
   sayUnsaved();
 }

@@ -12,7 +12,7 @@ import numpy as np
 from fastcore.basics import patch
 from ..sound.errors import AudioInputError, AuditusError, SettingError, check_choice
 from ..sound.wording import brief, count
-from ..session.choice import strategies
+from ..session.choice import sample_size, strategies
 from ..session.log import standing, undoable
 from ..session.report import describe_narrower
 from .snippets import SoundPlaces
@@ -92,6 +92,14 @@ def _ways(self:Reviewer, label:str)->list:
     return [*guided, 'diverse', 'random', *(('threshold',) if label in self.learner.report else ()),
             *(('disputed',) if state and state.disputed else ())]
 
+def _sampled(
+    state, # `LabelState`
+)->list:
+    "Say in a sentence how many clips were judged for a threshold, while they are judged."
+    yes,no,unsure = (len(state.rows(v, 'threshold')) for v in (True, False, None))
+    if not (n := yes+no+unsure): return []
+    return [f'judged by chance, for a threshold: {n}{f" of some {sample_size}"*(n<sample_size)}, {yes} of them yes']
+
 def _in_numbers(
     report:dict, # of a class; empty: none was made yet
     n_rows:int, # of the table
@@ -111,13 +119,14 @@ def _in_numbers(
 def _told(self:Reviewer, label:str)->dict:
     "Return what is known of a class."
     state,report = self.session.states.get(label),self.learner.report.get(label, {})
-    known = {'yes': 0, 'no': 0, 'unsure': 0, 'examples': 0}
+    known,sampled = {'yes': 0, 'no': 0, 'unsure': 0, 'examples': 0},[]
     if state is not None:
+        sampled = _sampled(state)
         given = len(state.rows(True, 'example'))
         known = {'yes': len(state.rows(True))-given, 'no': len(state.rows(False)),
                  'unsure': len(state.rows(None)), 'examples': given+len(state.examples)}
     return {'name': label, **known, 'ways': self._ways(label), 'curve': report.get('curve', []),
-            'advice': report.get('advice', ''), 'numbers': _in_numbers(report, len(self.session))}
+            'advice': report.get('advice', ''), 'numbers': sampled+_in_numbers(report, len(self.session))}
 
 @patch
 def state(self:Reviewer)->dict:

@@ -25,7 +25,8 @@ def html_rows(
     def cell(i, v):
         number = f'{v:,}' if isinstance(v, int) else f'{v:.3f}' if isinstance(v, float) else str(v)
         shown = '' if v is None else number
-        return f'<td{kind(i)}>{html.escape(shown).replace("_", "_<wbr>")}</td>'
+        # on a phone each row is a list, and the cells say what they are
+        return f'<td{kind(i)} data-head="{html.escape(head[i].lstrip("#"))}">{html.escape(shown).replace("_", "_<wbr>")}</td>'
     top = ''.join(f'<th scope="col"{kind(i)}>{html.escape(h.lstrip("#"))}</th>' for i,h in enumerate(head))
     body = ''.join(f'<tr>{"".join(cell(i, v) for i,v in enumerate(r))}</tr>' for r in rows)
     return (f'<div class="wide" tabindex="0"><table><thead><tr>{top}</tr></thead>'
@@ -61,6 +62,7 @@ def describe_classes(
     effort:Effort|None=None, # how long was recorded; `None`: nothing tells
 )->str: # HTML
     "Write a table of the classes, the most frequent first."
+    if not found: return '<p>Nothing counts.</p>'
     by_class,events = {},Counter(e['label'] for e in find_events(found))
     for d in found: by_class.setdefault(d.label, []).append(d)
     shown = {'Class': True, '#Windows': True, '#Events': True, '#Windows an hour': effort is not None,
@@ -91,17 +93,22 @@ def _what_is_counted(
 _most_named = 20 # classes in one sentence
 
 def without_promise(
-    found:list, # of `Detection`, before anything was left out
+    everything:list, # of `Detection`, all rows of the table
+    found:list, # of `Detection`, those that count
     judged:dict, # as `lowest_scores` gives it
 )->str: # '' where there are none
     "Say which classes have no score from which on they can be believed."
-    n = Counter(d.label for d in found)
+    rows,yes = Counter(d.label for d in everything),Counter(d.label for d in found)
     why = {l:judged[l].get('missing') or 'nothing can be promised' if l in judged else 'nothing was judged'
-           for l in n if judged.get(l, {}).get('threshold') is None}
-    named = sorted(why, key=lambda l: (-n[l], l))[:_most_named]
-    shown = '; '.join(f'{l} ({count(n[l], "detection")}: {why[l]})' for l in named)
-    more = f'; and {len(why)-_most_named:,} more' if len(why)>_most_named else ''
-    return f'Left out, since they have no threshold: {shown}{more}.' if why else ''
+           for l in rows if judged.get(l, {}).get('threshold') is None}
+    def named(labels, n, what):
+        shown = '; '.join(f'{l} ({count(n[l], what)}: {why[l]})' for l in sorted(labels, key=lambda l: (-n[l], l))[:_most_named])
+        return f'{shown}; and {len(labels)-_most_named:,} more' if len(labels)>_most_named else shown
+    by_ear,left_out = [l for l in why if yes[l]],[l for l in why if not yes[l]]
+    said = []
+    if by_ear: said.append(f'What was judged yes counts, since there is no threshold: {named(by_ear, yes, "window")}.')
+    if left_out: said.append(f'Left out, since they have no threshold: {named(left_out, rows, "row")}.')
+    return ' '.join(said)
 
 # %% ../../nbs/762_page.sections.ipynb #a03f5f07
 _most_charts = 12 # classes: the others are in the CSV file
@@ -123,32 +130,34 @@ def _figures(
     ticks:list, # as in `bar_chart`
     fills:dict, # site → colour
     by:str, # 'hour' or 'day'
+    every:list|None, # as in `describe_activity`
 )->str: # HTML
     "Draw a chart for each class."
-    charts = []
+    recorded,charts = None if every is None else sum(counted(every).values())>0,[]
     for label,ds in by_class.items():
         counts = counted(ds)
         total = sum(counts.values()) if counts else np.zeros(len(names), int)
         most = int(total.argmax())
         n = count(int(total.sum()), 'detection')
         said = f'{label} by {by}: {n}, most at {names[most]} ({total[most]:,})'
-        chart = bar_chart(counts, fills, names, ticks, said)
+        chart = bar_chart(counts, fills, names, ticks, said, recorded)
         charts.append(f'<figure><h3>{html.escape(label)}</h3>{chart}</figure>')
     return f'<div class="charts">{"".join(charts)}</div>'
 
-def _hour_charts(by_class, fills, days)->str: # HTML
+def _hour_charts(by_class, fills, days, every)->str: # HTML
     "Draw each class by the hour."
     ticks = [(i, f'{days.hours[i%24]:02}:00') for i in (6, 12, 18)]
     names = [f'{h:02}:00' for h in days.hours]
     def counted(ds): return count_by_hour(ds, days)
-    return '<h3>By hour</h3>'+_figures(by_class, counted, names, ticks, fills, 'hour')
+    return '<h3>By hour</h3>'+_figures(by_class, counted, names, ticks, fills, 'hour', every)
 
 _date_wide = .13 # half of a date below a chart, as a share of its width
 
-def _day_charts(by_class, fills, timed, days)->str: # HTML
+def _day_charts(by_class, fills, timed, days, every)->str: # HTML
     "Draw each class by the day or night, or by longer times where there are many."
-    first,wide = day_bins(timed, days)
-    last = max(days.of(d.at) for d in timed)
+    known = timed if every is None else every
+    first,wide = day_bins(known, days)
+    last = max(days.of(d.at) for d in known)
     n = (last-first).days//wide+1
     starts = [days.name(first+datetime.timedelta(days=wide*i)) for i in range(n)]
     if n<=3: ticks = [(i+.5, s) for i,s in enumerate(starts)]
@@ -156,7 +165,7 @@ def _day_charts(by_class, fills, timed, days)->str: # HTML
     by = {1: days.word, 7: 'week'}.get(wide, f'{wide} {days.word}s')
     names = [f'night of {s}' for s in starts] if days.nights else starts
     def counted(ds): return count_by_day(ds, first, last, wide, days)
-    return f'<h3>By {by}</h3>'+_figures(by_class, counted, names, ticks, fills, by)
+    return f'<h3>By {by}</h3>'+_figures(by_class, counted, names, ticks, fills, by, every)
 
 # %% ../../nbs/762_page.sections.ipynb #55615002
 def _activity_csv(timed, days)->str: # HTML
@@ -175,6 +184,7 @@ def _days_in_words(days)->str:
 def describe_activity(
     found:list, # of `Detection`
     days:Days=Days(),
+    every:list|None=None, # of `Detection`, all windows that were recorded; `None`: the table doesn't have them
 )->str: # HTML
     "Draw when classes were heard, by the hour and by the day, and give the same as a CSV file."
     timed = [d for d in found if d.at is not None]
@@ -186,12 +196,13 @@ def describe_activity(
     fills,said = site_colours(sorted({d.site for d in timed})),[
         f'Windows with a detection, by the recorders’ clocks, {_days_in_words(days)}.']
     if len(fills)>1: said.append('Bars of sites stand on each other.')
+    if every is not None: said.append('The ground is grey where something was recorded.')
     if len(order)>_most_charts:
         said.append(f'Of {len(order):,} classes, the {_most_charts} most frequent are drawn.')
     untimed = len(found)-len(timed)
     if untimed: said.append(f'{count(untimed, "detection")} of unknown time are not in it.')
     return (f'<p>{html.escape(" ".join(said))} {_activity_csv(timed, days)}</p>{_legend(fills)}'
-            f'{_hour_charts(by_class, fills, days)}{_day_charts(by_class, fills, timed, days)}')
+            f'{_hour_charts(by_class, fills, days, every)}{_day_charts(by_class, fills, timed, days, every)}')
 
 # %% ../../nbs/762_page.sections.ipynb #d49ffd1d
 _most_in_csv = 100_000 # detections, which take some 10 MB
@@ -201,23 +212,27 @@ def describe_detections(
     top:int, # to show
 )->str: # HTML
     "Write the detections with the highest scores, and all of them as a CSV file."
+    if not found: return '<p>There are none.</p>'
     def said(t): return None if t is None else t.isoformat(' ', 'seconds')
     order = sorted(found, key=lambda d: (-(d.score or 0.), d.file, d.start, d.label))
-    kept = [[d.file, d.start, d.end, d.label, d.score, d.site, said(d.at)]
+    if_judged = any(d.judged is not None for d in found)
+    kept = [[d.file, d.start, d.end, d.label, d.score, d.site, said(d.at), *[d.judged]*if_judged]
             for d in sorted(order[:_most_in_csv], key=lambda d: (d.file, d.start, d.label))]
     columns = ['file', 'start', 'end', 'label', 'score', 'site', 'recorded_at']
-    link = csv_link(columns, kept, 'detections.csv', 'detections.csv')
+    link = csv_link([*columns, *['judged']*if_judged], kept, 'detections.csv', 'detections.csv')
     events = [[e['file'], e['start'], e['end'], e['label'], e['score'], e['site'], said(e['at']),
                e['windows']] for e in find_events(found)]
     link += ' '+csv_link([*columns, 'windows'], events[:_most_in_csv], 'events.csv', 'events.csv')
     if len(found)>_most_in_csv: link += f' (the {_most_in_csv:,} with the highest scores)'
     shown = 'all of them' if len(found)<=top else f'the {top:,} with the highest scores'
     sited = any(d.site for d in found)
-    rows = [[d.label, d.score, said(d.at), *[d.site]*sited, d.file, f'{d.start:.1f} to {d.end:.1f}']
+    rows = [[d.label, d.score, said(d.at), *[d.site]*sited, d.file, f'{d.start:.1f} to {d.end:.1f}', *[d.judged]*if_judged]
             for d in order[:top]]
     n = f'{count(len(found), "window")} with a detection, {count(len(events), "event")}'
+    heard = Counter(d.judged for d in found if d.judged)
+    if heard: n += f' ({", ".join(f"{heard[w]:,} judged {w}" for w in ("yes", "no", "unsure") if heard[w])})'
     return f'<p>{n}; here are {shown} of the windows. {link}</p>' + html_rows(
-        ['Class', '#Score', 'Time', *['Site']*sited, 'File', '#Seconds'], rows)
+        ['Class', '#Score', 'Time', *['Site']*sited, 'File', '#Seconds', *['Judged']*if_judged], rows)
 
 def describe_density(
     thresholds:Thresholds,

@@ -110,7 +110,7 @@ def make_snippet(
     except AuditusError as e: return Snippet(error=str(e))
 
 # %% ../../nbs/757_page.snippets.ipynb #7c55a935
-_picture_room = 1800 # bytes that are kept for the picture of each row to come
+_spare = 1.2 # as large as this, against the mean of those before, a picture to come may be
 
 def _base64_size(data)->int: return 0 if data is None else 4*(-(-len(data)//3))
 
@@ -119,15 +119,22 @@ class _Room:
     def __init__(self,
         left:int, # bytes
         rows:int, # to come
-    ): self.left,self.rows,self.hears = left,rows,True
+    ): self.left,self.rows,self.hears,self.sizes = left,rows,True,[]
+
+    def look(self,
+        snippets:list, # the next of them
+    ):
+        "Learn how large pictures are."
+        self.sizes += [size for s in snippets if (size := _base64_size(s.picture))]
 
     def fit(self, s:Snippet)->Snippet:
         "Return what there is room for."
         self.rows -= 1
         picture,sound = _base64_size(s.picture),_base64_size(s.sound)
         if picture>self.left: s,picture = s._replace(picture=None),0
+        to_come = self.rows*_spare*np.mean(self.sizes) if self.sizes else 0
         # once there is no room for a sound, none is made any more
-        self.hears = self.hears and picture+sound+self.rows*_picture_room<=self.left
+        self.hears = self.hears and picture+sound+to_come<=self.left
         if not self.hears: s,sound = s._replace(sound=None),0
         self.left -= picture+sound
         return s
@@ -155,6 +162,8 @@ def make_snippets(
         with ThreadPoolExecutor(usable_cores()) as pool:
             for at in range(0, len(order), _at_once):
                 part,heard = order[at:at+_at_once],room.hears
-                yield from zip(part, pool.map(lambda i: make_snippet(places, rows[i], seconds, heard), part))
+                snippets = [*pool.map(lambda i: make_snippet(places, rows[i], seconds, heard), part)]
+                room.look(snippets)
+                yield from zip(part, snippets)
     for i,s in show_progress(made(), len(rows), progress, 'point'): found[i] = room.fit(s)
     return found

@@ -6,7 +6,6 @@
 __all__ = ['Outputs', 'ModelOutput', 'ClipClassificationModel']
 
 # %% ../../nbs/430_pipeline.clips.ipynb #4a0d75da
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -14,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import brief, count
-from ..sound.errors import AudioInputError, check_choice, check_positive, naming_item, SettingError
+from ..sound.errors import AudioInputError, check_choice, check_positive, naming_item, SettingError, warn_user
 from ..sound.columns import iter_items
 from ..sound.chain import is_many, show_progress
 from ..core import as_floats
@@ -228,8 +227,8 @@ class FrameNumbers:
         short = [(r.path, n*frame_s, r.duration) for r,n in self.heard.values() if n*frame_s<r.duration-.01]
         if not short: return
         path,heard,duration = short[0]
-        warnings.warn(f'the iterator leaves out the end of {count(len(short), "recording")}: of {brief(path)}, '
-                      f'which lasts {duration:g} s, came the first {heard:g} s', stacklevel=3)
+        warn_user(f'the iterator leaves out the end of {count(len(short), "recording")}: of {brief(path)}, '
+                  f'which lasts {duration:g} s, came the first {heard:g} s')
 
 # %% ../../nbs/430_pipeline.clips.ipynb #41f26075
 @patch

@@ -6,7 +6,7 @@
 __all__ = ['default_model', 'TruncationWarning', 'AudioEmbedding']
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #d6be55a3
-import inspect, warnings
+import inspect
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from fastcore.basics import patch, store_attr
 from fastcore.meta import delegates
 from ..sound.errors import (
-    AudioInputError, AuditusError, check_choice, check_positive, naming_item, SettingError, unnamed)
+    AudioInputError, AuditusError, check_choice, check_positive, naming_item, SettingError, unnamed, warn_user)
 from ..sound.chain import stack, Transform
 from ..core import Windows
 from ..signal import as_audio
@@ -313,13 +313,13 @@ def note_context(self:AudioEmbedding,
     if m.token_samples and n>m.token_samples and n%m.token_samples:
         self._warned = True
         pieces = f'{m.name} hears pieces of {m.token_samples/m.sr:.2f} s'
-        warnings.warn(f'{pieces}, and of {n/m.sr:.2f} s not the last {n%m.token_samples/m.sr:.2f}: cut the sound '
-                      f"first, with Windowing({m.token_samples}/{m.sr}), or let AudioPipeline(window='auto') "
-                      'cover all of it', TruncationWarning, stacklevel=2)
+        warn_user(f'{pieces}, and of {n/m.sr:.2f} s not the last {n%m.token_samples/m.sr:.2f}: cut the sound '
+                  f"first, with Windowing({m.token_samples}/{m.sr}), or let AudioPipeline(window='auto') "
+                  'cover all of it', TruncationWarning)
     if m.context is None or n<=round(m.context*m.sr): return
     self._warned = True
-    warnings.warn(f'{m.name} hears {m.context:g} s at once, and of {n/m.sr:.2f} s only the start: cut the sound first, '
-                  'with Windowing(seconds), or let AudioPipeline cover all of it', TruncationWarning, stacklevel=2)
+    warn_user(f'{m.name} hears {m.context:g} s at once, and of {n/m.sr:.2f} s only the start: cut the sound first, '
+              'with Windowing(seconds), or let AudioPipeline cover all of it', TruncationWarning)
 
 # %% ../../nbs/390_pipeline.embedding.ipynb #b3187c57
 @patch

@@ -6,11 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/436_pipeline.rules.ipynb #01160b65
-import os, warnings
+import os
 from importlib.metadata import EntryPoint
 import numpy as np
 from ..sound.wording import brief, count
-from ..sound.errors import check_choice, SettingError
+from ..sound.errors import check_choice, SettingError, warn_user
 from ..calibration import Calibration
 from .origin import deciding_settings, describe_origin, other_settings
 
@@ -62,9 +62,9 @@ class ScoreRules:
         if not then or str(cut) in self._compared: return
         self._compared.add(str(cut))
         if other := other_settings(then, deciding_settings(settings()|cut)):
-            warnings.warn(f'the thresholds were found on other scores ({describe_origin(then)}), and what they promise does '
-                          f'not hold for these: {"; ".join(other)}. Use the same model and settings, or review scores of '
-                          'this one', OtherScoresWarning, stacklevel=4)
+            warn_user(f'the thresholds were found on other scores ({describe_origin(then)}), and what they promise does '
+                      f'not hold for these: {"; ".join(other)}. Use the same model and settings, or review scores of '
+                      'this one', OtherScoresWarning)
 
     def lowest(self,
         labels:list, # names of the classes
@@ -99,4 +99,4 @@ class ScoreRules:
         if rest: said.append(f'{count(rest, "class is", "classes are")} not among the thresholds')
         what = ("nothing of these is accepted; unpromised='keep' accepts all" if self.unpromised=='drop' else
                 'of these, all is accepted')
-        warnings.warn(f'{" and ".join(said)}: {what}', NoThresholdWarning, stacklevel=4)
+        warn_user(f'{" and ".join(said)}: {what}', NoThresholdWarning)

@@ -6,13 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/752_session.judging.ipynb #3907b9b4
-import getpass, os, warnings
+import getpass, os
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import AudioInputError, AudioNotFoundError, SettingError, check_choice, check_positive
+from ..sound.errors import AudioInputError, AudioNotFoundError, SettingError, check_choice, check_positive, warn_user
 from ..sound.wording import brief, count
 from ..core import Clip
 from ..transform import AudioPipeline
@@ -114,8 +114,7 @@ def warn_of_slip(
 ):
     "Warn where a label is new, and much like one that there is."
     if near := near_labels(label, labels):
-        warnings.warn(f'{label!r} is a new class beside {near[0]!r}: if that is a slip, undo it, and use the other name',
-                      stacklevel=3)
+        warn_user(f'{label!r} is a new class beside {near[0]!r}: if that is a slip, undo it, and use the other name')
 
 @patch
 def _state(self:Judging, label:str)->LabelState:

@@ -6,12 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/718_session.log.ipynb #e9893ca7
-import json, os, warnings
+import json, os
 from datetime import datetime, timezone
 from pathlib import Path
 from uuid import uuid4
 from fastcore.basics import patch
-from ..sound.errors import SettingError
+from ..sound.errors import SettingError, warn_user
 from ..sound.files import said_plainly
 from ..sound.locks import hold_lock
 from ..sound.whole import sync_folder, write_whole
@@ -31,7 +31,7 @@ def parse_lines(
         else:
             damaged += 1
             records.append({'kind': 'damaged'}) # a line keeps its number
-    if damaged: warnings.warn(f'left out of {brief(name)}, since damaged: {count(damaged, "line")}', stacklevel=3)
+    if damaged: warn_user(f'left out of {brief(name)}, since damaged: {count(damaged, "line")}')
     return records,end
 
 # %% ../../nbs/718_session.log.ipynb #2866e4df

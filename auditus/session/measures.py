@@ -135,16 +135,17 @@ def advise(
     misses:int=0, # how many of the last clips that by='top' gave were no, one after the other
 )->str:
     "Say what to do next, and why."
-    def too_few(n, what): return f'go on: {n or "none"} judged {what} so far, and it takes {least_judged} to say more'
+    def too_few(n, what):
+        return f'go on: {n or "none"} judged {what} so far to learn from, and it takes {least_judged} to say more'
     if n_yes<least_judged: return too_few(n_yes, 'yes')+" (by='similar' or 'top')"
     if misses>=enough_misses:
         return f'stop looking: the last {misses} with the highest scores were no, so what it can find is found'
-    if n_no<least_judged: return too_few(n_no, 'no')+" (by='uncertain')"
+    believed = threshold is not None and threshold['threshold'] is not None
+    if n_no<least_judged and not believed: return too_few(n_no, 'no')+" (by='uncertain')"
     if len(curve)>1 and curve[-1][1]-curve[-2][1]>still_rising:
         return (f'go on: from {curve[-2][0]} to {curve[-1][0]} judgements the average precision rose '
                 f"from {curve[-2][1]:.2f} to {curve[-1][1]:.2f} (by='uncertain' or 'top')")
     if threshold is None: return "it no longer rises: judge by='threshold' to learn which score can be believed"
-    if threshold['threshold'] is None:
-        what = 'stop' if threshold.get('used_up') else "go on by='threshold'"
-        return f"{what}: {threshold['missing']}"
-    return f"stop: scores from {threshold['threshold']:.3g} on can be believed"
+    if believed: return f"stop: scores from {threshold['threshold']:.3g} on can be believed"
+    if not threshold.get('used_up'): return f"go on by='threshold': {threshold['missing']}"
+    return f"{'go on' if threshold['left'] else 'stop'}: {threshold['missing']}"

@@ -6,10 +6,10 @@
 __all__ = []
 
 # %% ../../nbs/748_session.state.ipynb #f2719263
-import warnings
 from typing import NamedTuple
 import numpy as np
 from ..sound.wording import count
+from ..sound.errors import warn_user
 from .log import decide, standing
 from .measures import call_density, Density, narrow_density
 from .rows import Rows
@@ -82,11 +82,10 @@ class States:
         if lost+foreign==self.told: return
         self.told = lost+foreign
         if lost:
-            warnings.warn(f'left out, since not among the rows of this table: {count(lost, "judged clip")}',
-                          stacklevel=5)
+            warn_user(f'left out, since not among the rows of this table: {count(lost, "judged clip")}')
         if foreign:
-            warnings.warn('left out, since made by another model or with other settings: '
-                          f'{count(foreign, "example")}; add them again', stacklevel=5)
+            warn_user('left out, since made by another model or with other settings: '
+                      f'{count(foreign, "example")}; add them again')
 
 # %% ../../nbs/748_session.state.ipynb #b7d3b39a
 def training_rows(

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
-import warnings
+from inspect import CO_VARKEYWORDS, signature
+import sys, warnings
 import numpy as np
 from .wording import brief, without_secrets
 
@@ -53,6 +54,19 @@ def unnamed():
     except AuditusError as e:
         e.index = e.item = None
         raise
+
+# %% ../../nbs/010_sound.errors.ipynb #78a1a7d2
+_between = 'auditus', 'contextlib', 'fastcore' # packages whose lines are not the user's
+
+def warn_user(
+    message:str, # what is the matter
+    kind:type=UserWarning, # of warning
+):
+    "Warn at the user's line: the nearest that is not one of ours."
+    frame,level = sys._getframe(1),2
+    while frame.f_back and frame.f_globals.get('__name__', '').partition('.')[0] in _between:
+        frame,level = frame.f_back,level+1
+    warnings.warn(message, kind, stacklevel=level)
 
 # %% ../../nbs/010_sound.errors.ipynb #9b5f4757
 def check_choice(
@@ -100,7 +114,24 @@ def check_names(
         if name in valid: continue
         meant = get_close_matches(name, valid, 1)
         hint = f'. Did you mean `{meant[0]}`?' if meant else ''
-        raise UnknownSettingError(f"{what} has no setting `{name}`; it has {', '.join(valid)}{hint}")
+        raise UnknownSettingError(f"{what} has no setting `{name}`; it has {', '.join(valid) or 'none'}{hint}")
+
+# %% ../../nbs/010_sound.errors.ipynb #01772dd0
+def names_checked(
+    f, # a function or a class
+):
+    "Let a call with a name that isn't an argument's end in `UnknownSettingError`, with the one that may be meant."
+    if isinstance(f, type):
+        f.__init__ = names_checked(f.__init__)
+        return f
+    if f.__code__.co_flags & CO_VARKEYWORDS: return f # hands names on, to where they are checked
+    what = f.__qualname__.removesuffix('.__init__').split('.')[-1]
+    valid = [p for p in signature(f).parameters if p not in ('self', 'cls')]
+    @wraps(f)
+    def called(*args, **kwargs):
+        if kwargs: check_names(what, kwargs, valid)
+        return f(*args, **kwargs)
+    return called
 
 # %% ../../nbs/010_sound.errors.ipynb #066c601e
 def require(
@@ -117,13 +148,14 @@ def require(
 def renamed(**former): # old names of arguments, and their names now
     "Let a function take arguments by their former names. It warns with `DeprecationWarning`."
     def decorate(f):
+        checked = names_checked(f)
         @wraps(f)
         def called(*args, **kwargs):
             for old in former.keys() & kwargs.keys():
-                warnings.warn(f'`{old}` is now `{former[old]}`', DeprecationWarning, stacklevel=2)
+                warn_user(f'`{old}` is now `{former[old]}`', DeprecationWarning)
                 if former[old] in kwargs:
                     raise SettingError(f'`{old}` is the former name of `{former[old]}`: give one of them')
                 kwargs[former[old]] = kwargs.pop(old)
-            return f(*args, **kwargs)
+            return checked(*args, **kwargs)
         return called
     return decorate
