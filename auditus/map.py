@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from .sound.wording import count
-from .sound.errors import AudioInputError, SettingError, check_choice, check_positive
+from .sound.errors import SettingError, check_choice, check_positive
 from .sound.files import said_plainly
 from .sound.recorded import time_in_name
 from .sound.whole import write_whole

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 import numpy as np
-from fastcore.basics import patch
 from ..sound.errors import AuditusError
 from ..core import AudioArray, Clip
 from ..load import AudioLoader

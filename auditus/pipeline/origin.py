@@ -8,7 +8,6 @@ __all__ = []
 # %% ../../nbs/434_pipeline.origin.ipynb #8f2958c5
 import hashlib, json, os
 from pathlib import Path
-import numpy as np
 from ..sound.wording import brief
 from ..models.registry import shareable
 

@@ -8,7 +8,6 @@ __all__ = []
 # %% ../../nbs/401_pipeline.pools.ipynb #3c7c5dfa
 import math, queue, warnings
 from concurrent.futures import ThreadPoolExecutor
-import numpy as np
 from ..sound.errors import AuditusError, SettingError
 from ..sound.chain import progress_bar
 from ..models.base import AudioModel
