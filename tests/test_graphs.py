@@ -617,6 +617,28 @@ def test_a_graph_of_scores_alone_and_one_with_axes_of_one(rng, tmp_path):
 
 
 @needs_onnx
+def test_a_network_that_is_as_wide_as_a_known_one_is_not_taken_for_it(rng, tmp_path):
+    "EfficientNets of one's own have 1,280 and 1,536 numbers too, and hear as many samples at other rates."
+    for samples, dim, known in ((160_000, 1536, 'perch_v2.onnx'), (96_000, 1280, 'BirdNET+_V3.onnx')):
+        with pytest.raises(SettingError, match='for which rate it was made'): load_model(pooling_onnx(tmp_path/'mine.onnx', rng, samples, dim, 206))
+        assert load_model(pooling_onnx(tmp_path/known, rng, samples, dim, 206)).sr == 32000
+
+
+@needs_onnx
+def test_of_some_files_less_is_known(rng, tmp_path):
+    from onnx import TensorProto, helper, numpy_helper, save
+    w, port = (rng.standard_normal((800, 6))/28).astype(np.float32), helper.make_tensor_value_info
+    def written(name, inputs):
+        graph = helper.make_graph([helper.make_node('MatMul', ['waves' if inputs else 'w0', 'w'], ['pooled'])], 'graph', inputs, [port('pooled', TensorProto.FLOAT, None)],
+                                  [numpy_helper.from_array(w, 'w'), numpy_helper.from_array(w[:, :1].T, 'w0')])
+        save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), tmp_path/name)
+        return tmp_path/name
+    model, x = load_model(written('a.onnx', [port('waves', TensorProto.FLOAT, None)]), sr=8000, pooled='pooled', context=.1), [noise(rng, .1, 8000) for _ in range(3)]
+    assert np.abs(model.forward(x).pooled-np.stack(x)@w).max() < 1e-5
+    with pytest.raises(ModelNotFoundError, match='takes no input'): load_model(written('b.onnx', []), sr=8000, pooled='pooled')
+
+
+@needs_onnx
 @pytest.mark.parametrize('notes', [{'names': str({0: 'a', 1: 'b', 2: 'c'})}, {'labels': 'a, b, c'}, {'classes': 'a\nb\nc'}, {'id2label': '{"0": "a", "1": "b", "2": "c"}'}])
 def test_labels_are_noted_in_many_ways(notes, rng, tmp_path):
     path = pooling_onnx(tmp_path/'a.onnx', rng, 16000, 32, 3, notes=notes | {'sampling_rate': '8000.0'})

@@ -94,6 +94,7 @@ def check_settings(
 
 # %% ../../nbs/315_models.described.ipynb #a51ea20b
 def _wave_port(file:GraphFile, s:dict): # `Port` of the input for the samples
+    if not file.inputs: raise ModelNotFoundError(f'{brief(file.path)} takes no input: it is no network that hears')
     given = s.get('inputs', {})
     there = {p.name:p for p in file.inputs}
     if odd := [k for k in given if k not in there]:
@@ -109,7 +110,8 @@ def _wave_port(file:GraphFile, s:dict): # `Port` of the input for the samples
         raise _ask(file, "does not say what its inputs are given: say it in `inputs`, "
                    "with 'waves' for the samples, and 'samples' for how many of them are real",
                    f'inputs={{{file.called(odd)!r}: …}}')
-    return left[0]
+    # of some files not even the number of axes is known
+    return left[0] if left[0].shape or 'features' in s else left[0]._replace(shape=(None, None))
 
 def _size_of_window(port, s:dict, sr:int)->int|None: # samples; `None`: any number
     features = s.get('features')

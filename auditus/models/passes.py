@@ -56,9 +56,9 @@ def _make_features(self:GraphPasses, x): # numpy array of the shape that the gra
     try: a = np.asarray(self.features(x))
     except Exception as e: raise SettingError(f'{called} raises {type(e).__name__}: {e}') from e
     shape = wave['shape']
-    if len(shape)==a.ndim+1: a = a[:,None] if shape[1]==1 else a[...,None]
+    if len(shape)==a.ndim+1>1: a = a[:,None] if shape[1]==1 else a[...,None]
     fits = len(a.shape)==len(shape) and len(a)==len(x) and all(d in (None, m) for d,m in zip(shape[1:], a.shape[1:]))
-    if len(shape)==1 or fits and a.dtype.kind in 'fiub': return a
+    if len(shape)<2 or fits and a.dtype.kind in 'fiub': return a
     takes = ', '.join('n' if i==0 else '?' if d is None else str(d) for i,d in enumerate(shape))
     raise SettingError(f'{called} gives an array {a.shape} of {a.dtype}, and {self.name} takes ({takes}) of {wave["kind"]}')
 

@@ -165,6 +165,9 @@ def _widest(file:GraphFile, least:int, but:str)->str|None: # name of the widest 
 def _perch(file):
     if _samples(file)!=160_000 or not (pooled := _of_width(file, 1536)): return None
     logits = _widest(file, 5000, pooled)
+    # a network of somebody's own may be as wide, and hear as many samples at another rate
+    spatial = any(len(p.shape)==4 and p.shape[-1]==1536 for p in file.outputs)
+    if not (logits or spatial or 'perch' in file.path.name.lower()): return None
     return {'sr': 32000, 'pooled': pooled} | ({'logits': logits, 'activation': 'softmax'} if logits else {})
 
 def _birdnet_2(file):
@@ -176,6 +179,7 @@ def _birdnet_2(file):
 def _birdnet_3(file):
     if _samples(file)!=96_000 or not (pooled := _of_width(file, 1280)): return None
     logits = _widest(file, 5000, pooled)
+    if not (logits or 'birdnet' in file.path.name.lower()): return None
     # some exports give scores, some what a sigmoid makes scores of
     return {'sr': 32000, 'pooled': pooled} | ({'logits': logits, 'activation_otherwise': 'sigmoid'} if logits else {})
 
