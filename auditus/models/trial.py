@@ -136,6 +136,6 @@ def check(self:GraphTrial,
         if not self.singly and refused<={'batch', 'order', 'fails'}:
             self.singly = self.about['singly'] = True
             return self.check(given)
-        if self.samples is None and refused&{'cut', 'long', 'padding'}:
+        if self.samples is None and refused&{'cut', 'long', 'padding', 'fails'}:
             raise RefusedModelError(f'{e}. Give `context`, the seconds that it hears at once', self, e.passport) from e
         raise
