@@ -958,6 +958,32 @@ def test_an_input_of_whole_numbers_with_a_scale_is_given_what_they_stand_for(kin
         assert np.abs(got-wanted).max() < 1e-4*np.abs(wanted).max()
 
 
+@pytest.mark.parametrize('backend', ['torch', 'onnx', 'auto'])
+def test_what_torch_reads_of_a_graph_is_compared_with_litert(backend, rng, tmp_path, monkeypatch):
+    if backend != 'torch': pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
+    path = spectrogram_tflite(tmp_path/'a.tflite', rng, samples=4000)
+    settings, x = dict(sr=8000, pooled='embedding', logits='classes', activation='softmax'), [noise(rng, .5, 8000)]
+    wanted = load_model(path, **settings).forward(x)
+    right = GraphModel.torch_network
+    class Wrong(torch.nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+        def forward(self, *given): return [o*torch.tensor([1.01]) for o in self.net(*given)]
+    assert np.abs(load_model(path, backend=backend, **settings).forward(x).pooled-wanted.pooled).max() < 1e-4
+    del wanted
+    monkeypatch.setattr(GraphModel, 'torch_network', lambda self: Wrong(right(self)))
+    monkeypatch.setattr(engine, 'cache_folder', lambda: tmp_path/'other')
+    from auditus.models import base
+    base._loaded.clear()
+    if backend == 'auto':
+        with pytest.warns(UserWarning, match="is run by LiteRT: .* differ from LiteRT's by 1.0e-02"): model = load_model(path, backend=backend, **settings)
+        assert (model.backend, model.session, model.network) == ('litert', None, None)
+        assert np.abs(model.forward(x).pooled-load_model(path, **settings).forward(x).pooled).max() == 0
+    else:
+        with pytest.raises(SettingError, match=f"can not be run by backend='{backend}': its pooled differ from LiteRT's by 1.0e-02. Use backend='litert'"): load_model(path, backend=backend, **settings)
+
+
 def test_names_of_a_signature_are_names_of_a_graph(rng, tmp_path):
     m, w = TfliteMaker(('serving_default_sound:0', (1, 800)), ('serving_default_place:0', (2,))), (rng.standard_normal((6, 802))/28).astype(np.float32)
     row = m.op('RESHAPE', 1, np.array([1, 2]), options='ReshapeOptions')

@@ -111,6 +111,19 @@ def _start_fastest(self:GraphEngines, dtype, here:str):
         warn_user(f'{self.name} is run by LiteRT: {e}')
         self.start_litert()
 
+# %% ../../nbs/317_models.engines.ipynb #f46a5920
+@patch
+def settle_engine(self:GraphEngines,
+    backend:str|None, # that was asked for
+):
+    "Leave a TFLite graph to LiteRT where another engine says something else. Raises `SettingError` where it was asked for."
+    try: self.compare_with_litert()
+    except SettingError as e:
+        if backend!='auto' or str(self.device)!='cpu': raise
+        warn_user(f'{self.name} is run by LiteRT: {e}')
+        self.session = self.network = None
+        self.start_litert()
+
 # %% ../../nbs/317_models.engines.ipynb #16f158aa
 @patch
 def start_onnx(self:GraphEngines,

@@ -107,6 +107,7 @@ def open_graph(
     elif device is not None and str(device)!='cpu' and backend is None: model.start_tflite('torch', dtype, device)
     else: model.start_tflite(backend or 'litert', dtype, device)
     model.probe(s.get('labels'), otherwise)
+    model.settle_engine(backend)
     if known: return model
     return model.check({k:v for k,v in given.items() if v is not None})
 

@@ -11,6 +11,8 @@ from fastcore.basics import patch
 from ..sound.errors import AuditusError, ModelNotFoundError, SettingError
 from .forms import find_multiple, noise, runs_along_last
 from .passport import RefusedModelError, check_opened
+from .litert import LitertSession
+from .probes import _engine_tolerance, _narrow_tolerance, _off
 from .names import labels_beside, numbered_labels, read_labels
 from .described import _ask
 
@@ -125,6 +127,29 @@ def _shortest_pass(self:GraphTrial)->dict: # as `_pass`
     raise ModelNotFoundError(f'{self.name} can not be run on 0.1 to 5 s of sound at {self.sr} Hz: {why}') from why
 
 # %% ../../nbs/318_models.trial.ipynb #908d2683
+@patch
+def run_by_litert(self:GraphTrial, waves:list)->list: # as `_pass`, of each
+    "Run waves by the engine that a TFLite file was written for."
+    kept = self.session,self.network
+    self.session = self.network = None
+    self.litert = LitertSession(self.path, self._tensor_numbers(), self._open_sizes())
+    try: return [self._finite_pass(w[None]) for w in waves]
+    finally: (self.session,self.network),self.litert = kept,None
+
+@patch
+def compare_with_litert(self:GraphTrial):
+    "Raise `SettingError` where torch, or what was converted from it, says something else than LiteRT."
+    if self.file.tflite is None or self.litert is not None: return
+    waves = _probe_waves(self.samples, self.sr)
+    # one by one: whether it takes several is found out later
+    found,wanted = [self._finite_pass(w[None]) for w in waves],self.run_by_litert(waves)
+    limit = _engine_tolerance if self.precision=='float32' else _narrow_tolerance
+    for role in self.roles:
+        off = max(_off({role: a[role]}, {role: b[role]}) for a,b in zip(found, wanted))
+        if not off<=limit:
+            raise SettingError(f"{self.name} can not be run by backend={self.backend!r}: its {role} differ from LiteRT's "
+                               f"by {off:.1e}. Use backend='litert'")
+
 @patch
 def check(self:GraphTrial,
     given:dict, # settings that it was opened with
