@@ -8,7 +8,7 @@ __all__ = ['graph_settings', 'ModelFrames', 'Graph', 'AudioModel', 'LicenseWarni
 
 # %% ../../nbs/160_models.base.ipynb #7f190b5c
 import inspect, os, threading
-from functools import lru_cache, partial, wraps
+from functools import partial, wraps
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from ..sound.wording import brief
 from ..sound.errors import check_choice, check_names, check_positive, SettingError, warn_user
 from .registry import find_entry, load_entry, other_backends, own_backends, registered
 from .tuned import tuned_settings
+from .state import _as_key, _state_beside, folder_state
 
 # %% ../../nbs/160_models.base.ipynb #7e499c85
 _all_ = ['registered']
@@ -187,66 +188,6 @@ class AudioModel:
     def __copy__(self): return self
     def __deepcopy__(self, memo): return self
 
-# %% ../../nbs/160_models.base.ipynb #20869f82
-def folder_state(
-    name, # a model's name, folder or file, or `None`
-)->tuple: # changes when a file in the folder does; empty for a name
-    "What tells one state of a local model from another."
-    if name is None: return ()
-    if isinstance(name, (list, tuple)): return tuple(map(folder_state, name))
-    try:
-        path = Path(name).expanduser()
-        files = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
-        return tuple((p.name, s.st_size, s.st_mtime_ns) for p in files if p.exists() for s in [p.stat()])
-    except (OSError, RuntimeError, TypeError): return () # what is wrong with it is said where it is opened
-
-def label_files(
-    path:Path, # of a graph
-)->list: # of paths, those that are called as it is first
-    "Find files beside a graph that may name its classes."
-    stems = path.stem,f'{path.stem}_labels',f'{path.stem}_Labels','labels','Labels','classes','label'
-    named = [path.with_name(f'{stem}.{end}') for stem in stems for end in ('txt', 'csv')]
-    alike = {*path.parent.glob('*[lL]abels*.txt'), *path.parent.glob('*[lL]abels*.csv')}
-    return [f for f in [*named, *sorted(alike-{*named})] if f.is_file()]
-
-def _state_beside(
-    name, # of a model, or a callable
-)->tuple: # as `folder_state`
-    "What tells one state of what describes a graph, beside it, from another."
-    if callable(name): return ()
-    path = Path(name).expanduser()
-    try: labels = label_files(path) if path.is_file() else []
-    except OSError: labels = [] # as above
-    return tuple(map(folder_state, [f'{name}.json', *labels]))
-
-def hash_files(
-    paths:list, # files of weights
-)->str: # 16 hex digits
-    "A hash of what is in files; they are read again where one has changed."
-    return _hash_files(tuple((str(p), s.st_ino, s.st_size, s.st_mtime_ns) for p in sorted(paths) for s in [os.stat(p)]))
-
-@lru_cache(maxsize=64)
-def _hash_files(
-    files:tuple, # `(path, …)` of each, with what changes when it does
-)->str:
-    import hashlib
-    total = hashlib.sha256()
-    for path,*_ in files:
-        with open(path, 'rb') as f:
-            while chunk := f.read(2**20): total.update(chunk)
-    return total.hexdigest()[:16]
-
-def hash_tensors(
-    tensors:dict, # of torch, by name; on any device, of any number format
-)->str: # 16 hex digits
-    "A hash of weights that are in memory."
-    import hashlib, torch
-    total = hashlib.sha256()
-    for k,v in sorted(tensors.items()):
-        total.update(f'{k} {v.dtype} {tuple(v.shape)}'.encode())
-        total.update(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()[:16]
-
 # %% ../../nbs/160_models.base.ipynb #fb67fc21
 _noted = set()
 
@@ -344,14 +285,6 @@ def _make_model(
 _loaded = WeakValueDictionary()
 _loading = threading.RLock()
 _last = [None] # held, so that a model outlives the pipelines that follow one another in a search of settings
-
-def _as_key(
-    v, # a setting
-)->str: # another for every other setting
-    "Return what tells settings apart."
-    if isinstance(v, dict): return '{'+', '.join(f'{k!r}: {_as_key(v[k])}' for k in sorted(v, key=repr))+'}'
-    if callable(v): return f'object {id(v)}' # modules of one shape have one text; the model that is kept holds it
-    return str(v.tolist() if hasattr(v, 'tolist') else v) # a long array's own text leaves out the middle
 
 @_with_name
 def load_model(

@@ -14,7 +14,8 @@ from ..core import as_rate
 from ..sound.errors import ModelNotFoundError, SettingError, check_choice, check_positive
 from ..sound.chain import stack
 from ..sound.wording import brief
-from .base import AudioModel, Graph, ModelFrames, hash_tensors
+from .state import hash_tensors
+from .base import AudioModel, Graph, ModelFrames
 from .backends import on_backend
 from .device import as_device, configure_torch, unrounded_convolutions
 from .forms import noise, runs_along_last

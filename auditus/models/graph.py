@@ -14,7 +14,8 @@ from ..sound.errors import SettingError, check_names
 from ..sound.whole import write_whole
 from ..sound.files import said_plainly
 from ..sound.wording import brief
-from .base import AudioModel, Graph, hash_files
+from .state import hash_files
+from .base import AudioModel, Graph
 from .onnx import described, open_file
 from .names import numbered_labels
 from .ports import GraphFile, feature_makers, files_beside, read_ports, recognize

@@ -12,7 +12,8 @@ import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError, check_choice
 from .registry import in_folder, note_places, shareable
-from .base import AudioModel, ModelFrames, _make_model, hash_tensors
+from .state import hash_tensors
+from .base import AudioModel, ModelFrames, _make_model
 from .device import as_device, tracks_gradients
 from .graph import GraphModel
 from .callable import CallableModel

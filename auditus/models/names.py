@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from ..sound.errors import SettingError
 from ..sound.wording import brief
-from .base import label_files
+from .state import label_files
 
 # %% ../../nbs/305_models.names.ipynb #fc977d04
 _columns = ('label', 'labels', 'display_name', 'name', 'names', 'class', 'class_name', 'common_name', 'scientific_name',

@@ -15,7 +15,8 @@ from ..sound.files import cache_folder
 from ..sound.wording import brief
 from ..sound.whole import write_whole
 from .registry import other_backends
-from .base import AudioModel, group_graph, hash_files, load_model
+from .state import hash_files
+from .base import AudioModel, group_graph, load_model
 from .forms import noise
 from .probes import (
     Listener, all_finite, are_same, compare_engines, find_company, find_instability, find_padding, find_where_cut,
