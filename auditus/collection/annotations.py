@@ -29,8 +29,8 @@ def _kaleidoscope_rows(
     "Read a table of Kaleidoscope, which names a sound in three columns."
     names = {plain_name(c):c for c in table.column_names}
     parts = [names[k] for k in ('indir', 'folder', 'in_file') if k in names]
-    def path(r): return '/'.join(r[c].replace('\\', '/').strip('/' if i else '') for i,
-                                 c in enumerate(parts) if r[c])
+    def path(r): return '/'.join((p.strip('/') if i else p.rstrip('/')) for i,p in enumerate(
+        r[c].replace('\\', '/') for c in parts if r[c]))
     return [{'file': path(r), **{k:v for k,v in r.items() if k not in parts}} for r in table.to_pylist()]
 
 def as_table(
