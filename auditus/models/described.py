@@ -162,4 +162,4 @@ def _as_input(file:GraphFile, name:str, v): # a number or an array that another 
     ends = zip(reversed(port.shape), reversed(a.shape))
     if not len(port.shape)-1<=a.ndim<=len(port.shape) or any(d not in (None, m) for d,m in ends):
         raise SettingError(f'{takes} by {name!r}, got an array {a.shape}: give one of that shape, or of a row of it')
-    return a.tolist()
+    return np.asarray(v).tolist()
