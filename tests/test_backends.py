@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from kit import command, named_processor, noise
+from kit import command, installed, named_processor, noise
 from tiny_models import architectures, headed, make_folder, seeded_encoder
 
 import auditus.models.onnx as engine
@@ -231,8 +231,7 @@ def planted(tmp_path, monkeypatch):
 def test_an_engine_of_another_package_runs_every_kind_of_model(planted, shallow, rng, tmp_path):
     from graphs import spectrogram_tflite
     known = {}
-    if is_installed('onnx'):  # LiteRT's schema comes with its own package
-        pytest.importorskip('ai_edge_litert')
+    if installed('ai-edge-litert'):
         path = spectrogram_tflite(tmp_path/'own.tflite', rng, samples=4000)
         known[path] = dict(sr=8000, pooled='embedding', logits='classes', activation='softmax')
     torch.manual_seed(0)
