@@ -74,20 +74,23 @@ class ZeroShotClassifier(AudioClassifier):
     def __getstate__(self): return {**self.__dict__, '_texts': None}
 
 # %% ../nbs/450_zeroshot.ipynb #26f7ddd1
+def _of_length_one(y): return y/np.linalg.norm(y, axis=1, keepdims=True) # `(n, dim)`
+
 @patch
 def embed_text(self:ZeroShotClassifier,
     texts:list, # sentences
 )->np.ndarray: # `(n, dim)`, each of length 1
     "Where sentences lie among the sounds."
-    return to_tensors(self.model.embed_text(check_words('texts', texts)), 'np')
+    return _of_length_one(to_tensors(self.model.embed_text(check_words('texts', texts)), 'np'))
 
 @patch(as_prop=True)
-def texts(self:ZeroShotClassifier)->np.ndarray: # `(labels, dim)`, each of length 1
+def texts(self:ZeroShotClassifier)->np.ndarray: # `(labels, dim)`; of length 1, unless their length counts
     "Where the labels lie among the sounds."
     if self._texts is None:
         templates = [self.template] if isinstance(self.template, str) else self.template
-        y = np.mean([self.embed_text([t.replace('{}', l) for l in self.labels]) for t in templates], axis=0)
-        self._texts = y/np.linalg.norm(y, axis=1, keepdims=True)
+        embed = self.model.embed_text if self.model.dot_product else self.embed_text
+        y = np.mean([to_tensors(embed([t.replace('{}', l) for l in self.labels]), 'np') for t in templates], axis=0)
+        self._texts = y if self.model.dot_product else _of_length_one(y)
     return self._texts
 
 @patch
@@ -98,5 +101,5 @@ def classify_sounds(self:ZeroShotClassifier, sounds, failed=None, heard=None):
 
 @patch
 def scores_of(self:ZeroShotClassifier, out, row:int)->np.ndarray: # `(labels,)`
-    "How well the labels fit a window: a softmax over the angles, as CLAP was trained."
+    "How well the labels fit a window: a softmax over what the model scores a sound and a sentence by."
     return apply_function(self.texts@to_tensors(out.pooled[row], 'np')*self.model.logit_scale, 'softmax')

@@ -52,6 +52,21 @@ class TfliteMaker:
         self.graph.operators.append(op)
         return op.outputs[0] if outputs == 1 else op.outputs
 
+    def scale(self, i, scale, zero=0):
+        "Have whole numbers stand for others."
+        q = self.graph.tensors[i].quantization = self.S.QuantizationParametersT()
+        q.scale, q.zeroPoint, q.quantizedDimension = np.float32([scale]), np.int64([zero]), 0
+
+    def sign(self, key, inputs, outputs, subgraph=0):
+        "Give names to inputs and outputs, which are dicts of numbers."
+        signature = self.S.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = key.encode(), subgraph
+        for side, named in (('inputs', inputs), ('outputs', outputs)):
+            maps = [self.S.TensorMapT() for _ in named]
+            for m, (name, i) in zip(maps, named.items()): m.name, m.tensorIndex = name.encode(), i
+            setattr(signature, side, maps)
+        self.model.signatureDefs = [*(self.model.signatureDefs or []), signature]
+
     def save(self, path, *outputs, labels=None):
         import flatbuffers
         import zipfile

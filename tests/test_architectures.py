@@ -163,7 +163,10 @@ def test_words_on_the_other_side_of_pe_audio(tmp_path, rng, monkeypatch):
         setattr(config.text_config, k, v)
     torch.manual_seed(0)
     model = tf.PeAudioModel(config).eval()
-    with torch.no_grad(): model.text_audio_logit_scale.fill_(7.)
+    with torch.no_grad():
+        model.text_audio_logit_scale.fill_(7.)
+        model.text_audio_logit_bias.fill_(-2.)
+        model.text_audio_head.proj.weight.mul_(5)  # so that lengths count
     extractor = make_extractor('pe_audio', config)
     model.save_pretrained(tmp_path/'m')
     extractor.save_pretrained(tmp_path/'m')
@@ -180,10 +183,12 @@ def test_words_on_the_other_side_of_pe_audio(tmp_path, rng, monkeypatch):
                     **extractor(wave, sampling_rate=48000, return_tensors='pt'))
     assert np.abs(pipe((wave, 48000))-out.audio_embeds[0].numpy()).max() < 1e-5
     words = pipe.model.embed_text(texts)
-    assert (words-torch.nn.functional.normalize(out.text_audio_embeds, dim=-1)).abs().max() < 1e-5
+    assert (words-out.text_audio_embeds).abs().max() < 1e-5 and words.norm(dim=1).max() > 2
     assert pipe.model.logit_scale == 7
-    scores = ZeroShotClassifier(['dog', 'rain'], tmp_path/'m')((wave, 48000))
-    assert sum(row['score'] for row in scores) == pytest.approx(1, abs=1e-5)
+    clf = ZeroShotClassifier(texts, tmp_path/'m', template='{}')
+    scores, wanted = {row['label']: row['score'] for row in clf((wave, 48000))}, out.logits_audio_text[0].softmax(-1)
+    assert np.allclose([scores[t] for t in texts], wanted.numpy(), atol=1e-5) and abs(wanted[0]-wanted[1]) > .05
+    assert np.allclose(np.linalg.norm(clf.embed_text(texts), axis=1), 1, atol=1e-5)
 
 
 @changed

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from kit import command, named_processor, noise
+from kit import command, installed, named_processor, noise
 from tiny_models import architectures, headed, make_folder, seeded_encoder
 
 import auditus.models.onnx as engine
@@ -191,6 +191,70 @@ def test_a_model_of_another_package_exports_and_opens_again(tmp_path, rng, monke
     base._last[0] = None
     with pytest.raises(ModelNotFoundError, match="of the kind 'weighted', which this auditus does not know"):
         load_model(tmp_path/'model.onnx')
+
+
+other_engine = """
+import torch
+tried = []
+class Session:
+    "What torch computes, and a note of what for."
+    def __init__(self, graph, off):
+        self.network, self.off = graph.network, off
+    def __call__(self, inputs, outputs=None):
+        tried.append({k: tuple(v.shape) for k, v in inputs.items()})
+        given = [torch.as_tensor(v) for v in inputs.values()]
+        with torch.no_grad(): found = [(1+self.off)*o for o in self.network(*given)]
+        return found if all(isinstance(v, torch.Tensor) for v in inputs.values()) else [o.numpy() for o in found]
+def mine(make, dtype, device, off=0.):
+    model = make()
+    model.session = Session(model.graph(), off)
+    return model
+def wrong(make, dtype, device): return mine(make, dtype, device, .01)
+def odd(make, dtype, device): raise OSError('no licence')
+"""
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    "Another package with three engines, as pip would have installed it; what it was called with."
+    info = tmp_path/'package'/'other_engine-1.0.dist-info'
+    info.mkdir(parents=True)
+    (info/'METADATA').write_text('Metadata-Version: 2.1\nName: other_engine\nVersion: 1.0\n')
+    (info/'entry_points.txt').write_text('[auditus.backends]\n'+''.join(f'{n} = other_engine:{n}\n' for n in ('mine', 'wrong', 'odd', 'gone')))
+    (tmp_path/'package'/'other_engine.py').write_text(other_engine)
+    monkeypatch.syspath_prepend(tmp_path/'package')
+    import other_engine as package
+    yield package.tried
+    sys.modules.pop('other_engine')
+
+
+def test_an_engine_of_another_package_runs_every_kind_of_model(planted, shallow, rng, tmp_path):
+    from graphs import spectrogram_tflite
+    known = {}
+    if installed('ai-edge-litert'):
+        path = spectrogram_tflite(tmp_path/'own.tflite', rng, samples=4000)
+        known[path] = dict(sr=8000, pooled='embedding', logits='classes', activation='softmax')
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv1d(1, 6, 400, 160), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
+    for name, settings, rate in ((shallow('wav2vec2-layer'), {}, 16000), (shallow('head-hubert'), {}, 16000), (module, dict(target_sr=8000), 8000),
+                                 *((path, given, 8000) for path, given in known.items())):
+        x = AudioArray(noise(rng, 1.2, rate), rate)
+        plain = AudioPipeline(name, **settings)(x)
+        n = len(planted)
+        pipe = AudioPipeline(name, backend='mine', **settings)
+        assert np.abs(pipe(x)-plain).max() < 1e-4 and len(planted) > n and pipe.model.backend == 'mine'
+        assert len({*map(str, planted[n:])}) >= 2  # it was tried on several lengths or batches, and then ran
+    loaded = load_model(shallow('wav2vec2-layer'), backend='mine')
+    assert pickle.loads(pickle.dumps(loaded)) is loaded and load_model(shallow('wav2vec2-layer'), backend='mine') is loaded
+
+
+def test_an_engine_of_another_package_that_says_something_else_is_refused(planted, shallow):
+    folder = shallow('wav2vec2-layer')
+    with pytest.raises(SettingError, match=r"backend='wrong': its frames differ from torch's by \d\.\de-0[23] for inputs of .*\. Use backend='torch'"):
+        AudioPipeline(folder, backend='wrong').dim
+    with pytest.raises(SettingError, match=r"backend='odd' can not run this model \(OSError: no licence\): use backend='torch'"): load_model(folder, backend='odd')
+    with pytest.raises(SettingError, match="backend='gone' is registered as other_engine:gone, which can not be imported"): load_model(folder, backend='gone')
+    with pytest.raises(SettingError, match="`backend` must be one of .*'gone', 'mine', 'odd', 'wrong'; got 'abacus'"): load_model(folder, backend='abacus')
 
 
 def test_files_that_are_no_model_of_ours(shallow, tmp_path):

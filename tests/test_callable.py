@@ -1,9 +1,11 @@
 "Modules and functions as models: how they are called is found out, what they do is measured, and tables know them by name."
+import copy
 import warnings
 
 import numpy as np
 import pytest
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
 from auditus import AudioClassifier, AudioEmbedding, AudioPipeline, AuditusError, Probe, SettingError, SoundIndex, load_model
 from auditus.core import ModelNotFoundError
@@ -104,13 +106,14 @@ def test_a_mask_of_ones_own_says_which_frames_are_real(waves):
 
 
 def beside_others(waves): return loud_and_rough(waves/np.abs(waves).max())
+def small_beside_others(waves): return 1e-3*beside_others(waves)
 def by_place(waves): return loud_and_rough(waves)*(1+np.arange(len(waves)))[:, None]
 def first_second(waves): return loud_and_rough(waves[:, :16000])
 def never_the_same(waves): return loud_and_rough(waves)+np.random.rand()
 def deaf(waves): return np.ones((len(waves), 4))
 
 
-@pytest.mark.parametrize('call, said', [(beside_others, 'batch'), (by_place, 'order|batch'),
+@pytest.mark.parametrize('call, said', [(beside_others, 'batch'), (small_beside_others, 'batch'), (by_place, 'order|batch'),
                                         (first_second, 'end is not heard'),
                                         (never_the_same, 'second time'), (deaf, 'same vector')],
                          ids=lambda o: getattr(o, '__name__', ''))
@@ -159,6 +162,52 @@ def test_the_rate_is_the_one_that_was_named():
     pipe = AudioPipeline(loud_and_rough, target_sr=8000)
     assert pipe.sr == 8000 and AudioEmbedding(loud_and_rough, sr=22050).sr == 22050
     with pytest.raises(SettingError, match='no setting `name`'): AudioPipeline('birdnet', name='a').model
+
+
+@pytest.mark.parametrize('call', [lambda waves: loud_and_rough(waves).tolist(), lambda waves: list(loud_and_rough(waves)), lambda waves: (loud_and_rough(waves),),
+                                  lambda waves: loud_and_rough(waves).astype(np.float64),
+                                  lambda wave: loud_and_rough(wave[None])[0] if wave.ndim == 1 else 1/0, lambda wave: [*loud_and_rough(wave[None])[0]] if wave.ndim == 1 else None])
+def test_what_a_function_gives_may_be_a_list_and_what_it_takes_one_wave(call, waves):
+    model = load_model(call, sr=16000)
+    assert np.abs(model.forward(waves).pooled-np.stack([loud_and_rough(w[None])[0] for w in waves])).max() < 1e-6
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float64, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)])
+def test_a_module_is_given_the_number_format_of_its_weights(dtype, tolerance, waves):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Unflatten(1, (1, -1)), torch.nn.Conv1d(1, 6, 400, 160), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten())
+    wanted = load_model(net, sr=16000).forward(waves).pooled
+    other = load_model(copy.deepcopy(net).to(dtype), sr=16000)
+    assert (other.forward(waves).pooled-wanted).abs().max() < tolerance*wanted.abs().max()
+    assert other.precision == {torch.float64: 'float32'}.get(dtype, str(dtype)[6:])
+
+
+def test_outputs_of_transformers_are_known_with_all_their_layers(waves):
+    net = network().eval()
+    def call(given): return BaseModelOutput(last_hidden_state=net(given)[:, None].repeat(1, 2, 1), hidden_states=(given, given))
+    assert load_model(call, sr=16000).forward(waves).frames.shape[1] == 2
+
+
+def test_files_of_torch_are_opened_by_torch(tmp_path):
+    torch.save(network().state_dict(), tmp_path/'weights.pt')
+    with pytest.raises(ModelNotFoundError, match=r"weights.pt' is a file.*Open it by torch .* and give the module: AudioPipeline\(module, target_sr=16000\)"): AudioPipeline(tmp_path/'weights.pt', target_sr=16000).dim
+
+
+def test_time_along_the_last_axis_is_no_frame(rng):
+    def turned(waves):
+        if waves.shape[1] != 8000: raise ValueError('a second is wanted')
+        return np.abs(waves.reshape(-1, 10, 8, 100)).mean(-1).transpose(0, 2, 1)
+    with pytest.raises(ModelNotFoundError, match='the last axis of its `frames` runs along time'): load_model(turned, sr=8000, context=1.)
+    def right(waves): return turned(waves).transpose(0, 2, 1)
+    assert load_model(right, sr=8000, context=1.).frame_dim == 8
+
+
+def test_a_name_of_ones_own_goes_with_the_callable():
+    named = load_model(loud_and_rough, name='mine', sr=16000)
+    assert named.name == 'mine' and load_model(loud_and_rough, sr=16000).name == 'loud_and_rough'
+    assert load_model(name=loud_and_rough, graph=dict(sr=16000, name='mine')) is named
+    for name in ('birdnet', 'any.onnx'):
+        with pytest.raises(SettingError, match='has no setting `name`; it has'): load_model(name, name='mine')
 
 
 def test_classes_have_names_and_scores(waves):

@@ -1,5 +1,6 @@
 "Graphs that others made: TFLite read into torch is what LiteRT says, and any file is opened by what it tells, or asks for what is missing."
 import json
+import os
 import pickle
 import shutil
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from graphs import (TfliteMaker, by_place, cut_short, deaf, drawn, filled_up, levels_onnx, litert,
                     one_at_a_time, onnx_graph, over_batch, pooling_onnx, schema, short_table,
                     spectrogram_tflite)
@@ -538,8 +540,109 @@ def test_fixed_batches_other_inputs_and_features(rng, tmp_path):
     model = load_model(path, sr=8000, pooled='pooled', features=bands, context=.5)
     half = [w[:4000] for w in waves]
     assert np.abs(model.forward(half).pooled-bands(np.stack(half)).mean(1)).max() < 1e-6
-    with pytest.raises(SettingError, match='a function of features, which no file can hold'):
+    with pytest.raises(SettingError, match='a function, features=.*, which no file can hold: give it'):
         AudioPipeline(model).save(tmp_path/'saved')
+
+
+def counted(path, rng, samples=16000, **more):
+    "A graph of waves, how many samples of each are real, and where it was (three numbers): the level of what is real."
+    nodes = [('Shape', ['waves'], ['sizes'], {}), ('Gather', ['sizes', 'one'], ['most'], {}), ('Range', ['zero', 'most', 'one'], ['places'], {}),
+             ('Unsqueeze', ['count', 'axis'], ['counts'], {}), ('Less', ['places', 'counts'], ['is_real'], {}),
+             ('Cast', ['is_real'], ['mask'], dict(to=1)), ('Mul', ['waves', 'mask'], ['heard'], {}),
+             ('Reshape', ['heard', 'shape'], ['blocks'], {}), ('MatMul', ['blocks', 'w'], ['linear'], {}), ('Relu', ['linear'], ['tokens'], {}),
+             ('ReduceSum', ['tokens', 'axis'], ['total'], dict(keepdims=0)), ('Cast', ['counts'], ['c'], dict(to=1)), ('Div', ['total', 'c'], ['level'], {}),
+             ('Concat', ['level', 'place'], ['pooled'], dict(axis=1))]
+    return onnx_graph(path, nodes, {'waves': ['n', samples], 'count': ('int', 'n'), 'place': ['n', 3]}, {'pooled': ['n', 11]},
+                      {'shape': np.array([0, -1, 800]), 'w': (rng.standard_normal((800, 8))/28).astype(np.float32), 'one': np.array(1), 'zero': np.array(0), 'axis': np.array([1])}, **more)
+
+
+@needs_onnx
+@pytest.mark.parametrize('samples', [16000, 't'])
+def test_other_inputs_are_filled_for_each_row(samples, rng, tmp_path):
+    path = counted(tmp_path/'a.onnx', rng, samples)
+    known = dict(sr=8000, pooled='pooled')
+    with pytest.raises(SettingError, match="'samples' for how many of them are real, as in load_model\\('.*', inputs={'count': …}"): load_model(path, **known)
+    model = load_model(path, **known, inputs={'count': 'samples', 'place': [1., 2., 3.]})
+    waves = [noise(rng, s, 8000) for s in (2., 1., 1.4, 1.)]
+    import onnxruntime
+    session = onnxruntime.InferenceSession(str(path))
+    def by_hand(w):
+        padded = np.pad(w, (0, 16000-len(w) if samples == 16000 else 0))
+        return session.run(None, {'waves': padded[None], 'count': np.array([len(w)]), 'place': np.array([[1, 2, 3]], np.float32)})[0][0]
+    got = model.forward(waves).pooled
+    assert np.abs(got-np.stack([*map(by_hand, waves)])).max() < 1e-5 and not model.singly
+    x = [(w, 8000) for w in waves]
+    describe_graph(path, **known, inputs={'count': 'samples', 'place': [[1., 2., 3.]]})
+    assert np.abs(AudioPipeline(path, pooling='model')(x)-got).max() < 1e-6
+    for given, said in (({'place': [1., 2.]}, r'takes float32 \(\?, 3\) by .place., got an array \(2,\)'), ({'place': 'here'}, "got 'here': give numbers, or 'samples'"),
+                        ({'place': [[[1.]]]}, 'give one of that shape')):
+        with pytest.raises(SettingError, match=said): load_model(path, **known, inputs={'count': 'samples'}|given)
+    if samples == 't':  # as if no sound were longer
+        with pytest.raises(RefusedModelError, match='the end is not heard'): load_model(path, **known, inputs={'count': 8000, 'place': [0, 0, 0]})
+
+
+@needs_onnx
+def test_what_a_function_of_features_does_wrong_is_said(rng, tmp_path):
+    path = onnx_graph(tmp_path/'bands.onnx', [('ReduceMean', ['image'], ['pooled'], dict(axes=[1, 3], keepdims=0))], {'image': ['n', 50, 16, 1]}, {'pooled': ['n', 16]})
+    def opened(features): return load_model(path, sr=8000, pooled='pooled', context=1., features=features)
+    def image(waves): return np.abs(waves.reshape(-1, 50, 16, 10)).mean(-1)
+    x = [noise(rng, 1, 8000) for _ in range(3)]
+    for features in (image, lambda w: image(w)[..., None], lambda w: torch.from_numpy(image(w)), lambda w: [*image(w)]):
+        assert np.abs(opened(features).forward(x).pooled-image(np.stack(x)).mean(1)).max() < 1e-6
+    for features, said in ((lambda w: image(w)[:, :, :8], r'gives an array \(1, 50, 8, 1\) of float32, and .* takes \(n, 50, 16, 1\) of float32'), (lambda w: 1/0, 'raises ZeroDivisionError'),
+                           (lambda w: None, r'gives an array \(\) of object'), (lambda w: image(w)[0], r'gives an array \(50, 16\)')):
+        with pytest.raises(SettingError, match=said): opened(features)
+
+
+@needs_onnx
+def test_time_along_the_last_axis_is_no_frame(rng, tmp_path):
+    turned = [('Transpose', ['tokens'], ['given'], dict(perm=[0, 2, 1]))]
+    path = levels_onnx(tmp_path/'a.onnx', after=[*turned, ('Transpose', ['given'], ['right'], dict(perm=[0, 2, 1]))])
+    assert load_model(path, sr=8000, frames='right').frame_dim == 8
+    with pytest.raises(SettingError, match="the last axis of 'given' runs along time"): load_model(path, sr=8000, frames='given')
+
+
+@needs_onnx
+def test_a_graph_of_scores_alone_and_one_with_axes_of_one(rng, tmp_path):
+    path = onnx_graph(tmp_path/'a.onnx', [('Reshape', ['waves', 'shape'], ['flat'], {}), ('MatMul', ['flat', 'w'], ['scores'], {})],
+                      {'waves': ['n', 1, 1, 800]}, {'scores': ['n', 3]}, {'shape': np.array([0, -1]), 'w': rng.standard_normal((800, 3)).astype(np.float32)})
+    x = noise(rng, .1, 8000)
+    found = AudioClassifier(path, sr=8000, logits='scores', activation='softmax', labels=['a', 'b', 'c'])((x, 8000))
+    import onnxruntime
+    logits = onnxruntime.InferenceSession(str(path)).run(None, {'waves': x[None, None, None]})[0][0]
+    wanted = dict(zip('abc', np.exp(logits)/np.exp(logits).sum()))
+    assert all(abs(r['score']-wanted[r['label']]) < 1e-5 for r in found) and len(found) == 3
+    two = pooling_onnx(tmp_path/'two.onnx', rng, 16000, 32, 5)
+    with pytest.raises(SettingError, match='which of its outputs is the embedding'): load_model(two, sr=8000, logits='label', activation='softmax')
+
+
+@needs_onnx
+def test_a_network_that_is_as_wide_as_a_known_one_is_not_taken_for_it(rng, tmp_path):
+    "EfficientNets of one's own have 1,280 and 1,536 numbers too, and hear as many samples at other rates."
+    for samples, dim, known in ((160_000, 1536, 'perch_v2.onnx'), (96_000, 1280, 'BirdNET+_V3.onnx')):
+        with pytest.raises(SettingError, match='for which rate it was made'): load_model(pooling_onnx(tmp_path/'mine.onnx', rng, samples, dim, 206))
+        assert load_model(pooling_onnx(tmp_path/known, rng, samples, dim, 206)).sr == 32000
+
+
+@needs_onnx
+def test_of_some_files_less_is_known(rng, tmp_path):
+    from onnx import TensorProto, helper, numpy_helper, save
+    w, port = (rng.standard_normal((800, 6))/28).astype(np.float32), helper.make_tensor_value_info
+    def written(name, inputs):
+        graph = helper.make_graph([helper.make_node('MatMul', ['waves' if inputs else 'w0', 'w'], ['pooled'])], 'graph', inputs, [port('pooled', TensorProto.FLOAT, None)],
+                                  [numpy_helper.from_array(w, 'w'), numpy_helper.from_array(w[:, :1].T, 'w0')])
+        save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8), tmp_path/name)
+        return tmp_path/name
+    model, x = load_model(written('a.onnx', [port('waves', TensorProto.FLOAT, None)]), sr=8000, pooled='pooled', context=.1), [noise(rng, .1, 8000) for _ in range(3)]
+    assert np.abs(model.forward(x).pooled-np.stack(x)@w).max() < 1e-5
+    with pytest.raises(ModelNotFoundError, match='takes no input'): load_model(written('b.onnx', []), sr=8000, pooled='pooled')
+
+
+@needs_onnx
+@pytest.mark.parametrize('notes', [{'names': str({0: 'a', 1: 'b', 2: 'c'})}, {'labels': 'a, b, c'}, {'classes': 'a\nb\nc'}, {'id2label': '{"0": "a", "1": "b", "2": "c"}'}])
+def test_labels_are_noted_in_many_ways(notes, rng, tmp_path):
+    path = pooling_onnx(tmp_path/'a.onnx', rng, 16000, 32, 3, notes=notes | {'sampling_rate': '8000.0'})
+    assert load_model(path, pooled='embedding', logits='label', activation='softmax').labels == list('abc')
 
 
 @needs_onnx
@@ -661,6 +764,49 @@ def test_what_must_be_known_may_be_given_one_by_one(rng, tmp_path):
     with pytest.raises(SettingError, match='has no setting `pooledd`'): AudioPipeline(path, pooledd='embedding')
     with pytest.raises(SettingError, match='has no setting `sr`; it has'): load_model('birdnet', graph={'sr': 48000})
     with pytest.raises(SettingError, match='`graph` must be a dict'): load_model(path, graph=8000)
+
+
+@needs_onnx
+def test_the_rate_of_a_pipeline_is_that_of_a_graph_that_says_none(rng, tmp_path):
+    path, x = pooling_onnx(tmp_path/'any.onnx', rng, 16000, 32, 5), (noise(rng, 2, 8000), 8000)
+    pipe = AudioPipeline(path, target_sr=8000, pooled='embedding')
+    assert pipe.sr == 8000 and np.array_equal(pipe(x), AudioPipeline(path, sr=8000, pooled='embedding')(x))
+    pipe.save(tmp_path/'saved')
+    assert np.array_equal(AudioPipeline.load(tmp_path/'saved')(x), pipe(x))
+    assert np.array_equal(pickle.loads(pickle.dumps(pipe))(x), pipe(x)) and pipe.get_params()['graph'] == dict(pooled='embedding')
+    # what is known of it goes before
+    known = pooling_onnx(tmp_path/'noted.onnx', rng, 16000, 32, 5, notes={'sample_rate': '8000'})
+    perch = pooling_onnx(tmp_path/'perch.onnx', rng, 160_000, 1536, 5001)
+    describe_graph(path, sr=8000, pooled='embedding')
+    for file, settings in ((known, dict(pooled='embedding')), (perch, {}), (path, {}), (known, dict(sr=8000, pooled='embedding'))):
+        with pytest.raises(SettingError, match=r'was made for \d+ Hz and would hear 16000 Hz at the wrong pitch'):
+            AudioPipeline(file, target_sr=16000, **settings).dim
+
+
+@needs_onnx
+def test_labels_that_are_put_beside_an_open_graph_are_seen(rng, tmp_path):
+    path = pooling_onnx(tmp_path/'any.onnx', rng, 16000, 32, 5)
+    known = dict(sr=8000, pooled='embedding', logits='label', activation='softmax')
+    first = load_model(path, **known)
+    assert first.labels[0] == 'class 0' and load_model(path, **known) is first
+    for labels in (list('abcde'), list('vwxyz')):
+        (tmp_path/'labels.csv').write_text('label\n'+'\n'.join(labels)+'\n')
+        os.utime(tmp_path/'labels.csv', (ord(labels[0]),)*2)  # as if some time had passed
+        assert load_model(path, **known).labels == labels
+    many = np.array([f'class {i}' for i in range(2000)])
+    (tmp_path/'later').mkdir()
+    described = pooling_onnx(tmp_path/'later'/'any.onnx', rng, 16000, 32, 5)
+    describe_graph(described, **known)
+    assert 'labels' not in json.loads((tmp_path/'later'/'any.onnx.json').read_text()) and load_model(described).labels[4] == 'class 4'
+    (tmp_path/'later'/'labels.txt').write_text('a b c d e'.replace(' ', '\n'))
+    assert load_model(described).labels == list('abcde')
+    (tmp_path/'wide').mkdir()
+    wide = pooling_onnx(tmp_path/'wide'/'any.onnx', rng, 16000, 32, 2000)
+    held = [load_model(wide, **known, labels=labels) for labels in (many, np.where(many == 'class 1000', 'wren', many))]
+    assert [m.labels[1000] for m in held] == ['class 1000', 'wren']
+    (tmp_path/'results.csv').write_text('a,b')
+    assert load_model(path, **known) is load_model(path, **known)
+    with pytest.raises(SettingError, match='describe_graph has no setting `pool`.* Did you mean `pooled`'): describe_graph(path, pool='x')
 
 
 @needs_birdnet
@@ -795,6 +941,76 @@ def test_a_tflite_graph_is_asked_on_each_engine(rng, tmp_path):
         load_model(made('cut', hears=4000), **settings)
     with pytest.raises(RefusedModelError, match='noise and a chirp have the same vector'):
         load_model(made('deaf', factor=0), **settings)
+
+
+@pytest.mark.parametrize('kind, scale, zero', [('UINT8', 1/128, 128), ('INT8', 1/128, 0), ('INT16', 1/32768, 0)])
+def test_an_input_of_whole_numbers_with_a_scale_is_given_what_they_stand_for(kind, scale, zero, rng, tmp_path):
+    m, w = TfliteMaker(('a', (1, 800))), (rng.standard_normal((6, 800))/28).astype(np.float32)
+    m.graph.tensors[0].type = getattr(m.S.TensorType, kind)
+    m.scale(0, scale, zero)
+    heard = m.op('DEQUANTIZE', 0, options='DequantizeOptions', shape=(1, 800))
+    path = m.save(tmp_path/'a.tflite', m.op('FULLY_CONNECTED', heard, w, -1, options='FullyConnectedOptions', out='e'))
+    waves = [8*noise(rng, .1, 8000) for _ in range(3)]  # beyond 1 here and there
+    kept, held = np.iinfo(kind.lower()), np.stack(waves)
+    wanted = (np.clip(np.round(held/scale)+zero, kept.min, kept.max)-zero)*scale@w.T
+    for settings in ({}, dict(backend='auto'), dict(context=.1, features=lambda x: (np.clip(np.round(x/scale)+zero, kept.min, kept.max)).astype(kind.lower()))):
+        got = load_model(path, sr=8000, pooled='e', **settings).forward(waves).pooled
+        assert np.abs(got-wanted).max() < 1e-4*np.abs(wanted).max()
+
+
+@pytest.mark.parametrize('backend', ['torch', 'onnx', 'auto'])
+def test_what_torch_reads_of_a_graph_is_compared_with_litert(backend, rng, tmp_path, monkeypatch):
+    if backend != 'torch': pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
+    path = spectrogram_tflite(tmp_path/'a.tflite', rng, samples=4000)
+    settings, x = dict(sr=8000, pooled='embedding', logits='classes', activation='softmax'), [noise(rng, .5, 8000)]
+    wanted = load_model(path, **settings).forward(x)
+    right = GraphModel.torch_network
+    class Wrong(torch.nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+        def forward(self, *given): return [o*torch.tensor([1.01]) for o in self.net(*given)]
+    assert np.abs(load_model(path, backend=backend, **settings).forward(x).pooled-wanted.pooled).max() < 1e-4
+    del wanted
+    monkeypatch.setattr(GraphModel, 'torch_network', lambda self: Wrong(right(self)))
+    monkeypatch.setattr(engine, 'cache_folder', lambda: tmp_path/'other')
+    from auditus.models import base
+    base._loaded.clear()
+    if backend == 'auto':
+        with pytest.warns(UserWarning, match="is run by LiteRT: .* differ from LiteRT's by 1.0e-02"): model = load_model(path, backend=backend, **settings)
+        assert (model.backend, model.session, model.network) == ('litert', None, None)
+        assert np.abs(model.forward(x).pooled-load_model(path, **settings).forward(x).pooled).max() == 0
+    else:
+        with pytest.raises(SettingError, match=f"can not be run by backend='{backend}': its pooled differ from LiteRT's by 1.0e-02. Use backend='litert'"): load_model(path, backend=backend, **settings)
+
+
+def test_names_of_a_signature_are_names_of_a_graph(rng, tmp_path):
+    m, w = TfliteMaker(('serving_default_sound:0', (1, 800)), ('serving_default_place:0', (2,))), (rng.standard_normal((6, 802))/28).astype(np.float32)
+    row = m.op('RESHAPE', 1, np.array([1, 2]), options='ReshapeOptions')
+    e = m.op('FULLY_CONNECTED', m.op('CONCATENATION', 0, row, options='ConcatenationOptions', axis=1), w, -1, options='FullyConnectedOptions', out='StatefulPartitionedCall:1')
+    scores = m.op('LOGISTIC', e, out='StatefulPartitionedCall:0')
+    m.sign('serving_default', {'sound': 0, 'place': 1}, {'embedding': e, 'label': scores})
+    m.sign('other', {'sound': 0}, {'embedding': scores}, subgraph=1)
+    path, waves = m.save(tmp_path/'a.tflite', scores, e), [noise(rng, .1, 8000) for _ in range(3)]
+    with pytest.raises(SettingError, match="has no output 'x'; it has 'label', 'embedding'"): load_model(path, sr=8000, pooled='x')
+    with pytest.raises(SettingError, match=r"inputs=\{'place': …\}\)\. Here it takes sound \(1, 800\), place"): load_model(path, sr=8000, pooled='embedding')
+    for settings in (dict(pooled='embedding', logits='label', inputs={'place': [1., 2.]}), dict(pooled='StatefulPartitionedCall:1', logits='StatefulPartitionedCall:0', inputs={'serving_default_place:0': [1, 2]})):
+        out = load_model(path, sr=8000, **settings).forward(waves)
+        wanted = np.concatenate([np.stack(waves), np.tile(np.float32([1, 2]), (3, 1))], 1)@w.T
+        assert np.abs(out.pooled-wanted).max() < 1e-5 and np.abs(out.logits-1/(1+np.exp(-wanted))).max() < 1e-5
+    describe_graph(path, sr=8000, pooled='embedding', inputs={'place': [1., 2.]})
+    assert np.abs(AudioPipeline(path)((waves[0], 8000))-wanted[0]).max() < 1e-5
+
+
+@needs_onnx
+def test_a_graph_with_features_is_converted_without_them(rng, tmp_path):
+    m = TfliteMaker(('a', (1, 10, 16, 1)))
+    path = m.save(tmp_path/'a.tflite', m.op('MEAN', 0, np.array([1, 3]), options='ReducerOptions', out='e'))
+    def image(waves): return np.abs(waves.reshape(-1, 10, 16, 5)).mean(-1)
+    x = [noise(rng, .1, 8000) for _ in range(3)]
+    for backend in ('litert', 'torch', 'onnx'):
+        got = load_model(path, sr=8000, pooled='e', features=image, context=.1, backend=backend).forward(x).pooled
+        assert np.abs(got-image(np.stack(x)).mean(1)).max() < 1e-6
 
 
 @needs_onnx

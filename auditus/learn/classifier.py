@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from ..sound.errors import SettingError
-from ..models.base import AudioModel, hash_tensors
+from ..models.state import hash_tensors
+from ..models.base import AudioModel
 from ..pipeline.embedding import to_tensors
 from ..pipeline.plan import EmbeddedSound, merge_chunks, pool_windows, WindowOutput
 from ..pipeline.pooling import Normalize, poolings

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from ..sound.errors import ModelNotFoundError
 from ..sound.wording import brief
-from .base import hash_files
+from .state import hash_files
 from .ports import read_ports
 from .described import describe_ports, gather_settings
 from .graph import GraphModel

@@ -14,11 +14,14 @@ from ..core import as_rate
 from ..sound.errors import ModelNotFoundError, SettingError, check_choice, check_positive
 from ..sound.chain import stack
 from ..sound.wording import brief
-from .base import AudioModel, Graph, ModelFrames, hash_tensors, on_backend
+from .state import hash_tensors
+from .base import AudioModel, Graph, ModelFrames
+from .backends import on_backend
 from .device import as_device, configure_torch, unrounded_convolutions
-from .forms import noise
-from .names import read_labels
-from .calling import CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is
+from .forms import noise, runs_along_last
+from .names import numbered_labels, read_labels
+from .calling import (
+    CallingWay, by_name, calling_ways, find_module, in_eval_mode, read_outputs, what_it_is, with_batch_axis)
 from .passport import check_opened
 
 # %% ../../nbs/340_models.callable.ipynb #3f82cf17
@@ -83,10 +86,15 @@ def feed(self:CallableModel,
     way:CallingWay,
 ): # array or tensor
     "Put waves into the shape that the callable takes."
-    x = waves[:,None] if way.channel else waves
+    x = waves[0] if way.flat else waves[:,None] if way.channel else waves
     if not way.tensors: return x
     import torch
-    return torch.from_numpy(x).to(self.device or 'cpu')
+    return torch.from_numpy(x).to(self.device or 'cpu', self.own_format if way.own else torch.float32)
+
+@patch(as_prop=True)
+def own_format(self:CallableModel): # torch dtype, or `None`
+    "Return the number format of the network's weights."
+    return next((p.dtype for p in self.net.parameters() if p.is_floating_point()), None)
 
 @patch
 def hear(self:CallableModel,
@@ -97,12 +105,15 @@ def hear(self:CallableModel,
     if not way.together and len(waves)>1:
         each = [self.hear(w[None], way) for w in waves]
         return {k:stack([o[k][0] for o in each]) for k in each[0]}
-    if not way.tensors and self.net is None: return read_outputs(self.call(self.feed(waves, way)), len(waves))
+    def call(): # what it gives, of a row for each wave
+        out = self.call(self.feed(waves, way))
+        return read_outputs(with_batch_axis(out) if way.flat else out, len(waves))
+    if not way.tensors and self.net is None: return call()
     import torch
     with in_eval_mode(self.net), torch.no_grad(), unrounded_convolutions(self.device):
         if self.session is not None:
             return dict(zip(self.roles, self.session({'waves': self.feed(waves, way)})))
-        return read_outputs(self.call(self.feed(waves, way)), len(waves))
+        return call()
 
 # %% ../../nbs/340_models.callable.ipynb #24aeccf3
 _tried_s = .1, .25, .5, 1., 2., 5. # lengths that are tried, in seconds
@@ -122,12 +133,14 @@ def find_way(self:CallableModel)->dict: # what it gives of three waves
             except Exception as e: first = first or e
             else:
                 self.way,self.min_samples,self.roles = way,n,[*found]
+                narrow = str(self.own_format).removeprefix('torch.') if way.own else ''
+                if narrow in ('bfloat16', 'float16'): self.precision = narrow
                 return found
     said = ' '.join(str(first).split())[:300]
     why = said if isinstance(first, SettingError) else f'{type(first).__name__}: {said}'
     raise ModelNotFoundError(f'{self.name} can not be used as a model at {self.sr} Hz: given waves (3, {tried[0]}), '
                              f'{why}. It takes waves `(n, samples)` and gives `(n, dim)`, `(n, tokens, dim)` or a '
-                             'dict of those; what hears one length only needs `context`, its seconds')
+                             'dict of those, or one wave `(samples,)` and gives `(dim,)`; what hears one length only needs `context`, its seconds')
 
 @patch
 def takes(self:CallableModel,
@@ -162,6 +175,15 @@ def measure(self:CallableModel,
                            "have it give a dict with 'logits'")
 
 @patch
+def check_time_axis(self:CallableModel):
+    "Raise `ModelNotFoundError` where the last axis of the frames runs along time."
+    waves = np.stack([noise(self.samples)]*2)
+    waves[1,-(self.samples//4):] = noise(self.samples//4, 1)
+    if not runs_along_last(*(np.asarray(f) for f in self.hear(waves, self.way)['frames'])): return
+    raise ModelNotFoundError(f'{self.name} can not be used as a model: the last axis of its `frames` runs along time. It '
+                             'is the size of a vector, and time comes before it: `(n, tokens, dim)`')
+
+@patch
 def note_sizes(self:CallableModel,
     found:dict, # what it gives of three waves
 ):
@@ -173,6 +195,7 @@ def note_sizes(self:CallableModel,
         raise ModelNotFoundError(f'{self.name} can not be used as a model: the last axis of its `{k}` is '
                                  f'{found[k].shape[-1]} and {other[k].shape[-1]} for sounds of two lengths. It is '
                                  'the size of a vector, and time comes before it: `(n, tokens, dim)`')
+    if self.fixed and 'frames' in found: self.check_time_axis()
     self.pooled_dim = found['pooled'].shape[-1] if 'pooled' in found else None
     self.frame_dim = found['frames'].shape[-1] if 'frames' in found else self.pooled_dim
     same = 'frames' in found and other['frames'].shape[1]==found['frames'].shape[1]>1
@@ -186,7 +209,7 @@ def note_classes(self:CallableModel,
 ):
     "Note what classes are called, and what makes scores of logits."
     n = logits.shape[1]
-    self.labels = [f'class {i}' for i in range(n)] if labels is None else read_labels(labels, n)
+    self.labels = numbered_labels(n) if labels is None else read_labels(labels, n)
     if activation is None and not (logits.min()>=0 and logits.max()<=1):
         raise SettingError(f'{self.name} gives logits beyond 0 to 1: say what makes scores of them, by '
                            "`activation`, 'softmax', 'sigmoid' or 'none'")

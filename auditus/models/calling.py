@@ -25,26 +25,38 @@ def by_name(
     "Tell what is what. Raises `SettingError` for what no model gives."
     if isinstance(out, ModelFrames): return {k:v for k,v in out._asdict().items() if v is not None}
     if isinstance(out, Mapping):
-        found = {role:out[k] for role,names in _names.items() for k in names if out.get(k) is not None}
+        # of hidden states there may be a tuple, for all layers
+        there = {k for k,v in out.items() if v is not None and not isinstance(v, tuple)}
+        found = {role:out[first] for role,names in _names.items() if (first := next((k for k in names if k in there), None))}
         if found.keys()-{'mask'}: return found
         raise SettingError("a dict needs 'frames', 'pooled' or 'logits', "
                            f"got {', '.join(map(repr, out)) or 'nothing'}")
+    if isinstance(out, tuple) and len(out)==1: out = out[0]
     axes = getattr(out, 'ndim', None)
     if axes not in (2, 3):
-        raise SettingError(f'it gives {_shape(out)}, and not (n, dim), (n, tokens, dim) or a dict of those')
+        several = '. Of several things, have it give the one that is meant, or a dict' if isinstance(out, tuple) else ''
+        raise SettingError(f'it gives {_shape(out)}, and not (n, dim), (n, tokens, dim) or a dict of those{several}')
     return {'pooled' if axes==2 else 'frames': out}
 
 def _shape(out)->str:
     "Describe what a callable gave."
     return str(tuple(out.shape)) if hasattr(out, 'shape') else brief(out)
 
+def _stacked(out, n:int): # a list with something for each wave, as an array
+    if not (isinstance(out, list) and len(out)==n and all(isinstance(o, (list, np.ndarray)) for o in out)): return out
+    # what numpy can't stack is told as it came
+    try: return np.stack(out)
+    except ValueError: return out
+
 def read_outputs(
     out, # what a callable gave for `n` waves
     n:int, # waves
 )->dict: # float32 arrays or tensors by role, each with a row a wave
     "Check what a callable gave. Raises `SettingError` where it isn't a row for each wave."
-    found = by_name(out)
+    found = by_name(_stacked(out, n))
     for k,v in found.items():
+        if str(getattr(v, 'dtype', '')).removeprefix('torch.').startswith('complex'):
+            raise SettingError(f'it gives complex numbers as `{k}`: take their size, or real and imaginary parts')
         if getattr(v, 'ndim', None)!=_shapes[k].count(',')+1 or len(v)!=n:
             raise SettingError(f'of {n} waves it gives {_shape(v)} as `{k}`, which is not {_shapes[k]}')
     if found.keys()=={'logits'}: found['pooled'] = found['logits']
@@ -57,13 +69,26 @@ class CallingWay(NamedTuple):
     tensors:bool # torch tensors, or numpy arrays?
     channel:bool # `(n, 1, samples)`, or `(n, samples)`?
     together:bool = True # several at once, or one at a time?
+    flat:bool = False # one at a time as `(samples,)`, which gives `(dim,)`?
+    own:bool = False # tensors in the number format of the network's weights, or in float32?
 
 def calling_ways(
     tensors_only:bool, # does it take nothing else?
 )->list: # of `CallingWay`, in the order in which they are tried
     "List the ways in which waves are given."
     kinds = (True,) if tensors_only else (False, True)
-    return [CallingWay(t, c, together) for together in (True, False) for c in (False, True) for t in kinds]
+    found = [CallingWay(t, c, together) for together in (True, False) for c in (False, True) for t in kinds]
+    own = [w._replace(own=True) for w in found if w.tensors] if tensors_only else []
+    return [*found, *(CallingWay(t, False, False, flat=True) for t in kinds), *own]
+
+def with_batch_axis(
+    out, # what a callable gave for a wave `(samples,)`
+): # as for a batch of one
+    "Put an axis of one before what a callable gave. Raises `SettingError` where it is no vector, and no dict."
+    if isinstance(out, Mapping): return {k:v[None] if hasattr(v, 'ndim') else v for k,v in out.items()}
+    if isinstance(out, list): out = np.asarray(out)
+    if getattr(out, 'ndim', None)!=1: raise SettingError(f'of a wave it gives {_shape(out)}, and not (dim,)')
+    return out[None]
 
 @contextmanager
 def in_eval_mode(

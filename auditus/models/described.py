@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/315_models.described.ipynb #58546c77
-import math
+import math, re
 from pathlib import Path
 import numpy as np
 from ..core import as_rate
@@ -38,17 +38,25 @@ def read_settings(
 
 def _noted_rate(file:GraphFile)->dict: # that somebody wrote into a file's notes
     for k in ('sample_rate', 'sampling_rate', 'samplerate', 'sr'):
-        if (text := (file.notes.get(k) or '').strip()).isdigit(): return {'sr': int(text)}
+        if found := re.fullmatch(r'(\d+)(\.0*)?', (file.notes.get(k) or '').strip()): return {'sr': int(found[1])}
     return {}
 
 def gather_settings(
     file:GraphFile,
     given:dict, # settings by name; `None`: not given
+    sr:int|None=None, # the rate, where nothing else says it (Hz)
 )->dict: # those that are known
     "Put together what is known of a graph."
     _,known = recognize(file)
     given = {k:v for k,v in given.items() if v is not None}
-    return _noted_rate(file) | known | read_settings(file.path) | given
+    otherwise = {} if sr is None else {'sr': sr}
+    found = otherwise | _noted_rate(file) | known | read_settings(file.path) | given
+    for k in ('pooled', 'frames', 'logits'):
+        if isinstance(found.get(k), str): found[k] = file.aliases.get(found[k], found[k])
+    if isinstance(found.get('inputs'), dict): found['inputs'] = {file.aliases.get(k, k):v for k,v in found['inputs'].items()}
+    # a graph that gives nothing but scores has them for an embedding, as a callable does
+    only_scores = 'logits' in found and not {'pooled', 'frames'}&{*found} and len(file.outputs)==1
+    return found | {'pooled': found['logits']} if only_scores else found
 
 # %% ../../nbs/315_models.described.ipynb #e1747fa2
 def _ask(file:GraphFile, what:str, example:str): # the error for what can't be known
@@ -67,12 +75,13 @@ def check_settings(
     if 'pooled' not in s and 'frames' not in s:
         raise _ask(file, 'does not say which of its outputs is the embedding: give its name as `pooled`, '
                    'one vector a window, or as `frames`, one for each token',
-                   f'pooled={file.outputs[0].name!r}')
+                   f'pooled={file.called(file.outputs[0].name)!r}')
     there = [p.name for p in file.outputs]
     for role in ('pooled', 'frames', 'logits'):
         if (name := s.get(role)) is None or name in there or name in file.inner: continue
         if file.tflite is None and isinstance(name, str): continue # what lies between is looked for when it is opened
-        raise SettingError(f"`{role}`: {brief(file.path)} has no output {name!r}; it has {', '.join(map(repr, there))}")
+        raise SettingError(f"`{role}`: {brief(file.path)} has no output {name!r}; "
+                           f"it has {', '.join(repr(file.called(n)) for n in there)}")
     if 'activation' in s: check_choice('activation', s['activation'], ('softmax', 'sigmoid', 'none'))
     for k,unit in (('context', 'seconds'), ('peak', 'of full scale')):
         if k in s: check_positive(k, s[k], unit)
@@ -85,11 +94,12 @@ def check_settings(
 
 # %% ../../nbs/315_models.described.ipynb #a51ea20b
 def _wave_port(file:GraphFile, s:dict): # `Port` of the input for the samples
+    if not file.inputs: raise ModelNotFoundError(f'{brief(file.path)} takes no input: it is no network that hears')
     given = s.get('inputs', {})
     there = {p.name:p for p in file.inputs}
     if odd := [k for k in given if k not in there]:
         raise SettingError(f'`inputs`: {brief(file.path)} has no input {odd[0]!r}; '
-                           f"it has {', '.join(map(repr, there))}")
+                           f"it has {', '.join(repr(file.called(n)) for n in there)}")
     marked = [there[k] for k,v in given.items() if isinstance(v, str) and v=='waves']
     floats = [p for k,p in there.items() if k not in given and p.kind.startswith('float')]
     left = marked or floats or [*there.values()][:len(there)==1] # of whole numbers, where it has nothing else
@@ -98,8 +108,10 @@ def _wave_port(file:GraphFile, s:dict): # `Port` of the input for the samples
         # that for the samples is the largest
         odd = unknown[0] if unknown else min(left or file.inputs, key=lambda p: math.prod(filter(None, p.shape))).name
         raise _ask(file, "does not say what its inputs are given: say it in `inputs`, "
-                   "with 'waves' for the samples", f'inputs={{{odd!r}: …}}')
-    return left[0]
+                   "with 'waves' for the samples, and 'samples' for how many of them are real",
+                   f'inputs={{{file.called(odd)!r}: …}}')
+    # of some files not even the number of axes is known
+    return left[0] if left[0].shape or 'features' in s else left[0]._replace(shape=(None, None))
 
 def _size_of_window(port, s:dict, sr:int)->int|None: # samples; `None`: any number
     features = s.get('features')
@@ -117,7 +129,7 @@ def describe_ports(
     check_settings(file, s)
     port,sr = _wave_port(file, s),as_rate(s['sr'])
     wide = [d for d in port.shape[1:] if d!=1] if len(port.shape)>1 else [*port.shape]
-    if 'features' not in s and (len(port.shape)>3 or len(wide)!=1):
+    if 'features' not in s and len(wide)!=1:
         raise _ask(file, f'takes no waveform by {port.name!r}: give `features`, '
                    'a function that makes what it takes of waves (n, samples)', 'features=spectrograms')
     if port.kind not in ('float32', 'float16', 'float64') and 'features' not in s:
@@ -131,11 +143,23 @@ def describe_ports(
     if samples is None and file.tflite is not None:
         raise _ask(file, 'takes any number of samples: give `context`, the seconds that it hears at once', 'context=1.')
     roles = {k:s[k] for k in ('frames', 'pooled', 'logits') if k in s}
-    others = {k:v for k,v in s.get('inputs', {}).items() if k!=port.name}
+    others = {k:_as_input(file, k, v) for k,v in s.get('inputs', {}).items() if k!=port.name}
     return {'kind': 'tflite', 'sr': sr, 'samples': samples, 'wave': port._asdict(),
-            'others': {k:_as_json(v) for k,v in others.items()}, 'kinds': {p.name:p.kind for p in file.inputs},
+            'others': others, 'kinds': {p.name:p.kind for p in file.inputs},
+            'shapes': {p.name:[*p.shape] for p in file.inputs if p.name in others},
             'outputs': roles, 'activation': s.get('activation'), 'peak': s.get('peak'),
             'features': s.get('features'), 'order': [p.name for p in file.inputs]}
 
-def _as_json(v): # a number or an array, as JSON has it
+def _as_input(file:GraphFile, name:str, v): # a number or an array that another input is given, as JSON has it
+    port = next(p for p in file.inputs if p.name==name)
+    if isinstance(v, str) and v=='samples': return v
+    takes = f"`inputs`: {brief(file.path)} takes {port.kind} ({', '.join('?' if d is None else str(d) for d in port.shape)})"
+    # what numpy makes of a text depends on the text
+    try: a = np.asarray(v, port.kind)
+    except (ValueError, TypeError, OverflowError) as e:
+        raise SettingError(f"{takes} by {name!r}, got {brief(v)}: give numbers, or 'samples' for how many of a window "
+                           'are real') from e
+    ends = zip(reversed(port.shape), reversed(a.shape))
+    if not len(port.shape)-1<=a.ndim<=len(port.shape) or any(d not in (None, m) for d,m in ends):
+        raise SettingError(f'{takes} by {name!r}, got an array {a.shape}: give one of that shape, or of a row of it')
     return np.asarray(v).tolist()

@@ -13,7 +13,8 @@ import numpy as np
 from fastcore.basics import patch
 from ..sound.errors import ModelNotFoundError, SettingError
 from ..core import as_rate
-from .base import Graph, hash_files, ModelFrames
+from .state import hash_files
+from .base import Graph, ModelFrames
 from .ragged import Features, RaggedModel
 from .device import fast_matmul, inference
 from .weights import find_files, pickled_weights, read_weights, safe_weights, settings_files

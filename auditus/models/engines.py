@@ -8,18 +8,18 @@ __all__ = []
 # %% ../../nbs/317_models.engines.ipynb #6761bd48
 from fastcore.basics import patch
 from ..sound.errors import SettingError, check_choice, warn_user
+from .backends import on_backend
 from .device import as_device, as_precision, configure_torch
 from .tensors import NotReadable
 from .tflite import read_tflite
 from .litert import LitertSession
 from .sessions import OnnxSession, OpenVinoSession, check_backend
-from .onnx import on_fastest, serve
+from .onnx import on_fastest
 from .ports import with_inner_outputs
 
 # %% ../../nbs/317_models.engines.ipynb #77cf90ca
 class GraphEngines:
     "The side of a graph's model that has an engine run it."
-    backends = 'torch', 'onnx', 'openvino', 'litert' # that a TFLite graph may run on
     fast_order = 'onnx', 'openvino' # the faster first, for convolutions
 
 # %% ../../nbs/317_models.engines.ipynb #f12a6e1e
@@ -73,12 +73,11 @@ def _not_readable(self:GraphEngines, backend, why): # the error that says so
 # %% ../../nbs/317_models.engines.ipynb #3a82b2b3
 @patch
 def start_tflite(self:GraphEngines,
-    backend:str, # 'litert', 'torch', 'onnx', 'openvino' or 'auto'
+    backend:str, # as in `load_model`
     dtype, # as in `load_model`
     device, # as in `load_model`
 ):
     "Have the engine run a TFLite graph that was asked for."
-    check_choice('backend', backend, ('auto', *self.backends))
     here = 'cpu' if device is None else str(device)
     if backend=='auto': return self._start_fastest(dtype, here)
     if backend=='litert':
@@ -91,7 +90,7 @@ def start_tflite(self:GraphEngines,
     # bfloat16 has not been shown to leave such a network as it is
     precision = 'float32' if dtype in (None, 'auto') else as_precision(dtype, as_device(here))
     if backend!='torch':
-        try: serve(lambda bare=False: self, backend, precision, here)
+        try: on_backend(backend, lambda bare=False: self, precision, here)
         except NotReadable as e: raise self._not_readable(backend, e) from e
         return
     if precision=='int8':
@@ -110,6 +109,19 @@ def _start_fastest(self:GraphEngines, dtype, here:str):
     except (NotReadable, SettingError) as e:
         if here!='cpu' or precision!='float32': raise
         warn_user(f'{self.name} is run by LiteRT: {e}')
+        self.start_litert()
+
+# %% ../../nbs/317_models.engines.ipynb #f46a5920
+@patch
+def settle_engine(self:GraphEngines,
+    backend:str|None, # that was asked for
+):
+    "Leave a TFLite graph to LiteRT where another engine says something else. Raises `SettingError` where it was asked for."
+    try: self.compare_with_litert()
+    except SettingError as e:
+        if backend!='auto' or str(self.device)!='cpu': raise
+        warn_user(f'{self.name} is run by LiteRT: {e}')
+        self.session = self.network = None
         self.start_litert()
 
 # %% ../../nbs/317_models.engines.ipynb #16f158aa

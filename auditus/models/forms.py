@@ -95,6 +95,16 @@ def find_time_axis(
     if len(short)!=len(long): return None
     return next((i for i,(a,b) in enumerate(zip(short, long)) if a!=b), None)
 
+# %% ../../nbs/214_models.forms.ipynb #2b26ee4a
+def runs_along_last(
+    a, # numpy array `(tokens, dim)`: frames of a sound
+    b, # of the same sound with another end
+)->bool:
+    "Whether what should be the size of a frame is time: all tokens have changed, and none of the first numbers of any."
+    changed = np.abs(a-b)>1e-6*np.abs(a).max()
+    numbers = changed.any(0)
+    return bool(numbers.any() and changed.any(1).all() and len(numbers)>3 and not numbers[:len(numbers)//2].any())
+
 # %% ../../nbs/214_models.forms.ipynb #117f282f
 # of samples, that networks cut sound into
 _piece_sizes = (2, 4, 5, 8, 10, 16, 20, 32, 40, 64, 80, 100, 128, 160, 200, 256, 320, 400, 441, 480, 512,

@@ -6,16 +6,18 @@
 __all__ = ['describe_graph']
 
 # %% ../../nbs/320_models.graph.ipynb #5e76803e
-import json, shutil
+import inspect, json, shutil
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..sound.errors import hands_on_to, SettingError
+from ..sound.errors import SettingError, check_names
 from ..sound.whole import write_whole
 from ..sound.files import said_plainly
 from ..sound.wording import brief
-from .base import AudioModel, Graph, hash_files
+from .state import hash_files
+from .base import AudioModel, Graph
 from .onnx import described, open_file
+from .names import numbered_labels
 from .ports import GraphFile, feature_makers, files_beside, read_ports, recognize
 from .described import describe_ports, description_file, gather_settings, setting_names
 from .passes import GraphPasses
@@ -88,6 +90,7 @@ def open_graph(
     peak:float|None=None, # level that the loudest sample of each window is brought to
     inputs:dict|None=None, # what other inputs are given, by name; 'waves' marks the one for the samples
     features=None, # function of waves `(n, samples)` that makes what the graph takes
+    target_sr:int|None=None, # the rate (Hz), where neither `sr` nor the file says it
 )->AudioModel:
     """Open a network that somebody else made, or that `export` wrote.
     Raises `SettingError` for what must be known and isn't, and `ModelNotFoundError` for what is no graph."""
@@ -97,7 +100,7 @@ def open_graph(
         if odd := [k for k,v in given.items() if v is not None]:
             raise SettingError(f'{brief(file.path)} says itself what it hears: `{odd[0]}` can not be given')
         return open_file(name, device, dtype, backend)
-    s = gather_settings(file, given)
+    s = gather_settings(file, given, target_sr)
     known,_ = recognize(file)
     otherwise = s.pop('activation_otherwise', None)
     model = GraphModel(str(name), file.path, describe_ports(file, s), None, file)
@@ -105,18 +108,27 @@ def open_graph(
     elif device is not None and str(device)!='cpu' and backend is None: model.start_tflite('torch', dtype, device)
     else: model.start_tflite(backend or 'litert', dtype, device)
     model.probe(s.get('labels'), otherwise)
+    model.settle_engine(backend)
     if known: return model
     return model.check({k:v for k,v in given.items() if v is not None})
 
 # %% ../../nbs/320_models.graph.ipynb #0ae26825
+def _refuse_function(model): # one that was opened with a function of features
+    if not callable(model.about['features']): return
+    called = getattr(model.about['features'], '__name__', 'f')
+    raise SettingError(f'{model.name} was opened with a function, features={called}, which no file can hold: give it, '
+                       f'and what else must be known, each time, as in AudioPipeline({brief(model.path)}, '
+                       f'features={called}, sr={model.sr})')
+
 @patch
 def settings(self:GraphModel)->dict:
     "Return the settings that open the graph again, as JSON. Raises `SettingError` where a function is among them."
     a = self.about
-    if callable(a['features']):
-        raise SettingError(f'{self.name} was opened with a function of features, which no file can hold')
+    _refuse_function(self)
     wave = {a['wave']['name']: 'waves'} if a['others'] else {}
-    known = dict(sr=a['sr'], context=self.context, **a['outputs'], labels=self.labels, peak=a['peak'],
+    # names that nobody gave are left out: there may be a file of others beside it, one day
+    labels = None if self.labels==numbered_labels(len(self.labels or ())) else self.labels
+    known = dict(sr=a['sr'], context=self.context, **a['outputs'], labels=labels, peak=a['peak'],
                  activation=self.activation if 'logits' in a['outputs'] else None,
                  inputs=(a['others']|wave) or None, features=a['features'])
     return {k:v for k,v in known.items() if v is not None}
@@ -130,12 +142,12 @@ def save(self:GraphModel, folder:Path)->dict: # arguments for `load_model`
     return {'name': f'{{folder}}/{self.path.name}', 'graph': None, 'context': None}
 
 # %% ../../nbs/320_models.graph.ipynb #af4d42a9
-@hands_on_to(open_graph)
 def describe_graph(
     path, # of an .onnx or .tflite file
     **settings, # as in `open_graph`
 )->Path: # of the description
     "Write beside a graph what is known of it, so that its path is enough. Raises `SettingError` for what doesn't fit."
+    check_names('describe_graph', settings, [*inspect.signature(open_graph).parameters][1:])
     model = open_graph(path, **settings)
     if not isinstance(model, GraphModel) or model.file is None:
         raise SettingError(f'{brief(path)} says itself what it hears, and needs no description')
@@ -163,9 +175,11 @@ def graph(self:GraphModel)->Graph:
 @patch
 def describe(self:GraphModel)->dict:
     "Return what is known of it. Raises `SettingError` where a function is part of it."
-    if callable(self.about['features']):
-        raise SettingError(f'{self.name} was opened with a function of features, which no file can hold')
+    _refuse_function(self)
     return self.about | {'labels': self.labels}
+
+@patch
+def describe_network(self:GraphModel)->dict: return self.about | {'features': None} # which are made outside of it
 
 @patch(cls_method=True)
 def from_description(cls:GraphModel,

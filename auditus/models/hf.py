@@ -9,7 +9,8 @@ __all__ = ['huggingface', 'from_description']
 from pathlib import Path
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError
-from .base import AudioModel, on_backend
+from .base import AudioModel
+from .backends import on_backend
 from .arithmetic import pack_linears, quantize_linears
 from .device import as_device, as_dtype, as_precision, configure_torch, packing_pays, runs_on_cpu
 from .weights import (

@@ -12,7 +12,8 @@ import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError, check_choice
 from .registry import in_folder, note_places, shareable
-from .base import AudioModel, ModelFrames, _make_model, hash_tensors
+from .state import hash_tensors
+from .base import AudioModel, ModelFrames, _make_model
 from .device import as_device, tracks_gradients
 from .graph import GraphModel
 from .callable import CallableModel
@@ -81,8 +82,8 @@ class LearntGraph(LearntWeights):
         "Run the network; where it is trained, what it gives hangs together with its weights."
         if not tracks_gradients() or layer!=-1: return super().run(prepared, layer)
         import torch
-        found = [self._pass_tensors(x) for _,x in prepared]
-        places = np.argsort(np.concatenate([p for p,_ in prepared]))
+        found = [self._pass_tensors(x, real) for _,x,real in prepared]
+        places = np.argsort(np.concatenate([p for p,*_ in prepared]))
         rows = {role: [row for part in found for row in part[role]] for role in self.roles}
         rows = {role: [a[i] for i in places] for role,a in rows.items()}
         pooled,logits = (torch.stack(rows[k]) if k in rows else None for k in ('pooled', 'logits'))
@@ -92,15 +93,17 @@ class LearntGraph(LearntWeights):
 
     def _pass_tensors(self,
         x:np.ndarray, # `(n, samples)`
+        real:np.ndarray, # `(n,)`, how many samples of each row are the sound's
     )->dict: # tensors by role, of all rows
         "Run rows, as many at once as the graph takes."
         import torch
         name,shape = (self.about['wave'][k] for k in ('name', 'shape'))
         alone,size,found = len(shape)==1,shape[0] if len(shape)>1 and shape[0] else len(x),[]
         for i in range(0, len(x), 1 if alone else size):
-            part = x[i:i+1] if alone else x[i:i+size]
-            filled = part if alone or len(part)==size else np.pad(part, ((0, size-len(part)), (0, 0)))
-            feed = self._feed(filled)
+            part,count = (a[i:i+1] if alone else a[i:i+size] for a in (x, real))
+            missing = 0 if alone else size-len(part)
+            filled = np.pad(part, ((0, missing), (0, 0)))
+            feed = self._feed(filled, np.pad(count, (0, missing), constant_values=x.shape[1]))
             if alone: feed[name] = feed[name][0]
             given = self.network(*(torch.from_numpy(a).to(self.device) for a in feed.values()))
             found.append([self._rows_of(k, a.float(), len(filled))[:len(part)] for k,a in zip(self.roles, given)])

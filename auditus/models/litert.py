@@ -65,7 +65,8 @@ class LitertSession:
         self.details = {d['index']:d for d in self.interpreter.get_tensor_details()}
 
     def _run_once(self, inputs): # list of arrays
-        for name,a in inputs.items(): self.interpreter.set_tensor(self.inputs[name]['index'], a)
+        for name,a in inputs.items():
+            self.interpreter.set_tensor(self.inputs[name]['index'], _as_held(a, self.inputs[name]))
         self.interpreter.invoke()
         return [_as_float(self.interpreter.get_tensor(i), self.details[i]) for i in self.outputs]
 
@@ -76,13 +77,23 @@ class LitertSession:
         fits = all(a.shape==tuple(self.inputs[k]['shape']) for k,a in inputs.items())
         with self.lock:
             if fits: return self._run_once(inputs)
-            n = max(map(len, inputs.values()))
+            n = max(len(a) for k,a in inputs.items() if a.shape!=tuple(self.inputs[k]['shape']))
             found = [self._run_once({k:self._row(k, a, i) for k,a in inputs.items()}) for i in range(n)]
         return [np.concatenate(parts) if parts[0].ndim else np.stack(parts) for parts in zip(*found)]
 
     def _row(self, name, a, i): # what one run takes of an input
         shape = tuple(self.inputs[name]['shape'])
         return a if a.shape==shape else a[i].reshape(shape)
+
+def _as_held(
+    a:np.ndarray, # what an input is given
+    details:dict, # what LiteRT says of it
+)->np.ndarray:
+    "Return numbers as an input of whole numbers with a scale holds them."
+    known,kind = details['quantization_parameters'],np.dtype(details['dtype'])
+    if a.dtype==kind or kind.kind=='f' or not len(known['scales']): return a
+    least,most = np.iinfo(kind).min,np.iinfo(kind).max
+    return np.clip(np.round(a/known['scales'])+known['zero_points'], least, most).astype(kind)
 
 def _as_float(
     a:np.ndarray, # a tensor

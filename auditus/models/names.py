@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from ..sound.errors import SettingError
 from ..sound.wording import brief
+from .state import label_files
 
 # %% ../../nbs/305_models.names.ipynb #fc977d04
 _columns = ('label', 'labels', 'display_name', 'name', 'names', 'class', 'class_name', 'common_name', 'scientific_name',
@@ -106,15 +107,17 @@ def read_labels(
     return found
 
 # %% ../../nbs/305_models.names.ipynb #168cad87
+def numbered_labels(
+    n:int, # classes
+)->list:
+    "Return what classes are called that nobody has named."
+    return [f'class {i}' for i in range(n)]
+
 def labels_beside(
     path:Path, # of a graph
     n:int, # its classes
 )->list|None:
     "Find labels in the folder of a graph."
-    stems = path.stem,f'{path.stem}_labels',f'{path.stem}_Labels','labels','Labels','classes','label'
-    names = [f'{stem}.{end}' for stem in stems for end in ('txt', 'csv')]
-    alike = {*path.parent.glob('*[lL]abels*.txt'), *path.parent.glob('*[lL]abels*.csv')}
-    for f in [path.with_name(m) for m in names]+sorted(alike):
-        if not f.is_file(): continue
+    for f in label_files(path):
         try: return read_labels(f, n)
         except SettingError: continue # another graph's

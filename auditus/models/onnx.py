@@ -9,20 +9,19 @@ __all__ = []
 import json, warnings
 from pathlib import Path
 from ..sound.wording import brief
-from ..sound.errors import AuditusError, ModelNotFoundError, SettingError, require, warn_user
+from ..sound.errors import AuditusError, check_choice, ModelNotFoundError, SettingError, require, warn_user
 from ..sound.sums import damaged_files, write_checksums
 from ..sound.json import parse_json
 from ..sound.whole import write_whole
 from ..sound.files import cache_folder, said_plainly
 from .registry import find_opener
 from .base import AudioModel, Graph
+from .backends import try_session
 from .device import as_device, as_precision
 from .sessions import (
     _import_openvino, check_backend, extras, files, is_installed, look_into, precisions, sessions)
 
 # %% ../../nbs/300_models.onnx.ipynb #76e1bdb0
-close_enough = 1e-4 # of outputs in float32, relative to their largest
-
 def to_onnx(
     graph:Graph, # of a model
     path:Path, # to write to
@@ -66,23 +65,6 @@ def quantize(
     finally: logging.getLogger().removeFilter(quiet)
     new.replace(path)
 
-def try_session(
-    session, # of the converted graph, in float32
-    graph:Graph, # what it was made of
-    name:str, # of the model
-    backend:str, # the engine
-):
-    "Refuse a conversion that says something else than torch."
-    import torch
-    for example in graph.examples:
-        with torch.no_grad(): wanted = graph.network(*example.values())
-        for k,a,b in zip(graph.outputs, session(example), wanted):
-            off = float((a-b).abs().max()/b.abs().max().clamp(min=1)) if a.shape==b.shape else float('inf')
-            if not off<close_enough:
-                shapes = {n:tuple(v.shape) for n,v in example.items()}
-                raise SettingError(f'{name} can not be served by backend={backend!r}: its {k} differ '
-                                   f"from torch's by {off:.1e} for inputs of {shapes}. Use backend='torch'")
-
 # %% ../../nbs/300_models.onnx.ipynb #bf4ac16b
 def converted(
     make, # makes the model; `make(bare=True)` without its weights
@@ -95,7 +77,7 @@ def converted(
     from importlib.metadata import version
     from auditus import __version__
     engine = version(extras[backend][0])
-    known = [bare.weights_hash(), bare.describe(), backend, dtype=='int8', engine, version('torch'),
+    known = [bare.weights_hash(), bare.describe_network(), backend, dtype=='int8', engine, version('torch'),
              version('transformers'), __version__]
     folder = cache_folder()/hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:24]
     file = folder/files[backend]
@@ -190,6 +172,7 @@ def open_file(
     device = 'cpu' if device is None else device
     # without torch, where nothing asks for it
     precision = 'float32' if dtype is None else as_precision(dtype, as_device(device))
+    check_choice('backend', backend, (None, 'auto', 'torch', 'onnx', 'openvino'))
     if backend in (None, 'torch'): backend = 'auto' # a file is no torch
     if backend=='auto':
         fits = (b for b in ('openvino', 'onnx') if is_installed(b) and precision in precisions[b])

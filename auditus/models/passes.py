@@ -32,7 +32,7 @@ def _length_for(self:GraphPasses, n:int)->int: # samples that the graph is given
     return self.samples or n+-n%self.multiple
 
 @patch
-def prepare(self:GraphPasses, waves:list)->list: # of `(places, samples (n, length))`
+def prepare(self:GraphPasses, waves:list)->list: # of `(places, samples (n, length), how many of each row are real)`
     "Put waves that are run together into arrays."
     groups = {}
     for i,w in enumerate(waves): groups.setdefault(self._length_for(len(w)), []).append(i)
@@ -40,7 +40,7 @@ def prepare(self:GraphPasses, waves:list)->list: # of `(places, samples (n, leng
     for n,places in groups.items():
         x = np.zeros((len(places), n), np.float32)
         for row,i in zip(x, places): row[:len(waves[i])] = waves[i][:n]
-        found.append((places, self._leveled(x)))
+        found.append((places, self._leveled(x), np.array([min(len(waves[i]), n) for i in places])))
     return found
 
 @patch
@@ -50,17 +50,37 @@ def _leveled(self:GraphPasses, x): # as it is, or each row brought to the level 
     return np.where(loudest>0, x/np.where(loudest>0, loudest, 1)*np.float32(self.about['peak']), x).astype(np.float32)
 
 @patch
-def _feed(self:GraphPasses, x)->dict: # what the graph takes, by the names of its inputs
-    wave = self.about['wave']
-    a = x if self.features is None else np.asarray(self.features(x))
+def _make_features(self:GraphPasses, x): # numpy array of the shape that the graph takes
+    wave,called = self.about['wave'],f'`features`, given waves {x.shape},'
+    # it is somebody else's function
+    try: a = np.asarray(self.features(x))
+    except Exception as e: raise SettingError(f'{called} raises {type(e).__name__}: {e}') from e
     shape = wave['shape']
-    if self.features is None and len(shape)==3: a = a[:,None] if shape[1]==1 else a[...,None]
-    elif self.features is not None and len(shape)==a.ndim+1: a = a[:,None] if shape[1]==1 else a[...,None]
-    feed = {wave['name']: a.astype(wave['kind'])}
-    for k,v in self.about['others'].items():
-        v = np.asarray(v, self.about['kinds'][k])
-        feed[k] = v
+    if len(shape)==a.ndim+1>1: a = a[:,None] if shape[1]==1 else a[...,None]
+    fits = len(a.shape)==len(shape) and len(a)==len(x) and all(d in (None, m) for d,m in zip(shape[1:], a.shape[1:]))
+    if len(shape)<2 or fits and a.dtype.kind in 'fiub': return a
+    takes = ', '.join('n' if i==0 else '?' if d is None else str(d) for i,d in enumerate(shape))
+    raise SettingError(f'{called} gives an array {a.shape} of {a.dtype}, and {self.name} takes ({takes}) of {wave["kind"]}')
+
+@patch
+def _feed(self:GraphPasses, x, real=None)->dict: # what the graph takes, by the names of its inputs
+    wave = self.about['wave']
+    shape = wave['shape']
+    if self.features is not None: a = self._make_features(x)
+    else: a = x.reshape(len(x), *(1 if d==1 else -1 for d in shape[1:])) if len(shape)>2 else x
+    # features may be the whole numbers already that LiteRT would make of floating-point ones
+    feed = {wave['name']: a if wave.get('whole')==a.dtype.name else a.astype(wave['kind'])}
+    real = np.full(len(x), x.shape[1]) if real is None else real
+    for k,v in self.about['others'].items(): feed[k] = self._fill_input(k, real if v=='samples' else v, len(x))
     return {k:feed[k] for k in self.about['order']}
+
+@patch
+def _fill_input(self:GraphPasses, name:str, v, n:int): # numpy array for an input beside that for the samples
+    a,shape = np.asarray(v, self.about['kinds'][name]),self.about.get('shapes', {}).get(name)
+    if shape is None: return a
+    if a.ndim==len(shape)-1: a = a[None] # of a row
+    elif a.ndim==len(shape)+1: a = a[0] # a row for a graph that takes one
+    return np.repeat(a, n, 0) if shape and shape[0] is None and len(a)==1 else a
 
 # %% ../../nbs/316_models.passes.ipynb #7687d7fb
 @patch
@@ -84,17 +104,20 @@ def _in_shape(self:GraphPasses, role:str, a, n:int): # numpy array `(n, dim)`, o
     return a.reshape(n, -1)
 
 @patch
-def _pass(self:GraphPasses, x)->dict: # arrays by role, of all rows
+def _pass(self:GraphPasses, x, real=None)->dict: # arrays by role, of all rows
     "Run rows, as many at once as the graph takes."
+    real = np.full(len(x), x.shape[1]) if real is None else real
     shape = self.about['wave']['shape']
     no_batch,fixed = len(shape)==1,shape[0] if len(shape)>1 else None
     step = 1 if no_batch or self.singly else fixed or len(x)
     found = []
     for i in range(0, len(x), step):
-        part = x[i:i+step]
+        part,count = x[i:i+step],real[i:i+step]
         n = len(part)
-        if fixed and n<fixed: part = np.concatenate([part, np.zeros((fixed-n, part.shape[1]), np.float32)])
-        feed = self._feed(part)
+        if fixed and n<fixed:
+            part = np.concatenate([part, np.zeros((fixed-n, part.shape[1]), np.float32)])
+            count = np.concatenate([count, np.full(fixed-n, part.shape[1])])
+        feed = self._feed(part, count)
         if no_batch: feed[self.about['wave']['name']] = feed[self.about['wave']['name']][0]
         given = self._call(feed)
         found.append([self._in_shape(k, a, len(part))[:n] for k,a in zip(self.roles, given)])
@@ -104,13 +127,13 @@ def _pass(self:GraphPasses, x)->dict: # arrays by role, of all rows
 _faint = 1e-5 # of full scale
 
 @patch
-def _finite_pass(self:GraphPasses, x)->dict: # as `_pass`
+def _finite_pass(self:GraphPasses, x, real=None)->dict: # as `_pass`
     "Run rows, those again with a faint noise that give no numbers."
-    out = self._pass(x)
+    out = self._pass(x, real)
     bad = ~np.all([np.isfinite(a).reshape(len(x), -1).all(1) for a in out.values()], axis=0)
     if not bad.any(): return out
     noise = _faint*np.random.default_rng(0).standard_normal(x.shape[1]).astype(np.float32)
-    again = self._pass(x[bad]+noise)
+    again = self._pass(x[bad]+noise, None if real is None else real[bad])
     if not all(np.isfinite(a).all() for a in again.values()):
         raise AudioInputError(f'{self.name} gives no numbers (NaN) for {bad.sum()} of {len(x)} windows: '
                               'it can not be used for such sound')
@@ -120,7 +143,7 @@ def _finite_pass(self:GraphPasses, x)->dict: # as `_pass`
 @patch
 def run(self:GraphPasses, prepared:list, layer=-1)->ModelFrames:
     if layer!=-1: raise SettingError(f'{self.name} gives its last layer only: `layer` must be -1, got {layer!r}')
-    parts = [(places, self._finite_pass(x)) for places,x in prepared]
+    parts = [(places, self._finite_pass(x, real)) for places,x,real in prepared]
     n,first = sum(len(p) for p,_ in parts),parts[0][1]
     def gathered(role):
         a = np.zeros((n, first[role].shape[1]), np.float32)

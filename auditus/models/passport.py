@@ -14,17 +14,19 @@ from ..sound.errors import AuditusError, ModelNotFoundError
 from ..sound.files import cache_folder
 from ..sound.wording import brief
 from ..sound.whole import write_whole
-from .base import AudioModel, group_graph, hash_files, load_model
+from .registry import other_backends
+from .state import hash_files
+from .base import AudioModel, group_graph, load_model
 from .forms import noise
 from .probes import (
-    Listener, are_same, compare_engines, find_company, find_instability, find_padding, find_where_cut,
+    Listener, all_finite, are_same, compare_engines, find_company, find_instability, find_padding, find_where_cut,
     find_wrongs, half_of, hear_end, hear_levels, hear_stereo, say_raised, long_pass_s, longest_pass_s, make_chirp,
     one_step, probe_lengths, try_lengths)
 
 # %% ../../nbs/228_models.passport.ipynb #345c8159
 # a clip's vector can not be trusted where a model has one of these
 _serious = {'fails', 'padding', 'mask', 'cut', 'batch', 'order', 'random', 'first call', 'labels', 'deaf', 'long',
-            'engine', 'rate'}
+            'engine', 'rate', 'finite'}
 
 # %% ../../nbs/228_models.passport.ipynb #eb95960f
 class Passport:
@@ -73,8 +75,9 @@ def _examine_shortly(
     batch,back = ears.hear(half, long, mate),ears.hear(mate, long, half)[::-1]
     alone = ears.hear(half)[0]
     defects = find_padding(second, alone, batch[0], model.padding_counts)
-    defects |= find_instability(ears, first, second, batch[1], back[1])
-    if not defects: defects |= find_company(ears, [alone, second], batch, back)
+    numbers = all_finite(first) and all_finite(second)
+    if numbers: defects |= find_instability(ears, first, second, batch[1], back[1])
+    if numbers and not defects: defects |= find_company(ears, [alone, second], batch, back)
     defects |= find_wrongs(model, second, alone, n)
     soft,found = hear_levels(ears, half, least)
     defects |= found
@@ -156,7 +159,9 @@ def _fingerprint(
     def start(file):
         with open(file, 'rb') as f: return hashlib.sha256(f.read(2**16)).hexdigest()
     content = hash_files(files) if getattr(model, 'file_is_network', False) else [*map(start, sorted(files))]
-    packages = ['transformers', 'torch', *([_packages[model.backend]] if model.backend in _packages else [])]
+    brought = getattr(other_backends().get(model.backend), 'dist', None) # the package of an engine of others
+    engine = _packages.get(model.backend) or brought and brought.name
+    packages = ['transformers', 'torch', *([engine] if engine else [])]
     known = [about, model.backend, model.precision, __version__, *map(version, packages), content,
              *sorted(f.stat().st_size for f in files)]
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:24]

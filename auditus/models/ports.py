@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/310_models.ports.ipynb #28cf695b
-import json, re
+import ast, json, re
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -22,6 +22,7 @@ class Port(NamedTuple):
     name:str
     shape:tuple # `None` where a size is open
     kind:str='float32' # number format, as numpy calls it
+    whole:str='' # that of whole numbers with a scale, which LiteRT makes of it
 
 class GraphFile(NamedTuple):
     "What a file says of itself."
@@ -33,23 +34,34 @@ class GraphFile(NamedTuple):
     labels:list|None=None # names of classes
     tflite:TfliteFile|None=None # the graph itself, where it is one of TFLite
     quantized:bool=False # are its numbers whole numbers with a scale?
+    aliases:dict={} # what its signatures call inputs and outputs → names of tensors
+
+    def called(self, name:str)->str:
+        "Return the name that a signature has for an input or an output, or else its own."
+        return next((k for k,v in self.aliases.items() if v==name), name)
 
     def ports_text(self)->str:
         "Say what goes in and comes out, for errors."
-        def one(p): return f"{p.name} ({', '.join('?' if d is None else str(d) for d in p.shape)})"
+        def one(p): return f"{self.called(p.name)} ({', '.join('?' if d is None else str(d) for d in p.shape)})"
         return f"it takes {', '.join(map(one, self.inputs))} and gives {', '.join(map(one, self.outputs))}"
 
 # %% ../../nbs/310_models.ports.ipynb #396640f2
 _kinds = {'tensor(float)': 'float32', 'tensor(float16)': 'float16', 'tensor(double)': 'float64',
           'tensor(int64)': 'int64', 'tensor(int32)': 'int32', 'tensor(int16)': 'int16', 'tensor(bool)': 'bool'}
 
+def _read_note(text:str): # what it holds: JSON, a literal of Python, or a list with line breaks or commas
+    for read in (json.loads, ast.literal_eval):
+        # nested as deep as nobody means it
+        try: return read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError): pass
+    return [t.strip() for t in (text.splitlines() if '\n' in text else text.split(','))]
+
 def _noted_labels(notes:dict)->list|None: # those that somebody wrote into a file's notes
     for k in ('labels', 'classes', 'class_names', 'names', 'id2label'):
-        text = notes.get(k) or ''
-        try: found = json.loads(text)
-        except ValueError: found = text.splitlines() if '\n' in text else None
-        if isinstance(found, dict) and all(str(i) in found for i in range(len(found))):
-            found = [found[str(i)] for i in range(len(found))]
+        found = _read_note(notes.get(k) or '')
+        if isinstance(found, dict):
+            by_text = {str(i):v for i,v in found.items()}
+            if all(str(i) in by_text for i in range(len(found))): found = [by_text[str(i)] for i in range(len(found))]
         if isinstance(found, list) and len(found)>1 and all(isinstance(l, str) for l in found): return found
 
 def read_onnx_ports(
@@ -112,11 +124,12 @@ def read_tflite_ports(
     file = TfliteFile(path)
     def port(i):
         shape = tuple(None if d<=0 else d for d in file.shape(i))
-        return Port(file.name(i), shape, file.kind(i).lower())
+        kind = file.kind(i).lower()
+        return Port(file.name(i), shape, *(('float32', kind) if file.is_scaled(i) else (kind,)))
     outputs = [*map(port, file.outputs)]
     inner = {p.name:p for p in map(port, sorted({*file.made()}))}
     return GraphFile(path, [*map(port, file.inputs)], outputs, inner, {}, _archived_labels(path), file,
-                     file.is_quantized())
+                     file.is_quantized(), {k:file.name(i) for k,i in file.signatures.items()})
 
 def read_ports(
     name, # path of an .onnx or .tflite file
@@ -152,6 +165,9 @@ def _widest(file:GraphFile, least:int, but:str)->str|None: # name of the widest 
 def _perch(file):
     if _samples(file)!=160_000 or not (pooled := _of_width(file, 1536)): return None
     logits = _widest(file, 5000, pooled)
+    # a network of somebody's own may be as wide, and hear as many samples at another rate
+    spatial = any(len(p.shape)==4 and p.shape[-1]==1536 for p in file.outputs)
+    if not (logits or spatial or 'perch' in file.path.name.lower()): return None
     return {'sr': 32000, 'pooled': pooled} | ({'logits': logits, 'activation': 'softmax'} if logits else {})
 
 def _birdnet_2(file):
@@ -163,6 +179,7 @@ def _birdnet_2(file):
 def _birdnet_3(file):
     if _samples(file)!=96_000 or not (pooled := _of_width(file, 1280)): return None
     logits = _widest(file, 5000, pooled)
+    if not (logits or 'birdnet' in file.path.name.lower()): return None
     # some exports give scores, some what a sigmoid makes scores of
     return {'sr': 32000, 'pooled': pooled} | ({'logits': logits, 'activation_otherwise': 'sigmoid'} if logits else {})
 

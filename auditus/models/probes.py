@@ -31,6 +31,7 @@ def _change_end(
 # %% ../../nbs/227_models.probes.ipynb #38550d56
 _tolerance = {'float32': 1e-4} # of all that is said
 _narrow_tolerance = 5e-2 # in number formats with fewer digits
+_smallest = 1e-3 # below that, what is said counts as nothing
 
 def _plain(
     a, # array or tensor
@@ -44,7 +45,8 @@ def _off(
 )->float: # infinite where shapes differ
     "Return how far two results are apart."
     if a.keys()!=b.keys() or any(a[k].shape!=b[k].shape for k in a): return float('inf')
-    def apart(x, y): return 0. if not x.size else float(np.abs(x-y).max()/max(1, np.abs(y).max()))
+    # relative, so that what changes small numbers is seen as well
+    def apart(x, y): return 0. if not x.size else float(np.abs(x-y).max()/max(_smallest, np.abs(y).max()))
     found = [apart(a[k], b[k]) for k in a]
     return float('inf') if np.isnan(found).any() else max(found)
 

@@ -13,9 +13,12 @@ from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, warn_user
 
 # %% ../../nbs/150_models.registry.ipynb #b85280f2
+def _entries(group:str)->dict: # name → entry point
+    return {e.name:e for e in sorted(entry_points(group=group), key=lambda e: e.name)}
+
 def registered()->dict: # name → entry point
     "Return all models that this installation knows by name."
-    return {e.name:e for e in sorted(entry_points(group='auditus.models'), key=lambda e: e.name)}
+    return _entries('auditus.models')
 
 # %% ../../nbs/150_models.registry.ipynb #ebc0eeaf
 def find_entry(
@@ -39,6 +42,13 @@ def load_entry(
     except (ImportError, AttributeError) as e:
         raise ModelNotFoundError(f"the model {entry.name!r} is registered as {entry.value}, which can not be imported "
                                  f'({e}): install the package that brings it again, or take it off') from e
+
+# %% ../../nbs/150_models.registry.ipynb #9de92e7e
+own_backends = 'torch', 'openvino', 'onnx', 'litert', 'auto'
+
+def other_backends()->dict: # name → entry point
+    "Return the engines that other packages have registered."
+    return {k:e for k,e in _entries('auditus.backends').items() if k not in own_backends}
 
 # %% ../../nbs/150_models.registry.ipynb #56d36514
 def find_opener(

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from ..sound.wording import brief
 from ..sound.errors import ModelNotFoundError, SettingError
-from .base import AudioModel, Graph, hash_files, ModelFrames, on_backend
+from .state import hash_files
+from .base import AudioModel, Graph, ModelFrames
+from .backends import on_backend
 from .device import (
     as_device, as_dtype, as_precision, configure_torch, inference, runs_on_cpu, unrounded_convolutions)
 

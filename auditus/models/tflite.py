@@ -30,6 +30,7 @@ class TfliteTensor(NamedTuple):
     name:str
     shape:list # -1 where a size is open
     kind:str # number format, such as 'FLOAT32'
+    scaled:bool = False # does it say what whole numbers stand for?
 
 class TfliteOperator(NamedTuple):
     "What a graph runs: an operator, and the numbers of the tensors that it takes and gives."
@@ -55,7 +56,7 @@ class TfliteFile:
             graph = model.Subgraphs(0)
             self.inputs,self.outputs = (_as_list(f()) for f in (graph.InputsAsNumpy, graph.OutputsAsNumpy))
             self.tensors = self._read_tensors(graph)
-            self.steps = self._read_operators(model, graph)
+            self.steps,self.signatures = self._read_operators(model, graph),self._read_signatures(model)
         # a damaged file makes the classes raise what they will
         except Exception as e: raise self._damaged(e) from e
 
@@ -66,7 +67,17 @@ class TfliteFile:
         kinds,found = numbers_of(self.schema.TensorType),[]
         for t in map(graph.Tensors, range(graph.TensorsLength())):
             shape = t.ShapeAsNumpy() if t.ShapeSignatureIsNone() else t.ShapeSignatureAsNumpy()
-            found.append(TfliteTensor((t.Name() or b'').decode(errors='replace'), _as_list(shape), kinds[t.Type()]))
+            q = t.Quantization()
+            found.append(TfliteTensor((t.Name() or b'').decode(errors='replace'), _as_list(shape), kinds[t.Type()],
+                                      q is not None and q.ScaleLength()==1))
+        return found
+
+    def _read_signatures(self, model)->dict: # what inputs and outputs of the graph are called → number of the tensor
+        found = {}
+        for s in map(model.SignatureDefs, range(model.SignatureDefsLength())):
+            if s.SubgraphIndex(): continue
+            for t in [*map(s.Inputs, range(s.InputsLength())), *map(s.Outputs, range(s.OutputsLength()))]:
+                found.setdefault((t.Name() or b'').decode(errors='replace'), t.TensorIndex())
         return found
 
     def _read_operators(self, model, graph)->list: # of `TfliteOperator`
@@ -125,6 +136,11 @@ def made(self:TfliteFile)->list: # of int
 def is_quantized(self:TfliteFile)->bool:
     "Whether its numbers are whole numbers with a scale."
     return not _whole_kinds.isdisjoint(t.kind for t in self.tensors)
+
+@patch
+def is_scaled(self:TfliteFile, i:int)->bool:
+    "Whether a tensor of whole numbers says what they stand for."
+    return self.kind(i) in _whole_kinds and self.tensors[i].scaled
 
 @patch
 def content(self:TfliteFile, i:int): # numpy array, or `None` where the tensor is computed

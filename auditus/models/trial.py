@@ -9,9 +9,11 @@ __all__ = []
 import numpy as np
 from fastcore.basics import patch
 from ..sound.errors import AuditusError, ModelNotFoundError, SettingError
-from .forms import find_multiple
+from .forms import find_multiple, noise, runs_along_last
 from .passport import RefusedModelError, check_opened
-from .names import labels_beside, read_labels
+from .litert import LitertSession
+from .probes import _engine_tolerance, _narrow_tolerance, _off
+from .names import labels_beside, numbered_labels, read_labels
 from .described import _ask
 
 # %% ../../nbs/318_models.trial.ipynb #3a615509
@@ -36,7 +38,7 @@ def probe(self:GraphTrial,
     out = self._shortest_pass() if self.samples is None else self._window_pass()
     self.pooled_dim = out['pooled'].shape[1] if 'pooled' in out else None
     self.frame_dim = out['frames'].shape[2] if 'frames' in out else self.pooled_dim
-    if self.samples is None and 'frames' in out: self._check_width()
+    if 'frames' in out: self._check_width() if self.samples is None else self._check_time_axis()
     if 'logits' in out: self._find_classes(out['logits'], labels, otherwise)
     elif labels is not None:
         raise SettingError('`labels` are of classes, and which output scores them is not known: '
@@ -57,11 +59,21 @@ def _check_width(self:GraphTrial):
                        'no (n, tokens, dim) there')
 
 @patch
+def _check_time_axis(self:GraphTrial):
+    "Raise `SettingError` where the last axis of the frames runs along time."
+    waves = np.stack([noise(self.samples)]*2)
+    waves[1,-(self.samples//4):] = noise(self.samples//4, 1)
+    if not runs_along_last(*self._finite_pass(waves)['frames']): return
+    raise SettingError(f'`frames`: the last axis of {self.about["outputs"]["frames"]!r} runs along time, and must be the '
+                       f'size of a frame: {self.name} gives no (n, tokens, dim) there. Name another output or inner '
+                       'tensor, or have the graph exported with its axes swapped')
+
+@patch
 def _find_classes(self:GraphTrial, logits, labels, otherwise):
     n = logits.shape[1]
     if labels is not None: self.labels = read_labels(labels, n)
     elif self.file.labels and len(self.file.labels)==n: self.labels = self.file.labels
-    else: self.labels = labels_beside(self.path, n) or [f'class {i}' for i in range(n)]
+    else: self.labels = labels_beside(self.path, n) or numbered_labels(n)
     if self.about['activation'] is not None: return
     if logits.min()<0 or logits.max()>1:
         if otherwise is None:
@@ -116,6 +128,29 @@ def _shortest_pass(self:GraphTrial)->dict: # as `_pass`
 
 # %% ../../nbs/318_models.trial.ipynb #908d2683
 @patch
+def run_by_litert(self:GraphTrial, waves:list)->list: # as `_pass`, of each
+    "Run waves by the engine that a TFLite file was written for."
+    kept = self.session,self.network
+    self.session = self.network = None
+    self.litert = LitertSession(self.path, self._tensor_numbers(), self._open_sizes())
+    try: return [self._finite_pass(w[None]) for w in waves]
+    finally: (self.session,self.network),self.litert = kept,None
+
+@patch
+def compare_with_litert(self:GraphTrial):
+    "Raise `SettingError` where torch, or what was converted from it, says something else than LiteRT."
+    if self.file.tflite is None or self.litert is not None: return
+    waves = _probe_waves(self.samples, self.sr)
+    # one by one: whether it takes several is found out later
+    found,wanted = [self._finite_pass(w[None]) for w in waves],self.run_by_litert(waves)
+    limit = _engine_tolerance if self.precision=='float32' else _narrow_tolerance
+    for role in self.roles:
+        off = max(_off({role: a[role]}, {role: b[role]}) for a,b in zip(found, wanted))
+        if not off<=limit:
+            raise SettingError(f"{self.name} can not be run by backend={self.backend!r}: its {role} differ from LiteRT's "
+                               f"by {off:.1e}. Use backend='litert'")
+
+@patch
 def check(self:GraphTrial,
     given:dict, # settings that it was opened with
 ): # itself
@@ -126,6 +161,6 @@ def check(self:GraphTrial,
         if not self.singly and refused<={'batch', 'order', 'fails'}:
             self.singly = self.about['singly'] = True
             return self.check(given)
-        if self.samples is None and refused&{'cut', 'long', 'padding'}:
+        if self.samples is None and refused&{'cut', 'long', 'padding', 'fails'}:
             raise RefusedModelError(f'{e}. Give `context`, the seconds that it hears at once', self, e.passport) from e
         raise

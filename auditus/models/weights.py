@@ -33,6 +33,13 @@ def find_files(
     return [f for p in patterns for f in folder.glob(p)]
 
 # %% ../../nbs/200_models.weights.ipynb #1aa691a5
+# files of models that are opened by their own library; what it gives is a model here
+_other_files = {
+    '.pt .pth .ckpt .ts .pt2': 'Open it by torch (`torch.jit.load`, `torch.export.load(…).module()`, or its class and '
+                               '`load_state_dict`), and give the module: AudioPipeline(module, target_sr=16000)',
+    '.h5 .keras .pb': 'Convert it to TFLite or ONNX, or give a function that calls it: '
+                      'AudioPipeline(function, target_sr=16000)'}
+
 def _local_folder(
     name, # hub name or folder
 )->Path|None: # `None`: it is a name on the hub
@@ -43,7 +50,8 @@ def _local_folder(
     except (OSError, RuntimeError) as e:
         raise ModelNotFoundError(f'{brief(name)} can not be a folder: {e}. {_ways_on}') from e
     if path.exists():
-        raise ModelNotFoundError(f"{brief(name)} is a file: a Hugging Face model is a folder. {_ways_on}")
+        way = next((way for ends,way in _other_files.items() if path.suffix.lower() in ends.split()), _ways_on)
+        raise ModelNotFoundError(f"{brief(name)} is a file: a Hugging Face model is a folder. {way}")
     if path.is_absolute() or str(name)[0] in '.~' or str(name).count('/')>1:
         where = brief(path.absolute())
         raise ModelNotFoundError(f"there is no folder {brief(name)} (looked for {where}). {_ways_on}")

@@ -15,7 +15,7 @@ from .measured import MeasuredModel
 # %% ../../nbs/226_models.words.ipynb #99cf3496
 class PEAudioModel(MeasuredModel):
     "Perception Encoder Audio: sounds and words in one space."
-    beside = 'audio_head',
+    beside,dot_product = ('audio_head',),True
     def pooled(self, out): return self.net.audio_head(out.pooler_output)
     def size_of_summary(self, summary): return self.net.audio_head.proj.out_features
 
@@ -37,14 +37,14 @@ PEAudioModel.text_side.__set_name__(PEAudioModel, 'text_side')
 @patch
 def embed_text(self:PEAudioModel,
     texts:list, # sentences
-): # `(n, pooled_dim)`, each of length 1
+): # `(n, pooled_dim)`
     "Embed words in the space of the sounds."
     import torch
     net,tokenizer = self.text_side
     tokens = tokenizer(list(texts), padding=True, truncation=True, return_tensors='pt').to(self.device)
     with torch.inference_mode():
         states = net.text_model(**tokens, output_hidden_states=True).hidden_states[-1]
-        return torch.nn.functional.normalize(net.text_audio_head(states[:,0]).float(), dim=-1)
+        return net.text_audio_head(states[:,0]).float()
 
 @patch(as_prop=True)
 def logit_scale(self:PEAudioModel)->float:

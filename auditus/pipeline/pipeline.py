@@ -18,7 +18,7 @@ from ..sound.chain import is_many, stack, takes_one, Transform
 from ..core import Clip, Windows
 from ..signal import as_windows, Resampling, Window, Windowing
 from ..load import AudioLoader
-from ..models.base import AudioModel, ModelFrames, group_graph
+from ..models.base import AudioModel, ModelFrames, group_graph, tell_rate
 from .pooling import Normalize, Pooling, PoolingKind, poolings, Truncate
 from .steps import check_steps, Steps, stream_samples, stream_windows
 from .plan import EmbeddedSound, merge_chunks, pool_windows, Row, WindowPlan
@@ -51,7 +51,7 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
     def __init__(self,
         model_name=default_model, # a name, a folder, 'birdnet'; a torch module or function of waves; or an `AudioModel`
         return_tensors:str='np', # 'np' or 'pt'
-        # the rate that the model was made for (Hz); `None`: ask the model, which a function can't answer
+        # the rate that the model was made for (Hz); `None`: ask the model, which a function, or a file of others, may not say
         target_sr:int|None=None,
         # 'mean', 'max', 'std', 'meanstd', 'meanmax', 'model' for its own summary, or `None` to keep frames
         pooling:str|None='mean',
@@ -88,8 +88,7 @@ class AudioPipeline(SklearnTransformer, SentenceEncoder, SavedInFolder, Transfor
         # a pooling of one's own takes the place of the model's summary too
         summary = pooling=='model' and 'pooling' not in (custom_steps or {})
         shared = {k:getattr(self, k) for k in AudioEmbedding.defaults() if k!='output'}
-        # a callable has no other place to be told its rate
-        if callable(model_name) and target_sr is not None: shared['graph'] = {'sr': target_sr} | (self.graph or {})
+        shared['graph'] = tell_rate(model_name, target_sr, self.graph)
         self._embedding = AudioEmbedding(**shared, output='pooled' if summary else 'frames')
         self._steps = self._plan = None # made when they are first asked for: they need the model
 
