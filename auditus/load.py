@@ -115,6 +115,7 @@ def check_open(
     try: nothing = f.read(0)
     except (OSError, ValueError) as e: raise AudioInputError(f'{name} can not be read from: {e}') from e
     if isinstance(nothing, str): raise AudioInputError(f"{name} is open as text: open it with mode 'rb'")
+    if not hasattr(f, 'seekable') and hasattr(f, 'seek'): f.seek(0) # Python 3.10's SpooledTemporaryFile
     if not getattr(f, 'seekable', lambda: False)(): return in_memory(f.read(), name)
     if f.seek(0, io.SEEK_END)==0: raise AudioDecodeError(f'{name} is empty (0 bytes)')
     f.seek(0)

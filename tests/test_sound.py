@@ -638,9 +638,12 @@ def test_file_objects(tmp_path):
 
 
 def test_file_object_that_only_reads():
-    "Bodies of downloads, and Python 3.10's SpooledTemporaryFile, have no `seekable`."
+    "Bodies of downloads, and Python 3.10's SpooledTemporaryFile, have no `seekable`; the latter is at its end when it was written."
     data = encoded(noise(9000), 16000)
     assert same(AudioLoader()(SimpleNamespace(read=io.BytesIO(data).read)), AudioLoader()(data))
+    at_end = io.BytesIO(data)
+    at_end.seek(0, io.SEEK_END)
+    assert same(AudioLoader()(SimpleNamespace(read=at_end.read, seek=at_end.seek)), AudioLoader()(data))
 
 
 @pytest.mark.parametrize('name', ['ünï cödé 音 🐦.wav', 'with  spaces .wav', "quote'\".wav", '%20#?&.wav', '-n.wav'])
