@@ -131,7 +131,8 @@ def held_out(cls:Calibration,
     "Return scores that were put right by the labels of other folds: to judge by, not to use."
     s,(kinds,folds) = as_array(scores),np.unique(np.asarray(folds), return_inverse=True)
     if len(folds)!=len(s):
-        raise AudioInputError(f'{count(len(s), "row")} of scores, but {count(len(folds), "fold")}: one for each is needed')
+        raise AudioInputError(f'{count(len(s), "row")} of scores, but {count(len(folds), "fold")}: one for '
+                              'each is needed')
     if len(kinds)<2: raise AudioInputError('there must be two folds or more: one to find a calibration on')
     names = None if s.ndim==1 or classes is None else [*map(str, classes)]
     t = np.asarray(as_matrix(labels, names, s.shape), float)

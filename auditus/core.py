@@ -215,8 +215,8 @@ class Clip:
     def of_all_channels(self)->'Clip': # itself
         "Raise `AudioInputError` where one channel is meant: not everything that takes clips can tell them apart."
         if self.channel is None: return self
-        raise AudioInputError(f'{self}: a clip of one channel can be loaded and judged here; elsewhere, give it without, '
-                              f'and channel={self.channel} to the pipeline')
+        raise AudioInputError(f'{self}: a clip of one channel can be loaded and judged here; elsewhere, give '
+                              f'it without, and channel={self.channel} to the pipeline')
 
 def _as_seconds(
     name:str, # of the setting, for the error

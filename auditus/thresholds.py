@@ -272,5 +272,5 @@ def _check_drawn(
         now = known.get(key)
         if now is not None and abs(now-score)<1e-5: continue
         what = 'is not in the table of scores' if now is None else f'has the score {now}, and had {score} when it was drawn'
-        raise AudioInputError(f'row {i+1} ({brief(key[0])}, {key[1]:g} to {key[2]:g} s, {brief(key[3])}) {what}: give the '
-                              'table that the clips were drawn from')
+        raise AudioInputError(f'row {i+1} ({brief(key[0])}, {key[1]:g} to {key[2]:g} s, {brief(key[3])}) '
+                              f'{what}: give the table that the clips were drawn from')

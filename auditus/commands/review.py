@@ -23,8 +23,8 @@ def find_sounds(
     from auditus.collection.items import readable
     at = {readable(i.name):i.at for i in collect(sounds)}
     if lost := [n for n in names if n not in at]:
-        raise AudioNotFoundError(f'{count(len(lost), "file")} of the table of scores can not be found in {brief(sounds)}, '
-                                 f'{brief(lost[0])} first: give the folder that was classified')
+        raise AudioNotFoundError(f'{count(len(lost), "file")} of the table of scores can not be found in '
+                                 f'{brief(sounds)}, {brief(lost[0])} first: give the folder that was classified')
     return at
 
 def write_clips(
@@ -63,8 +63,8 @@ def _start_review(
         said = scored.judged[(scored.label==c) & scored.is_judged].tolist() if scored.judged is not None else []
         if said:
             known = ', '.join(f'{said.count(w):,} {w}' for w in ('yes', 'no', 'unsure') if w in said)
-            say(f'note: {count(len(said), "clip")} of {c} {"was" if len(said)==1 else "were"} judged before ({known}), and left '
-                'out of the draw: the precision will be that of the others')
+            say(f'note: {count(len(said), "clip")} of {c} {"was" if len(said)==1 else "were"} judged before '
+                f'({known}), and left out of the draw: the precision will be that of the others')
         if n<clips:
             say(f'note: {n:,} of {clips:,} clips have a score of {c}: how common it is will be said of these alone')
 
@@ -126,8 +126,8 @@ def thresholds(
     if scores is None and not from_session:
         say('note: without --scores it is not known how many clips there are: thresholds are as low, or higher')
     if found.made_with is None:
-        say('note: it is not recorded which model and window made the scores (a Parquet table of auditus classify says it): '
-            'auditus classify --thresholds can not tell when it is given others')
+        say('note: it is not recorded which model and window made the scores (a Parquet table of auditus '
+            'classify says it): auditus classify --thresholds can not tell when it is given others')
     if out is not None:
         found.save(out)
         say(f'→ {out}')

@@ -159,8 +159,9 @@ def _open_session(
     if merge:
         session.merge(*merge)
         if n := len(session.disagreements()):
-            say(f'note: {count(n, "clip")} {"was" if n==1 else "were"} judged differently, and {"counts" if n==1 else "count"} again '
-                'once judged anew: the page shows what people disagree on')
+            say(f'note: {count(n, "clip")} {"was" if n==1 else "were"} judged differently, and '
+                f'{"counts" if n==1 else "count"} again once judged anew: the page shows what people disagree '
+                'on')
     if examples and (new := _new_examples(session, label, examples)): session.add(label, new)
     say(repr(session))
     return session

@@ -37,8 +37,8 @@ def fold_numbers(
     "Divide sounds into folds, by class and by group. Raises `AudioInputError` where there are too few."
     check_positive('folds', folds, 'parts', whole=True)
     if folds<_least_folds:
-        raise SettingError(f'`folds` must be at least {_least_folds}, one to choose by, one to judge by and one to learn '
-                           f'from; got {folds}')
+        raise SettingError(f'`folds` must be at least {_least_folds}, one to choose by, one to judge by and '
+                           f'one to learn from; got {folds}')
     splits = divide(data, folds, seed)
     if len(splits)<_least_folds:
         what = 'groups' if data.groups is not None and len({*data.groups})<_least_folds else 'sounds of some class'

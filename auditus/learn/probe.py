@@ -176,7 +176,8 @@ def fit_vectors(self:Probe,
 )->Probe: # itself
     "Learn from vectors that are there already."
     if variants is None and self.augment is not None:
-        raise SettingError('`augment` varies sounds, and these are vectors: give the sounds themselves, or leave it out')
+        raise SettingError('`augment` varies sounds, and these are vectors: give the sounds themselves, or '
+                           'leave it out')
     check_class_weight(self.class_weight, data.classes)
     learnt_from = learnt_from or sounds_fingerprint(check_learnable(data))
     arrays = self._fit_head(X, data, np.arange(len(X)), variants)

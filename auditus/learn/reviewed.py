@@ -149,8 +149,9 @@ def check_each_once(
     seen = {}
     for i,key in enumerate(clips.keys()):
         if (first := seen.setdefault(key, i))==i: continue
-        raise AudioInputError(f'rows {first+1} and {i+1} of the {what} are of the same clip ({brief(key[0])}, {key[1]:g} '
-                              f'to {key[2]:g} s, {brief(key[3])}), and each counts once: leave one of them out')
+        raise AudioInputError(f'rows {first+1} and {i+1} of the {what} are of the same clip ({brief(key[0])}, '
+                              f'{key[1]:g} to {key[2]:g} s, {brief(key[3])}), and each counts once: leave one '
+                              'of them out')
 
 # %% ../../nbs/714_learn.reviewed.ipynb #8a621474
 def find_classes(
@@ -224,7 +225,8 @@ def read_reviewed(
     clips = read_scores(t.select(left))
     weight = _numbers(t['weight'], 'weight') if 'weight' in t.column_names else np.ones(len(verdict))
     if len(clips.score)!=len(verdict):
-        raise AudioInputError('a reviewed table has a row for each clip and class: it needs the columns label and score')
+        raise AudioInputError('a reviewed table has a row for each clip and class: it needs the columns label '
+                              'and score')
     check_each_once(clips, 'reviewed table')
     if np.isnan(verdict).all(): raise AudioInputError('the column verdict is empty: write yes or no beside each clip')
     for c in clips.classes:

@@ -133,5 +133,5 @@ def check_settings(self:ProbeSettings):
     "Raise `SettingError` where the pipeline is no longer the one that was learnt with."
     now,then = self.vector_settings(),self._learnt.settings
     if odd := [k for k in then if now[k]!=then[k]]:
-        raise SettingError(f'this probe has learnt with {odd[0]}={then[odd[0]]!r}, and its pipeline has {now[odd[0]]!r} '
-                           'now: call fit again, or set it back')
+        raise SettingError(f'this probe has learnt with {odd[0]}={then[odd[0]]!r}, and its pipeline has '
+                           f'{now[odd[0]]!r} now: call fit again, or set it back')

@@ -180,8 +180,9 @@ def check_time_axis(self:CallableModel):
     waves = np.stack([noise(self.samples)]*2)
     waves[1,-(self.samples//4):] = noise(self.samples//4, 1)
     if not runs_along_last(*(np.asarray(f) for f in self.hear(waves, self.way)['frames'])): return
-    raise ModelNotFoundError(f'{self.name} can not be used as a model: the last axis of its `frames` runs along time. It '
-                             'is the size of a vector, and time comes before it: `(n, tokens, dim)`')
+    raise ModelNotFoundError(f'{self.name} can not be used as a model: the last axis of its `frames` runs '
+                             'along time. It is the size of a vector, and time comes before it: `(n, tokens, '
+                             'dim)`')
 
 @patch
 def note_sizes(self:CallableModel,

@@ -60,7 +60,8 @@ def _make_features(self:GraphPasses, x): # numpy array of the shape that the gra
     fits = len(a.shape)==len(shape) and len(a)==len(x) and all(d in (None, m) for d,m in zip(shape[1:], a.shape[1:]))
     if len(shape)<2 or fits and a.dtype.kind in 'fiub': return a
     takes = ', '.join('n' if i==0 else '?' if d is None else str(d) for i,d in enumerate(shape))
-    raise SettingError(f'{called} gives an array {a.shape} of {a.dtype}, and {self.name} takes ({takes}) of {wave["kind"]}')
+    raise SettingError(f'{called} gives an array {a.shape} of {a.dtype}, and {self.name} takes ({takes}) of '
+                       f'{wave["kind"]}')
 
 @patch
 def _feed(self:GraphPasses, x, real=None)->dict: # what the graph takes, by the names of its inputs

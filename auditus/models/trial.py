@@ -64,9 +64,9 @@ def _check_time_axis(self:GraphTrial):
     waves = np.stack([noise(self.samples)]*2)
     waves[1,-(self.samples//4):] = noise(self.samples//4, 1)
     if not runs_along_last(*self._finite_pass(waves)['frames']): return
-    raise SettingError(f'`frames`: the last axis of {self.about["outputs"]["frames"]!r} runs along time, and must be the '
-                       f'size of a frame: {self.name} gives no (n, tokens, dim) there. Name another output or inner '
-                       'tensor, or have the graph exported with its axes swapped')
+    raise SettingError(f'`frames`: the last axis of {self.about["outputs"]["frames"]!r} runs along time, and '
+                       f'must be the size of a frame: {self.name} gives no (n, tokens, dim) there. Name '
+                       'another output or inner tensor, or have the graph exported with its axes swapped')
 
 @patch
 def _find_classes(self:GraphTrial, logits, labels, otherwise):
@@ -147,8 +147,8 @@ def compare_with_litert(self:GraphTrial):
     for role in self.roles:
         off = max(_off({role: a[role]}, {role: b[role]}) for a,b in zip(found, wanted))
         if not off<=limit:
-            raise SettingError(f"{self.name} can not be run by backend={self.backend!r}: its {role} differ from LiteRT's "
-                               f"by {off:.1e}. Use backend='litert'")
+            raise SettingError(f'{self.name} can not be run by backend={self.backend!r}: its {role} differ '
+                               f"from LiteRT's by {off:.1e}. Use backend='litert'")
 
 @patch
 def check(self:GraphTrial,

@@ -62,9 +62,9 @@ class ScoreRules:
         if not then or str(cut) in self._compared: return
         self._compared.add(str(cut))
         if other := other_settings(then, deciding_settings(settings()|cut)):
-            warn_user(f'the thresholds were found on other scores ({describe_origin(then)}), and what they promise does '
-                      f'not hold for these: {"; ".join(other)}. Use the same model and settings, or review scores of '
-                      'this one', OtherScoresWarning)
+            warn_user(f'the thresholds were found on other scores ({describe_origin(then)}), and what they '
+                      f'promise does not hold for these: {"; ".join(other)}. Use the same model and settings, '
+                      'or review scores of this one', OtherScoresWarning)
 
     def lowest(self,
         labels:list, # names of the classes

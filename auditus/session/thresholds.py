@@ -133,7 +133,7 @@ def folder_thresholds(
         state = States(at, 0, None).read(logs).get(label, LabelState({}, [], {}))
         rows.append(judge_label(label, state, at, part['score'].to_numpy().astype(float), precision, confidence))
     if not any(rows):
-        raise SettingError(f"in {brief(folder)} nothing was judged by chance, for a threshold (by='threshold'): some 60 clips "
-                           'of these say from which score on it can be believed')
+        raise SettingError(f'in {brief(folder)} nothing was judged by chance, for a threshold '
+                           "(by='threshold'): some 60 clips of these say from which score on it can be believed")
     origin = read_origin(path)
     return Thresholds([r for r in rows if r], precision, confidence, deciding_settings(origin) if origin else None)
