@@ -205,7 +205,11 @@ def embed(self:PageAnswers,
     rows = [{'start': r.start, 'end': r.end} | columns(x) for r,x in zip(found, X)]
     shown = [dict([*row.items()][:2+_dims_shown]) | {'…': f'{X.shape[1]} numbers'} for row in rows]
     file = self._write_csv(rows, 'embedding', sound=Path(path).name)
-    picture = self._draw(lambda: plot_frames(X), f'The numbers of {len(X)} vectors, as colours')
+    def draw():
+        ax = plot_frames(X)
+        ax.set(xlabel='window' if window else 'the whole sound')
+        return ax
+    picture = self._draw(draw, f'The numbers of {len(X)} vectors, as colours')
     return picture,_page_table(shown),file
 
 # %% ../../nbs/800_page.desk.ipynb #dd9afb74
