@@ -14,7 +14,7 @@ from ..sound.wording import brief
 from ..sound.errors import AudioInputError, check_positive, names_checked, naming_item, SettingError
 from ..sound.columns import iter_items
 from ..sound.chain import is_many
-from ..signal import Window, Windowing
+from ..signal import Windowing
 from ..load import AudioLoader
 from ..pipeline.soundevent import soundevent_data
 from ..pipeline.recordings import as_clip, as_recording, iter_frames, register_with

@@ -10,7 +10,7 @@ import numpy as np
 from .labelled import Labelled
 from .candidates import Candidate
 from .intervals import bootstrap_draws, holm, interval, paired_p_value, scores_of_draws
-from .nested import fold_numbers, FoldScores, judged_sounds
+from .nested import judged_sounds
 from ..pipeline.classifier import as_predictions
 
 # %% ../../nbs/711_learn.choice.ipynb #231843cd

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
-from fastcore.basics import patch
 from ..sound.wording import brief, count
 from ..sound.errors import AudioInputError, AudioNotFoundError, check_choice, check_positive
 from ..collection.sources import find_column, find_times, parse_seconds, path_columns

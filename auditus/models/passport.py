@@ -9,7 +9,6 @@ __all__ = ['Passport', 'examine', 'RefusedModelError', 'verify']
 import hashlib, json
 from contextlib import suppress
 from importlib.metadata import version
-import numpy as np
 from ..sound.errors import AuditusError, ModelNotFoundError
 from ..sound.files import cache_folder
 from ..sound.wording import brief
@@ -19,9 +18,9 @@ from .state import hash_files
 from .base import AudioModel, group_graph, load_model
 from .forms import noise
 from .probes import (
-    Listener, all_finite, are_same, compare_engines, find_company, find_instability, find_padding, find_where_cut,
-    find_wrongs, half_of, hear_end, hear_levels, hear_stereo, say_raised, long_pass_s, longest_pass_s, make_chirp,
-    one_step, probe_lengths, try_lengths)
+    Listener, all_finite, are_same, compare_engines, find_company, find_instability, find_padding,
+    find_where_cut, find_wrongs, half_of, hear_end, hear_levels, hear_stereo, say_raised, long_pass_s,
+    longest_pass_s, make_chirp, probe_lengths, try_lengths)
 
 # %% ../../nbs/228_models.passport.ipynb #345c8159
 # a clip's vector can not be trusted where a model has one of these

@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/811_page.cards.ipynb #539b478e
 import base64, io, threading
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 import numpy as np
 from ..sound.errors import AuditusError

@@ -14,7 +14,6 @@ import numpy as np
 from fastcore.basics import patch
 from ..sound.errors import AudioInputError, AudioNotFoundError, SettingError, check_choice, check_positive, warn_user
 from ..sound.wording import brief, count
-from ..core import Clip
 from ..transform import AudioPipeline
 from ..collect import digest
 from ..collection.embeddings import load

@@ -10,7 +10,6 @@ import numpy as np
 from bisect import bisect_left
 from typing import NamedTuple
 from ..learn.bounds import log_wealth, share_of_alike
-from ..sound.wording import count
 from .heads import fit_linear
 
 # %% ../../nbs/742_session.measures.ipynb #d6392d94

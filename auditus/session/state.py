@@ -11,7 +11,7 @@ import numpy as np
 from ..sound.wording import count
 from ..sound.errors import warn_user
 from .log import decide, standing
-from .measures import call_density, Density, narrow_density
+from .measures import call_density, narrow_density
 from .rows import Rows
 from .examples import unpack
 
