@@ -15,7 +15,7 @@ import pytest
 import soundfile as sf
 
 from auditus import AudioArray, AudioDecodeError, AudioInputError, AudioLoader, AuditusError, Clip, Resampling, SettingError
-from auditus.sound.decode import block_samples
+from auditus.sound.readers import block_samples
 
 n, sr = 32000, 16000  # samples and rate of most sounds here
 

@@ -184,6 +184,28 @@ def test_names_that_methods_take_are_told(line):
     assert clobbered(f'{line}\n@patch(as_prop=True)\ndef h(self:A): pass') == []
 
 
+def unused_imports(source):
+    "Names that a module imports at its top, and neither uses nor hands on."
+    tree = ast.parse(source)
+    imported = {a.asname or a.name.partition('.')[0] for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))
+                for a in n.names if a.name != '*'}
+    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+    handed_on = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    return sorted(imported-used-handed_on)
+
+
+@pytest.mark.parametrize('path', [pytest.param(p, id=module_name(p)) for p in modules if p.name not in ('__init__.py', '_modidx.py')])
+def test_no_import_is_unused(path):
+    "What only the examples of a notebook need stands in a hidden cell of it."
+    assert unused_imports(read(path)) == []
+
+
+@pytest.mark.parametrize('source, unused', [
+    ('import os', ['os']), ('import os.path\nos.path', []), ('from a import b as c\nb', ['c']),
+    ("from a import b\n_all_ = ['b']", []), ('def f():\n    import os', [])])
+def test_unused_imports_are_told(source, unused): assert unused_imports(source) == unused
+
+
 def test_every_module_has_its_notebook():
     by_hand = {'auditus', 'auditus._modidx', 'auditus.collection', 'auditus.commands', 'auditus.index', 'auditus.learn',
                'auditus.models', 'auditus.pipeline', 'auditus.page', 'auditus.session', 'auditus.sound'}

@@ -31,7 +31,7 @@ from auditus import (AudioArray, AudioDecodeError, AudioInputError, AudioLoader,
                      AuditusError, ModelNotFoundError,
                      Pipeline, Resampling, SettingError, Transform, Windowing, Windows)
 from auditus.core import as_rate, as_samples, is_many, stack
-from auditus.sound.decode import block_samples
+from auditus.sound.readers import block_samples
 from auditus.show import as_flac, envelope, mel_db, plot_sound, plot_spectrogram, plot_waveform, player_html
 
 matplotlib.use('Agg')

@@ -19,7 +19,7 @@ from auditus.core import AudioArray, MonoMix, as_rate, check_reach, clip_bounds
 from auditus.signal import resampled
 from auditus.sound.parts import Part, Spliced, read_at
 from auditus.sound.containers import Contents, look_into
-from auditus.sound.readers import AvReader, BrokenError, SoundfileReader, block_samples
+from auditus.sound.readers import AvReader, BrokenError, SoundfileReader
 
 # %% ../../nbs/080_sound.decode.ipynb #ea2eb7f9
 @lru_cache(2**8)
