@@ -2512,7 +2512,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'auditus.models.probes.make_chirp': ('models.probes.html#make_chirp', 'auditus/models/probes.py'),
                                        'auditus.models.probes.probe_lengths': ( 'models.probes.html#probe_lengths',
                                                                                 'auditus/models/probes.py'),
-                                       'auditus.models.probes.say_raised': ('models.probes.html#say_raised', 'auditus/models/probes.py'),
                                        'auditus.models.probes.try_lengths': ('models.probes.html#try_lengths', 'auditus/models/probes.py')},
             'auditus.models.ragged': { 'auditus.models.ragged.Features': ('models.ragged.html#features', 'auditus/models/ragged.py'),
                                        'auditus.models.ragged.Features.halves': ( 'models.ragged.html#features.halves',

@@ -10,7 +10,7 @@ import glob, json, os
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
-from ..sound.wording import brief, count
+from ..sound.wording import brief, count, reason_of
 from ..sound.errors import AudioInputError, ModelNotFoundError, SettingError, warn_user
 from ..sound.json import parse_json
 from ..sound.whole import write_whole
@@ -106,7 +106,7 @@ def open_trained(
     failed = [(n, e) for n,e in known['skipped']]
     try: report = _saved_report(known.get('report'), known['settings'], failed)
     except (KeyError, TypeError, ValueError) as e:
-        why = f'`report` can not be read with its `settings` ({type(e).__name__}: {e})'
+        why = f'`report` can not be read with its `settings` ({reason_of(e)})'
         raise _damaged(folder, why) from e
     return FineTuned(folder, report, known['history'], failed)
 
@@ -138,7 +138,7 @@ def _draw_report(
     try:
         result.plot(figure.add_subplot())
         figure.savefig(path, dpi=120)
-    except Exception as e: warn_user(f'the report could not be drawn ({type(e).__name__}: {e})')
+    except Exception as e: warn_user(f'the report could not be drawn ({reason_of(e)})')
 
 # %% ../../nbs/700_learn.result.ipynb #16a987d7
 def _judge(
@@ -199,7 +199,7 @@ def check_hub(
     # a network fails in as many ways as there are layers beneath it
     try: me = HfApi().whoami()['name']
     except Exception as e:
-        raise SettingError(f'push_to_hub needs a login to the hub ({type(e).__name__}: {e}): `hf auth '
+        raise SettingError(f'push_to_hub needs a login to the hub ({reason_of(e)}): `hf auth '
                            'login`, or leave it out and send the folder later') from e
     return push_to_hub if isinstance(push_to_hub, str) else f'{me}/{out.name}'
 
@@ -215,4 +215,4 @@ def upload(
     # a network fails in as many ways as there are layers beneath it
     except Exception as e:
         raise SettingError(f'the result is in {brief(folder)}, but the hub did not take it '
-                           f'({type(e).__name__}: {e}): `hf upload {repo} {folder}` tries again') from e
+                           f'({reason_of(e)}): `hf upload {repo} {folder}` tries again') from e

@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/165_models.backends.ipynb #3195dfcb
 from ..sound.errors import AuditusError, SettingError
-from ..sound.wording import brief
+from ..sound.wording import brief, reason_of
 from .registry import _entries, other_backends
 from .base import AudioModel, Graph
 
@@ -33,7 +33,7 @@ def try_session(
         refused,remedy = f'{name} can not be served by backend={backend!r}:',f"for inputs of {shapes}. Use backend='torch'"
         # an engine raises errors of its own
         try: found = [torch.as_tensor(a).cpu() for a in session(example)]
-        except Exception as e: raise SettingError(f'{refused} it raises {type(e).__name__}: {e}, {remedy}') from e
+        except Exception as e: raise SettingError(f'{refused} it raises {reason_of(e)}, {remedy}') from e
         if len(found)!=len(wanted):
             raise SettingError(f"{refused} it gives {len(found)} outputs, not {', '.join(graph.outputs)}, {remedy}")
         for k,a,b in zip(graph.outputs, found, wanted):
@@ -67,7 +67,7 @@ def on_other(
     except AuditusError: raise
     # it is somebody else's code
     except Exception as e:
-        raise SettingError(f'backend={entry.name!r} can not run this model ({type(e).__name__}: {e}): '
+        raise SettingError(f'backend={entry.name!r} can not run this model ({reason_of(e)}): '
                            "use backend='torch'") from e
     if not any(model is m for m in made):
         raise SettingError(f'backend={entry.name!r} gave {brief(model)}: an engine returns the model that it was '

@@ -9,6 +9,7 @@ __all__ = []
 import inspect
 import numpy as np
 from fastcore.basics import patch
+from ..sound.wording import reason_of
 from ..sound.errors import ModelNotFoundError
 from .layers import are_of_one_shape, caught_layers, find_layers, states_of
 from .tokens import receptive_field
@@ -25,7 +26,7 @@ def measure(self:FoundBehaviour)->dict: # attributes by name
     try: return {**self.measure_features(), **self.measure_network()}
     except Exception as e:
         encoder,extractor = type(self.encoder).__name__,type(self.extractor).__name__
-        why = f'{type(e).__name__}: {" ".join(str(e).split()):.300}'
+        why = reason_of(e)
         raise ModelNotFoundError(f'{self.name} can not be served: its {encoder} does not make frames of what '
                                  f'its {extractor} makes ({why}). CONTRIBUTING.md says how to add a model') from e
 

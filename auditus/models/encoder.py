@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
+from ..sound.wording import reason_of
 from ..sound.errors import ModelNotFoundError, SettingError
 from ..core import as_rate
 from .state import hash_files
@@ -176,7 +177,7 @@ def try_out(self:HFModel):
     except Exception as e:
         encoder,extractor = type(self.encoder).__name__,type(self.extractor).__name__
         raise ModelNotFoundError(f'{self.name} can not be served: its {encoder} does not make frames '
-                                 f'of what its {extractor} makes ({type(e).__name__}: {e}). '
+                                 f'of what its {extractor} makes ({reason_of(e)}). '
                                  'CONTRIBUTING.md says how to add a model') from e
 
 # %% ../../nbs/220_models.encoder.ipynb #ab8609aa

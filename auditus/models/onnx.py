@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/300_models.onnx.ipynb #48c63a78
 import json, warnings
 from pathlib import Path
-from ..sound.wording import brief
+from ..sound.wording import brief, reason_of
 from ..sound.errors import AuditusError, check_choice, ModelNotFoundError, SettingError, require, warn_user
 from ..sound.sums import damaged_files, write_checksums
 from ..sound.json import parse_json
@@ -104,7 +104,7 @@ def convert(
     try: (to_onnx if backend=='onnx' else to_openvino)(graph, path)
     # a network may hold whatever an engine has no word for
     except Exception as e:
-        raise SettingError(f"{model.name} can not be converted for backend={backend!r} ({type(e).__name__}: {e}). "
+        raise SettingError(f"{model.name} can not be converted for backend={backend!r} ({reason_of(e)}). "
                            "Use backend='torch'") from e
     try_session(sessions[backend](path), graph, model.name, backend)
     if dtype=='int8': quantize(path)
@@ -188,7 +188,7 @@ def open_file(
     # a description that nobody of ours wrote may hold anything
     except Exception as e:
         raise ModelNotFoundError(f'what {brief(path)} says of its model can not be used: '
-                                 f'{type(e).__name__}: {e}') from e
+                                 f'{reason_of(e)}') from e
     model.session,model.backend,model.precision = sessions[backend](path, precision),backend,precision
     return model
 

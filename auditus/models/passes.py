@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/316_models.passes.ipynb #6d5e5147
 import numpy as np
 from fastcore.basics import patch
+from ..sound.wording import reason_of
 from ..sound.errors import AudioInputError, SettingError
 from .base import ModelFrames
 from .device import unrounded_convolutions
@@ -54,7 +55,7 @@ def _make_features(self:GraphPasses, x): # numpy array of the shape that the gra
     wave,called = self.about['wave'],f'`features`, given waves {x.shape},'
     # it is somebody else's function
     try: a = np.asarray(self.features(x))
-    except Exception as e: raise SettingError(f'{called} raises {type(e).__name__}: {e}') from e
+    except Exception as e: raise SettingError(f'{called} raises {reason_of(e)}') from e
     shape = wave['shape']
     if len(shape)==a.ndim+1>1: a = a[:,None] if shape[1]==1 else a[...,None]
     fits = len(a.shape)==len(shape) and len(a)==len(x) and all(d in (None, m) for d,m in zip(shape[1:], a.shape[1:]))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from ..sound.errors import AuditusError, ModelNotFoundError
 from ..sound.files import cache_folder
-from ..sound.wording import brief
+from ..sound.wording import brief, reason_of
 from ..sound.whole import write_whole
 from .registry import other_backends
 from .state import hash_files
@@ -19,7 +19,7 @@ from .base import AudioModel, group_graph, load_model
 from .forms import noise
 from .probes import (
     Listener, all_finite, are_same, compare_engines, find_company, find_instability, find_padding,
-    find_where_cut, find_wrongs, half_of, hear_end, hear_levels, hear_stereo, say_raised, long_pass_s,
+    find_where_cut, find_wrongs, half_of, hear_end, hear_levels, hear_stereo, long_pass_s,
     longest_pass_s, make_chirp, probe_lengths, try_lengths)
 
 # %% ../../nbs/228_models.passport.ipynb #345c8159
@@ -128,7 +128,7 @@ def examine(
         marks,found = _examine_shortly(ears)
         defects |= found
         if form=='long': defects |= _examine_longer(ears, defects)
-    except Exception as e: marks,defects['fails'] = {},f'noise and a chirp, alone or together, raise {say_raised(e)}'
+    except Exception as e: marks,defects['fails'] = {},f'noise and a chirp, alone or together, raise {reason_of(e)}'
     return Passport(str(model.name), form, marks, defects, ears.passes)
 
 # %% ../../nbs/228_models.passport.ipynb #084d20b8

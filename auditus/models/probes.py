@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../../nbs/227_models.probes.ipynb #54ff4cbf
 import numpy as np
+from ..sound.wording import reason_of
 from .base import AudioModel
 from .forms import noise
 
@@ -49,12 +50,6 @@ def _off(
     def apart(x, y): return 0. if not x.size else float(np.abs(x-y).max()/max(_smallest, np.abs(y).max()))
     found = [apart(a[k], b[k]) for k in a]
     return float('inf') if np.isnan(found).any() else max(found)
-
-def say_raised(
-    e:Exception,
-)->str:
-    "Say in a line what was raised."
-    return f'{type(e).__name__}: {" ".join(str(e).split()):.200}'
 
 def all_finite(
     a:dict, # arrays by name
@@ -194,7 +189,7 @@ def hear_levels(
     "Tell whether silence and faint sound give numbers."
     # each model has its own way of not taking a sound
     try: silence,faint,soft = ears.hear(np.zeros(least, np.float32), half*one_step, half/4)
-    except Exception as e: return None,{'silence': f'silence or faint sound raises {say_raised(e)}'}
+    except Exception as e: return None,{'silence': f'silence or faint sound raises {reason_of(e)}'}
     found = {}
     if not all_finite(silence): found['silence'] = 'silence gives numbers that are not finite'
     if not all_finite(faint): found['faint'] = 'sound of one step of 16 bits gives numbers that are not finite'
@@ -211,7 +206,7 @@ def hear_end(
     changed = _change_end(wave, max(model.token_samples or 1, model.min_samples, len(wave)//20))
     try: said,other = said or ears.hear(wave)[0],ears.hear(changed)[0]
     # each model has its own way of not taking a sound
-    except Exception as e: return None,{'long': f'{seconds:g} s at once raise {say_raised(e)}'}
+    except Exception as e: return None,{'long': f'{seconds:g} s at once raise {reason_of(e)}'}
     if _off(said, other)>0: return len(said['frames']),{}
     return len(said['frames']),{'cut': f'of {seconds:g} s the end is not heard: other noise there changes nothing'}
 

@@ -9,7 +9,7 @@ __all__ = ['SampleCNN']
 import shutil
 from pathlib import Path
 import numpy as np
-from ..sound.wording import brief
+from ..sound.wording import brief, reason_of
 from ..sound.errors import ModelNotFoundError, SettingError
 from .state import hash_files
 from .base import AudioModel, Graph, ModelFrames
@@ -49,7 +49,7 @@ def read_checkpoint(
     # a damaged file makes the libraries beneath raise what they will
     except Exception as e:
         raise ModelNotFoundError(f'the checkpoint {brief(path)} can not be opened: '
-                                 f'{type(e).__name__}: {e}') from e
+                                 f'{reason_of(e)}') from e
     found = found.get('state_dict', found) if isinstance(found, dict) else {}
     return {k:v for k,v in found.items() if isinstance(v, torch.Tensor)}
 

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from ..sound.wording import brief
+from ..sound.wording import brief, reason_of
 from ..sound.errors import ModelNotFoundError
 from ..sound.json import read_json
 from .registry import registered
@@ -194,7 +194,7 @@ def read_config(
         try: return tuple(o.from_pretrained(folder, **known) for o in parts)
         # a config may be broken in as many ways as a file can be
         except Exception as e:
-            why = f'{type(e).__name__}: {e}'
+            why = reason_of(e)
             raise ModelNotFoundError(f'the settings in {brief(folder)} can not be read: {why}') from e
 
 # %% ../../nbs/200_models.weights.ipynb #0b8b0767
@@ -217,7 +217,7 @@ def read_weights(
         try: net,info = cls.from_pretrained(folder, **known, **kwargs)
         # whatever a damaged file makes the libraries beneath raise, it is this folder that can't be opened
         except Exception as e:
-            why = f'{type(e).__name__}: {e}'
+            why = reason_of(e)
             raise ModelNotFoundError(f'the model in {brief(folder)} can not be opened: {why}') from e
     missing = [k for k in info['missing_keys'] if not k.endswith(_trained_only)]
     if missing or info['mismatched_keys']:

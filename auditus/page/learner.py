@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from fastcore.basics import patch
+from ..sound.wording import reason_of
 from ..sound.errors import AuditusError, SettingError, check_choice
 from ..sound.files import said_plainly
 from ..sound.whole import write_whole
@@ -43,7 +44,7 @@ class Learner:
             do()
             self.trouble = ''
         except AuditusError as e: self.trouble = str(e)
-        except Exception as e: self.trouble = f'this went wrong ({type(e).__name__}: {e})'
+        except Exception as e: self.trouble = f'this went wrong ({reason_of(e)})'
         finally: self.learning,self.scoring = False,None
 
     def wait(self):

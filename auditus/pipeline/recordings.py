@@ -10,7 +10,7 @@ import os, sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 import numpy as np
-from ..sound.wording import brief
+from ..sound.wording import brief, reason_of
 from ..sound.errors import AudioDecodeError, AudioInputError
 from ..core import Clip
 from ..signal import resampled, Window, Windowing
@@ -67,7 +67,7 @@ def as_recording(
     try: return data.Recording.from_file(path, **{**known, **kwargs})
     # the libraries beneath raise what they will
     except Exception as e:
-        raise AudioDecodeError(f"can't make a recording of {brief(path)}: {type(e).__name__}: {e}") from e
+        raise AudioDecodeError(f"can't make a recording of {brief(path)}: {reason_of(e)}") from e
 
 def as_clip(
     x, # path, `Clip`, or recording or clip of soundevent

@@ -102,10 +102,11 @@ def safe_cause(
 
 def reason_of(
     e:Exception, # of another library
-    url:str, # that it may speak of
-)->str:
+    url:str='', # that it may speak of
+)->str: # one line, of at most 500 characters
     "Return the kind and the message of another library's error, with secrets hidden."
-    return without_secrets(f'{type(e).__name__}: {e}', url)
+    message = ' '.join(without_secrets(str(e), url).split())
+    return f'{type(e).__name__}: {message:.500}'
 
 # %% ../../nbs/000_sound.wording.ipynb #f1ce296a
 def brief(
