@@ -97,16 +97,10 @@ class LearntGraph(LearntWeights):
     )->dict: # tensors by role, of all rows
         "Run rows, as many at once as the graph takes."
         import torch
-        name,shape = (self.about['wave'][k] for k in ('name', 'shape'))
-        alone,size,found = len(shape)==1,shape[0] if len(shape)>1 and shape[0] else len(x),[]
-        for i in range(0, len(x), 1 if alone else size):
-            part,count = (a[i:i+1] if alone else a[i:i+size] for a in (x, real))
-            missing = 0 if alone else size-len(part)
-            filled = np.pad(part, ((0, missing), (0, 0)))
-            feed = self._feed(filled, np.pad(count, (0, missing), constant_values=x.shape[1]))
-            if alone: feed[name] = feed[name][0]
+        found = []
+        for n,size,feed in self._feeds(x, real):
             given = self.network(*(torch.from_numpy(a).to(self.device) for a in feed.values()))
-            found.append([self._rows_of(k, a.float(), len(filled))[:len(part)] for k,a in zip(self.roles, given)])
+            found.append([self._rows_of(k, a.float(), size)[:n] for k,a in zip(self.roles, given)])
         return {k:torch.cat(parts) for k,parts in zip(self.roles, zip(*found))}
 
     def _rows_of(self, role, a, n): # tensor `(n, dim)`, or `(n, tokens, dim)` of frames

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/316_models.passes.ipynb #6d5e5147
+from collections.abc import Iterator
 import numpy as np
 from fastcore.basics import patch
 from ..sound.wording import reason_of
@@ -106,13 +107,16 @@ def _in_shape(self:GraphPasses, role:str, a, n:int): # numpy array `(n, dim)`, o
     return a.reshape(n, -1)
 
 @patch
-def _pass(self:GraphPasses, x, real=None)->dict: # arrays by role, of all rows
-    "Run rows, as many at once as the graph takes."
+def _feeds(self:GraphPasses,
+    x, # `(n, samples)`
+    real=None, # `(n,)`, how many samples of each row are the sound's; `None`: all
+    step:int|None=None, # rows at once, where their number is open; `None`: all
+)->Iterator[tuple]: # how many rows, how many with those that fill up a fixed batch, and what the graph takes
+    "Divide rows into as many at once as the graph takes."
     real = np.full(len(x), x.shape[1]) if real is None else real
-    shape = self.about['wave']['shape']
-    no_batch,fixed = len(shape)==1,shape[0] if len(shape)>1 else None
-    step = 1 if no_batch or self.singly else fixed or len(x)
-    found = []
+    wave = self.about['wave']
+    no_batch,fixed = len(wave['shape'])==1,wave['shape'][0] if len(wave['shape'])>1 else None
+    step = 1 if no_batch else step or fixed or len(x)
     for i in range(0, len(x), step):
         part,count = x[i:i+step],real[i:i+step]
         n = len(part)
@@ -120,9 +124,15 @@ def _pass(self:GraphPasses, x, real=None)->dict: # arrays by role, of all rows
             part = np.concatenate([part, np.zeros((fixed-n, part.shape[1]), np.float32)])
             count = np.concatenate([count, np.full(fixed-n, part.shape[1])])
         feed = self._feed(part, count)
-        if no_batch: feed[self.about['wave']['name']] = feed[self.about['wave']['name']][0]
-        given = self._call(feed)
-        found.append([self._in_shape(k, a, len(part))[:n] for k,a in zip(self.roles, given)])
+        if no_batch: feed[wave['name']] = feed[wave['name']][0]
+        yield n,len(part),feed
+
+@patch
+def _pass(self:GraphPasses, x, real=None)->dict: # arrays by role, of all rows
+    "Run rows, as many at once as the graph takes."
+    found = []
+    for n,size,feed in self._feeds(x, real, 1 if self.singly else None):
+        found.append([self._in_shape(k, a, size)[:n] for k,a in zip(self.roles, self._call(feed))])
     return {k:np.concatenate(parts) for k,parts in zip(self.roles, zip(*found))}
 
 # %% ../../nbs/316_models.passes.ipynb #86b82f9f
