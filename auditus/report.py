@@ -18,8 +18,8 @@ from .pipeline.rules import ScoreRules
 from .thresholds import Thresholds
 from .session.thresholds import folder_thresholds, is_session, session_logs, session_scores
 from .page.single import check_page_path, fill_template
-from .page.detections import (believed, choose_days, Days, find_detections, find_effort, find_events,
-                                     has_all_windows, lowest_scores, recorded_seconds)
+from .page.detections import (
+    believed, choose_days, Coverage, Days, find_coverage, find_detections, find_effort, find_events, lowest_scores)
 from .page.sections import (describe_activity, describe_classes, describe_density, describe_detections,
                                    html_facts, without_promise)
 
@@ -81,30 +81,32 @@ def warn_of_all_windows(
     if_judged:bool, # does the table say what somebody judged?
 ):
     "Warn where nothing says which windows count."
-    if if_judged: counted,remedy = 'only what was judged yes', (
-        'the folder of the session as `thresholds`, and what can be believed counts as well (auditus thresholds FOLDER '
-        'says from which score on)')
-    else: counted,remedy = 'all of it', '`min_score`, or `thresholds`, as auditus review and auditus thresholds find them'
-    warn_user(f'{about}, and {counted} counts: give {remedy}')
+    if if_judged:
+        warn_user(f'{about}, and only what was judged yes counts: give the folder of the session as `thresholds`, and '
+                  'what can be believed counts as well (auditus thresholds FOLDER says from which score on)')
+    else:
+        warn_user(f'{about}, and all of it counts: give `min_score`, or `thresholds`, as auditus review and auditus '
+                  'thresholds find them')
 
 def describe_basis(
     everything:list, # of `Detection`, all rows of the table
+    coverage:Coverage, # of these
     min_score:float|None, # as in `report`
     thresholds:Thresholds|None,
+    lowest:dict|None, # as `lowest_scores` gives it
 )->str:
     "Say which detections count. Warns where the table holds every window, and nothing says which of them do."
     said,if_judged = [],everything[0].judged is not None
     if thresholds is not None:
         held = f'a precision of {thresholds.precision:g} with {100*thresholds.confidence:g} % confidence'
-        lowest = lowest_scores({d.label for d in everything}, thresholds)
         has_all = all(lowest.get(d.label, {}).get('threshold') is not None for d in everything)
         others = ', and of classes without one what was judged yes'*(if_judged and not has_all)
         said.append(f'those at or above the threshold of their class, at {held}{others}')
     if min_score is not None: said.append(f'scores of at least {min_score:g}')
     if said: return '; '.join(said).capitalize()
-    if not has_all_windows(everything): return 'All rows of the table; no threshold was given'
-    has_all = recorded_seconds(everything) is not None
-    about = 'the table holds every window, whatever its score' if has_all else 'the table holds what was judged no, too'
+    if not coverage.all_windows: return 'All rows of the table; no threshold was given'
+    without_gap = coverage.seconds is not None
+    about = 'the table holds every window, whatever its score' if without_gap else 'the table holds what was judged no, too'
     warn_of_all_windows(about, if_judged)
     return f'{"What was judged yes" if if_judged else "All rows"}; {about}, and no threshold was given'
 
@@ -149,15 +151,16 @@ def report(
     if origin: ScoreRules(thresholds=thresholds).check_origin(lambda: origin)
     everything = find_detections(scores, site)
     if not everything: raise AudioInputError('there is nothing to report: the table of scores has no rows')
-    judged = None if thresholds is None else lowest_scores({d.label for d in everything}, thresholds)
-    found = believed(everything, judged, min_score)
-    basis = describe_basis(everything, min_score, thresholds)
-    days,effort = choose_days(d.at for d in everything),find_effort(everything, origin)
-    every = None if recorded_seconds(everything) is None else [d for d in everything if d.at is not None]
-    sections = {'Classes': describe_classes(found, judged, days, effort),
+    lowest = None if thresholds is None else lowest_scores({d.label for d in everything}, thresholds)
+    coverage = find_coverage(everything)
+    found = believed(everything, lowest, min_score, coverage)
+    basis = describe_basis(everything, coverage, min_score, thresholds, lowest)
+    days,effort = choose_days(d.at for d in everything),find_effort(everything, origin, coverage)
+    every = None if coverage.seconds is None else [d for d in everything if d.at is not None]
+    sections = {'Classes': describe_classes(found, lowest, days, effort),
                 'Activity': describe_activity(found, days, every) if found else '<p>Nothing is left.</p>'}
-    if judged is not None:
-        sections['Classes'] += f'<p>{html.escape(without_promise(everything, found, judged))}</p>'
+    if lowest is not None:
+        sections['Classes'] += f'<p>{html.escape(without_promise(everything, found, lowest))}</p>'
         sections['Call density'] = describe_density(thresholds)
     sections |= {'Detections': describe_detections(found, top),
                  'Appendix: how it was made': describe_sources(scores, origin, basis)}

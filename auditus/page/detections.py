@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/759_page.detections.ipynb #a56550cf
 import datetime, os
 from bisect import bisect_right
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -62,7 +63,14 @@ def _site_of(
 )->str:
     "Return where the recording of a row was made."
     if column is not None: return '' if row.get(column) is None else str(row[column])
-    folder = os.path.dirname(row['file'])
+    return _outermost(os.path.dirname(row['file']), within)
+
+@lru_cache(2**10) # a folder has many recordings, and a recording many rows
+def _outermost(
+    folder:str, # of a recording
+    within:str, # the folder that all recordings lie in
+)->str: # '': there is none
+    "Return the name of the first folder on the way from that of all recordings to that of one."
     if os.path.isabs(folder) and not within: return os.path.basename(folder)
     folder = os.path.relpath(folder or '.', within or '.')
     return '' if folder=='.' else Path(folder).parts[0]
@@ -151,21 +159,17 @@ def find_events(
 # %% ../../nbs/759_page.detections.ipynb #d0e23d4b
 _least_windows,_kept_by_nobody = 10,.1 # of a recording, and a score
 
-class Effort(NamedTuple):
-    "How long was recorded."
-    seconds:float
-    told_by:str # how that is known
+class Coverage(NamedTuple):
+    "What a table holds of its recordings."
+    seconds:float|None # that were recorded; `None`: it has not all windows, or nothing tells that it has
+    all_windows:bool # every window that was scored, rather than what was found?
 
-def find_effort(
+def find_coverage(
     found:list, # of `Detection`, all rows of a table
-    origin:dict, # as `read_origin` gives it
-)->Effort|None: # `None`: nothing tells
-    "Find out how long was recorded: a table of `auditus classify` tells it, and one that has all windows."
-    files,seconds = origin.get('heard_files'),origin.get('heard_seconds')
-    # one that was put together of several has the notes of the first
-    if seconds and len({d.file for d in found})<=(files or 0): return Effort(seconds, 'as the table tells')
+)->Coverage:
+    "Find out whether a table has all windows of its recordings."
     seconds = recorded_seconds(found)
-    return seconds and Effort(seconds, 'the table has all windows of its recordings, without a gap')
+    return Coverage(seconds, seconds is not None or any(d.judged in ('no', 'unsure') for d in found))
 
 def recorded_seconds(
     found:list, # of `Detection`, all rows of a table
@@ -186,6 +190,24 @@ def _length_without_gap(
         covered = max(covered, end)
     return covered if len(spans)>=_least_windows else None
 
+# %% ../../nbs/759_page.detections.ipynb #16a421c0
+class Effort(NamedTuple):
+    "How long was recorded."
+    seconds:float
+    told_by:str # how that is known
+
+def find_effort(
+    found:list, # of `Detection`, all rows of a table
+    origin:dict, # as `read_origin` gives it
+    coverage:Coverage|None=None, # `None`: it is found out
+)->Effort|None: # `None`: nothing tells
+    "Find out how long was recorded: a table of `auditus classify` tells it, and one that has all windows."
+    files,seconds = origin.get('heard_files'),origin.get('heard_seconds')
+    # one that was put together of several has the notes of the first
+    if seconds and len({d.file for d in found})<=(files or 0): return Effort(seconds, 'as the table tells')
+    seconds = (coverage or find_coverage(found)).seconds
+    return seconds and Effort(seconds, 'the table has all windows of its recordings, without a gap')
+
 # %% ../../nbs/759_page.detections.ipynb #4db9df38
 def lowest_scores(
     labels, # classes that were detected
@@ -197,20 +219,15 @@ def lowest_scores(
     def names(label): return [label, *label.split('_')]
     return {l:rows[n] for l in labels if (n := next((n for n in names(l) if n in rows), None)) is not None}
 
-def has_all_windows(
-    found:list, # of `Detection`, all rows of a table
-)->bool:
-    "Does a table hold every window that was scored, rather than what was found?"
-    return any(d.judged in ('no', 'unsure') for d in found) or recorded_seconds(found) is not None
-
 def believed(
     found:list, # of `Detection`, all rows of a table
     lowest:dict|None, # as `lowest_scores` gives it; `None`: there are no thresholds
     min_score:float|None=None, # leave out what has a lower score
+    coverage:Coverage|None=None, # `None`: it is found out
 )->list: # of `Detection`
     """Leave out what can't be believed: what lies beneath its threshold, or has none and wasn't judged yes.
     Without thresholds and `min_score` all of what was found counts, and of all windows what was judged yes."""
-    if_judged = lowest is not None or min_score is None and has_all_windows(found)
+    if_judged = lowest is not None or min_score is None and (coverage or find_coverage(found)).all_windows
     def holds(d):
         if d.score is None: return lowest is None
         if min_score is not None and d.score<min_score: return False
