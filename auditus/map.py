@@ -161,6 +161,12 @@ def _embed_snippets(
     return {'pictures': [text(s.picture) for s in snippets], 'sounds': [text(s.sound) for s in snippets],
             'seconds': [seconds if s.cut else 0 for s in snippets]}
 
+def left_silent(
+    snippets:list, # of `Snippet`
+)->int:
+    "Count the sounds that there was no room for."
+    return sum(s.sound is None and s.error is None for s in snippets)
+
 def describe_snippets(
     snippets:list, # of `Snippet`
     names:list, # of their files
@@ -168,10 +174,9 @@ def describe_snippets(
 )->str:
     "Say what can be heard, and what is missing."
     heard,failed = sum(s.sound is not None for s in snippets),[n for n,s in zip(names, snippets) if s.error]
-    full = len(snippets)-len(failed)
     who = 'Every sound' if heard==len(snippets) else f'{heard:,} of {len(snippets):,} sounds' if heard else 'No sound'
     text = f'{who} can be heard.'
-    if heard<full: text += f' Beside the pictures there was no room for {"more" if heard else "any"} in {max_mb:g} MB.'
+    if left_silent(snippets): text += f' Beside the pictures there was no room for {"more" if heard else "any"} in {max_mb:g} MB.'
     if failed: text += f' {count(len(failed), "sound")} could not be read, such as {failed[0]}.'
     return text+' Each is played as loud as the others.'*bool(heard)
 
@@ -183,6 +188,7 @@ class SoundMap(NamedTuple):
     heard:int # of them can be heard
     errors:list # `(name, error)` of those that could not be read
     note:str # the same in words, as it stands on the page
+    silent:int # there was no room for their sound
 
 @hands_on_to(AudioPipeline)
 def write_map(
@@ -229,7 +235,8 @@ def write_map(
     with said_plainly(out), write_whole(out) as new: new.write_text(page, encoding='utf-8')
     # a recording that can't be found is told once, however many rows it has
     errors = list(dict.fromkeys((r['file'], s.error) for r,s in zip(listed, snippets) if s.error))
-    return SoundMap(out, len(listed), sum(s.sound is not None for s in snippets), errors, texts['note'])
+    heard = sum(s.sound is not None for s in snippets)
+    return SoundMap(out, len(listed), heard, errors, texts['note'], left_silent(snippets))
 
 # %% ../nbs/758_map.ipynb #69d79a6f
 _note_bytes,_row_bytes = 2000,10 # that a note has at most, and what is around the snippets of a row

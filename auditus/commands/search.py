@@ -82,7 +82,7 @@ class PageOptions:
                          seconds=self.clip_seconds, title=Path(source).name, known=known_sounds(source), scores=self.scores)
         say_left_out([f'{name}: {error}' for name,error in done.errors])
         if done.errors and self.sounds is None: say("note: where a table's sounds are is said with --sounds FOLDER")
-        if 'there was no room' in done.note: say(f'note: {done.note} A larger --max-mb has more')
+        if done.silent: say(f'note: {done.note} A larger --max-mb has more')
         say(f'{count(done.points, "point")}, {done.heard:,} to be heard → {out}')
 
 # %% ../../nbs/890_commands.search.ipynb #d2bde41c
