@@ -12,7 +12,7 @@ import typer
 from ..sound.wording import brief, count
 from ..sound.errors import AudioNotFoundError, AuditusError, ModelNotFoundError
 from .options import as_command, in_terminal, say, say_not_taken
-from .opened import describe_opened
+from .opened import chain_text, describe_opened
 
 # %% ../../nbs/850_commands.about.ipynb #a1b7c5db
 def _format_level(
@@ -56,16 +56,13 @@ def _describe_table(
     with table.store.open(path) as f: schema = pq.read_schema(f)
     columns = find_vectors(schema)
     wide = schema.field(next(iter(columns))).type.list_size if columns else 0
-    def plain(v): return f'{v:g}' if isinstance(v, float) else v # settings that compare as equal are kept as one
-    chain = ', '.join(f'{k} {plain(settings[k])}' for k in ('pooling', 'layer', 'window', 'hop')
-                      if settings.get(k) is not None)
     checks,kept = table.checks(),'no vectors of check sounds'
     if checks is not None:
         made_with = ', '.join(f'{k} {v}' for k,v in checks.made_with.items())
         kept = f'{count(len(checks.X), "vector")} of check sounds, made with {made_with}'
     return (f'{table.store.name}\n  table of embeddings: {sum(s.rows for s in stats):,} rows '
             f'of {sum(s.files for s in stats):,} files, '
-            f'{" + ".join([str(wide)]*len(columns))} numbers each\n  {settings.get("model_name")}: {chain}\n  {kept}')
+            f'{" + ".join([str(wide)]*len(columns))} numbers each\n  {settings.get("model_name")}: {chain_text(settings)}\n  {kept}')
 
 # %% ../../nbs/850_commands.about.ipynb #fad7b132
 def _as_tables(

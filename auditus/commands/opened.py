@@ -7,25 +7,20 @@ __all__ = []
 
 # %% ../../nbs/848_commands.opened.ipynb #131dabbe
 from pathlib import Path
-from ..sound.wording import brief, count
+from ..sound.wording import brief, count, first_few
 from ..sound.errors import AudioDecodeError, ModelNotFoundError
 from ..sound.json import read_json
 
 # %% ../../nbs/848_commands.opened.ipynb #60b42327
-def _first_few(
-    names:list, # of labels
-    most:int=8, # that are named
-)->str:
-    "Join names, and say how many there are."
-    named = ', '.join(map(str, names[:most]))+(', …' if len(names)>most else '')
-    return f'{count(len(names), "label")}: {named}'
-
-def _chain_text(
+def chain_text(
     settings:dict, # of a pipeline
 )->str:
     "Say how vectors are made of a sound."
     kept = {k:settings[k] for k in ('pooling', 'layer', 'window', 'hop') if settings.get(k) is not None}
     return ', '.join(f'{k} {v:g}' if isinstance(v, float) else f'{k} {v}' for k,v in kept.items())
+
+def _label_text(labels)->str: # how many there are, and some of them
+    return f'{count(len(labels), "label")}: {first_few(labels)}'
 
 # %% ../../nbs/848_commands.opened.ipynb #92105668
 _ways_on = 'Get it again from where it came'
@@ -78,7 +73,7 @@ def _describe_model(
     kind = str(config.get('model_type', 'of a kind that it does not name'))+(f" ({', '.join(named)})" if named else '')
     labels,rate = _read_labels(config),_read_rate(folder)
     hears = f'made for {rate} Hz' if rate else 'which rate it was made for is not said here'
-    return [f'  model: {kind}', f"  {hears}, {_first_few(labels) if labels else 'no labels'}",
+    return [f'  model: {kind}', f"  {hears}, {_label_text(labels) if labels else 'no labels'}",
             *_describe_training(folder), f"  licence: {read_license(folder) or 'not said here'}",
             f'  auditus verify {folder} measures what it does with sound']
 
@@ -93,7 +88,7 @@ def _describe_pipeline(
     inside = folder/'model'
     is_folder = (inside/'config.json').is_file()
     about = _describe_model(inside)[:-1] if is_folder else [f"  model: {settings['model_name']}"]
-    return [f'  pipeline: {_chain_text(settings)}', *about, f'  AudioPipeline.load({str(folder)!r}) opens it']
+    return [f'  pipeline: {chain_text(settings)}', *about, f'  AudioPipeline.load({str(folder)!r}) opens it']
 
 def _describe_probe(
     folder:Path, # that `auditus probe` or `Probe.save` wrote
@@ -101,8 +96,8 @@ def _describe_probe(
     "Say what is in a saved probe: what it tells apart, what it has learnt on, and how good it was."
     from auditus.learn.saved import read_saved
     saved = read_saved(folder)
-    lines = [f'  probe ({saved.settings["head"]}): {_first_few(saved.classes)}',
-             f'  learnt on {saved.made_by.get("model_name")}: {_chain_text(saved.made_by)}']
+    lines = [f'  probe ({saved.settings["head"]}): {_label_text(saved.classes)}',
+             f'  learnt on {saved.made_by.get("model_name")}: {chain_text(saved.made_by)}']
     return lines if saved.report is None else [*lines, f'  {str(saved.report).splitlines()[0]}']
 
 def _describe_index(
@@ -115,7 +110,7 @@ def _describe_index(
     try: rows,dim = np.load(folder/'vectors.npy', mmap_mode='r').shape
     except (OSError, ValueError) as e: raise AudioDecodeError(f'the index in {folder} is damaged: {e}') from e
     made_by = known.get('made_by') or {}
-    by = f"  {made_by.get('model_name')}: {_chain_text(made_by)}" if made_by else '  vectors of your own'
+    by = f"  {made_by.get('model_name')}: {chain_text(made_by)}" if made_by else '  vectors of your own'
     return [f'  index: {count(rows, "vector")} of {dim} numbers', by,
             f'  auditus search {folder} SOUND finds what is like it']
 

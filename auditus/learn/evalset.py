@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/685_learn.evalset.ipynb #ec67af0e
-from ..sound.wording import brief, count
+from ..sound.wording import brief, count, first_few
 from ..sound.errors import AudioInputError, warn_user
 from .labelled import as_tuples, Labelled, LabelWarning
 from .sources import is_label_folder, labelled
@@ -19,10 +19,9 @@ def _as_classes_of(
     "Name labels as they are learnt. Raises `AudioInputError` where one isn't."
     known = {str(c):c for c in classes}
     if strange := [str(c) for c in data.classes if str(c) not in known]:
-        some = ', '.join(map(str, classes[:8]))+(', …' if len(classes)>8 else '')
         n = count(len(strange), 'label')
         raise AudioInputError(f'{n} of the sounds to check with are none of those to learn from: '
-                              f'{", ".join(strange[:5])}. There are {some}')
+                              f'{", ".join(strange[:5])}. There are {first_few(classes)}')
     named = [tuple(known[str(n)] for n in names) for names in as_tuples(data.labels, data.multilabel)]
     return data._replace(classes=classes, labels=named if data.multilabel else [n for n, in named])
 

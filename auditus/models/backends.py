@@ -8,7 +8,7 @@ __all__ = []
 # %% ../../nbs/165_models.backends.ipynb #3195dfcb
 from ..sound.errors import AuditusError, SettingError
 from ..sound.wording import brief, reason_of
-from .registry import _entries, other_backends
+from .registry import _entries, load_entry, other_backends
 from .base import AudioModel, Graph
 
 # %% ../../nbs/165_models.backends.ipynb #a6922846
@@ -42,15 +42,8 @@ def try_session(
                 raise SettingError(f"{refused} its {k} differ from torch's by {off:.1e} {remedy}")
 
 # %% ../../nbs/165_models.backends.ipynb #802f2161
-def _load_engine(
-    entry, # entry point of an engine
-): # function `(make, dtype, device)`
-    "Import what an entry point names. Raises `SettingError` where that is not there."
-    # what is imported there may fail in its own way
-    try: return entry.load()
-    except (ImportError, AttributeError) as e:
-        raise SettingError(f'backend={entry.name!r} is registered as {entry.value}, which can not be imported ({e}): '
-                           'install the package that brings it again, or take it off') from e
+def _load_engine(entry): # function `(make, dtype, device)` that an entry point names
+    return load_entry(entry, f'backend={entry.name!r}', SettingError)
 
 def on_other(
     entry, # entry point of an engine of another package

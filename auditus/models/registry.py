@@ -34,14 +34,16 @@ def find_entry(
     return entry
 
 def load_entry(
-    entry, # entry point of a model
-): # what makes the model
-    "Import what an entry point names. Raises `ModelNotFoundError` where that is not there."
+    entry, # entry point
+    what:str|None=None, # it is, for the error; `None`: a model
+    kind:type=ModelNotFoundError, # of error
+): # what it names
+    "Import what an entry point names. Raises an error of the kind where that is not there."
     # what is imported there may fail in its own way
     try: return entry.load()
     except (ImportError, AttributeError) as e:
-        raise ModelNotFoundError(f"the model {entry.name!r} is registered as {entry.value}, which can not be imported "
-                                 f'({e}): install the package that brings it again, or take it off') from e
+        raise kind(f'{what or f"the model {entry.name!r}"} is registered as {entry.value}, which can not be imported '
+                   f'({e}): install the package that brings it again, or take it off') from e
 
 # %% ../../nbs/150_models.registry.ipynb #9de92e7e
 own_backends = 'torch', 'openvino', 'onnx', 'litert', 'auto'

@@ -8,7 +8,7 @@ __all__ = ['TrainedClassifier']
 # %% ../../nbs/437_pipeline.trained.ipynb #c7c33164
 from dataclasses import replace
 import numpy as np
-from ..sound.wording import count
+from ..sound.wording import count, first_few
 from ..sound.errors import AudioInputError
 from .classifier import class_array, SklearnClassifier
 
@@ -26,10 +26,9 @@ def check_known(
 ):
     "Raise `AudioInputError` where a label is none of a classifier's."
     if not (strange := [str(n) for n in names if n not in known]): return
-    some = ', '.join(map(str, classes[:8]))+(', …' if len(classes)>8 else '')
     hint = _numbered_hint if all(str(n).isdecimal() for n in names) else ''
     raise AudioInputError(f'{count(len(strange), "label")} of the sounds are none of the classifier\'s: '
-                          f'{", ".join(strange[:5])}. It knows {some}{hint}')
+                          f'{", ".join(strange[:5])}. It knows {first_few(classes)}{hint}')
 
 # %% ../../nbs/437_pipeline.trained.ipynb #73f5305e
 class TrainedClassifier(SklearnClassifier):

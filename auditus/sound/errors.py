@@ -9,7 +9,7 @@ __all__ = ['AuditusError', 'AudioNotFoundError', 'AudioDecodeError', 'AudioInput
 # %% ../../nbs/010_sound.errors.ipynb #963cb4f5
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from inspect import CO_VARKEYWORDS, signature
 import sys, warnings
@@ -117,42 +117,33 @@ def check_names(
         raise UnknownSettingError(f"{what} has no setting `{name}`; it has {', '.join(valid) or 'none'}{hint}")
 
 # %% ../../nbs/010_sound.errors.ipynb #01772dd0
+def _names_taken(taker)->list: # of str
+    if isinstance(taker, (list, tuple)): return list(taker)
+    return [*(taker.defaults() if hasattr(taker, 'defaults') else signature(taker).parameters)]
+
 def names_checked(
     f, # a function or a class
+    taker=(), # class of transforms, function, or list of names, for what `f` has no argument for
 ):
-    "Let a call with a name that isn't an argument's end in `UnknownSettingError`, with the one that may be meant."
+    "Let a call with a name that nobody takes end in `UnknownSettingError`, before it does anything."
     if isinstance(f, type):
-        f.__init__ = names_checked(f.__init__)
+        f.__init__ = names_checked(f.__init__, taker)
         return f
-    if f.__code__.co_flags & CO_VARKEYWORDS: return f # hands names on, to where they are checked
+    if f.__code__.co_flags & CO_VARKEYWORDS and taker==(): return f # hands names on, to where they are checked
     what = f.__qualname__.removesuffix('.__init__').split('.')[-1]
-    valid = [p for p in signature(f).parameters if p not in ('self', 'cls')]
+    own = [n for n,p in signature(f).parameters.items() if p.kind is not p.VAR_KEYWORD and n not in ('self', 'cls')]
     @wraps(f)
     def called(*args, **kwargs):
-        if kwargs: check_names(what, kwargs, valid)
+        if any(k not in own for k in kwargs): check_names(what, kwargs, [*dict.fromkeys(own+_names_taken(taker))])
         return f(*args, **kwargs)
     return called
 
 # %% ../../nbs/010_sound.errors.ipynb #0b6cc65f
 def hands_on_to(
-    taker, # class of transforms, function, or list of names, for what the function has no argument for
-):
+    taker, # as in `names_checked`
+): # decorator of a function
     "Let a call with a name that neither of the two has end in `UnknownSettingError`, before it does anything."
-    def decorate(f):
-        what = f.__qualname__.split('.')[-1]
-        own = [n for n,p in signature(f).parameters.items()
-               if p.kind is not p.VAR_KEYWORD and n not in ('self', 'cls')]
-        @wraps(f)
-        def called(*args, **kwargs):
-            if any(k not in own for k in kwargs):
-                check_names(what, kwargs, [*dict.fromkeys(own+_names_taken(taker))])
-            return f(*args, **kwargs)
-        return called
-    return decorate
-
-def _names_taken(taker)->list: # of str
-    if isinstance(taker, (list, tuple)): return list(taker)
-    return [*(taker.defaults() if hasattr(taker, 'defaults') else signature(taker).parameters)]
+    return partial(names_checked, taker=taker)
 
 # %% ../../nbs/010_sound.errors.ipynb #066c601e
 def require(

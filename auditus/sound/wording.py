@@ -142,6 +142,14 @@ def count(
     "Write a number with its noun."
     return f'{n:,} {thing if n==1 else things or thing+"s"}'
 
+# %% ../../nbs/000_sound.wording.ipynb #20b5f5c0
+def first_few(
+    names, # a list
+    most:int=8, # that are named
+)->str:
+    "Join names, and say where there are more."
+    return ', '.join(map(str, names[:most]))+', …'*(len(names)>most)
+
 # %% ../../nbs/000_sound.wording.ipynb #17f95d35
 rows_shown = 30 # of a long table
 
